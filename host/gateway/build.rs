@@ -1,16 +1,17 @@
-//! Puts the pages into the binary.
+//! Embeds the built web pages (`target/web`) in the binary, as a table of name, fingerprint and content that
+//! `src/api/pages.rs` includes. The pages are built before, by `make build`.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
 fn main() {
-    // Where it is now: a build folder may have been moved, or be of several checkouts.
+    // The variable at run time, not `env!`: a build folder may have been moved, or be shared by several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let web = Path::new(&package).join("../../target/web");
     println!("cargo::rerun-if-changed={}", web.display());
     let mut files = Vec::new();
     collect(&web, "", &mut files);
     if !files.iter().any(|name| name == "index.html") {
-        missing("the pages in target/web");
+        missing("the web pages in target/web");
     }
     files.sort();
     let mut table = String::from("&[");
@@ -29,6 +30,7 @@ fn main() {
     write_out("pages.rs", &table);
 }
 
+/// Adds the paths of all files below `dir`, relative to the first call's directory, to `files`.
 fn collect(dir: &Path, prefix: &str, files: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
@@ -40,7 +42,7 @@ fn collect(dir: &Path, prefix: &str, files: &mut Vec<String>) {
     }
 }
 
-/// FNV-1a: tells versions of a file apart.
+/// FNV-1a hash of a file, from which its `ETag` is made.
 fn fingerprint(content: &[u8]) -> u64 {
     content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,20 +1,22 @@
-//! Embeds the built-in components, which `make build` has put into `target/plugins`, into the library.
+//! Embeds the built-in components (`target/plugins`) in the library, as tables of name and bytes that
+//! `src/transports.rs` and `src/policy.rs` include. The components are built before, by `make build`.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
-/// Built-in transports and policies, by name.
+/// Names of the built-in transports.
 const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+/// Names of the built-in policies.
 const POLICIES: [&str; 1] = ["auto"];
 
 fn main() {
-    // From the environment at run time: a build folder may have been moved, or be shared by several checkouts.
+    // The variable at run time, not `env!`: a build folder may have been moved, or be shared by several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let plugins = Path::new(&package).join("../../target/plugins");
     embed(&plugins, &TRANSPORTS, "plugins.rs");
     embed(&plugins, &POLICIES, "policies.rs");
 }
 
-/// Writes a table of components, as name and bytes, to `out`.
+/// Writes a table of components, with name and bytes, to the file `out` in `OUT_DIR`.
 fn embed(plugins: &Path, names: &[&str], out: &str) {
     let mut table = String::from("&[");
     for name in names {

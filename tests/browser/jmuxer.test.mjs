@@ -60,7 +60,7 @@ describe("jmuxer", { timeout: 120_000 }, () => {
   test("an invalid value of reorder is refused with an error message", async () => {
     const response = await fetch(`${gateway.url}live/demo/nal?reorder=no`);
     assert.equal(response.status, 400);
-    assert.match(await response.text(), /`reorder=no` cannot be served: write 0/);
+    assert.match(await response.text(), /`reorder=no` is not valid: write 0/);
   });
 });
 

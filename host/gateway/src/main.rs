@@ -1,4 +1,7 @@
-//! The command line.
+//! The command line: parses arguments, loads the config and runs the gateway or one of the small commands.
+//!
+//! Two hidden commands run in child processes of the gateway itself, `probe-encoder` and `compile-component`, because
+//! drivers may crash and compiling needs limits. Everything else is in the library crates.
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -27,7 +30,7 @@ use std::{
     override_usage = "sluicegate [OPTIONS] [SOURCE]...\n       sluicegate <COMMAND>"
 )]
 struct Arguments {
-    /// How the log on standard error is written; RUST_LOG says how much of it.
+    /// Format of the log on standard error; RUST_LOG sets its level.
     #[arg(
         long,
         global = true,
@@ -37,7 +40,7 @@ struct Arguments {
         env = "SLUICEGATE_LOG_FORMAT"
     )]
     log_format: Lines,
-    /// Without a command, what is named is served.
+    /// Arguments of `serve`, which also runs if no command is given.
     #[command(flatten)]
     serve: Serve,
     #[command(subcommand)]
@@ -49,23 +52,24 @@ struct Serve {
     /// The config file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Port, address or both to listen on, instead of the config's; a port alone is on this machine only.
+    /// Port, address or both to listen on, instead of the config's `listen`; a port alone keeps the configured address,
+    /// an address alone keeps the port.
     #[arg(long, value_name = "[ADDRESS:]PORT")]
     listen: Option<Listen>,
-    /// Let other machines in: listen on all addresses, or on the one named. Whoever reaches it may watch.
+    /// Let other machines connect: listen on all addresses, or on the one given. Everybody who can connect may watch.
     #[arg(long)]
     open: bool,
-    /// A file, a URL, or another source such as annexb:listen:5000; NAME=SOURCE says what the stream is called.
+    /// File, URL or another source such as annexb:listen:5000; NAME=SOURCE sets the stream's name.
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Lines {
-    /// For people.
+    /// Plain text, one event per line.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -80,36 +84,36 @@ impl From<Lines> for LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve streams: those of the config, and a stream for each SOURCE. Without either, a demo.
+    /// Serve the streams of the config and one for each SOURCE; without either, a demo stream.
     Serve(Serve),
-    /// Check a config as `serve` would, without opening a socket, and tell all mistakes.
+    /// Check a config as `serve` would, without opening a socket, and report all mistakes.
     Check {
         /// The config file (TOML).
         file: PathBuf,
     },
-    /// List the cameras of this machine and what they give.
+    /// List the cameras of this machine with the formats that they offer.
     Sources,
-    /// What `serve` runs to find out whether an encoder works here.
+    /// Test whether an encoder works on this machine; run by `serve`.
     #[command(hide = true)]
     ProbeEncoder {
-        /// libavcodec's name of it.
+        /// Name of the encoder in libavcodec.
         name: EncoderName,
     },
-    /// What is run to compile a component within limits, from standard input to standard output.
+    /// Compile a component within limits, from standard input to standard output; run by `serve`.
     #[command(hide = true)]
     CompileComponent,
-    /// Look at components.
+    /// Inspect components.
     #[command(subcommand)]
     Plugin(PluginCommand),
 }
 
 #[derive(Subcommand)]
 enum PluginCommand {
-    /// Say what a component is, and whether this gateway can use it.
+    /// Print what a component is, and whether this gateway can use it.
     Inspect {
         /// A component, or a core module with an embedded component type.
         file: PathBuf,
-        /// Options for its `open`, as JSON.
+        /// Options that its `open` gets, as JSON.
         #[arg(long, default_value = "{}", value_name = "JSON")]
         options: String,
     },
@@ -121,7 +125,7 @@ fn main() -> ExitCode {
     let command = match (arguments.command, arguments.serve) {
         (Some(command), serve) if serve == Serve::default() => command,
         (Some(_), _) => {
-            usage("options of `serve` go behind it, and nothing else goes before a command")
+            usage("options of `serve` go after `serve`, and other commands do not take them")
         }
         (None, serve) => Command::Serve(bare(serve)),
     };
@@ -130,7 +134,7 @@ fn main() -> ExitCode {
         Err(error) => {
             match arguments.log_format {
                 Lines::Text => {
-                    // Where nobody reads it, it is lost.
+                    // Standard error may be closed; there is no other place to report to.
                     let _ = writeln!(std::io::stderr(), "sluicegate: {error:#}");
                 }
                 Lines::Json => tracing::error!("{error:#}"),
@@ -142,7 +146,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    // Linux has this very program there, even if another version lies in its place by now.
+    // On Linux this is the running program, even if its file has been replaced by another version since.
     compile::compile_with(match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
         false => program.clone(),
@@ -177,7 +181,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .build()
                 .context("cannot start the runtime")?;
             runtime.block_on(gateway::run(settings, api::respond))?;
-            // Connections that would not end are not waited for.
+            // Does not wait for connections that missed the shutdown's deadline.
             runtime.shutdown_background();
             Ok(())
         }
@@ -195,7 +199,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// What `sluicegate` without a command is given. A word that is nearly a command was meant as one.
+/// Returns the arguments of `sluicegate` without a command. Exits with a usage error if the first source is no existing
+/// path and within two edits of a command's name, since it is then a misspelled command.
 fn bare(serve: Serve) -> Serve {
     let mut commands = Arguments::command();
     commands.build();
@@ -213,14 +218,17 @@ fn bare(serve: Serve) -> Serve {
     serve
 }
 
-/// Ends with what is wrong with the command line.
+/// Exits with a usage error.
 fn usage(what: &str) -> ! {
     Arguments::command()
         .error(clap::error::ErrorKind::InvalidSubcommand, what)
         .exit()
 }
 
-/// Says that a config is good, or all that is wrong with it.
+/// Prints a summary of a valid config.
+///
+/// # Errors
+/// All mistakes, one per line: those of the file, then those found by preparing the gateway.
 fn check(file: &Path) -> anyhow::Result<()> {
     let (config, mut found) = match Config::load(file) {
         Ok(config) => (Some(config), Vec::new()),
@@ -240,7 +248,8 @@ fn check(file: &Path) -> anyhow::Result<()> {
             Ok(gateway) => good = Some(gateway),
             Err(errors) => {
                 let errors = errors.each();
-                // What is left of a file is checked too, but what was left out is missed by nobody but the file.
+                // The part of the file that could be read is checked, too. Errors that may only follow from the part
+                // that could not are left out.
                 let errors = errors
                     .iter()
                     .filter(|error| of_file == 0 || error.stands_alone());
@@ -264,7 +273,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
                 });
             say(&ignored.collect::<String>())?;
             say(&format!(
-                "{}: good: {} streams, {} transports\n",
+                "{}: valid: {} streams, {} transports\n",
                 file.display(),
                 gateway.streams.names().len(),
                 gateway.transports.len()
@@ -274,6 +283,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Prints what a component is; opens it once to print its profile.
 fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let engine = Engine::new()?;
     let plugin = engine.load_file(file, Limits::default())?;
@@ -300,8 +310,8 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
         profile.history,
         profile.group_ms,
         match profile.repeat {
-            Some(after) => format!("the last picture once more after {} ms", after.as_millis()),
-            None => "nothing is repeated".into(),
+            Some(after) => format!("repeats the last frame after {} ms", after.as_millis()),
+            None => "repeats nothing".into(),
         },
         profile.latency_ms,
         or_none(&profile.ignored.join(", ")),
@@ -312,7 +322,7 @@ fn or_none(text: &str) -> &str {
     if text.is_empty() { "(none)" } else { text }
 }
 
-/// To standard output, which may be closed.
+/// Writes to standard output; a closed pipe is no error.
 fn say(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

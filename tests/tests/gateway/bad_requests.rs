@@ -17,8 +17,8 @@ async fn a_request_that_is_wrong_is_told_how() {
     let gateway = Gateway::with_config(DEMO).await;
     let long = format!("/live/demo/{}", "x".repeat(3000));
     for (path, status, part) in [
-        ("/live/demo/%zz", 400, "after % come two hex digits"),
-        ("/live/demo/%", 400, "not well formed"),
+        ("/live/demo/%zz", 400, "each % needs two hex digits"),
+        ("/live/demo/%", 400, "malformed"),
         ("/live/%ff/nal", 400, "UTF-8"),
         ("/live/de%00mo/nal", 400, "control characters"),
         (&long, 400, "longer than 2048"),
@@ -45,7 +45,7 @@ async fn a_request_that_is_wrong_is_told_how() {
         ("/live/demo/nal", 426, "Connect with a WebSocket"),
         ("/live/demo/nal/x", 404, ""),
         ("/live/demo/mjpeg/x", 404, ""),
-        ("/live/../etc/passwd", 400, "no segment is . or .."),
+        ("/live/../etc/passwd", 400, "no segment may be . or .."),
         ("/live", 404, "streams are listed at /"),
         ("//", 404, ""),
         ("/api/nothing", 404, "{\"error\":"),

@@ -21,7 +21,7 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
         (
             "picture, please",
             "BAD_REQUEST",
-            "this is no request for a capture: write a JSON object",
+            "not a valid capture request: write a JSON object",
         ),
         (
             "{}",
@@ -92,7 +92,7 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
             "write a whole number from 16 to 8192",
         ),
         ("/api/ws/capture/dem", 404, "UNKNOWN_DEVICE"),
-        ("/api/ws/capture/demo", 426, "this path speaks WebSocket"),
+        ("/api/ws/capture/demo", 426, "this path is for WebSocket"),
     ] {
         let (found, _, body) = get(path).await;
         let body = String::from_utf8(body).unwrap();

@@ -56,11 +56,11 @@ async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() 
             all,
             &[("User-Agent", "x Kiosk/1")],
             "mjpeg@mobile",
-            "config says so",
+            "config sets it",
         ),
         (all, &[("X-Room", "hall")], "hls@mobile", ""),
         ("where=front+door&can=nal,mse,hls", &[], "hls", ""),
-        ("client=tablet&can=mse,nal", &[], "mse", "config says so"),
+        ("client=tablet&can=mse,nal", &[], "mse", "config sets it"),
         // A choice by hand overrides a rule, unless the rule says `force`.
         (
             "can=nal,hls&transport=nal&rendition=mobile",
@@ -72,7 +72,7 @@ async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() 
             "can=nal,mjpeg&transport=nal",
             &[("User-Agent", "Kiosk")],
             "mjpeg@mobile",
-            "config says so",
+            "config sets it",
         ),
         ("can=nal,mjpeg&transport=auto", &[], "nal", "lowest latency"),
     ] {
@@ -361,7 +361,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
         refused["reason"]
             .as_str()
             .unwrap()
-            .contains("there are: hls"),
+            .contains("available are: hls"),
         "{refused}"
     );
     control.say(json!({ "type": "auto" })).await;
@@ -406,10 +406,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
                 Err(end) => break end.to_string(),
             }
         };
-        assert!(
-            end.starts_with("1007: this is no message of a player"),
-            "{end}"
-        );
+        assert!(end.starts_with("1007: not a valid player message"), "{end}");
     }
 }
 
@@ -551,7 +548,7 @@ async fn a_policy_that_breaks_costs_no_session_anything() {
             assert!(policy["failures"].as_u64().unwrap() > 0, "{policy}");
         }
         let said = gateway.log.lock().unwrap().join("\n");
-        assert!(said.contains("sessions play on"), "{said}");
+        assert!(said.contains("sessions keep playing"), "{said}");
     }
 }
 

@@ -93,7 +93,7 @@ async fn what_cannot_be_meant_says_what_to_write() {
             2,
             &["no command `chekc`", "did you mean `sluicegate check`"][..],
         ),
-        (&["--open", "check", file], 2, &["go behind it"]),
+        (&["--open", "check", file], 2, &["go after `serve`"]),
         (&[file], 1, &["is a config file", "--config"]),
         (
             &["no-such-clip.mp4"],

@@ -82,7 +82,7 @@ async fn a_value_that_means_nothing_is_told() {
     let (status, _, body) = asked.unwrap();
     let text = String::from_utf8_lossy(&body);
     assert!(
-        status == 400 && text.contains("`reorder=never` cannot be served: write 0"),
+        status == 400 && text.contains("`reorder=never` is not valid: write 0"),
         "{status} {text}"
     );
 }

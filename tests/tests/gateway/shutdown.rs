@@ -39,7 +39,7 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
     let began = Instant::now();
     gateway.signal(Signal::TERM);
     gateway
-        .logged("shutting down; a second signal ends at once")
+        .logged("shutting down; a second signal ends the process at once")
         .await;
     asking.write(format!("Host: {address}\r\n\r\n")).await;
     let (head, body) = asking.response().await.unwrap();
@@ -97,7 +97,7 @@ async fn who_came_before_sigterm_is_answered_even_when_nobody_had_looked_yet() {
     gateway.signal(Signal::TERM);
     gateway.signal(Signal::CONT);
     gateway
-        .logged("shutting down; a second signal ends at once")
+        .logged("shutting down; a second signal ends the process at once")
         .await;
     for (nth, raw) in came.iter_mut().enumerate() {
         raw.write(format!("Host: {address}\r\n\r\n")).await;
@@ -129,7 +129,7 @@ async fn the_port_is_free_while_the_last_viewers_go() {
     assert_eq!(ended(&mut gateway).await.code(), Some(0));
     assert!(began.elapsed() < DRAIN, "{:?}", began.elapsed());
     gateway
-        .logged("some connections did not end in time and are cut")
+        .logged("some connections did not end in time and are closed")
         .await;
     drop((bound, stuck));
 }
@@ -139,7 +139,7 @@ async fn a_second_sigterm_ends_at_once_even_when_a_viewer_reads_nothing() {
     let (mut gateway, stuck) = with_a_stuck_viewer().await;
     gateway.signal(Signal::TERM);
     gateway
-        .logged("shutting down; a second signal ends at once")
+        .logged("shutting down; a second signal ends the process at once")
         .await;
     assert!(
         gateway.child.try_wait().unwrap().is_none(),
@@ -222,7 +222,7 @@ async fn a_source_that_does_not_end_is_named_and_left_behind_at_the_deadline() {
     assert_eq!(ended(&mut gateway).await.code(), Some(0));
     assert!(began.elapsed() < DRAIN, "{:?}", began.elapsed());
     gateway
-        .logged("did not end in time and is left behind: hung")
+        .logged("did not end in time and are abandoned: hung")
         .await;
     let log = gateway.log.lock().unwrap();
     assert!(!log.iter().any(|line| line.contains("waits")), "{log:?}");

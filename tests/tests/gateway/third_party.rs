@@ -387,7 +387,7 @@ async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() 
     let [(busy, first), (refused, second)] = answers;
     assert_eq!((busy, refused), (409, 422), "{first} {second}");
     assert!(
-        first.contains("is being read already") && second.contains("does not compile"),
+        first.contains("is already being read") && second.contains("does not compile"),
         "{first} {second}"
     );
     let more = gateway.memory().saturating_sub(before);

@@ -1,16 +1,21 @@
-//! What a viewer asks of a stream in the path and the query: `porch@mobile`, `?width=640&quality=60&fps=5`, `?reorder=0`. Pure.
+//! Reads what a viewer requests in path and query: `porch@mobile`, `?width=640&quality=60&fps=5`, `?reorder=0`. Pure.
+//!
+//! Only parameters that the gateway itself implements are read, and only for transports whose format they apply to;
+//! others are passed to the component. Called by the handlers of `/live/`.
 
 use sluicegate_capture::RawRequest;
 use sluicegate_media::sample::Format;
 use sluicegate_stream::{Variant, VariantOptions};
 use std::{ops::RangeInclusive, time::Duration};
 
-/// What may be asked for.
+/// Permitted widths in pixels.
 const WIDTH: RangeInclusive<f64> = 16.0..=8192.0;
+/// Permitted JPEG qualities.
 const QUALITY: RangeInclusive<f64> = 1.0..=100.0;
+/// Permitted frame rates in frames per second.
 const FPS: RangeInclusive<f64> = 0.1..=60.0;
 
-/// A stream's name, and its rendition's if there is one.
+/// Splits `NAME@RENDITION` into the names of stream and rendition.
 pub fn split(name: &str) -> (&str, Option<&str>) {
     match name.split_once('@') {
         Some((stream, rendition)) => (stream, Some(rendition)),
@@ -18,19 +23,22 @@ pub fn split(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What of the stream is wanted, and the time from one picture to the next at least.
+/// The form of a stream that a viewer requests.
 #[derive(Debug, PartialEq)]
 pub struct MediaQuery {
-    /// Which rendition, or which width and quality.
+    /// Rendition, or width and quality of JPEGs, or decode order.
     pub variant: Variant,
-    /// The shortest time between two pictures, where `fps` asks for fewer.
+    /// Shortest time between two frames, if `fps` limits the rate.
     pub pace: Option<Duration>,
 }
 
-/// Reads the query of a request for a transport that takes `formats`; other parameters than the host's are the
-/// component's. The error says what to write.
+/// Reads the query of a request for a transport that takes `formats`. Parameters that the gateway does not know are the
+/// component's.
+///
+/// # Errors
+/// A value is out of range; the message says what to write.
 pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQuery, String> {
-    let mut asked = MediaQuery {
+    let mut parsed = MediaQuery {
         variant: Variant {
             rendition: rendition.to_owned(),
             ask: VariantOptions::default(),
@@ -40,10 +48,10 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
     match formats.first() {
         Some(Format::Jpeg) => {}
         Some(Format::H264AnnexB) => {
-            asked.variant.ask.in_order = !reorders(query)?;
-            return Ok(asked);
+            parsed.variant.ask.in_order = !reorders(query)?;
+            return Ok(parsed);
         }
-        _ => return Ok(asked),
+        _ => return Ok(parsed),
     }
     let (mut width, mut quality) = (None, None);
     for pair in query.split('&') {
@@ -52,16 +60,17 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
             ("quality", text) => quality = Some(number("quality", text, QUALITY, true)? as u8),
             ("fps", text) => {
                 let rate = number("fps", text, FPS, false)?;
-                asked.pace = Some(Duration::from_secs_f64(1.0 / rate));
+                parsed.pace = Some(Duration::from_secs_f64(1.0 / rate));
             }
             _ => {}
         }
     }
-    asked.variant.ask = VariantOptions::new(width, quality);
-    Ok(asked)
+    parsed.variant.ask = VariantOptions::new(width, quality);
+    Ok(parsed)
 }
 
-/// Whether pictures may come in another order than they are shown: unless `reorder=0` says that the client cannot put them in order.
+/// Whether the client can reorder frames, so that decode order may differ from presentation order (B-frames): yes,
+/// unless the query has `reorder=0`.
 fn reorders(query: &str) -> Result<bool, String> {
     let mut all = query.split('&').filter_map(|pair| pair.split_once('='));
     match all.find(|(name, _)| *name == "reorder") {
@@ -70,27 +79,31 @@ fn reorders(query: &str) -> Result<bool, String> {
         Some((_, text)) => {
             let shown: String = text.chars().take(32).collect();
             Err(format!(
-                "`reorder={shown}` cannot be served: write 0 for a stream without B pictures, or 1"
+                "`reorder={shown}` is not valid: write 0 for a stream without B-frames, or 1"
             ))
         }
     }
 }
 
-/// Reads the query of a request for a single picture; what else is in it does not matter. The error says what to write.
+/// Reads the query of a request for a still picture. Other parameters are ignored.
+///
+/// # Errors
+/// A value is out of range; the message says what to write.
 pub fn still(query: &str) -> Result<RawRequest, String> {
-    let mut asked = RawRequest::default();
+    let mut request = RawRequest::default();
     for pair in query.split('&') {
         match pair.split_once('=').unwrap_or((pair, "")) {
-            ("width", text) => asked.width = Some(number("width", text, WIDTH, true)? as u32),
+            ("width", text) => request.width = Some(number("width", text, WIDTH, true)? as u32),
             ("quality", text) => {
-                asked.quality = Some(number("quality", text, QUALITY, true)? as u32)
+                request.quality = Some(number("quality", text, QUALITY, true)? as u32)
             }
             _ => {}
         }
     }
-    Ok(asked)
+    Ok(request)
 }
 
+/// Reads a number in the range `good`, a whole one if `whole`.
 fn number(name: &str, text: &str, good: RangeInclusive<f64>, whole: bool) -> Result<f64, String> {
     text.parse::<f64>()
         .ok()
@@ -99,7 +112,7 @@ fn number(name: &str, text: &str, good: RangeInclusive<f64>, whole: bool) -> Res
             let kind = if whole { "a whole number" } else { "a number" };
             let shown: String = text.chars().take(32).collect();
             format!(
-                "`{name}={shown}` cannot be served: write {kind} from {} to {}",
+                "`{name}={shown}` is not valid: write {kind} from {} to {}",
                 good.start(),
                 good.end()
             )
@@ -114,12 +127,12 @@ mod tests {
 
     #[test]
     fn a_query_is_read_for_jpegs_only() {
-        let asked = read("", "width=700&x=1&quality=61&fps=0.5", &[Format::Jpeg]).unwrap();
-        assert_eq!(asked.variant.to_string(), "?width=800&quality=60");
-        assert_eq!(asked.pace, Some(Duration::from_secs(2)));
-        let asked = read("mobile", "width=junk", &[Format::H264AnnexB]).unwrap();
+        let parsed = read("", "width=700&x=1&quality=61&fps=0.5", &[Format::Jpeg]).unwrap();
+        assert_eq!(parsed.variant.to_string(), "?width=800&quality=60");
+        assert_eq!(parsed.pace, Some(Duration::from_secs(2)));
+        let parsed = read("mobile", "width=junk", &[Format::H264AnnexB]).unwrap();
         assert_eq!(
-            (asked.variant.to_string(), asked.pace),
+            (parsed.variant.to_string(), parsed.pace),
             ("@mobile".into(), None)
         );
     }
@@ -127,8 +140,8 @@ mod tests {
     #[test]
     fn who_cannot_reorder_says_so_and_only_of_bare_h264() {
         let in_order = |query, format| {
-            let asked = read("", query, &[format]);
-            asked.map(|asked| asked.variant.ask.in_order)
+            let parsed = read("", query, &[format]);
+            parsed.map(|parsed| parsed.variant.ask.in_order)
         };
         for (query, expected) in [
             ("", false),
@@ -142,8 +155,8 @@ mod tests {
         assert_eq!(in_order("reorder=0", Format::Jpeg), Ok(false));
         let error = in_order("reorder=no", Format::H264AnnexB).unwrap_err();
         assert!(error.contains("write 0"), "{error}");
-        let asked = read("mobile", "reorder=0", &[Format::H264AnnexB]).unwrap();
-        assert_eq!(asked.variant.to_string(), "@mobile?reorder=0");
+        let parsed = read("mobile", "reorder=0", &[Format::H264AnnexB]).unwrap();
+        assert_eq!(parsed.variant.to_string(), "@mobile?reorder=0");
     }
 
     #[test]

@@ -1,4 +1,9 @@
-//! Captures: `WS /api/ws/capture/{serial}`, `POST /api/devices/{serial}/capture`, `GET /live/{stream}/frame.jpg`.
+//! Captures over HTTP: `WS /api/ws/capture/{serial}`, `POST /api/devices/{serial}/capture`, `GET
+//! /live/{stream}/frame.jpg`.
+//!
+//! Each handler turns its request into a `RawRequest`, registers a client with the stream's capture worker and awaits
+//! the picture; only reading the request and writing the answer differ. A client exists as long as its connection or
+//! request, and keeps the stream's decoder running. Capturing itself is `sluicegate_capture`.
 
 use super::{Body, ask, boxed, endless, full, json, live, set};
 use crate::gateway::Gateway;
@@ -24,15 +29,18 @@ use std::{
 };
 use tokio::{task::JoinHandle, time::timeout};
 
-/// Longest body of a POST, and how long it may take.
+/// Longest body of a POST.
 const MAX_BODY_BYTES: usize = 4096;
+/// How long reading the body of a POST may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers of one client that may wait for those before them or for a slow socket, and bytes of pictures in them; it is not
-/// listened to meanwhile.
+/// Largest number of one client's unsent answers, which wait for earlier answers or for a slow socket. At the limit,
+/// reading from the client pauses.
 const MAX_ANSWERS: usize = 64;
+/// Size in bytes of the pictures in a client's unsent answers at which reading from it pauses.
 const MAX_HELD_BYTES: usize = 8 << 20;
 
-/// A capture client: requests as texts, each answered by a text and, if there is one, its picture right behind.
+/// Serves a capture client over WebSocket: each text is a request, each answer a text, directly followed by the picture
+/// if there is one.
 pub async fn socket(
     gateway: &Arc<Gateway>,
     serial: &str,
@@ -45,7 +53,7 @@ pub async fn socket(
     let handshake = match live::handshake(&request) {
         Ok(Some(handshake)) => handshake,
         Ok(None) => {
-            let text = "this path speaks WebSocket; for a single picture POST to /api/devices/{serial}/capture";
+            let text = "this path is for WebSocket; for a single picture POST to /api/devices/{serial}/capture";
             let mut response = failed(&gateway.captures.failure(Code::BadRequest, text));
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
             set(&mut response, header::UPGRADE, "websocket");
@@ -67,14 +75,14 @@ pub async fn socket(
     response.map(boxed)
 }
 
-/// One capture over plain HTTP: what is said of it as JSON, or the picture itself where `Accept` names a kind of picture.
+/// Takes one capture: answers with JSON about it, or with the picture itself if `Accept` names an image type.
 pub async fn post(
     gateway: &Arc<Gateway>,
     serial: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let picture = picture_wanted(request.headers());
-    let made = async {
+    let capture = async {
         let stream = stream(gateway, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
         let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
@@ -82,25 +90,25 @@ pub async fn post(
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => {
                 return Err(bad(format!(
-                    "the body cannot be read, or is longer than {MAX_BODY_BYTES} bytes"
+                    "the body cannot be read or is longer than {MAX_BODY_BYTES} bytes"
                 )));
             }
-            Err(_) => return Err(bad("the body did not come in time".into())),
+            Err(_) => return Err(bad("the body did not arrive within 10 s".into())),
         };
-        let mut asked = read(&body).map_err(bad)?;
+        let mut raw = read(&body).map_err(bad)?;
         if let Some(Some(format)) = picture {
-            asked.format.get_or_insert_with(|| format.to_owned());
+            raw.format.get_or_insert_with(|| format.to_owned());
         }
-        make(gateway, &stream, &asked).await
+        make(gateway, &stream, &raw).await
     };
-    match made.await {
+    match capture.await {
         Ok(captured) if picture.is_some() => pictured(&captured),
         Ok(captured) => json(StatusCode::OK, &captured.result),
         Err(failure) => failed(&failure),
     }
 }
 
-/// The newest picture of a stream or rendition.
+/// Answers with the newest frame of a stream as JPEG, at a rendition's width if one is named.
 pub async fn frame(
     gateway: &Arc<Gateway>,
     name: &str,
@@ -111,39 +119,40 @@ pub async fn frame(
         Ok(stream) => stream,
         Err(text) => return as_text(&gateway.captures.failure(Code::UnknownDevice, text)),
     };
-    // Asking whether there is a picture takes none.
+    // HEAD captures nothing.
     if request.method() == Method::HEAD {
         return endless(StatusCode::OK, "image/jpeg");
     }
     let query = request.uri().query().unwrap_or_default();
-    let asked = match ask::still(query) {
-        Ok(asked) => asked,
+    let raw = match ask::still(query) {
+        Ok(raw) => raw,
         Err(text) => return as_text(&gateway.captures.failure(Code::BadRequest, text)),
     };
     let rendition = rendition.and_then(|name| stream.rendition(name));
     let width = rendition.and_then(|rendition| rendition.width);
-    let asked = RawRequest {
-        width: asked.width.or(width),
-        ..asked
+    let raw = RawRequest {
+        width: raw.width.or(width),
+        ..raw
     };
-    match make(gateway, &stream, &asked).await {
+    match make(gateway, &stream, &raw).await {
         Ok(captured) => pictured(&captured),
         Err(failure) => as_text(&failure),
     }
 }
 
+/// Takes one capture as a client of its own.
 async fn make(
     gateway: &Gateway,
     stream: &Arc<Stream>,
-    asked: &RawRequest,
+    raw: &RawRequest,
 ) -> Result<Captured, Failure> {
-    let wish = gateway.captures.read(asked)?;
+    let request = gateway.captures.read(raw)?;
     if gateway.is_draining() {
         let text = "the gateway is shutting down";
         return Err(gateway.captures.failure(Code::CaptureBusy, text));
     }
     let client = gateway.captures.register_client(stream);
-    client.capture(wish).await
+    client.capture(request).await
 }
 
 fn stream(gateway: &Gateway, serial: &str) -> Result<Arc<Stream>, Failure> {
@@ -153,22 +162,20 @@ fn stream(gateway: &Gateway, serial: &str) -> Result<Arc<Stream>, Failure> {
     })
 }
 
-/// Nothing at all means the defaults.
+/// Parses a request; an empty text means the defaults.
 fn read(text: &[u8]) -> Result<RawRequest, String> {
     if text.trim_ascii().is_empty() {
         return Ok(RawRequest::default());
     }
-    // A list would be taken for the fields in their order.
+    // serde would read a JSON array as the fields in their order.
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(
-            "this is no request for a capture: write a JSON object, {} for the defaults".into(),
-        );
+        return Err("not a valid capture request: write a JSON object, {} for the defaults".into());
     }
-    serde_json::from_slice(text)
-        .map_err(|error| format!("this is no request for a capture: {error}"))
+    serde_json::from_slice(text).map_err(|error| format!("not a valid capture request: {error}"))
 }
 
-/// Whether the picture itself is wanted, and as which format if `Accept` names one of ours.
+/// The first type in `Accept` that is JSON or an image: `None` for JSON or if there is neither, `Some(None)` for an
+/// image of any format, `Some(Some(format))` for one of the formats that captures have.
 fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
     let lines = headers.get_all(header::ACCEPT).iter();
     let kinds = lines
@@ -187,6 +194,7 @@ fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
     None
 }
 
+/// The picture with the headers that describe it.
 fn pictured(captured: &Captured) -> Response<Body> {
     let result = &captured.result;
     let mut response = full(
@@ -214,7 +222,7 @@ fn failed(failure: &Failure) -> Response<Body> {
     with_status(json(StatusCode::OK, failure), failure.code)
 }
 
-/// A failure as text, for who asked for a picture.
+/// A failure as plain text, for `frame.jpg`.
 fn as_text(failure: &Failure) -> Response<Body> {
     let text = format!("{}\n", failure.message);
     let response = full(StatusCode::OK, "text/plain; charset=utf-8", text);
@@ -231,25 +239,26 @@ fn with_status(mut response: Response<Body>, code: Code) -> Response<Body> {
     response
 }
 
-/// One client's end of a talk.
+/// The connection of one capture client.
 struct Channel {
     gateway: Arc<Gateway>,
     client: Client,
-    /// In the order of the requests.
+    /// Unsent answers, in the order of the requests.
     answers: VecDeque<Answer>,
-    /// Pictures that were made and not yet handed to the socket.
+    /// Bytes of pictures that were encoded and not yet handed to the socket.
     held: Budget,
-    /// What follows the text that was said last.
+    /// The picture that follows the text that was sent last.
     picture: Option<Bytes>,
 }
 
+/// An unsent answer: a request that was refused at once, or a capture in progress.
 enum Answer {
     There(Failure),
     Coming(JoinHandle<Result<Captured, Failure>>),
 }
 
 impl MessageHandler for Channel {
-    /// A client may ask as often as it likes: what is too much is told CAPTURE_BUSY, and what is far too much waits.
+    /// High, since too many requests are answered with CAPTURE_BUSY. Beyond the limit, reading pauses.
     const RATE_LIMIT: RateLimit = RateLimit {
         rate: 500.0,
         burst: 1000.0,
@@ -259,19 +268,19 @@ impl MessageHandler for Channel {
 
     fn on_text(&mut self, text: &str) -> Result<(), String> {
         let captures = &self.gateway.captures;
-        let wish = match read(text.as_bytes()) {
-            Ok(asked) if asked.r#type.is_none() => {
+        let request = match read(text.as_bytes()) {
+            Ok(raw) if raw.r#type.is_none() => {
                 let text = "`type` is missing; write {\"type\":\"capture\"}";
                 Err(captures.failure(Code::BadRequest, text))
             }
-            Ok(asked) => captures.read(&asked),
+            Ok(raw) => captures.read(&raw),
             Err(text) => Err(captures.failure(Code::BadRequest, text)),
         };
-        self.answers.push_back(match wish {
-            Ok(wish) => {
-                let (made, held) = (self.client.capture(wish), self.held.clone());
+        self.answers.push_back(match request {
+            Ok(request) => {
+                let (capture, held) = (self.client.capture(request), self.held.clone());
                 Answer::Coming(tokio::spawn(async move {
-                    let captured = made.await?;
+                    let captured = capture.await?;
                     Ok(Captured {
                         data: held.count(captured.data),
                         ..captured
@@ -291,7 +300,7 @@ impl MessageHandler for Channel {
         if let Some(picture) = self.picture.take() {
             return Poll::Ready(Some(Content::Binary(picture.into())));
         }
-        let said = match self.answers.front_mut() {
+        let encoded = match self.answers.front_mut() {
             None => return Poll::Pending,
             Some(Answer::There(failure)) => serde_json::to_string(failure),
             Some(Answer::Coming(coming)) => match Pin::new(coming).poll(context) {
@@ -308,7 +317,7 @@ impl MessageHandler for Channel {
             },
         };
         self.answers.pop_front();
-        // What is said are plain structs, which always have a JSON form.
-        Poll::Ready(said.ok().map(|text| Content::Text(text.into())))
+        // Serializing these structs cannot fail.
+        Poll::Ready(encoded.ok().map(|text| Content::Text(text.into())))
     }
 }

@@ -1,4 +1,8 @@
-//! `GET /live/{stream}`: what this client is to play, by the config and the policy. JSON for players, a redirect for others.
+//! `GET /live/{stream}`: which transport and rendition this client should play.
+//!
+//! A player (it accepts JSON) gets a session with the policy's choice; any other client is redirected to the first
+//! transport that it can play by its headers (`session/plain.rs`). Rules of the config apply to both. All answers name
+//! paths relative to the origin or to this path, so that they hold behind a reverse proxy.
 
 use super::{Body, ask, error, full, json, live, set};
 use crate::gateway::Gateway;
@@ -12,28 +16,30 @@ use sluicegate_config as config;
 use sluicegate_plugin::{policy::Client, transports};
 use std::{net::SocketAddr, sync::Arc};
 
-/// Names in `?can=` and characters of one that are looked at.
+/// Largest number of names in `?can=`; further ones are ignored.
 const MAX_NAMES: usize = 32;
+/// Longest name in `?can=` in bytes; longer ones are ignored. Also the characters of `?network=` that are kept.
 const MAX_NAME_LEN: usize = 64;
 
-/// The answer to a player.
+/// What a player should play first.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Chosen")]
 pub struct Chosen<'a> {
     #[serde(flatten)]
     form: &'a Form,
-    /// Path of the transport.
+    /// Path at which to start the transport, such as "/live/porch@mobile/hls/index.m3u8".
     url: String,
-    /// Path of the stream in that rendition; transports lie below it.
+    /// Path of the stream in that rendition, such as "/live/porch@mobile"; paths of its transports begin with it.
     base: String,
+    /// Reason for the choice, shown to the user.
     reason: &'a str,
-    /// Path of the control channel.
+    /// Path of the session's control channel, "/api/sessions/ID".
     session: String,
-    /// The stream is the gateway's test pattern, whose pictures carry a block code: frame number and time.
+    /// Whether the stream is the gateway's test pattern, whose frames contain their number and time as a block code.
     pattern: bool,
 }
 
-/// Answers who asks for a stream without saying how.
+/// Answers a request for a stream that names no transport in its path.
 pub async fn choose(
     gateway: &Arc<Gateway>,
     peer: SocketAddr,
@@ -100,7 +106,7 @@ async fn answer(
         && let Some(names) = &allowed.transports
         && !names.iter().any(|name| can.contains(name))
     {
-        // Better something that it plays than what the rule meant for others.
+        // The rule allows nothing that this client plays: give it something that it does play.
         allowed.transports = None;
     }
     let policy = gateway.sessions.policy_actor().policy();
@@ -152,7 +158,6 @@ async fn answer(
     )
 }
 
-/// What the client says that it can play, best first; all there is, if it says nothing.
 /// Path of a transport's entry below the stream.
 fn entry(gateway: &Gateway, transport: &str) -> String {
     match gateway.transports.get(transport) {
@@ -161,6 +166,7 @@ fn entry(gateway: &Gateway, transport: &str) -> String {
     }
 }
 
+/// Names in `?can=`, best first; all transports if the parameter is absent.
 fn can(gateway: &Gateway, asker: &Asker<'_>) -> Vec<String> {
     match asker.parameter("can") {
         Some(names) => names
@@ -188,7 +194,7 @@ fn refusal(as_json: bool, refused: &SessionError) -> Response<Body> {
     response
 }
 
-/// To a place beside this one, with the same query: relative, so that it holds behind proxies too.
+/// Redirects to `place`, relative to the request's path so that it also holds behind proxies, with the same query.
 fn redirect(place: &str, query: &str) -> Response<Body> {
     let mut response = full(
         StatusCode::TEMPORARY_REDIRECT,

@@ -1,7 +1,8 @@
-//! `/api/openapi.json`: every route, described by OpenAPI 3.1 (<https://spec.openapis.org/oas/v3.1.1.html>), from the table of
-//! routes and the types that are sent.
+//! `/api/openapi.json`: the OpenAPI 3.1 document (<https://spec.openapis.org/oas/v3.1.1.html>) of all routes.
 //!
-//! OpenAPI has no word for WebSockets: such a path is a GET that answers 101, and `x-websocket` says what is spoken on it.
+//! It is generated from the table of routes, the types that are sent (their doc comments become descriptions) and the
+//! texts in `operations`, so it cannot disagree with the code. OpenAPI cannot describe WebSockets: such a path is a GET
+//! that answers 101, and the extension `x-websocket` describes its messages.
 
 mod operations;
 
@@ -13,18 +14,20 @@ use serde_json::{Map, Value, json};
 use sluicegate_net::auth::Role;
 use std::sync::LazyLock;
 
-/// Made once: nothing in it changes while the gateway runs.
+/// Generated once, since it does not change while the gateway runs.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
-const ABOUT: &str = "Live video in the form that suits each viewer. Times are Unix milliseconds unless a field says otherwise, \
-rates bits a second, sizes bytes or pixels.\n\n\
-Every path answers to the gateway's own host names only (421 for others, 400 for none or several), and to pages of its own and of \
-the configured `origins` (403 for others); those may watch and take pictures, and are answered preflights by OPTIONS. A path that is not well formed is a 400, one that does not exist a 404, another method a 405. \
-Errors below `/api/` are JSON, elsewhere text; each says what to do.\n\n\
-Streams are named by their `serial`: the name in the config, or an Android device's serial number. In a path it is \
-percent-encoded (RFC 3986). `NAME@RENDITION` means a rendition.";
+/// Description of the whole interface.
+const ABOUT: &str = "Live video in the form that suits each viewer. Unless a field says otherwise, times are Unix \
+milliseconds, rates bits per second, and sizes bytes or pixels.\n\n\
+Requests must name the gateway by one of its host names (421 for others, 400 for none or several). Web pages may call it \
+if they are its own or from one of the configured `origins` (403 for others); pages of `origins` may watch and take \
+captures, and get CORS preflights answered. A malformed path is a 400, an unknown one a 404, another method a 405. Errors \
+below `/api/` are JSON, elsewhere plain text; each says what to do.\n\n\
+A stream is named by its `serial`: the name in the config, or an Android device's serial number. In a path it is \
+percent-encoded (RFC 3986). `NAME@RENDITION` names a rendition.";
 
-/// The OpenAPI 3.1 document of all routes, made at the first call.
+/// The OpenAPI 3.1 document of all routes, generated at the first call.
 pub fn openapi() -> &'static Value {
     &DOCUMENT
 }
@@ -60,7 +63,7 @@ fn document() -> Value {
     })
 }
 
-/// Schemas by reference to the document's components.
+/// Collects the schemas of types and refers to them in the document's components.
 struct Schemas(SchemaGenerator);
 
 impl Schemas {
@@ -91,7 +94,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     });
     let names: Vec<&str> = names.collect();
     if !names.is_empty() && failures.iter().all(|(status, ..)| *status != 400) {
-        failures.push((400, "The path is not well formed.", None));
+        failures.push((400, "The path is malformed.", None));
     }
     let parameters: Vec<Value> = names
         .into_iter()
@@ -127,17 +130,17 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     };
     match kind {
         Kind::Whole(kinds) => {
-            responses.insert("200".into(), done(&kinds, "Done."));
+            responses.insert("200".into(), done(&kinds, "Success."));
         }
         Kind::Request(body, kinds) => {
             operation["requestBody"] =
                 json!({ "content": { "application/json": { "schema": body } } });
-            responses.insert("200".into(), done(&kinds, "Done."));
+            responses.insert("200".into(), done(&kinds, "Success."));
         }
         Kind::Events(events) => {
             responses.insert(
                 "200".into(),
-                json!({ "description": "Events, as long as the client stays.",
+                json!({ "description": "Events, until the client disconnects or the gateway shuts down.",
                         "content": { "text/event-stream": {} } }),
             );
             operation["x-events"] = events;
@@ -145,20 +148,20 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         Kind::Socket(socket) => {
             responses.insert(
                 "101".into(),
-                json!({ "description": "The WebSocket is open." }),
+                json!({ "description": "The WebSocket handshake succeeded." }),
             );
             operation["x-websocket"] = socket;
         }
         Kind::Either(kinds, socket) => {
-            responses.insert("200".into(), done(&kinds, "To an ordinary GET."));
+            responses.insert("200".into(), done(&kinds, "Answer to an ordinary GET."));
             responses.insert(
                 "101".into(),
-                json!({ "description": "The WebSocket is open." }),
+                json!({ "description": "The WebSocket handshake succeeded." }),
             );
             operation["x-websocket"] = socket;
         }
     }
-    // What a transport is asked for is refused in words, wherever.
+    // Transports refuse in plain text, also below `/api/`.
     let json_errors = route.pattern.starts_with("/api/") && route.target != Target::NalStream;
     for (status, description, schema) in failures {
         let content = match schema {
@@ -170,7 +173,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             None => content(&[("text/plain", json!({ "type": "string" }))]),
         };
         let mut response = json!({ "description": description });
-        // A redirect is its header.
+        // The content of a redirect is its header.
         if status >= 400 {
             response["content"] = content;
         }
@@ -179,7 +182,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     if route.role == Role::Admin {
         responses.insert(
             "403".into(),
-            json!({ "description": "Not from the gateway's own machine." }),
+            json!({ "description": "The client is not on the gateway's own machine." }),
         );
     }
     operation["responses"] = Value::Object(responses);
@@ -200,9 +203,11 @@ fn path_parameter(name: &str) -> &'static str {
         "serial" => "Name of the stream, as `/api/devices` lists it.",
         "stream" => "Name of the stream, or `NAME@RENDITION`.",
         "transport" => "Name of a transport, as `/api/devices` lists them.",
-        "rest" => "Of a page, or what the transport names there: playlists, segments.",
-        "id" => "Of the session, as its player was told.",
-        "name" => "Of the file or component.",
+        "rest" => {
+            "Rest of the path: a page of the documentation, or a file of the transport such as a playlist or segment."
+        }
+        "id" => "Secret id of the session, from the answer of `/live/{stream}`.",
+        "name" => "Name of the file or component.",
         _ => "",
     }
 }

@@ -1,5 +1,8 @@
-//! `/api/events`: what happens, as server-sent events
+//! `/api/events`: the gateway's events as server-sent events
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//!
+//! The events are kept in one ring (`sluicegate_telemetry::events`) as the text that is sent, so a client is only a
+//! position in it: a slow one costs no memory and is told how many events it missed.
 
 use super::{Body, boxed, set};
 use crate::gateway::Gateway;
@@ -15,21 +18,21 @@ use std::{
 };
 use tokio::time::{Instant, Sleep};
 
-/// A quiet connection gets a comment this often, so that proxies keep it and a dead client is noticed.
+/// A connection without events gets a comment this often, so that proxies keep it open and a dead client is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A comment (a line that begins with a colon), which clients pass over.
+/// A comment (a line that begins with a colon), which clients ignore.
 const COMMENT: &[u8] = b": still here\n\n";
 
-/// Events from here on, or from behind the one named by `Last-Event-ID` or `?last-event-id=`.
+/// Streams the events from now on, or those after the one named by `Last-Event-ID` or `?last-event-id=`.
 pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
-    let asked = query
+    let from_query = query
         .unwrap_or_default()
         .split('&')
         .find_map(|pair| pair.strip_prefix("last-event-id="));
-    // The header is from a client that comes back, and newer than what its address says.
+    // A client that reconnects sends the header, which is newer than the parameter in its URL.
     let last = match headers.get("last-event-id") {
         Some(value) => Some(value.to_str().unwrap_or_default()),
-        None => asked,
+        None => from_query,
     };
     let body = EventBody::new(gateway.events.reader(last), gateway.drain());
     let mut response = Response::new(boxed(body));
@@ -37,7 +40,7 @@ pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Re
     response
 }
 
-/// The body of a response that follows the events until the gateway drains.
+/// A body that streams events until the gateway shuts down.
 struct EventBody {
     reader: Reader,
     drained: Pin<Box<dyn Future<Output = ()> + Send>>,

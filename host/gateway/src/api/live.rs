@@ -1,4 +1,9 @@
-//! `/live/{stream}/{transport}/…`: requests and viewers of a transport.
+//! `/live/{stream}/{transport}/…`: connects HTTP requests and WebSocket handshakes with a transport's muxer.
+//!
+//! A request either has a complete answer (an HLS playlist), or follows the muxer's chunks as a viewer: over WebSocket,
+//! or as an endless HTTP body. The handler finds or starts the muxer, enters the viewer in the registry and hands its
+//! cursor to `sluicegate_net`, which writes. No media passes through here. Whatever a component answers is sandboxed in
+//! browsers by a Content Security Policy (`docs/decisions/0030-component-answers-are-sandboxed.md`).
 
 use super::{Body, ask, boxed, endless, error, set, whole};
 use crate::gateway::Gateway;
@@ -16,15 +21,15 @@ use sluicegate_telemetry::Ends;
 use sluicegate_viewer::Carrier;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-/// What a document that a component answers may do: be seen. It gets an origin of its own, so that it can neither read nor
-/// call what the gateway's pages can, and loads nothing (Content Security Policy 3, 6.3.1 `sandbox`).
+/// Policy for documents from a component: they are displayed only. They get an opaque origin, so that they can neither
+/// read nor call what the gateway's pages can, and load nothing (Content Security Policy 3, section 6.3.1 `sandbox`).
 const CONTAINED: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
-/// The same where the config trusts the component: its pages are the gateway's own. They must lose `allow-same-origin` as
-/// soon as being of this origin carries anybody's account.
+/// Policy for documents from a component that the config trusts: they act as the gateway's own pages. Hazard: once
+/// there are accounts that this origin has access to, `allow-same-origin` must go.
 const TRUSTED: &str = "sandbox allow-scripts allow-same-origin; default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'self'";
 
-/// Serves a GET or a WebSocket handshake below a transport's path. Whatever comes of it, a browser that shows it as a
-/// document is told to contain it.
+/// Serves a GET or a WebSocket handshake below a transport's path. Every response, also an error, has the Content
+/// Security Policy.
 pub async fn serve(
     gateway: &Arc<Gateway>,
     peer: SocketAddr,
@@ -49,7 +54,7 @@ async fn answer(
     rest: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let came = Instant::now();
+    let started = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (query, session) = without_session(&query);
     let (name, rendition) = ask::split(stream);
@@ -75,32 +80,32 @@ async fn answer(
             "the gateway is shutting down",
         );
     }
-    let asked = match ask::read(
+    let media = match ask::read(
         rendition.unwrap_or_default(),
         &query,
         &transport.profile.formats,
     ) {
-        Ok(asked) => asked,
+        Ok(media) => media,
         Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
     };
-    let user = match gateway.muxers.enter(&stream, &asked.variant, transport) {
+    let user = match gateway.muxers.enter(&stream, &media.variant, transport) {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
-    let way = user.muxer().way.clone();
+    let key = user.muxer().way.clone();
     let place = gateway.viewers.clone();
     let session = session.and_then(|id| gateway.sessions.get(&id));
     let ends = request.extensions().get::<Ends>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     if let Some(handshake) = handshake {
-        let place = place.enter(way, peer);
+        let place = place.enter(key, peer);
         session.inspect(|session| session.carried_by(place.counter(), ends));
         let joined = user.join(place.id, Carrier::WEBSOCKET, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
             Err(refusal) => return refused(&refusal),
         };
-        let (meter, drain) = (place.meter(came), gateway.drain());
+        let (meter, drain) = (place.meter(started), gateway.drain());
         let response = handshake.upgrade(&mut request, |socket, first| async move {
             websocket::run(socket, first, viewing, meter, drain).await;
             drop(place);
@@ -111,10 +116,10 @@ async fn answer(
         Err(refusal) => return refused(&refusal),
         Ok(Reply::Done(response)) => {
             let (answer, bytes) = whole::respond(&response, request.headers());
-            // Elsewhere who watches has joined, and a request is no viewer.
+            // Requests count as a viewer only where the transport has no lanes; elsewhere viewers join the muxer.
             let asks = transport.profile.lanes.is_empty() && answer.status().is_success();
             let asker = asks.then(|| whole::asker(peer, request.headers()));
-            gateway.viewers.answered(way, bytes, asker, Instant::now());
+            gateway.viewers.answered(key, bytes, asker, Instant::now());
             return answer;
         }
         Ok(Reply::Follow(content_type)) => content_type,
@@ -122,12 +127,12 @@ async fn answer(
     if request.method() == hyper::Method::HEAD {
         return endless(StatusCode::OK, &content_type);
     }
-    let place = place.enter(way, peer);
+    let place = place.enter(key, peer);
     session.inspect(|session| session.carried_by(place.counter(), ends));
     match user.join(place.id, Carrier::HTTP, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
-            let body = ViewerBody::new(viewing, place, came, asked.pace);
+            let body = ViewerBody::new(viewing, place, started, media.pace);
             let mut response = Response::new(Either::Left(body));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response
@@ -135,7 +140,10 @@ async fn answer(
     }
 }
 
-/// The stream of that name, if it has that rendition; else what is wrong.
+/// The stream `name`, which must have the rendition if one is given.
+///
+/// # Errors
+/// The message for the user: which name is unknown, and which are known.
 pub(super) fn stream(
     gateway: &Gateway,
     name: &str,
@@ -153,14 +161,17 @@ pub(super) fn stream(
     Ok(stream)
 }
 
-/// The WebSocket handshake that a request is, `None` of another request, or the refusal of an invalid one.
+/// The WebSocket handshake in a request; `None` if the request is not one.
+///
+/// # Errors
+/// The response that refuses an invalid handshake.
 pub(super) fn handshake(
     request: &Request<Incoming>,
 ) -> Result<Option<Handshake>, Box<Response<Body>>> {
     Handshake::of(request).map_err(|wrong| {
         Box::new(match wrong {
             HandshakeError::Version => {
-                let text = "this gateway speaks version 13 of WebSocket";
+                let text = "only version 13 of WebSocket is supported";
                 let mut response = error(false, StatusCode::UPGRADE_REQUIRED, text);
                 set(&mut response, header::SEC_WEBSOCKET_VERSION, "13");
                 response
@@ -170,7 +181,7 @@ pub(super) fn handshake(
     })
 }
 
-/// The query without `session=`, which is for the gateway and no component's business, and its value.
+/// Splits the query into the component's part and the value of `session`, which only the gateway may know.
 fn without_session(query: &str) -> (String, Option<String>) {
     let mut session = None;
     let mut rest = Vec::new();
@@ -183,6 +194,7 @@ fn without_session(query: &str) -> (String, Option<String>) {
     (rest.join("&"), session)
 }
 
+/// The response that a muxer's refusal becomes.
 fn refused(refusal: &Refusal) -> Response<Body> {
     let status = match refusal {
         Refusal::Rejected(_) | Refusal::Carrier(_) => StatusCode::BAD_REQUEST,

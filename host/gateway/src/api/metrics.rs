@@ -1,4 +1,8 @@
-//! `/metrics`: every figure the gateway keeps, for Prometheus. Base units: seconds and bytes.
+//! `/metrics`: all metrics in the Prometheus text format.
+//!
+//! Nothing is collected here: counters live in the streams, viewers and muxers, and each table below names a metric and
+//! how it is read. Units are seconds and bytes. Labels never contain what viewers choose, so their number is bounded
+//! (`docs/decisions/0026-metrics-and-events.md`); users' documentation is `docs/reference/metrics.md`.
 
 use super::{Body, full};
 use crate::gateway::Gateway;
@@ -12,20 +16,20 @@ use sluicegate_telemetry::{
 use sluicegate_viewer::{Delays, MetricKey, Totals};
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-/// A figure of which there is one for each of something, and how it is read.
+/// A metric with one sample for each `T`: name, kind, help, and how it is read.
 type Figure<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
 const STREAM: &[Figure<Stream>] = &[
     (
         "sluicegate_stream_received_bytes_total",
         Kind::Counter,
-        "Bytes of video from the source.",
+        "Bytes of video received from the source.",
         |stream| stream.totals().bytes,
     ),
     (
         "sluicegate_stream_samples_total",
         Kind::Counter,
-        "Pictures from the source that were passed on to transports.",
+        "Video samples passed from the source to transports.",
         |stream| stream.totals().samples,
     ),
     (
@@ -37,25 +41,25 @@ const STREAM: &[Figure<Stream>] = &[
     (
         "sluicegate_stream_source_restarts_total",
         Kind::Counter,
-        "Times the source was there again after a failure.",
+        "Times the source worked again after a failure.",
         |stream| stream.totals().restarts,
     ),
     (
         "sluicegate_stream_cut_groups_total",
         Kind::Counter,
-        "Groups of pictures that outgrew the ring.",
+        "Groups that were cut because they outgrew the ring.",
         |stream| stream.totals().cut_groups,
     ),
     (
         "sluicegate_stream_ring_bytes",
         Kind::Gauge,
-        "Bytes of coded pictures held in the stream's rings.",
+        "Bytes of samples in the stream's rings.",
         |stream| stream.ring_bytes() as u64,
     ),
     (
         "sluicegate_decoded_pictures_total",
         Kind::Counter,
-        "Pictures decoded.",
+        "Frames decoded.",
         |stream| stream.codec().decoded.load(Ordering::Relaxed),
     ),
     (
@@ -67,31 +71,31 @@ const STREAM: &[Figure<Stream>] = &[
     (
         "sluicegate_dropped_pictures_total",
         Kind::Counter,
-        "Decoded pictures and access units left out because the machine was too slow.",
+        "Decoded frames and access units skipped because the machine was too slow.",
         |stream| stream.codec().dropped.load(Ordering::Relaxed),
     ),
     (
         "sluicegate_encoded_pictures_total",
         Kind::Counter,
-        "Pictures encoded as video.",
+        "Frames encoded as video.",
         |stream| stream.codec().encoded.load(Ordering::Relaxed),
     ),
     (
         "sluicegate_encode_failures_total",
         Kind::Counter,
-        "Pictures that could not be encoded as video.",
+        "Frames that could not be encoded as video.",
         |stream| stream.codec().encode_failures.load(Ordering::Relaxed),
     ),
     (
         "sluicegate_jpegs_total",
         Kind::Counter,
-        "JPEGs made.",
+        "JPEG images encoded.",
         |stream| stream.codec().jpegs.load(Ordering::Relaxed),
     ),
     (
         "sluicegate_jpeg_failures_total",
         Kind::Counter,
-        "Pictures that could not be made a JPEG.",
+        "Frames that could not be encoded as JPEG.",
         |stream| stream.codec().jpeg_failures.load(Ordering::Relaxed),
     ),
 ];
@@ -106,31 +110,31 @@ const VIEWERS: &[Figure<Totals>] = &[
     (
         "sluicegate_viewers_total",
         Kind::Counter,
-        "Viewers that have come.",
+        "Viewers that connected.",
         |totals| totals.came,
     ),
     (
         "sluicegate_sent_bytes_total",
         Kind::Counter,
-        "Bytes handed to viewers' sockets, frames of WebSocket included, heads of HTTP not.",
+        "Bytes passed to viewers' sockets, with WebSocket frame headers, without HTTP headers.",
         |totals| totals.bytes,
     ),
     (
         "sluicegate_sent_chunks_total",
         Kind::Counter,
-        "Chunks handed to viewers' sockets.",
+        "Chunks passed to viewers' sockets.",
         |totals| totals.chunks,
     ),
     (
         "sluicegate_viewer_jumps_total",
         Kind::Counter,
-        "Jumps of slow viewers to a newer start point.",
+        "Times a slow viewer jumped to a newer start point.",
         |totals| totals.jumps,
     ),
     (
         "sluicegate_answers_total",
         Kind::Counter,
-        "Requests that a transport answered whole.",
+        "Requests that a transport answered with a complete response.",
         |totals| totals.answers,
     ),
 ];
@@ -139,36 +143,36 @@ const GUEST: &[Figure<Spent>] = &[
     (
         "sluicegate_guest_calls_total",
         Kind::Counter,
-        "Calls of a transport's component.",
+        "Calls into a transport's component.",
         |spent| spent.calls,
     ),
     (
         "sluicegate_guest_pushes_total",
         Kind::Counter,
-        "Pictures pushed into a transport's component.",
+        "Calls that pushed a sample into a transport's component.",
         |spent| spent.pushes,
     ),
     (
         "sluicegate_guest_failures_total",
         Kind::Counter,
-        "Traps, timeouts and breached limits.",
+        "Traps, timeouts and exceeded limits.",
         |spent| spent.failures,
     ),
     (
         "sluicegate_guest_instances_total",
         Kind::Counter,
-        "Instances made; all but the first of a muxer are restarts.",
+        "Instances created; all but the first of a muxer are restarts.",
         |spent| spent.instances,
     ),
     (
         "sluicegate_muxer_overruns_total",
         Kind::Counter,
-        "Times a muxer was too slow for its stream and left pictures out.",
+        "Times a muxer was too slow for its stream and skipped samples.",
         |spent| spent.overruns,
     ),
 ];
 
-/// The figures as they are now.
+/// Answers with the current value of every metric.
 pub fn metrics(gateway: &Gateway) -> Response<Body> {
     let mut text = Exposition::default();
     about(gateway, &mut text);
@@ -187,7 +191,7 @@ fn about(gateway: &Gateway, text: &mut Exposition) {
     let mut plugins = text.family(
         "sluicegate_plugin_info",
         Kind::Gauge,
-        "Always 1; the component of each transport.",
+        "Always 1; labels name the component of each transport.",
     );
     for transport in gateway.transports.values() {
         let labels = [
@@ -209,7 +213,7 @@ fn streams(gateway: &Gateway, text: &mut Exposition) {
     let mut states = text.family(
         "sluicegate_stream_state",
         Kind::Gauge,
-        "1 for the state the stream is in, 0 for the others.",
+        "1 for the stream's current state, 0 for the others.",
     );
     let all = gateway.streams.list();
     for stream in &all {
@@ -234,19 +238,19 @@ fn captures(gateway: &Gateway, text: &mut Exposition) {
         (
             "sluicegate_capture_clients",
             Kind::Gauge,
-            "Clients that may ask for captures, for whom the stream is decoded.",
+            "Capture clients; while there are any, the stream is decoded.",
             |(_, clients, _, _)| *clients as u64,
         ),
         (
             "sluicegate_captures_total",
             Kind::Counter,
-            "Captures that gave a picture.",
-            |(_, _, made, _)| *made,
+            "Captures that succeeded.",
+            |(_, _, succeeded, _)| *succeeded,
         ),
         (
             "sluicegate_capture_failures_total",
             Kind::Counter,
-            "Captures that gave none.",
+            "Captures that failed.",
             |(_, _, _, failed)| *failed,
         ),
     ];
@@ -262,20 +266,20 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
     let totals = gateway.viewers.totals();
     for (family, kind, help, read) in VIEWERS {
         let mut family = text.family(family, *kind, help);
-        for (way, totals) in &totals {
-            family.sample(&labels(way), read(totals));
+        for (key, totals) in &totals {
+            family.sample(&labels(key), read(totals));
         }
     }
     let delays = gateway.viewers.delays();
     let histograms: [(_, _, fn(&Delays) -> _); 2] = [
         (
             "sluicegate_first_byte_seconds",
-            "From a viewer's request to the first bytes handed to its socket.",
+            "Time from a viewer's request to the first bytes passed to its socket.",
             |delays| delays.first_byte.read(),
         ),
         (
             "sluicegate_delivery_seconds",
-            "From a chunk given out by the muxer to it handed to a viewer's socket; one for each write, of its oldest chunk.",
+            "Time from a muxer's output of a chunk to passing it to a viewer's socket; one value per write, for its oldest chunk.",
             |delays| delays.delivery.read(),
         ),
     ];
@@ -296,18 +300,19 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
     let mut seconds = text.family(
         "sluicegate_guest_seconds_total",
         Kind::Counter,
-        "Time spent in calls of a transport's component.",
+        "Time spent in calls into a transport's component.",
     );
-    for (way, spent) in &spent {
-        seconds.sample(&labels(way), spent.nanos as f64 / 1e9);
+    for (key, spent) in &spent {
+        seconds.sample(&labels(key), spent.nanos as f64 / 1e9);
     }
     for (family, kind, help, read) in GUEST {
         let mut family = text.family(family, *kind, help);
-        for (way, spent) in &spent {
-            family.sample(&labels(way), read(spent));
+        for (key, spent) in &spent {
+            family.sample(&labels(key), read(spent));
         }
     }
-    // JPEGs of several sizes are several muxers on one way, and sizes are what viewers ask for: no names for labels.
+    // JPEGs of different sizes are several muxers with one key, which are summed: viewers choose the sizes, so these
+    // must not become labels.
     let mut running: BTreeMap<MetricKey, ([usize; Phase::NAMES.len()], usize, usize)> =
         BTreeMap::new();
     for muxer in gateway.muxers.list() {
@@ -322,37 +327,37 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
     let mut states = text.family(
         "sluicegate_muxers",
         Kind::Gauge,
-        "Muxers at work, by the state of their component.",
+        "Running muxers by the state of their component.",
     );
-    for (way, (phases, ..)) in &running {
+    for (key, (phases, ..)) in &running {
         for (count, state) in phases.iter().zip(Phase::NAMES) {
-            states.sample(&[&labels(way)[..], &[("state", state)]].concat(), count);
+            states.sample(&[&labels(key)[..], &[("state", state)]].concat(), count);
         }
     }
     let mut held = text.family(
         "sluicegate_outlet_bytes",
         Kind::Gauge,
-        "Bytes of chunks that muxers hold for their viewers.",
+        "Bytes of chunks that muxers keep for their viewers.",
     );
-    for (way, (_, bytes, _)) in &running {
-        held.sample(&labels(way), bytes);
+    for (key, (_, bytes, _)) in &running {
+        held.sample(&labels(key), bytes);
     }
     let mut held = text.family(
         "sluicegate_guest_buffer_bytes",
         Kind::Gauge,
-        "Bytes that transports' components hold in buffers: the window of HLS.",
+        "Bytes that transports' components keep in buffers, such as the window of HLS.",
     );
-    for (way, (.., bytes)) in &running {
-        held.sample(&labels(way), bytes);
+    for (key, (.., bytes)) in &running {
+        held.sample(&labels(key), bytes);
     }
 }
 
-/// A rendition of no name is the stream itself.
-fn labels(way: &MetricKey) -> [(&str, &str); 3] {
+/// Labels of a key; an empty rendition is the stream itself.
+fn labels(key: &MetricKey) -> [(&str, &str); 3] {
     [
-        ("stream", &way.stream),
-        ("rendition", &way.rendition),
-        ("transport", &way.transport),
+        ("stream", &key.stream),
+        ("rendition", &key.rendition),
+        ("transport", &key.transport),
     ]
 }
 
@@ -367,31 +372,31 @@ fn process(text: &mut Exposition) {
     figure(
         "sluicegate_process_cpu_seconds_total",
         Kind::Counter,
-        "Processor time of all threads.",
+        "CPU time of all threads.",
         process.cpu_seconds,
     );
     figure(
         "sluicegate_process_resident_memory_bytes",
         Kind::Gauge,
-        "Memory in use.",
+        "Resident memory.",
         whole(process.resident),
     );
     figure(
         "sluicegate_process_virtual_memory_bytes",
         Kind::Gauge,
-        "Address space.",
+        "Virtual memory.",
         whole(process.virtual_memory),
     );
     figure(
         "sluicegate_process_open_fds",
         Kind::Gauge,
-        "Descriptors in use.",
+        "Open file descriptors.",
         whole(process.open_files),
     );
     figure(
         "sluicegate_process_max_fds",
         Kind::Gauge,
-        "Descriptors allowed.",
+        "Limit of open file descriptors.",
         whole(process.max_files),
     );
     figure(
@@ -403,7 +408,7 @@ fn process(text: &mut Exposition) {
     figure(
         "sluicegate_process_start_time_seconds",
         Kind::Gauge,
-        "When the process started, Unix time.",
+        "Start time of the process, Unix time.",
         process.started,
     );
 }

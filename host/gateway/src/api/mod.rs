@@ -1,4 +1,9 @@
-//! The wire contract: routes, their roles, and what they answer.
+//! The HTTP interface: the table of routes, who may call them, and their handlers.
+//!
+//! [`respond`] is the one entry for every request: it finds the route, checks the caller against the route's role
+//! (`sluicegate_net::auth`), calls the handler, and adds the headers that every response has. `net::serve` calls it for
+//! each request; handlers read and change the [`Gateway`]. The table also yields the OpenAPI document (`describe`), so
+//! a route without a description does not compile (`docs/decisions/0035-openapi-from-routes.md`).
 
 mod ask;
 mod capture;
@@ -30,10 +35,10 @@ use sluicegate_net::{ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, transports};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-/// What goes back: a whole body, or one that goes on.
+/// Body of a response: the chunks of a muxer for a viewer, or any other.
 pub type Body = Either<ViewerBody, UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Any other body than a viewer's.
+/// Boxes a body that is not a viewer's.
 fn boxed<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -41,14 +46,15 @@ where
     Either::Right(UnsyncBoxBody::new(body))
 }
 
-/// What pages of `origins` may read beyond what every page may, and what they may send (Fetch, CORS protocol).
+/// Response headers that pages of `origins` may read beyond the safelisted ones (Fetch, CORS protocol).
 const EXPOSED: &str =
     "retry-after, x-age-ms, x-capture-id, x-captured-at, x-height, x-path, x-width";
+/// Request headers that pages of `origins` may send beyond the safelisted ones.
 const SENDABLE: &str = "content-type, last-event-id";
-/// Seconds for which browsers need not ask again.
+/// Seconds for which browsers may cache the answer to a preflight.
 const PREFLIGHT_LASTS: &str = "600";
 
-/// Answers one request: finds its route, checks who asks, and adds what every response has.
+/// Answers one request: finds its route, checks the caller, calls the handler, and adds the headers of every response.
 pub async fn respond(
     gateway: Arc<Gateway>,
     peer: Peer,
@@ -69,18 +75,18 @@ pub async fn respond(
         _ => Role::Public,
     };
     let foreign = match auth::check(server, &caller, role, (&request).into()) {
-        // What is not there is of no use to anybody's page.
+        // Pages of other origins may read responses of routes only.
         Ok(foreign) => foreign.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
             let text = denied.to_string();
             let client = caller.address.ip();
-            // Whatever the client made up is not what tells them apart.
+            // Keyed by the kind of refusal, not by text that the client controls, so the set stays small.
             let kind = std::mem::discriminant(&denied);
             if gateway
                 .refusals
                 .is_new(&format!("{kind:?} {}", client.is_loopback()))
             {
-                tracing::warn!(%client, "a request was refused, and others like it are without a word: {text}");
+                tracing::warn!(%client, "refused a request; further ones of this kind are not logged: {text}");
             }
             return finish(to_head(head, error(json, status(&denied), &text)), None);
         }
@@ -90,22 +96,21 @@ pub async fn respond(
         Found::OtherMethod(methods) if options => allowed(methods, false),
         _ if options && path == "*" => allowed("GET, HEAD, POST, OPTIONS", false),
         Found::Route(route, _) if is_service_worker(route, &request) => {
-            let text =
-                "nothing below /live/ may be a service worker; a component's pages do without one";
+            let text = "service workers are not allowed below /live/; write the component's page without one";
             error(json, StatusCode::FORBIDDEN, text)
         }
         Found::Route(route, parameters) => {
             route_to(&gateway, caller.address, route.target, &parameters, request).await
         }
         Found::OtherMethod(allowed) => {
-            let text = format!("this path answers {allowed}");
+            let text = format!("this path only supports {allowed}");
             let mut response = error(json, StatusCode::METHOD_NOT_ALLOWED, &text);
             set(&mut response, header::ALLOW, allowed);
             response
         }
         Found::BadPath(reason) => error(json, StatusCode::BAD_REQUEST, reason),
         Found::Nothing => {
-            let text = "there is nothing here; streams are listed at / and in /api/devices";
+            let text = "no such path; streams are listed at / and in /api/devices, paths in /docs";
             error(json, StatusCode::NOT_FOUND, text)
         }
     };
@@ -120,10 +125,10 @@ fn status(denied: &Denied) -> StatusCode {
     }
 }
 
-/// A service worker below /live/ would be a component's script that answers for the gateway's own pages there. Browsers
-/// mark the request for its script (Service Workers, "Update").
+/// Whether a request loads the script of a service worker below `/live/`. Such a worker would be a component's script
+/// that intercepts requests for the gateway's own paths there. Browsers mark the request (Service Workers, "Update").
 fn is_service_worker<B>(route: &Route, request: &Request<B>) -> bool {
-    // As matched, not as written: `/%6Cive/` is the same path.
+    // The matched pattern, not the path as written: `/%6Cive/` is the same path.
     route.pattern.starts_with("/live/") && request.headers().contains_key("service-worker")
 }
 
@@ -152,8 +157,8 @@ fn allowed(methods: &str, foreign: bool) -> Response<Body> {
     response
 }
 
-/// The response as it is to HEAD, if `head`: with the length that GET would tell (RFC 9110 section 8.6) and no body. A
-/// viewer must not begin for who only asks for the head.
+/// If `head`, turns a response into one to HEAD: with the `Content-Length` of GET (RFC 9110 section 8.6) and no body,
+/// so that no viewer is started.
 fn to_head(head: bool, mut response: Response<Body>) -> Response<Body> {
     if head {
         let length = response.body().size_hint().exact();
@@ -232,7 +237,7 @@ async fn route_to(
     }
 }
 
-/// A response whose body is all there.
+/// A response with a complete body.
 fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(boxed(WholeBody::from(body.into())));
     *response.status_mut() = status;
@@ -240,7 +245,7 @@ fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-/// The head of a response of a length that nobody knows yet.
+/// A response to HEAD where GET has a body of unknown length.
 fn endless(status: StatusCode, content_type: &str) -> Response<Body> {
     let mut response = full(status, content_type, "");
     *response.body_mut() = boxed(WholeBody::endless());
@@ -254,14 +259,15 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
     }
 }
 
-/// What went wrong and what to do.
+/// An error.
 #[derive(serde::Serialize, schemars::JsonSchema)]
 #[schemars(rename = "Error")]
 struct Wrong<'a> {
+    /// What went wrong, and what to do; for people.
     error: &'a str,
 }
 
-/// What went wrong and what to do, as JSON below `/api/`, else as text.
+/// An error response: JSON (as below `/api/`) or plain text. `text` says what went wrong and what to do.
 fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
     if as_json {
         return json(status, &Wrong { error: text });
@@ -269,13 +275,14 @@ fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
     full(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-/// A header whose value may come from elsewhere; one that is no header value is left out.
+/// Sets a header. A value that is not a valid header value, as a component may return, is left out.
 fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
+/// Adds the headers that every response has, and those for a page of `origins` if `foreign` is its origin.
 fn finish(mut response: Response<Body>, foreign: Option<String>) -> Response<Body> {
     let embeddable = foreign.is_some();
     if let Some(origin) = foreign {

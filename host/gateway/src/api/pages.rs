@@ -1,4 +1,7 @@
-//! The pages in the binary.
+//! Serves the web pages that `build.rs` embedded: dashboard, player page, documentation and their scripts.
+//!
+//! Files whose name contains a hash of their content are cached for ever; the others are revalidated by `ETag`. Every
+//! response has a Content Security Policy. Compression and caching headers are those of `whole`.
 
 use super::{Body, error, full, set, whole};
 use bytes::Bytes;
@@ -6,10 +9,10 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 use sluicegate_plugin as plugin;
 use std::{collections::BTreeMap, sync::LazyLock};
 
-/// Name, fingerprint and content of every file under `web`'s build.
+/// Name, fingerprint and content of every file in `target/web`.
 const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
-/// The files as they are answered, compressed once.
+/// Fingerprint and response of each file by name; compressed at most once.
 static ANSWERS: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::new(|| {
     let answer = |(name, hash, content): &(&'static str, &'static str, &'static [u8])| {
         let max_age = if names_its_content(name) {
@@ -24,15 +27,16 @@ static ANSWERS: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::n
     FILES.iter().map(answer).collect()
 });
 
-/// No script or style but our own files; pictures and video may come from memory.
+/// Content Security Policy of pages: scripts and styles only from the gateway; images and media also from blobs, images
+/// also from data URLs.
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
-/// A file by its name, or 304 if the client has it.
+/// Answers with a file, or 304 if the client's copy is current.
 pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     let Some((hash, answer)) = ANSWERS.get(name) else {
         return error(false, StatusCode::NOT_FOUND, "there is no such file");
     };
-    // The same for the file compressed and not, so a weak one (RFC 9110 8.8.1).
+    // A weak tag (RFC 9110 section 8.8.1), since it is the same with and without compression.
     let tag = format!("W/\"{hash}\"");
     let known = headers
         .get(header::IF_NONE_MATCH)
@@ -50,7 +54,8 @@ pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-/// A page of the documentation by its path below `/docs`, which says no `.html`, or a file that one of them links to.
+/// Answers with a page of the documentation by its path below `/docs`, without `.html`, or with a file that a page
+/// links to.
 pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
     let path = path.trim_end_matches('/');
     let name = match path {
@@ -63,7 +68,7 @@ pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
     }
 }
 
-/// Whether the bundler put a hash of the content into the name, as in `chunk-3S2IWZWS.js`.
+/// Whether the name contains the bundler's hash of the content, as in `chunk-3S2IWZWS.js`.
 fn names_its_content(name: &str) -> bool {
     let stem = name.strip_suffix(".js").unwrap_or_default();
     stem.rsplit_once('-').is_some_and(|(_, hash)| {

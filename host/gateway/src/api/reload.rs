@@ -1,4 +1,7 @@
-//! `POST /api/plugins/{name}/reload`: a component is read again and takes over.
+//! `POST /api/plugins/{name}/reload`: reads the policy's component again and puts it in force.
+//!
+//! One reload at a time, on a blocking thread, since compiling takes seconds. Transports cannot be reloaded: their
+//! profile is fixed when the gateway starts.
 
 use super::{Body, error, json, set, state};
 use crate::gateway::Gateway;
@@ -6,13 +9,13 @@ use hyper::{Response, StatusCode, header};
 use sluicegate_config as config;
 use std::sync::Arc;
 
-/// The policy may be called `policy`, whatever its component is. Answers with its entry of `/api/plugins`.
+/// Reloads the component `name`, which is `policy` or the policy's own name; answers with its entry of `/api/plugins`.
 pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let policy = gateway.sessions.policy_actor().policy();
     if name != "policy" && name != policy.name {
         if gateway.transports.contains_key(name) {
             let text = format!(
-                "the component of the transport `{name}` is read at the start only; restart the gateway"
+                "the component of the transport `{name}` is only read at start; restart the gateway to read it again"
             );
             return error(true, StatusCode::CONFLICT, &text);
         }
@@ -21,17 +24,15 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         let text = config::unknown("component", name, known);
         return error(true, StatusCode::NOT_FOUND, &text);
     }
-    // It stays with the reading, should the client not wait for that.
+    // The guard moves to the blocking thread, so the reload completes alone even if the client disconnects.
     let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
-        let text = format!(
-            "the component of `{name}` is being read already; ask again when that has ended"
-        );
+        let text = format!("the component of `{name}` is already being read; try again later");
         let mut response = error(true, StatusCode::CONFLICT, &text);
         set(&mut response, header::RETRY_AFTER, "1");
         return response;
     };
     let reading = gateway.clone();
-    // Compiling takes a while.
+    // Compiling may take seconds.
     let read = tokio::task::spawn_blocking(move || {
         let read = reading.reload_policy();
         drop(turn);
@@ -40,12 +41,12 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let read = read.await;
     match read {
         Ok(Ok(())) => json(StatusCode::OK, &state::policy(gateway)),
-        // The one in force stays.
+        // The current policy stays in force.
         Ok(Err(reason)) => error(true, StatusCode::UNPROCESSABLE_ENTITY, &reason.to_string()),
         Err(_) => error(
             true,
             StatusCode::INTERNAL_SERVER_ERROR,
-            "reading the component ended early; the one before is still in force",
+            "reading the component failed, see the log; the previous one stays in force",
         ),
     }
 }

@@ -1,9 +1,13 @@
-//! The one table of routes. Pure.
+//! The table of all routes, and the lookup of a path in it. Pure.
+//!
+//! There is one table so that dispatch, access checks, the OpenAPI document and the access tests cannot disagree. Paths
+//! are percent-decoded per segment before matching, so two spellings of a path have the same role. Called by `respond`
+//! in [`super`].
 
 use hyper::Method;
 use sluicegate_net::auth::Role;
 
-/// Longest path that is looked at.
+/// Longest path that is parsed, in bytes.
 const MAX_PATH_LEN: usize = 2048;
 
 /// The handler that answers a route.
@@ -34,16 +38,16 @@ pub enum Target {
     OpenApi,
 }
 
-/// A path with `{names}`, one segment each; `{*rest}` takes what is left.
+/// An entry of the table.
 #[derive(Debug)]
 pub struct Route {
-    /// GET routes answer HEAD too.
+    /// Method of the route; GET routes also answer HEAD.
     pub method: Method,
-    /// Path segments, each behind a slash.
+    /// Path pattern: `{name}` matches one segment that is not empty, `{*rest}` everything that follows.
     pub pattern: &'static str,
-    /// Who may call it.
+    /// Role that the caller needs.
     pub role: Role,
-    /// The handler that answers.
+    /// Handler of the route.
     pub target: Target,
 }
 
@@ -64,7 +68,7 @@ const fn route(method: Method, pattern: &'static str, role: Role, target: Target
     }
 }
 
-/// Every route, the first match wins; access tests are made from this.
+/// All routes; the first match wins.
 pub const ROUTES: &[Route] = &[
     get("/", Role::View, Target::Dashboard),
     get("/watch/{stream}", Role::View, Target::Watch),
@@ -103,12 +107,12 @@ pub const ROUTES: &[Route] = &[
     ),
 ];
 
-/// The values of a route's names, decoded.
+/// Decoded values of the placeholders in a route's pattern.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(&'static str, String)>);
 
 impl Parameters {
-    /// The value of that name.
+    /// Value of the placeholder `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
@@ -118,7 +122,7 @@ impl Parameters {
 }
 
 impl Route {
-    /// The methods that a path of this route answers, as `Allow` lists them (RFC 9110 section 10.2.1).
+    /// Methods of the route as the header `Allow` lists them (RFC 9110 section 10.2.1).
     pub fn allowed(&self) -> &'static str {
         match self.method {
             Method::POST => "POST, OPTIONS",
@@ -127,27 +131,27 @@ impl Route {
     }
 }
 
-/// What is at a path.
+/// Result of looking up a path.
 #[derive(Debug)]
 pub enum Found {
-    /// A route, and what the placeholders of its path stand for here.
+    /// A route, with the values of its placeholders.
     Route(&'static Route, Parameters),
-    /// Something that answers these methods only.
+    /// The path exists, but only for these methods.
     OtherMethod(&'static str),
-    /// It is not well formed, for this reason.
+    /// The path is malformed, for this reason.
     BadPath(&'static str),
-    /// No route has such a path.
+    /// No route matches.
     Nothing,
 }
 
-/// Looks a path up.
+/// Looks up a path, which is percent-encoded and has no query.
 pub fn find(method: &Method, path: &str) -> Found {
     if path.len() > MAX_PATH_LEN {
         return Found::BadPath("the path is longer than 2048 characters");
     }
     let Some(segments) = segments(path) else {
         return Found::BadPath(
-            "the path is not well formed: after % come two hex digits, the whole is UTF-8 without control characters, and no segment is . or ..",
+            "the path is malformed: each % needs two hex digits, decoded text must be UTF-8 without control characters, and no segment may be . or ..",
         );
     };
     let mut other = None;
@@ -163,11 +167,12 @@ pub fn find(method: &Method, path: &str) -> Found {
     other.map_or(Found::Nothing, Found::OtherMethod)
 }
 
+/// Splits a path into decoded segments; `None` if it is malformed.
 fn segments(path: &str) -> Option<Vec<String>> {
     path.strip_prefix('/')?.split('/').map(decode).collect()
 }
 
-/// Percent-decodes one segment (RFC 3986 2.1).
+/// Percent-decodes one segment (RFC 3986 section 2.1).
 fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
@@ -189,6 +194,7 @@ fn decode(segment: &str) -> Option<String> {
         .filter(|text| !text.contains(char::is_control) && !matches!(text.as_str(), "." | ".."))
 }
 
+/// Matches segments against a route's pattern.
 fn matches(pattern: &'static str, segments: &[String]) -> Option<Parameters> {
     let mut parameters = Parameters::default();
     let mut left = segments;

@@ -1,9 +1,10 @@
-//! `/api/sessions/{id}`: a player's control channel as a WebSocket of JSON texts; and, by GET, what the policy was asked about
-//! the session and answered.
+//! `/api/sessions/{id}`: a player's control channel as a WebSocket with JSON messages; by GET, the log of the session's
+//! policy calls.
 //!
-//! Up: `{"type":"report",…}` about once a second, `{"type":"playing"|"failed","transport","rendition"}`,
-//! `{"type":"pin","transport","rendition"}`, `{"type":"auto"}`, `{"type":"ping","id"}`.
-//! Down: `move`, `choices`, `refused` ([`ServerMessage`]) and `{"type":"pong","id","now"}`.
+//! From the player: `{"type":"report",…}` about once a second, `{"type":"playing"|"failed","transport","rendition"}`,
+//! `{"type":"pin","transport","rendition"}`, `{"type":"auto"}`, `{"type":"ping","id"}`. To the player: `move`,
+//! `choices`, `refused` ([`ServerMessage`]) and `{"type":"pong","id","now"}`. Messages are parsed and checked here and
+//! passed to [`Sessions`](crate::session::Sessions). One control channel at a time: a new one ends the earlier.
 
 use super::{Body, boxed, error, json, live};
 use crate::gateway::Gateway;
@@ -18,107 +19,135 @@ use sluicegate_viewer::Content;
 use std::{sync::Arc, time::SystemTime};
 use tokio::sync::mpsc;
 
-/// What a player says. Numbers are checked by their types; what is absent is 0.
+/// A message from a player to the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[schemars(rename = "PlayerSays")]
 pub enum ClientMessage {
+    /// Measurements, about once a second. Ignored within 250 ms after the last one.
     Report(Box<ClientReport>),
+    /// This transport and rendition shows its first frame.
     Playing {
+        /// Name of the transport.
         transport: String,
+        /// Name of the rendition; empty for the stream itself.
         rendition: String,
     },
+    /// This transport and rendition showed no frame in time, or its connection ended.
     Failed {
+        /// Name of the transport.
         transport: String,
+        /// Name of the rendition; empty for the stream itself.
         rendition: String,
     },
+    /// The user chose by hand. What is null or absent is left to the policy.
     Pin {
+        /// Name of the transport.
         transport: Option<String>,
+        /// Name of the rendition; empty for the stream itself.
         rendition: Option<String>,
     },
+    /// The user leaves the choice to the policy again.
     Auto,
+    /// Answered with `pong`, to measure round trip time and the difference of the clocks.
     Ping {
+        /// Any number; the answer repeats it.
         id: u64,
     },
 }
 
-/// A report as it is written.
+/// A player's measurements. Absent numbers are 0 or null, absent booleans false; fractions are cut off.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "PlayerReport")]
 pub struct ClientReport {
+    /// Round trip time of a ping in milliseconds; null before the first.
     round_trip_ms: Option<f64>,
+    /// Bits per second that the link carried while data was in flight; null if there was too little to measure.
     goodput: Option<f64>,
+    /// Bits per second received.
     received: f64,
+    /// Queueing delay in milliseconds: how much later media arrives than it could.
     queued_ms: f64,
+    /// Media in the player's buffer in milliseconds; null if each frame is shown as it arrives.
     buffered_ms: Option<f64>,
+    /// Milliseconds without a new frame on the screen.
     stalled_ms: f64,
+    /// Frames that were received but not shown in time.
     frames_dropped: f64,
+    /// Frames shown per second, 0 to 1000.
     frame_rate: f32,
+    /// Network as the browser reports it, such as "wifi", "cellular" or "4g"; at most 32 characters are kept.
     network: Option<String>,
+    /// Whether the player is visible.
     visible: bool,
+    /// Whether sound is turned on.
     listening: bool,
 }
 
-/// What an answer to a ping says it is.
+/// The field `type` of [`Pong`].
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum IsPong {
-    /// Always.
+    /// Always this value.
     Pong,
 }
 
 /// The answer to a ping.
 #[derive(Serialize, JsonSchema)]
 pub struct Pong {
+    /// Always "pong".
     r#type: IsPong,
+    /// The ping's `id`.
     id: u64,
+    /// The gateway's clock, Unix milliseconds.
     now: u64,
 }
 
 impl From<ClientReport> for Report {
-    fn from(said: ClientReport) -> Report {
-        // A cast stays within the type's bounds, and makes 0 of what is no number.
+    fn from(report: ClientReport) -> Report {
+        // A cast from float saturates at the integer's bounds, and makes 0 of NaN.
         let number = |number: f64| number as u32;
         Report {
-            round_trip_ms: said.round_trip_ms.map(number),
-            goodput: said.goodput.map(number),
-            received: number(said.received),
-            queued_ms: number(said.queued_ms),
-            buffered_ms: said.buffered_ms.map(number),
-            stalled_ms: number(said.stalled_ms),
-            frames_dropped: number(said.frames_dropped),
-            frame_rate: match said.frame_rate {
+            round_trip_ms: report.round_trip_ms.map(number),
+            goodput: report.goodput.map(number),
+            received: number(report.received),
+            queued_ms: number(report.queued_ms),
+            buffered_ms: report.buffered_ms.map(number),
+            stalled_ms: number(report.stalled_ms),
+            frames_dropped: number(report.frames_dropped),
+            frame_rate: match report.frame_rate {
                 rate if rate.is_finite() => rate.clamp(0.0, 1000.0),
                 _ => 0.0,
             },
-            network: said
+            network: report
                 .network
                 .map(|network| network.chars().take(32).collect()),
-            visible: said.visible,
-            listening: said.listening,
+            visible: report.visible,
+            listening: report.listening,
         }
     }
 }
 
-/// A session, and what the policy was asked about it.
+/// A session with the log of its policy calls.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SessionLog")]
 pub struct Logged {
+    /// State of the session.
     session: SessionView,
-    /// Every call of the policy for it, the last 128.
+    /// Calls of the policy for the session, oldest first; at most the last 128.
     log: Vec<LoggedCall>,
 }
 
-/// Serves a control channel, or the log of a session.
+/// Opens a session's control channel, or answers an ordinary GET with its log.
 pub async fn serve(
     gateway: &Arc<Gateway>,
     id: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let Some(session) = gateway.sessions.get(id) else {
-        let text = "there is no session of that id, or not any more; GET /live/{stream} with Accept: application/json begins one";
+        let text = "unknown or expired session; start one by GET /live/{stream} with Accept: application/json";
         return error(true, StatusCode::NOT_FOUND, text);
     };
     let handshake = match live::handshake(&request) {
@@ -153,12 +182,14 @@ pub async fn serve(
     response.map(boxed)
 }
 
-/// One player's end of it.
+/// A player's control channel.
 struct Channel<'a> {
     gateway: &'a Gateway,
     session: &'a Session,
+    /// Answers to pings, from `on_text` to `poll_message`. Bounded by the rate limit.
     answers: mpsc::UnboundedSender<String>,
     answered: mpsc::UnboundedReceiver<String>,
+    /// Messages of the session.
     messages: mpsc::UnboundedReceiver<ServerMessage>,
 }
 
@@ -171,14 +202,14 @@ impl MessageHandler for Channel<'_> {
     };
 
     fn on_text(&mut self, text: &str) -> Result<(), String> {
-        let said: ClientMessage = serde_json::from_str(text)
-            .map_err(|error| format!("this is no message of a player: {error}"))?;
+        let message: ClientMessage = serde_json::from_str(text)
+            .map_err(|error| format!("not a valid player message: {error}"))?;
         let sessions = &self.gateway.sessions;
         let form = |transport, rendition| Form {
             transport,
             rendition,
         };
-        match said {
+        match message {
             ClientMessage::Report(report) => sessions.report(self.session, (*report).into()),
             ClientMessage::Playing {
                 transport,
@@ -223,11 +254,11 @@ impl MessageHandler for Channel<'_> {
             return Poll::Ready(Some(text(answer)));
         }
         match self.messages.poll_recv(context) {
-            // What is told are plain structs, which always have a JSON form.
-            Poll::Ready(Some(messages)) => {
-                Poll::Ready(serde_json::to_string(&messages).ok().map(text))
+            // Serializing these structs cannot fail.
+            Poll::Ready(Some(message)) => {
+                Poll::Ready(serde_json::to_string(&message).ok().map(text))
             }
-            // Another player attends to the session now.
+            // Another control channel took over the session.
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }

@@ -1,4 +1,8 @@
-//! What the gateway says of itself: `/healthz`, `/readyz`, `/api/…`. All rates are bits a second.
+//! State of the gateway as JSON: `/healthz`, `/readyz`, `/api/devices`, `/api/sessions`, `/api/plugins`.
+//!
+//! Each handler takes a snapshot of the streams, viewers, sessions and muxers and serializes it; nothing is cached
+//! except the list of devices, which many dashboards poll. The types derive `JsonSchema`, so their doc comments are the
+//! descriptions in `/api/openapi.json`. All rates are bits per second. Called by `route_to` in [`super`].
 
 use super::{Body, error, full, json};
 use crate::gateway::Gateway;
@@ -27,173 +31,221 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// `/api/sessions`.
+/// Response of `/api/sessions`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InUse {
+    /// Every stream with its viewers and rates.
     streams: Vec<StreamUse>,
+    /// Players with a control channel, in order of arrival, then viewers without a session.
     sessions: Vec<Watcher>,
 }
 
-/// `/healthz`.
+/// Response of `/healthz`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Health {
-    /// "ok".
+    /// Always "ok".
     status: &'static str,
-    /// Unix milliseconds.
+    /// The gateway's clock, Unix milliseconds.
     now: u64,
 }
 
-/// `/readyz`.
+/// Response of `/readyz`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Readiness {
-    /// "ready" or "draining".
+    /// "ready", or "draining" during shutdown.
     status: &'static str,
 }
 
 /// A stream, as `/api/devices` lists it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Device {
-    /// The stream's name.
+    /// Name of the stream; for a discovered Android device its serial number.
     serial: String,
-    /// Base of its transports' paths.
+    /// Base path of the stream's transports, `/live/NAME`.
     url: String,
-    /// Its page.
+    /// Path of the player page, `/watch/NAME`.
     watch: String,
+    /// State of the source.
     state: State,
+    /// Why the stream is in this state, for people; may be empty.
     reason: String,
-    /// Unix milliseconds.
+    /// When the stream entered this state, Unix milliseconds.
     since: u64,
-    /// Without secrets.
+    /// The source as configured, without user names, passwords and other secrets.
     source: String,
-    /// Whether it runs without users.
+    /// Whether the source runs without viewers.
     always_on: bool,
-    /// Of an Android device, as it tells it.
+    /// Model of an Android device, as the device reports it; null for other sources.
     model: Option<String>,
-    /// Square pixels of the picture as it is seen, upright.
+    /// Width of the upright picture in square pixels; null before it is known.
     width: Option<u32>,
-    /// Square pixels.
+    /// Height of the upright picture in square pixels; null before it is known.
     height: Option<u32>,
+    /// Codec of the video, "jpeg" or an RFC 6381 codec string such as "avc1.64001f"; null before it is known.
     codec: Option<String>,
-    /// Null where the source has no sound, or it was not heard yet.
+    /// Audio track of the source; null if it has none or none was received yet.
     audio: Option<Audio>,
+    /// Measured frames per second of the source.
     frame_rate: f32,
+    /// Bits per second received from the source.
     bits_in: u64,
+    /// Bits per second sent to viewers, averaged over 2 seconds.
     bits_out: u64,
+    /// Number of viewers, over all renditions and transports.
     viewers: usize,
-    /// Where there are any.
+    /// Viewers by rendition and transport; combinations without viewers are left out.
     watching: Vec<Watching>,
+    /// "running" while the stream is being decoded, else "stopped".
     decoder: &'static str,
-    /// Who may ask for captures of it now.
+    /// Use of the capture interface.
     captures: CaptureUse,
-    /// What was made of its pictures since the gateway started.
+    /// Counts of decoded and encoded frames since the gateway started.
     made: Made,
+    /// Names of the renditions that are configured for the stream.
     renditions: Vec<String>,
-    /// What encodes for streams that name no encoder of their own; null until something was to be encoded.
+    /// Encoder of streams that configure none of their own; null until an encoder was needed.
     encoder: Option<&'static codec::EncoderChoice>,
+    /// Names of all transports of the gateway.
     transports: Vec<String>,
+    /// Problems of the source that do not stop it, for people.
     notes: Vec<String>,
 }
 
-/// The sound of a source.
+/// Audio track of a source.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Audio {
-    /// "aac", "pcm_alaw": in libav's words.
+    /// Name of the codec in libavcodec, such as "aac" or "pcm_alaw".
     codec: String,
-    /// Samples a second.
+    /// Sample rate, samples per second.
     rate: u32,
+    /// Number of channels.
     channels: u8,
-    /// BCP 47.
+    /// Language as a BCP 47 tag.
     language: String,
 }
 
-/// Viewers of one form of a stream by one transport.
+/// Viewers of one rendition of a stream on one transport.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Watching {
-    /// Empty: the stream itself.
+    /// Name of the rendition; empty for the stream itself.
     rendition: String,
+    /// Name of the transport.
     transport: String,
+    /// Number of viewers.
     viewers: usize,
 }
 
-/// Who captures a stream.
+/// Use of a stream's capture interface.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CaptureUse {
+    /// Capture clients: WebSocket connections, and HTTP requests in progress.
     clients: usize,
 }
 
-/// Counts of pictures.
+/// Counts of frames since the gateway started.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Made {
+    /// Frames decoded.
     decoded: u64,
+    /// Access units that could not be decoded.
     failed: u64,
+    /// Decoded frames and access units left out because the machine was too slow.
     dropped: u64,
+    /// JPEG images encoded.
     jpegs: u64,
+    /// Frames encoded as video.
     encoded: u64,
 }
 
+/// Load of one stream.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StreamUse {
+    /// Name of the stream.
     serial: String,
+    /// Number of viewers, over all renditions and transports.
     viewers: usize,
+    /// Bits per second received from the source.
     bits_in: u64,
+    /// Bits per second sent to viewers, averaged over 2 seconds.
     bits_out: u64,
+    /// "running" while the stream is being decoded, else "stopped".
     decoder: &'static str,
 }
 
-/// Somebody who watches.
+/// A player with a control channel, or a viewer that is a connection only.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Watcher {
-    /// With a player that has a control channel.
+    /// A player with a control channel.
     Session(Box<SessionView>),
-    /// By a connection alone.
+    /// A connection that belongs to no session.
     Viewer(Viewer),
 }
 
+/// A viewer without a session.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Viewer {
+    /// Identifies the viewer, as in the events `viewer-came` and `viewer-left`.
     id: String,
+    /// Name of the stream.
     stream: String,
+    /// Name of the transport.
     transport: String,
+    /// Name of the rendition; empty for the stream itself.
     rendition: String,
-    /// Unix milliseconds.
+    /// When the viewer connected, Unix milliseconds.
     since: u64,
+    /// Why this transport and rendition: always "asked for", since the client named them itself.
     reason: &'static str,
+    /// Bytes sent to the viewer.
     bytes: u64,
+    /// How often the viewer fell behind and jumped to a newer start point.
     jumps: u64,
 }
 
-/// An entry of `/api/plugins`.
+/// A component, as `/api/plugins` lists it. Counts are since the gateway started.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Plugin {
     /// "transport" or "policy".
     kind: &'static str,
-    /// The transport's, or the policy's.
+    /// Name of the transport or policy in the config.
     name: String,
-    /// name@version of the component.
+    /// The component's own name and version, as NAME@VERSION.
     component: String,
+    /// Whether the component is part of the gateway's binary.
     built_in: bool,
-    /// SHA-256.
+    /// SHA-256 of the component, in hexadecimal.
     hash: String,
+    /// Size of the component in bytes.
     size: usize,
+    /// Limits of each instance.
     limits: Limits,
+    /// Calls into the component.
     calls: u64,
+    /// Calls that pushed a sample; 0 for the policy.
     pushes: u64,
+    /// Traps, timeouts and exceeded limits.
     failures: u64,
+    /// Instances created.
     instances: u64,
+    /// Mean duration of a call in microseconds.
     us_per_call: f64,
-    /// How it is doing: of the policy, which has no muxers.
+    /// State of the policy: "running", "backing-off" or "broken". Absent for transports, whose muxers have one each.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
+    /// Why the policy is in this state; empty while it runs. Absent for transports.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The instances at work.
+    /// Running muxers of the transport; empty for the policy.
     muxers: Vec<Muxer>,
 }
 
+/// Limits of one instance of a component.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Limits {
+    /// Linear memory in bytes.
     memory: usize,
+    /// Duration of a call in milliseconds.
     call_ms: u64,
 }
 
@@ -206,28 +258,38 @@ impl From<plugin::Limits> for Limits {
     }
 }
 
+/// A muxer: one transport at work on one form of a stream. Counts are since the muxer started.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Muxer {
-    /// With its form: "porch@mobile", "porch?width=640".
+    /// Stream with rendition or JPEG parameters, such as "porch@mobile" or "porch?width=640".
     stream: String,
+    /// Name of the stream.
     serial: String,
+    /// Name of the rendition; empty for the stream itself.
     rendition: String,
+    /// "running"; "backing-off" between a failure and the next instance; "broken" while the circuit breaker is open.
     state: &'static str,
+    /// Why the muxer is in this state; empty while it runs.
     reason: String,
+    /// Traps, timeouts and exceeded limits.
     failures: u64,
+    /// Calls into the component.
     calls: u64,
+    /// Mean duration of a call in microseconds.
     us_per_call: f64,
+    /// How often the muxer was too slow for the stream and skipped samples.
     overruns: u64,
+    /// Bytes of chunks that are kept for viewers.
     buffered_bytes: usize,
 }
 
-/// Alive, and the time, for clients that measure latency.
+/// Answers `/healthz` with the gateway's time, which clients use to measure latency.
 pub fn health() -> Response<Body> {
     let now = unix_ms(SystemTime::now());
     json(StatusCode::OK, &Health { status: "ok", now })
 }
 
-/// Ready to serve, until it drains.
+/// Answers `/readyz`: 200, or 503 during shutdown.
 pub fn ready(gateway: &Gateway) -> Response<Body> {
     let (code, status) = match gateway.is_draining() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -236,8 +298,8 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
     json(code, &Readiness { status })
 }
 
-/// Every configured stream. Who takes an answer that is a second old (RFC 9111 5.2.1.1: `Cache-Control: max-age=1`) shares one
-/// with others, as dashboards do, which ask every second.
+/// Lists all streams. A client that accepts an answer of one second's age (`Cache-Control: max-age=1`, RFC 9111
+/// section 5.2.1.1) may share one with other clients: dashboards poll every second.
 pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
     let answer = gateway
         .devices
@@ -250,7 +312,7 @@ pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
     }
 }
 
-/// Whether the client takes an answer that is a second old.
+/// Whether the request's `Cache-Control` accepts an answer that is a second old.
 fn is_patient(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CACHE_CONTROL).iter();
     let mut directives = lines
@@ -272,7 +334,7 @@ fn all_devices(gateway: &Gateway) -> Vec<Device> {
     all.collect()
 }
 
-/// One stream.
+/// Describes one stream; 404 if no stream has the name `serial`.
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
     match gateway.streams.get(serial) {
         Some(stream) => {
@@ -287,7 +349,7 @@ pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
     }
 }
 
-/// Streams in use and who watches.
+/// Lists all streams with their load, then sessions, then viewers that belong to no session.
 pub fn sessions(gateway: &Gateway) -> Response<Body> {
     let watched = watched(gateway);
     let streams: Vec<StreamUse> = gateway
@@ -306,7 +368,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .collect();
     let attended = gateway.sessions.list();
     let mut viewers = gateway.viewers.list();
-    // Held, so that no other counter takes the place of one.
+    // Keeps the counters alive while their addresses are compared, so that no new counter reuses one of the addresses.
     let carriers: Vec<Arc<Counter>> = attended.iter().flat_map(|one| one.carriers()).collect();
     let carriers: HashSet<*const Counter> = carriers.iter().map(Arc::as_ptr).collect();
     viewers.retain(|viewer| !carriers.contains(&Arc::as_ptr(&viewer.counter)));
@@ -329,7 +391,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
     json(StatusCode::OK, &InUse { streams, sessions })
 }
 
-/// The components and how they do.
+/// Lists the components with their usage: transports, then the policy.
 pub fn plugins(gateway: &Gateway) -> Response<Body> {
     let muxers = gateway.muxers.list();
     let mut plugins: Vec<Plugin> = gateway
@@ -380,7 +442,7 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
     json(StatusCode::OK, &plugins)
 }
 
-/// The entry of the policy.
+/// Describes the policy in force, as an entry of `/api/plugins`.
 pub fn policy(gateway: &Gateway) -> Plugin {
     let policy_actor = gateway.sessions.policy_actor();
     let policy = policy_actor.policy();
@@ -445,7 +507,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) ->
         captures: CaptureUse {
             clients: gateway.captures.clients(&stream.name),
         },
-        made: made(stream.codec()),
+        made: frame_counts(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
         encoder: codec::encoders(),
         transports: gateway.transports.keys().cloned().collect(),
@@ -453,7 +515,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) ->
     }
 }
 
-fn made(counts: &codec::Counts) -> Made {
+fn frame_counts(counts: &codec::Counts) -> Made {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Made {
         decoded: count(&counts.decoded),
@@ -464,14 +526,14 @@ fn made(counts: &codec::Counts) -> Made {
     }
 }
 
-/// Who watches each stream, by rendition and transport.
+/// Viewers of each stream by rendition and transport; the key is the stream's name.
 fn watched(gateway: &Gateway) -> BTreeMap<String, Vec<Watching>> {
     let mut watched: BTreeMap<String, Vec<Watching>> = BTreeMap::new();
-    for (way, totals) in gateway.viewers.totals() {
+    for (key, totals) in gateway.viewers.totals() {
         if totals.viewers > 0 {
-            watched.entry(way.stream).or_default().push(Watching {
-                rendition: way.rendition,
-                transport: way.transport,
+            watched.entry(key.stream).or_default().push(Watching {
+                rendition: key.rendition,
+                transport: key.transport,
                 viewers: totals.viewers,
             });
         }

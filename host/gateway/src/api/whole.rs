@@ -1,7 +1,9 @@
-//! What a component answered as an HTTP response: how long caches may keep it, and compressed for who takes that.
+//! Turns a component's answer to a request, such as an HLS playlist, into an HTTP response with status, cache lifetime
+//! and compression.
 //!
-//! Ranges are not served: players ask for parts and segments by name. A request for one gets the whole, as RFC 9110 14.2
-//! allows.
+//! The answer is shared by all clients that request the same URL, and its gzipped form is made once. Byte ranges are
+//! not served, since players request parts and segments by name; a range request gets the complete response, as RFC
+//! 9110 section 14.2 allows. Called by `live` for transports and by `pages` for the web pages.
 
 use super::{Body, boxed, full, set};
 use bytes::Bytes;
@@ -14,17 +16,19 @@ use std::{
     net::SocketAddr,
 };
 
-/// Nobody is told to stay away for longer, in seconds.
+/// Largest `Retry-After` that is sent, in seconds.
 const MAX_RETRY_AFTER: u32 = 60;
 
-/// The response, and how many bytes its body has.
-pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>, usize) {
+/// The response to a request with the headers `request_headers`, and the size of its body in bytes.
+pub fn respond(answer: &plugin::Response, request_headers: &HeaderMap) -> (Response<Body>, usize) {
     let status = StatusCode::from_u16(answer.status)
         .ok()
-        // What is no final status of HTTP is none of ours (RFC 9110 section 15).
+        // Only final statuses (RFC 9110 section 15); a component may return any number.
         .filter(|status| (200..600).contains(&status.as_u16()))
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let packed = takes_gzip(asked).then(|| answer.gzipped()).flatten();
+    let packed = takes_gzip(request_headers)
+        .then(|| answer.gzipped())
+        .flatten();
     let mut response = full(status, &answer.content_type, Bytes::new());
     let bytes = match packed {
         Some(packed) => {
@@ -41,12 +45,12 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
         set(&mut response, header::VARY, "Origin, Accept-Encoding");
     }
     match answer.max_age {
-        // Nobody keeps it, and who got it is to come again (RFC 9110 15.6.4).
+        // Not cached; the client should retry (RFC 9110 section 15.6.4).
         seconds if status == StatusCode::SERVICE_UNAVAILABLE => {
             let seconds = seconds.clamp(1, MAX_RETRY_AFTER).to_string();
             set(&mut response, header::RETRY_AFTER, &seconds);
         }
-        // Nobody keeps it.
+        // Not cached.
         0 => {}
         plugin::Response::FOREVER => set(
             &mut response,
@@ -61,19 +65,19 @@ pub fn respond(answer: &plugin::Response, asked: &HeaderMap) -> (Response<Body>,
     (response, bytes)
 }
 
-/// Who asks.
-pub fn asker(peer: SocketAddr, asked: &HeaderMap) -> RequestClient {
+/// Identifies the client of a request by address and `User-Agent`, to count viewers of request-only transports.
+pub fn asker(peer: SocketAddr, request_headers: &HeaderMap) -> RequestClient {
     let mut hasher = DefaultHasher::new();
-    asked.get(header::USER_AGENT).hash(&mut hasher);
+    request_headers.get(header::USER_AGENT).hash(&mut hasher);
     RequestClient {
         address: peer.ip(),
         agent: hasher.finish(),
     }
 }
 
-/// Whether the client takes gzip (RFC 9110 12.5.3).
-fn takes_gzip(asked: &HeaderMap) -> bool {
-    let lines = asked.get_all(header::ACCEPT_ENCODING).iter();
+/// Whether the client accepts gzip (RFC 9110 section 12.5.3).
+fn takes_gzip(request_headers: &HeaderMap) -> bool {
+    let lines = request_headers.get_all(header::ACCEPT_ENCODING).iter();
     let codings = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','));
@@ -87,7 +91,7 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
         let weight = parameters.trim().strip_prefix("q=").unwrap_or("1");
         Some((named, weight.trim().parse().unwrap_or(0.0)))
     };
-    // What is named goes before what is meant by "*".
+    // A coding that is named takes precedence over "*".
     codings
         .filter_map(weight)
         .max_by_key(|(named, _)| *named)
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_final_statuses_of_http_go_out() {
-        for (said, sent) in [
+        for (status, sent) in [
             (200, 200),
             (404, 404),
             (599, 599),
@@ -138,11 +142,11 @@ mod tests {
             (999, 500),
             (u16::MAX, 500),
         ] {
-            let answer = plugin::Response::new(said, "text/plain".into(), 0, Buffer::default());
+            let answer = plugin::Response::new(status, "text/plain".into(), 0, Buffer::default());
             assert_eq!(
                 respond(&answer, &HeaderMap::new()).0.status(),
                 sent,
-                "{said}"
+                "{status}"
             );
         }
     }

@@ -1,4 +1,8 @@
-//! Where the gateway is, said on standard output: on this machine, and in its network if others may reach it.
+//! Prints the gateway's URLs at start: one for this machine and, if other machines may connect, one per network
+//! address.
+//!
+//! On a terminal a QR code of the first network URL follows, so that a phone can open it. Called once by `run` in
+//! [`super`], after the socket listens.
 
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use sluicegate_config::machine;
@@ -7,27 +11,27 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// Black on white, whatever the terminal's own colours are: cameras read that best.
+/// Black on white regardless of the terminal's colours, which cameras read best.
 const COLOURS: &str = "\x1b[38;5;16;48;5;231m";
 const OWN_COLOURS: &str = "\x1b[0m";
 
-/// Says where `local` is found.
+/// Prints the URLs of a gateway that listens on `local`.
 pub(super) fn announce(scheme: &str, local: SocketAddr) {
     let mut out = std::io::stdout();
-    let text = messages(
+    let text = announcement(
         scheme,
         local,
         &machine::addresses(local.ip()),
         out.is_terminal(),
     );
-    // Nobody need listen.
+    // Standard output may be closed.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// The lines; for a terminal also a code that a phone's camera reads, of the first address of the network.
-fn messages(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool) -> String {
+/// The text to print; for a terminal with the QR code of the first address in `network`.
+fn announcement(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool) -> String {
     let url = |address: IpAddr| format!("{scheme}://{}/", SocketAddr::new(address, local.port()));
-    // The wildcard address is no place to browse to.
+    // A browser cannot open the unspecified address.
     let here = match local.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -43,7 +47,7 @@ fn messages(scheme: &str, local: SocketAddr, network: &[IpAddr], terminal: bool)
     text
 }
 
-/// The code of a text, in half blocks, with the quiet zone that readers need. `None` if the text is too long for any.
+/// The QR code of a text in half blocks, with the quiet zone that readers need; `None` if the text is too long for one.
 fn code(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let blocks = code.render::<Dense1x2>().quiet_zone(true).build();
@@ -82,21 +86,21 @@ mod tests {
             ),
         ] {
             let local = listen.parse().unwrap();
-            assert_eq!(messages("http", local, network, false), lines);
+            assert_eq!(announcement("http", local, network, false), lines);
         }
     }
 
     #[test]
     fn a_terminal_gets_a_code_with_every_module_of_the_address() {
         let network = ["192.168.0.7".parse().unwrap()];
-        let text = messages("https", "0.0.0.0:8443".parse().unwrap(), &network, true);
+        let text = announcement("https", "0.0.0.0:8443".parse().unwrap(), &network, true);
         let lines: Vec<&str> = text.lines().skip(2).collect();
         let rows: Vec<Vec<bool>> = lines
             .iter()
             .flat_map(|line| {
                 let blocks = line.strip_prefix(COLOURS).unwrap();
                 let blocks = blocks.strip_suffix(OWN_COLOURS).unwrap();
-                // Dark above, dark below.
+                // Whether the upper and the lower half are dark.
                 let pairs = blocks.chars().map(|block| match block {
                     ' ' => (false, false),
                     '▀' => (true, false),
@@ -110,7 +114,7 @@ mod tests {
             .collect();
         let url = "https://192.168.0.7:8443/";
         let code = QrCode::with_error_correction_level(url, EcLevel::L).unwrap();
-        // Four modules of quiet around it.
+        // The quiet zone is four modules wide.
         let dark = |x: usize, y: usize| rows[y][x];
         for at in 0..code.width() + 8 {
             assert!((0..4).all(|edge| !dark(edge, at) && !dark(at, edge)));

@@ -1,15 +1,18 @@
-//! Sources on the command line.
+//! Streams from sources on the command line: `SOURCE` or `NAME=SOURCE`.
+//!
+//! Sources contain `=` themselves, so an argument is a source as a whole if it can be read as one, and only otherwise
+//! split at its first `=`. Errors hide passwords. `main` calls [`add_sources`] before the gateway is prepared.
 
 use super::StartError;
 use sluicegate_config as config;
 use sluicegate_config::Config;
 use sluicegate_source::{Spec, SpecError};
 
-/// Adds the streams named on the command line to those of the config: a source, or `NAME=SOURCE`. Without a name a stream
-/// is called after its source.
+/// Adds the streams of the command line, `SOURCE` or `NAME=SOURCE`, to those of the config. A stream without a name is
+/// named after its source.
 ///
 /// # Errors
-/// What is no source, a name that no stream can have, or one that is taken.
+/// An argument is not a valid source, or its name is invalid or taken.
 pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
         let (name, text, spec) = read(text)?;
@@ -40,8 +43,8 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
     Ok(())
 }
 
-/// Name, source as text, source. What is a source as it stands has no name: `lavfi:testsrc=size=640x360`, a URL with a query,
-/// a file with `=` in its name.
+/// Splits an argument into name, source as text, and parsed source. An argument that is a source as a whole has no
+/// name: `lavfi:testsrc=size=640x360`, a URL with a query, a file with `=` in its name.
 fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
     let wrong = |text: &str, reason| StartError::Source {
         stream: config::Source::from(text).to_string(),
@@ -60,20 +63,20 @@ fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
     let spec = match (Spec::parse_argument(rest), &checked) {
         (Ok(spec), _) => spec,
         (Err(reason), Ok(())) => return Err(wrong(rest, reason)),
-        // `=` is a part of something else, and what follows it perhaps a password.
+        // The `=` does not separate a name, and what follows it may be a password.
         (Err(_), Err(_)) => return Err(wrong(text, whole)),
     };
     match checked {
         Ok(()) => Ok((Some(name), rest, spec)),
         Err(reason) => Err(StartError::Name {
-            // May be a part of a URL with a mistake in it.
+            // May be the beginning of a mistyped URL, with a password in it.
             name: config::Source::from(name).to_string(),
             reason,
         }),
     }
 }
 
-/// The name, or one made of it that no stream has.
+/// `base`, or `base-2`, `base-3` and so on if the name is taken.
 fn free_name(config: &Config, base: String) -> String {
     let numbered = (2..).map(|nth| format!("{base}-{nth}"));
     std::iter::once(base.clone())

@@ -1,4 +1,8 @@
-//! Follows the Android devices, on a thread of its own, and tells their streams.
+//! Follows Android devices on a thread of its own and updates the streams that show them.
+//!
+//! The [`Fleet`](sluicegate_source::Fleet) talks to adb and calls the [`DeviceObserver`] here. A device that no stream
+//! of the config names becomes a stream of its own if discovery is on, and is forgotten when the fleet needs room.
+//! After a panic, following starts again. `run` in [`super`] starts the thread and stops it at shutdown.
 
 use super::Gateway;
 use sluicegate_source::{Attached, DeviceObserver, Spec, Stop, stream_name};
@@ -12,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// Before the devices are followed again, after a panic.
+/// Wait between a panic and following the devices again.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The thread that follows the devices.
@@ -23,14 +27,17 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Tells it to end; gives it, to be waited for.
+    /// Requests the thread to end and returns it, to be joined.
     pub fn stop(mut self) -> Option<JoinHandle<()>> {
         self.stop.stop();
         self.thread.take()
     }
 }
 
-/// Begins, if there may be devices.
+/// Starts the thread; `None` if the config allows no devices.
+///
+/// # Errors
+/// The system starts no thread.
 pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
     if !gateway.fleet.must_follow() {
         return Ok(None);
@@ -50,7 +57,7 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
                     followed.fleet.follow(&until, &mut host);
                 });
                 let Err(panicked) = ended else { return };
-                tracing::error!("following the Android devices {panicked}; it begins again");
+                tracing::error!("following the Android devices {panicked}; it restarts in 5 s");
                 until.wait(PAUSE);
             }
         })?;
@@ -60,15 +67,15 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
     }))
 }
 
-/// Gives devices their streams.
+/// Connects devices with their streams.
 struct Host<'a> {
     gateway: &'a Gateway,
-    /// Serials of devices that could not be given one, which was told.
+    /// Serial numbers of devices without a stream because of a name conflict, which was logged.
     refused: BTreeSet<String>,
 }
 
 impl DeviceObserver for Host<'_> {
-    /// Tells the streams of a device how it is; one that no stream of the config names becomes a stream of its own.
+    /// Passes the device's presence to its streams; adds a stream if none shows it and discovery is on.
     fn present(&mut self, device: &Attached) {
         let Host { gateway, refused } = self;
         let Attached {
@@ -91,8 +98,8 @@ impl DeviceObserver for Host<'_> {
                 streams.push(stream);
             } else if refused.insert(serial.clone()) {
                 tracing::warn!(
-                    "the Android device {serial} is left out: a stream of the config has the name {name}; call that otherwise, or \
-                     add a stream with source = \"android:{serial}\""
+                    "no stream for the Android device {serial}: a stream in the config already has the name {name}; rename that, \
+                     or add a stream with source = \"android:{serial}\""
                 );
             }
         }

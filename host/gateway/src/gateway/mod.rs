@@ -1,4 +1,10 @@
-//! Start, supervision and the order of shutdown.
+//! The gateway as a whole: start, supervision and the order of shutdown.
+//!
+//! [`Gateway::prepare`] does everything that can fail without a socket, so `check` reports the same mistakes as
+//! `serve`. [`run`] then listens, serves requests with the function it is given (`api::respond`), and every 500 ms
+//! looks for idle parts and measures rates. At SIGTERM it first announces the shutdown to all parts, then waits for all
+//! of them at once, at most 8 s (`docs/decisions/0038-shutdown-order.md`). `main` calls it; requests get the
+//! [`Gateway`].
 
 mod announce;
 mod arguments;
@@ -48,96 +54,96 @@ use tokio::{
     time::timeout_at,
 };
 
-/// From the signal to the end at most.
+/// Longest time from the signal to the end of the process.
 const DRAIN: Duration = Duration::from_secs(8);
-/// How often idle streams are looked for and rates are taken.
+/// How often idle streams are looked for and rates are measured.
 const TIDY: Duration = Duration::from_millis(500);
-/// Devices that files are kept free for where any may be found.
+/// Number of discovered devices for which file descriptors are reserved while discovery is on.
 const MANY_FOUND: usize = 32;
-/// Rates are taken over about this long.
+/// Shortest time over which a rate is measured.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Why the gateway does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A stream's source says nothing.
+    /// A stream's source is invalid.
     #[error("[streams.{stream}]: {reason}")]
     Source {
-        /// Its name.
+        /// Name of the stream.
         stream: String,
-        /// Why.
+        /// What is wrong with the source.
         reason: SpecError,
     },
-    /// A component does not load.
+    /// The engine for components does not start.
     #[error(transparent)]
     Engine(#[from] LoadError),
-    /// A transport does not open.
+    /// A transport cannot be loaded or opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The policy does not open.
+    /// The policy cannot be loaded or opened.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// A rule names something that is not there.
+    /// A rule names a stream, transport or rendition that does not exist.
     #[error("item {nth} of [[clients]]: {reason}")]
     Client {
-        /// From 1.
+        /// Number of the rule in the config, from 1.
         nth: usize,
-        /// What, and what there is.
+        /// The unknown name, and the known ones.
         reason: String,
     },
-    /// No certificate.
+    /// The certificate cannot be read or made.
     #[error("`tls` under [server]: {0}")]
     Tls(#[from] TlsError),
-    /// A source on the command line is named as another stream is.
+    /// A source on the command line has the name of another stream.
     #[error(
         "there are two streams `{0}`: give the source on the command line another name, as in porch=SOURCE"
     )]
     Twice(String),
-    /// A name on the command line that no stream can have.
+    /// A name on the command line is not a valid stream name.
     #[error("`{name}` {reason}")]
     Name {
-        /// As written.
+        /// The name as written, without secrets.
         name: String,
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// Several of these, or one.
+    /// One or more errors.
     #[error("{}", lines(.0))]
     Several(Vec<StartError>),
-    /// No stream to serve.
+    /// No stream is configured and discovery of devices is off.
     #[error(
         "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
     )]
     NoStream,
-    /// The address cannot be listened on.
+    /// The gateway cannot listen on the address.
     #[error(
         "cannot listen on {address}: {reason}; {}choose another with --listen or `listen` under [server]",
         why_not_listening(reason)
     )]
     Listen {
-        /// As configured.
+        /// The address as configured.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         reason: std::io::Error,
     },
-    /// The system refuses something a gateway needs.
+    /// The system refuses something that the gateway needs.
     #[error("cannot {what}: {reason}")]
     System {
-        /// What was tried.
+        /// What was being done, as in "catch SIGTERM".
         what: &'static str,
-        /// Why.
+        /// The system's error.
         reason: std::io::Error,
     },
 }
 
-/// One a line.
+/// The errors with their causes, one per line.
 fn lines(errors: &[StartError]) -> String {
     let lines = errors.iter().map(|error| Chain(error).to_string());
     lines.collect::<Vec<_>>().join("\n")
 }
 
 impl StartError {
-    /// All of them, if there are any.
+    /// `Err` with all errors if there are any.
     fn any(errors: Vec<StartError>) -> Result<(), StartError> {
         match errors.is_empty() {
             true => Ok(()),
@@ -145,14 +151,15 @@ impl StartError {
         }
     }
 
-    /// Whether it would be true of the config whatever was put right elsewhere.
+    /// Whether the error stays true whatever else is corrected in the config. An unknown name, for example, may be
+    /// defined in a part that could not be read.
     pub fn stands_alone(&self) -> bool {
         let misses = matches!(self, StartError::Client { .. } | StartError::NoStream);
         let no_plugin = TransportError::is_not_built_in;
         !misses && !matches!(self, StartError::Transport(error) if no_plugin(error))
     }
 
-    /// Each by itself.
+    /// The single errors.
     pub fn each(self) -> Vec<StartError> {
         match self {
             StartError::Several(errors) => errors,
@@ -161,39 +168,41 @@ impl StartError {
     }
 }
 
-/// Everything that requests are answered from.
+/// The state that requests are answered from.
 #[derive(Debug)]
 pub struct Gateway {
-    /// As read; once it listens, `server.listen` has the port that the system chose.
+    /// The config. After listening, `server.listen` has the port that the system chose.
     pub config: Config,
     engine: Arc<Engine>,
-    /// By name.
+    /// Streams by name.
     pub streams: Streams,
-    /// Which Android devices there are.
+    /// Attached Android devices.
     pub fleet: Arc<Fleet>,
-    /// By name.
+    /// Transports by name.
     pub transports: BTreeMap<String, Arc<Transport>>,
-    /// The running ones.
+    /// Running muxers.
     pub muxers: Arc<Muxers>,
-    /// Who watches, over all transports, and what they are told to play.
+    /// Sessions of players, and the policy.
     pub sessions: Arc<Sessions>,
-    /// Who watches.
+    /// Connected viewers and their counters.
     pub viewers: Arc<viewer::Registry>,
-    /// Single pictures.
+    /// Captures: workers and clients.
     pub captures: Arc<Captures>,
-    /// What happens, for who follows it.
+    /// Ring of events behind `/api/events`.
     pub events: Arc<Events>,
-    /// What `/api/devices` answers.
+    /// Shared response of `/api/devices`.
     pub devices: Shared,
-    /// Requests that were refused for who sent them, as they were told.
+    /// Kinds of refused requests that were logged already.
     pub refusals: Once,
-    /// Held by who has the policy's component read again: one at a time.
+    /// Locked while the policy's component is being read again.
     pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
+    /// Rates to viewers by stream.
     rates: Mutex<BTreeMap<String, Rate>>,
 }
 
+/// Rate at which a stream is sent to its viewers, and the count of bytes at the last measurement.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     at: Instant,
@@ -202,11 +211,11 @@ struct Rate {
 }
 
 impl Gateway {
-    /// Does everything that can fail without opening a socket: sources are parsed, the certificate is read or made,
-    /// components are loaded and opened.
+    /// Does everything that can fail without opening a socket: parses sources, reads or makes the certificate, loads
+    /// and opens components, and checks rules.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// All mistakes that were found.
     pub fn prepare(mut config: Config) -> Result<Gateway, StartError> {
         let mut wrong = Vec::new();
         let events = Arc::<Events>::default();
@@ -232,7 +241,8 @@ impl Gateway {
             wrong.push(StartError::NoStream);
         }
         if !config.server.listen.ip().to_canonical().is_loopback() {
-            // Who reaches it from elsewhere may call it by the machine's own names, which no page out on the web can have.
+            // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these
+            // names, so they open no way for DNS rebinding.
             config.server.names.extend(config::machine::names());
         }
         let tls = config.server.tls.as_ref();
@@ -254,7 +264,7 @@ impl Gateway {
             }
         };
         let is_discovering = fleet.is_discovering();
-        // Rules may name streams that are wrong themselves.
+        // Rules may name streams whose own errors are in `wrong`.
         if wrong.is_empty() {
             check_clients(
                 &config.clients,
@@ -291,11 +301,10 @@ impl Gateway {
         })
     }
 
-    /// Reads the policy's component again, as configured; from then on it decides. If it cannot, the one before stays. Compiling
-    /// may take seconds.
+    /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The component cannot be used, or refuses the options of a rule. The current policy then stays in force.
     pub fn reload_policy(&self) -> Result<(), StartError> {
         let policy = Policy::load(&self.engine, self.config.policy.as_ref())?;
         let Gateway {
@@ -316,23 +325,23 @@ impl Gateway {
         Ok(())
     }
 
-    /// Tells when the gateway shuts down.
+    /// A receiver that resolves when the gateway shuts down.
     pub fn drain(&self) -> Drain {
         Drain::new(&self.draining)
     }
 
-    /// Whether it is shutting down.
+    /// Whether the gateway is shutting down.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
 
-    /// What viewers of a stream get, bits a second.
+    /// Bits per second that a stream's viewers are sent.
     pub fn bits_out(&self, stream: &str) -> u64 {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.get(stream).map_or(0, |rate| rate.bits_per_second)
     }
 
-    /// Lets go of a stream and all that is kept for it; false if somebody uses it.
+    /// Removes a stream and everything kept for it; false if it is in use.
     fn forget(&self, stream: &Stream) -> bool {
         let name = &stream.name;
         if !stream.is_inactive() || self.captures.clients(name) > 0 {
@@ -346,17 +355,18 @@ impl Gateway {
         }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.remove(name);
-        tracing::info!("{name} makes room for other Android devices and is no stream any more");
+        tracing::info!("the stream {name} was removed to make room for other Android devices");
         true
     }
 
+    /// Removes idle sessions, captures and sources, and measures rates. Runs every [`TIDY`].
     fn tidy(&self) {
         let now = Instant::now();
         self.sessions.tidy(now);
         self.captures.tidy(now);
         let mut out: BTreeMap<String, u64> = BTreeMap::new();
-        for (way, totals) in self.viewers.totals() {
-            *out.entry(way.stream).or_default() += totals.bytes;
+        for (key, totals) in self.viewers.totals() {
+            *out.entry(key.stream).or_default() += totals.bytes;
         }
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in self.streams.list() {
@@ -381,7 +391,8 @@ impl Gateway {
     }
 }
 
-/// Whether the rules name what there is, or what may be found, and the policy takes their options.
+/// Checks that the rules name existing streams, transports and renditions, and that the policy accepts their options.
+/// Streams are not checked while devices may be discovered.
 fn check_clients(
     clients: &[config::Client],
     streams: &Streams,
@@ -435,19 +446,21 @@ fn check_clients(
     StartError::any(wrong)
 }
 
-/// What the system's reason means to a user.
+/// Explains an error of the system to the user, as the beginning of a sentence.
 fn why_not_listening(reason: &io::Error) -> &'static str {
     match reason.kind() {
         io::ErrorKind::AddrInUse => "another program is using it; ",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root, or for who has CAP_NET_BIND_SERVICE; "
-        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; ",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address; ",
         _ => "",
     }
 }
 
-/// Serves until SIGTERM, SIGINT or SIGHUP (its terminal was closed), each request by `answer`; a second signal ends the process at once.
+/// Serves each request with `answer` until SIGTERM, SIGINT or SIGHUP (its terminal was closed); a second SIGTERM or
+/// SIGINT ends the process at once.
+///
+/// # Errors
+/// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
 pub async fn run<A, F, B>(config: Config, answer: A) -> Result<(), StartError>
 where
     A: Fn(Arc<Gateway>, Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -467,7 +480,7 @@ where
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("catch SIGHUP"))?;
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
-    // Kept so that streams that are always on have a user.
+    // Leases that keep the sources of streams with `always-on` running.
     let always_on: Vec<_> = gateway
         .streams
         .list()
@@ -502,27 +515,27 @@ where
         tokio::select! {
             _ = tick.tick() => {
                 if let Err(panicked) = contain(|| gateway.tidy()) {
-                    tracing::error!("looking for what is idle {panicked}");
+                    tracing::error!("removing idle sessions and sources {panicked}");
                 }
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => break,
-            // It ends at the word of the drain only.
+            // The server ends only after the shutdown began, so this is a failure.
             _ = &mut server => {
                 let reason = std::io::Error::other("the task that accepts them ended; the log says why");
-                return Err(StartError::System { what: "go on accepting connections", reason });
+                return Err(StartError::System { what: "accept further connections", reason });
             }
         }
     }
-    tracing::info!("shutting down; a second signal ends at once");
+    tracing::info!("shutting down; a second signal ends the process at once");
     let deadline = Instant::now() + DRAIN;
-    // First, so that no muxer starts behind the ones that are told to end.
+    // First, so that no new muxer starts after the running ones were asked to end.
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");
     gateway.captures.shut_down();
     drop(always_on);
-    // All are told before any is waited for, and connections and threads are waited for at the same time.
+    // All are asked to end before any is waited for, and connections and threads are waited for at the same time.
     let threads = Threads::default();
     if let Some(devices) = devices {
         threads.add("Android devices", devices.stop());
@@ -532,7 +545,7 @@ where
     }
     let ended = async {
         if timeout_at(deadline.into(), server).await.is_err() {
-            tracing::warn!("some connections did not end in time and are cut");
+            tracing::warn!("some connections did not end in time and are closed");
         }
     };
     let ended = async { tokio::join!(ended, threads.join(deadline)) };

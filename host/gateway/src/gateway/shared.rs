@@ -1,4 +1,7 @@
-//! One answer for all who do not mind that it is a moment old.
+//! A response that is expensive to make, shared by clients that accept one which is slightly old.
+//!
+//! Dashboards poll the list of devices every second. Concurrent requests wait for the lock and take the response that
+//! was made meanwhile, so the work per second is bounded however many clients there are. Used by `/api/devices`.
 
 use bytes::Bytes;
 use std::{
@@ -6,26 +9,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How old an answer is at most that was made for somebody else.
+/// Largest age of a shared response.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// The newest answer to a question that many ask.
+/// The newest response, with the time when making it began.
 #[derive(Debug, Default)]
 pub struct Shared(Mutex<Option<(Instant, Bytes)>>);
 
 impl Shared {
-    /// What `make` gives, for who came at `came`. Many at once get the same: who waited here takes what was begun after he came, and
-    /// with `patient` set what was begun up to half a second before.
+    /// Returns the response for a request that arrived at `arrived`. A kept response is returned if making it began
+    /// after `arrived`, or with `patient` less than half a second before; otherwise `make` makes a new one. Blocks
+    /// while another caller makes one.
+    ///
+    /// # Errors
+    /// Those of `make`; nothing is kept then.
     pub fn get<E>(
         &self,
-        came: Instant,
+        arrived: Instant,
         patient: bool,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = if patient { FRESH } else { Duration::ZERO };
         if let Some((begun, answer)) = &*kept
-            && came.saturating_duration_since(*begun) < oldest.max(Duration::from_nanos(1))
+            && arrived.saturating_duration_since(*begun) < oldest.max(Duration::from_nanos(1))
         {
             return Ok(answer.clone());
         }
@@ -43,20 +50,20 @@ mod tests {
 
     #[test]
     fn who_is_patient_shares_what_was_made_within_half_a_second() {
-        let (shared, made) = (Shared::default(), Cell::new(0u8));
-        let get = |came, patient| {
-            let Ok(answer) = shared.get(came, patient, || {
-                made.set(made.get() + 1);
-                Ok::<_, Infallible>(Bytes::from(vec![made.get()]))
+        let (shared, count) = (Shared::default(), Cell::new(0u8));
+        let get = |arrived, patient| {
+            let Ok(answer) = shared.get(arrived, patient, || {
+                count.set(count.get() + 1);
+                Ok::<_, Infallible>(Bytes::from(vec![count.get()]))
             });
             answer[0]
         };
         let start = Instant::now();
         assert_eq!(get(start, true), 1);
         let begun = Instant::now();
-        assert_eq!(get(start, false), 1, "who came before shares");
+        assert_eq!(get(start, false), 1, "an earlier request shares");
         assert_eq!(get(start, true), 1);
-        assert_eq!(get(begun, false), 2, "the newest for who asks for that");
+        assert_eq!(get(begun, false), 2, "a later request gets a new response");
         let soon = begun + Duration::from_millis(499);
         assert_eq!(get(soon, true), 2);
         assert_eq!(get(begun + Duration::from_secs(3600), true), 3);

@@ -1,4 +1,7 @@
-//! Threads that were told to end, waited for together.
+//! Joins threads at shutdown, together and up to one deadline.
+//!
+//! Every thread is asked to end before any is joined, so one that hangs in a driver delays neither the others nor the
+//! end of the process; its name is logged. Used by `run` in [`super`].
 
 use std::{
     mem,
@@ -8,37 +11,37 @@ use std::{
 };
 use tokio::{task::spawn_blocking, time::timeout_at};
 
-/// Those that are waited for, with what they are called in the log.
+/// Threads to join, with their names for the log.
 #[derive(Clone, Default)]
 pub(super) struct Threads(Arc<Mutex<Left>>);
 
 #[derive(Default)]
 struct Left {
-    /// Whose end is waited for now.
+    /// Name of the thread that is being joined.
     current: Option<String>,
     rest: Vec<(String, JoinHandle<()>)>,
 }
 
 impl Threads {
-    /// Waits for this one, too.
+    /// Adds a thread; `None` adds nothing.
     pub fn add(&self, name: &str, thread: Option<JoinHandle<()>>) {
         let named = thread.map(|thread| (name.to_owned(), thread));
         self.lock().rest.extend(named);
     }
 
-    /// Waits for all of them, on no worker, until the deadline; those that are there still are named in the log, and end with the
-    /// process.
+    /// Joins all threads on a blocking thread, until the deadline. Threads that still run then are logged and end with
+    /// the process.
     pub async fn join(self, deadline: Instant) {
         let threads = self.clone();
         let joined = spawn_blocking(move || {
             while let Some(thread) = threads.next() {
-                // A panic in it is in the log.
+                // A panic is logged already.
                 let _ = thread.join();
             }
         });
         if timeout_at(deadline.into(), joined).await.is_err() {
             tracing::warn!(
-                "what reads these did not end in time and is left behind: {}",
+                "threads of these did not end in time and are abandoned: {}",
                 self.running().join(", ")
             );
         }

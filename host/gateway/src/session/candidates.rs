@@ -1,4 +1,10 @@
-//! What a session may be given: what the config allows, the client can play and the stream has.
+//! Candidates of a session: the transports and renditions that the config allows, the client can play and the stream
+//! offers.
+//!
+//! The policy only ever chooses from this list, so everything that restricts a client is applied here. The list is
+//! never empty and its order is the preference: the first candidate is what plays if the policy does not answer. Called
+//! by [`Sessions`](super::Sessions) at the start of a session, on a pin and on each report; asks [`Stream`] for its
+//! offers.
 
 use super::{MAX_SESSIONS, MAX_UNCLAIMED};
 use schemars::JsonSchema;
@@ -10,46 +16,47 @@ use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
-/// A bandwidth that changed by less than this part is the same.
+/// Relative change of bandwidth up to which candidates count as unchanged.
 const ALIKE: f64 = 0.25;
 
-/// Why there is no session, or not that form of the stream.
+/// Why a session or a pin is refused.
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// Nothing that the client can play is allowed.
     #[error(
-        "nothing is left for this client: it can play {can}, and may have {allowed}; check `[[clients]]`"
+        "no transport fits this client: it can play {can}, and the config allows {allowed}; check `[[clients]]`"
     )]
     Nothing {
-        /// Names of transports.
+        /// Names of the transports that the client can play.
         can: String,
-        /// Names of transports.
+        /// Names of the transports that the config allows.
         allowed: String,
     },
-    /// The config decides.
-    #[error("the gateway's config decides for this client, and nobody else")]
+    /// A rule with `force = true` applies, so the user may not choose.
+    #[error("the gateway's config decides for this client; choosing by hand is switched off")]
     Forced,
-    /// The gateway or the client has no such thing.
-    #[error("there is no {0} to choose; there are: {1}")]
+    /// The client cannot play what was chosen or the stream does not offer it: the choice, and what is available.
+    #[error("{0} is not available; available are: {1}")]
     NoSuch(String, String),
-    /// Too many of one address.
+    /// The client's address has too many unclaimed sessions.
     #[error(
-        "this address has begun {MAX_UNCLAIMED} sessions whose control channel was never opened; each is forgotten after half a minute"
+        "this address started {MAX_UNCLAIMED} sessions and never opened their control channels; each expires after 30 s, try \
+         again then"
     )]
     TooManyUnclaimed,
-    /// Too many.
-    #[error("there are {MAX_SESSIONS} sessions already; try again later")]
+    /// The gateway has too many sessions.
+    #[error("the gateway has {MAX_SESSIONS} sessions, which is its limit; try again later")]
     TooMany,
 }
 
-/// What a rule of the config leaves.
+/// What a rule in `[[clients]]` allows. The default allows everything.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
-    /// Names of transports, best first; `None`: all.
+    /// Names of the allowed transports, best first; `None` allows all.
     pub transports: Option<Vec<String>>,
-    /// Names of renditions; `None`: all.
+    /// Names of the allowed renditions, best first; `None` allows all.
     pub renditions: Option<Vec<String>>,
-    /// Whether nobody may choose anything else.
+    /// Whether the user may not choose beyond these lists.
     pub force: bool,
 }
 
@@ -63,17 +70,17 @@ impl From<&config::Client> for Allowed {
     }
 }
 
-/// Part of a form that somebody chose; what is `None` is open.
+/// What the user has pinned. What is null is chosen by the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Pin {
     /// Name of the transport.
     pub transport: Option<String>,
-    /// Name of the rendition; empty: the stream itself.
+    /// Name of the rendition; empty for the stream itself.
     pub rendition: Option<String>,
 }
 
 impl Pin {
-    /// Whether a form is what was chosen.
+    /// Whether a transport and rendition match the pin.
     pub(super) fn fits(&self, transport: &str, rendition: &str) -> bool {
         let is = |pinned: &Option<String>, name: &str| {
             pinned.as_ref().is_none_or(|pinned| pinned == name)
@@ -82,7 +89,8 @@ impl Pin {
     }
 }
 
-/// Waits until it is known which renditions can be made here, which takes a moment the first time: elsewhere, as a driver may hang.
+/// Waits until it is known which renditions this machine can encode for the transports in `can`. The first time,
+/// encoders are probed, on a blocking thread, since a driver may hang.
 pub(super) async fn prepared(
     transports: &BTreeMap<String, Arc<Transport>>,
     stream: &Arc<Stream>,
@@ -94,13 +102,14 @@ pub(super) async fn prepared(
         if !stream.offers_without_probing(&info, formats).1 {
             let (stream, info, formats) = (stream.clone(), info.clone(), formats.clone());
             let found = spawn_blocking(move || drop(stream.offers(&info, &formats)));
-            // One that panicked is in the log; what it did not find out is offered.
+            // A panic is logged already; renditions that were not probed are offered.
             let _ = found.await;
         }
     }
 }
 
-/// What a client may have and can play; at least one. Never waits. A person's choice goes beyond what a rule allows that does not force.
+/// Candidates of a client, best first; at least one. Never waits. A pin overrides a rule's lists unless the rule has
+/// `force = true`.
 pub(super) fn candidates(
     transports: &BTreeMap<String, Arc<Transport>>,
     stream: &Arc<Stream>,
@@ -166,7 +175,8 @@ pub(super) fn candidates(
     })
 }
 
-/// What a transport has of a stream, best first; where its source has not run yet, by the config.
+/// Forms in which a transport can deliver a stream, best first. Before the source has run for the first time, they are
+/// derived from the config and their figures are unknown.
 fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) -> Vec<Candidate> {
     let formats = &transport.profile.formats;
     let offers: Vec<Offer> = match info {
@@ -204,7 +214,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
     offers.into_iter().map(candidate).collect()
 }
 
-/// Whether the policy need not hear of it.
+/// Whether two lists differ so little that the policy need not be told: bandwidths within [`ALIKE`], all else equal.
 pub(super) fn alike(old: &[Candidate], new: &[Candidate]) -> bool {
     let near = |old: u32, new: u32| {
         let (old, new) = (f64::from(old), f64::from(new));

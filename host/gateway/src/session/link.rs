@@ -1,4 +1,9 @@
-//! What the system knows of the connections that bring a session its pictures, beside what its player reports.
+//! The kernel's view (`TCP_INFO`) of the connection that carries a session's video, and how it completes a report.
+//!
+//! A player cannot see queues on the path. The kernel can, but its figures count only if the player itself is at the
+//! other end of the connection (a proxy's link is not the viewer's), and delivery says something about the link only
+//! while there was enough to send. [`Sessions::report`](super::Sessions::report) reads the figures for each report.
+//! Pure.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,27 +11,30 @@ use sluicegate_plugin::policy::Report;
 use sluicegate_telemetry::TcpInfo;
 use std::time::Duration;
 
-/// A player's round trip is longer than the system's by what both machines need to answer; by more than this, and twice as
-/// long, it goes on behind who is at the other end of the connection.
+/// Processing time of both machines that a player's round trip contains and the kernel's does not. If the player's
+/// shortest round trip exceeds twice the kernel's by more than this, the path continues behind the connection's peer,
+/// which therefore is a proxy.
 const ANSWERING: Duration = Duration::from_millis(15);
 
-/// A connection, for those who ask.
+/// The connection that carries a session's video, as the kernel measures it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Link {
-    /// Milliseconds; and without queues.
+    /// Smoothed round trip time in milliseconds.
     pub round_trip_ms: f64,
+    /// Shortest round trip time of about the last five minutes in milliseconds: the path without queues.
     pub shortest_trip_ms: f64,
-    /// Bytes that lie at the gateway, and on the way.
+    /// Bytes in the gateway's send buffer that were not sent yet.
     pub unsent: u32,
+    /// Bytes sent and not yet acknowledged.
     pub under_way: u32,
-    /// Bits a second, where there was enough to send to tell.
+    /// Delivery rate, bits per second; null unless enough was being sent to measure the link.
     pub delivered: Option<u64>,
-    /// Whether the player is at its other end, rather than a proxy.
+    /// Whether the player itself, rather than a proxy, is at the other end.
     pub direct: bool,
 }
 
 impl Link {
-    /// The connection of a player whose shortest round trip so far is that.
+    /// Describes the connection of a player whose own shortest round trip so far is `player`, if it has measured one.
     pub fn new(info: &TcpInfo, player: Option<Duration>) -> Link {
         let direct = player.is_none_or(|player| player <= 2 * info.min_rtt + ANSWERING);
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
@@ -40,8 +48,8 @@ impl Link {
         }
     }
 
-    /// Adds to a report what the player cannot know. A proxy's link is not the viewer's, and what a sender with little to send
-    /// delivers says nothing.
+    /// Adds to a report what the player cannot measure: time in queues (the larger of queueing on the path and unsent
+    /// bytes at the delivery rate) and, if the player gave none, goodput. Changes nothing if a proxy is in between.
     pub fn inform(&self, report: &mut Report) {
         if !self.direct {
             return;
@@ -50,7 +58,7 @@ impl Link {
         let here = self.delivered.map_or(0.0, |delivered| {
             f64::from(self.unsent) * 8000.0 / (delivered as f64).max(1.0)
         });
-        // A cast stays within the type's bounds.
+        // A cast from float saturates at the integer's bounds.
         report.queued_ms = report.queued_ms.max(on_the_way.max(here) as u32);
         if report.goodput.is_none() {
             let delivered = self.delivered.map(u32::try_from);
@@ -71,7 +79,7 @@ mod tests {
         delivered: Some(1_000_000),
     };
 
-    fn messages(info: &TcpInfo, player: Option<u64>, goodput: Option<u32>) -> (Option<u32>, u32) {
+    fn informed(info: &TcpInfo, player: Option<u64>, goodput: Option<u32>) -> (Option<u32>, u32) {
         let mut report = Report {
             round_trip_ms: None,
             goodput,
@@ -91,10 +99,10 @@ mod tests {
 
     #[test]
     fn what_lies_here_and_on_the_way_is_late() {
-        assert_eq!(messages(&INFO, Some(60), None), (Some(1_000_000), 800));
-        assert_eq!(messages(&INFO, None, None), (Some(1_000_000), 800));
-        // What the player measured itself goes before.
-        assert_eq!(messages(&INFO, Some(60), Some(7)), (Some(7), 800));
+        assert_eq!(informed(&INFO, Some(60), None), (Some(1_000_000), 800));
+        assert_eq!(informed(&INFO, None, None), (Some(1_000_000), 800));
+        // The player's own measurement takes precedence.
+        assert_eq!(informed(&INFO, Some(60), Some(7)), (Some(7), 800));
     }
 
     #[test]
@@ -103,7 +111,7 @@ mod tests {
             delivered: None,
             ..INFO
         };
-        assert_eq!(messages(&little, Some(60), None), (None, 300));
+        assert_eq!(informed(&little, Some(60), None), (None, 300));
     }
 
     #[test]
@@ -112,8 +120,8 @@ mod tests {
             min_rtt: Duration::from_micros(80),
             ..INFO
         };
-        assert_eq!(messages(&beside, Some(40), None), (None, 10));
+        assert_eq!(informed(&beside, Some(40), None), (None, 10));
         // On the same network a player answers within milliseconds.
-        assert_eq!(messages(&beside, Some(6), None).0, Some(1_000_000));
+        assert_eq!(informed(&beside, Some(6), None).0, Some(1_000_000));
     }
 }

@@ -1,4 +1,8 @@
-//! What is said of a session: to its player, to who follows events, to who asks for the list.
+//! Messages about a session, as JSON: to its player on the control channel, to readers of `/api/events`, and to clients
+//! of `/api/sessions`. Also the paths that they contain.
+//!
+//! The types derive `JsonSchema`, so their doc comments are the descriptions in `/api/openapi.json`. Built by
+//! [`Sessions`](super::Sessions) and [`Session`](super::Session), sent by `api/session.rs` and `api/state.rs`.
 
 use super::{Form, Pin, link::Link};
 use schemars::JsonSchema;
@@ -6,70 +10,73 @@ use serde::Serialize;
 use sluicegate_config as config;
 use sluicegate_plugin::policy::{Candidate, Report};
 
-/// What a session tells its player.
+/// A message from the gateway to a player.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[schemars(rename = "ToldPlayer")]
 pub enum ServerMessage {
-    /// Go there, make before break.
+    /// Switch to this transport and rendition. The player starts it beside what plays and swaps with its first frame.
     Move {
-        /// Where.
+        /// Transport and rendition to play.
         #[serde(flatten)]
         form: Form,
-        /// Path of the stream in that rendition.
+        /// Path of the stream in that rendition, such as "/live/porch@mobile".
         base: String,
-        /// A phrase for people.
+        /// Reason for the move, shown to the user.
         reason: String,
-        /// How long to wait for the first picture.
+        /// How long to wait for the first frame before the move counts as failed, in milliseconds.
         timeout_ms: u64,
-        /// What plays needs more than what is to come, and should leave the link to it.
+        /// Whether what plays now needs more bandwidth than the new form and should yield the link to it.
         makes_way: bool,
     },
-    /// What there is to choose, and what is chosen.
+    /// The transports and renditions that the user may choose. Sent when the control channel opens, and on changes.
     Choices {
-        /// Best first.
+        /// Forms of the stream that the client can play, best first.
         choices: Vec<FormChoice>,
-        /// By the person.
+        /// What the user has pinned.
         pin: Pin,
-        /// The config leaves no choice.
+        /// Whether the config decides for this client, so that pins are refused.
         forced: bool,
-        /// The stream has sound, whatever carries it.
+        /// Whether the stream has sound, even if what plays does not carry it.
         sound: bool,
     },
-    /// A pin or a message that cannot be followed.
+    /// The player's last message cannot be followed.
     Refused {
-        /// Why, and what to do.
+        /// Why, and what to do; shown to the user.
         reason: String,
     },
 }
 
-/// One form of the stream, as the player offers it.
+/// A transport and rendition that the user may choose.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "FormChoice")]
 pub struct FormChoice {
     #[serde(flatten)]
     form: Form,
+    /// Width in pixels; 0 before it is known.
     width: u32,
+    /// Height in pixels; 0 before it is known.
     height: u32,
+    /// Expected bandwidth, bits per second; 0 before it is known.
     bandwidth: u32,
-    /// It carries the stream's sound.
+    /// Whether it carries the stream's sound.
     sound: bool,
 }
 
-/// One move, for those who ask.
+/// One move of a session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Moved {
-    /// Unix milliseconds.
+    /// When the first frame of the new form was shown, Unix milliseconds.
     pub at: u64,
-    /// What played before.
+    /// Transport and rendition that played before.
     pub from: Form,
-    /// What plays now.
+    /// Transport and rendition that plays since.
     pub to: Form,
-    /// A phrase for people.
+    /// Reason for the move, shown to the user.
     pub reason: String,
 }
 
-/// The event `session`.
+/// Data of the event `session`.
 #[derive(Serialize)]
 pub(super) struct MovedEvent<'a> {
     pub(super) session: u64,
@@ -80,34 +87,35 @@ pub(super) struct MovedEvent<'a> {
     pub(super) reason: &'a str,
 }
 
-/// A session as those see it who ask.
+/// A player's session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Session")]
 pub struct SessionView {
-    /// Its number.
+    /// Number of the session, as in events. It is not the secret id of the control channel.
     pub id: String,
     /// Name of the stream.
     pub stream: String,
-    /// What plays, or is to play.
+    /// Transport and rendition that plays; before the first frame, the one that was chosen.
     #[serde(flatten)]
     pub form: Form,
-    /// Unix milliseconds.
+    /// When it began to play, Unix milliseconds; before the first frame, when the session began.
     pub since: u64,
-    /// Why that.
+    /// Why it plays, shown to the user.
     pub reason: String,
-    /// What a person chose.
+    /// What the user has pinned.
     pub pin: Pin,
-    /// Since the session began.
+    /// Number of moves since the session began.
     pub moves: u64,
-    /// The newest.
+    /// The newest move; null before the first.
     pub last_move: Option<Moved>,
-    /// What its player said last, with what the gateway knows.
+    /// The player's newest report, completed with the gateway's measurements; null before the first.
     pub report: Option<Report>,
-    /// The connection that brings it pictures, as the system knows it.
+    /// The kernel's view of the connection that carries the video; null if it cannot be asked, or a proxy announced
+    /// itself in the request.
     pub link: Option<Link>,
-    /// Bytes handed to the sockets that bring it pictures now.
+    /// Bytes sent on the connections that are open now.
     pub bytes: u64,
-    /// Jumps to a newer start point on them.
+    /// Jumps to a newer start point on the connections that are open now.
     pub jumps: u64,
 }
 
@@ -123,7 +131,7 @@ impl From<&Candidate> for FormChoice {
     }
 }
 
-/// Path of a stream in a rendition.
+/// Path of a stream in a rendition, percent-encoded: `/live/porch` or `/live/porch@mobile`.
 pub fn base(stream: &str, rendition: &str) -> String {
     let stream = config::path_segment(stream);
     match rendition {

@@ -1,5 +1,11 @@
-//! Sessions: one person's watching, across transports. What they may have by the config and can play, what the policy or they
-//! themselves chose of that, and what they were told.
+//! Sessions: one user's watching, across transports and renditions.
+//!
+//! A session has a list of candidates (`candidates`: what the config allows, the client can play and the stream
+//! offers). The policy, or the user by a pin, chooses one of them, and the player gets it as a message on its control
+//! channel. The one idea: a session holds decisions, never media. A viewer's connection only registers its counters
+//! with the session, so a slow, lost or undecided session stops no video. [`Sessions`] holds all of them and the
+//! [`PolicyHandle`]; `api/choice.rs` begins sessions, `api/session.rs` runs their control channels, `api/live.rs` adds
+//! connections.
 
 mod candidates;
 mod link;
@@ -37,48 +43,51 @@ use std::{
 use tokio::sync::mpsc;
 use watching::Inner;
 
-/// Sessions at a time; and how long one lasts without its control channel, before it had one and after.
+/// Largest number of sessions.
 const MAX_SESSIONS: usize = 16_384;
-/// Of those that no player has claimed, so many for one address.
+/// Largest number of sessions of one address whose control channel was never opened.
 const MAX_UNCLAIMED: usize = 256;
+/// How long a session lasts whose control channel was never opened.
 const UNCLAIMED: Duration = Duration::from_secs(30);
+/// How long a session lasts after its control channel closed.
 const UNATTENDED: Duration = Duration::from_secs(60);
-/// Reports closer together than this are passed over.
+/// Shortest time between two reports of a session; reports in between are ignored.
 const REPORT_PAUSE: Duration = Duration::from_millis(250);
 
-/// Somebody begins to watch.
+/// What a new session, or a client without a player of ours, asks for.
 #[derive(Debug)]
 pub struct Opening {
-    /// What.
+    /// Stream to watch.
     pub stream: Arc<Stream>,
-    /// Who.
+    /// Description of the client, for the policy.
     pub client: Client,
     /// Names of the transports that the client can play, best first.
     pub can: Vec<String>,
-    /// By the config.
+    /// What the config allows this client.
     pub allowed: Allowed,
-    /// By the person.
+    /// What the user has pinned.
     pub pin: Pin,
-    /// Options of the policy, JSON.
+    /// Options of the policy for this client, JSON.
     pub options: String,
 }
 
-/// Every session, and the policy that decides for them.
+/// All sessions, and the policy that decides for them.
 #[derive(Debug)]
 pub struct Sessions {
     policy_actor: PolicyHandle,
     events: Arc<Events>,
     transports: BTreeMap<String, Arc<Transport>>,
-    /// Asks the system about connections, where it can be asked.
+    /// Reads the kernel's figures of connections; `None` where the kernel cannot be asked.
     probe: Option<Mutex<TcpProbe>>,
-    /// A move is given at least so long for its first picture.
+    /// Shortest timeout of a move's first frame.
     patience: Duration,
     newest: AtomicU64,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
 impl Sessions {
-    /// None yet. Moves are told to `events`, and given `patience` for their first picture, or two groups if that is longer.
+    /// Creates an empty set of sessions. Moves are published to `events`. The timeout of a move's first frame is
+    /// `patience`, or two groups if that is longer.
     pub fn new(
         policy_actor: PolicyHandle,
         patience: Duration,
@@ -96,12 +105,15 @@ impl Sessions {
         })
     }
 
-    /// What decides.
+    /// The handle of the policy's thread.
     pub fn policy_actor(&self) -> &PolicyHandle {
         &self.policy_actor
     }
 
-    /// Begins a session, and says what it is to play.
+    /// Begins a session and returns it with what it plays first.
+    ///
+    /// # Errors
+    /// No candidate is left, or a limit on sessions is reached.
     pub async fn begin(
         self: &Arc<Sessions>,
         opening: Opening,
@@ -171,7 +183,7 @@ impl Sessions {
         let decided = self.policy_actor.begin(session.number, start).await;
         let decision = session.first(decided, only);
         let (sessions, deciding) = (Arc::downgrade(self), Arc::downgrade(&session));
-        // Ends when the policy's thread lets go of the session.
+        // Ends when the policy's thread drops the session, and with it the sender.
         tokio::spawn(async move {
             while let Some(decision) = messages.recv().await {
                 let (Some(_), Some(session)) = (sessions.upgrade(), deciding.upgrade()) else {
@@ -183,12 +195,15 @@ impl Sessions {
         Ok((session, decision))
     }
 
-    /// The one of that id.
+    /// The session with the secret id `id`.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
         self.lock().get(id).cloned()
     }
 
-    /// The form that a client gets which has no player of ours.
+    /// The first candidate, for a client without a player of ours. Creates no session and does not ask the policy.
+    ///
+    /// # Errors
+    /// No candidate is left.
     pub async fn advise(&self, opening: &Opening) -> Result<Form, SessionError> {
         let Opening {
             stream,
@@ -202,7 +217,7 @@ impl Sessions {
         Ok(Form::from(&candidates[0]))
     }
 
-    /// Everybody whose player is there, in order of arrival.
+    /// Sessions whose control channel is open, in order of arrival.
     pub fn list(&self) -> Vec<Arc<Session>> {
         let mut all: Vec<_> = self.lock().values().cloned().collect();
         all.retain(|session| session.lock().player.is_some());
@@ -210,7 +225,7 @@ impl Sessions {
         all
     }
 
-    /// Lets go of those that nobody attends to.
+    /// Removes sessions that have been without a control channel for too long.
     pub fn tidy(&self, now: Instant) {
         let mut gone = Vec::new();
         self.lock().retain(|_, session| {
@@ -227,7 +242,8 @@ impl Sessions {
         }
     }
 
-    /// A player attends to its session; what it is told comes here. One that was there before is told nothing more.
+    /// Opens a control channel: returns the receiver of the session's messages, which begin with the choices. The
+    /// receiver of an earlier control channel of the session ends.
     pub fn attend(&self, session: &Session) -> mpsc::UnboundedReceiver<ServerMessage> {
         let (player, messages) = mpsc::unbounded_channel();
         let mut inner = session.lock();
@@ -238,7 +254,7 @@ impl Sessions {
         messages
     }
 
-    /// The player is gone, if no other attends to the session by now.
+    /// Closes the control channel with the receiver `messages`; no effect if another control channel took over.
     pub fn leave(&self, session: &Session, messages: &mpsc::UnboundedReceiver<ServerMessage>) {
         let mut inner = session.lock();
         if messages.sender_strong_count() > 0 {
@@ -247,12 +263,13 @@ impl Sessions {
         }
     }
 
-    /// The player says how it is doing.
+    /// Handles a player's report: completes it with the gateway's measurements and passes it to the policy. Ignored if
+    /// it follows the last one within 250 ms.
     pub fn report(&self, session: &Session, mut report: Report) {
         let now = Instant::now();
         let silent = session.stream.report().state != State::Live;
         if silent {
-            // Then it is not the link that gives no pictures.
+            // The source delivers no frames, so the missing frames are not the link's fault.
             report.stalled_ms = 0;
         }
         report.queued_ms = report.queued_ms.max(session.late());
@@ -280,13 +297,13 @@ impl Sessions {
             .report_event(session.number, SessionEvent::Report(report));
     }
 
-    /// What the system knows of a connection.
+    /// The kernel's figures of a connection.
     fn ask(&self, Ends { local, peer }: Ends) -> Option<TcpInfo> {
         let mut probe = self.probe.as_ref()?.lock().ok()?;
         probe.ask(local, peer).ok().flatten()
     }
 
-    /// Whether the stream has that form; a player that names another is told so.
+    /// Whether the transport and rendition exist; if not, a refusal is sent to the player.
     fn knows(&self, session: &Session, form: &Form) -> bool {
         let Form {
             transport,
@@ -306,7 +323,7 @@ impl Sessions {
         known
     }
 
-    /// A form is on the screen.
+    /// Handles a player's message that `form` shows its first frame: records the move and tells the policy.
     pub fn playing(&self, session: &Session, form: Form) {
         if !self.knows(session, &form) {
             return;
@@ -347,7 +364,7 @@ impl Sessions {
             .report_event(session.number, SessionEvent::Playing(form));
     }
 
-    /// A form gave no picture in time, or ended.
+    /// Handles a player's message that `form` showed no frame in time, or ended: tells the policy, which may move.
     pub fn failed(&self, session: &Session, form: &Form) {
         if !self.knows(session, form) {
             return;
@@ -361,7 +378,8 @@ impl Sessions {
             .report_event(session.number, SessionEvent::Failed(form.clone()));
     }
 
-    /// A person chooses, or leaves it to the policy again.
+    /// Handles a user's choice; the default pin leaves the choice to the policy again. A pin without candidates, or
+    /// against a rule that forces, is refused with a message.
     pub fn pin(&self, session: &Session, pin: Pin) {
         let free = pin == Pin::default();
         let chosen = if session.allowed.force {
@@ -385,7 +403,7 @@ impl Sessions {
         drop(inner);
         self.offer(session);
         let only = (candidates.len() == 1).then(|| Form::from(&candidates[0]));
-        // Who lets the policy choose again is asking what it would.
+        // When a pin is removed, the policy chooses again, as if nothing played.
         let keeps = if free { None } else { playing.clone() };
         self.policy_actor.change(session.number, candidates, keeps);
         if let Some(form) = only
@@ -398,7 +416,7 @@ impl Sessions {
         }
     }
 
-    /// Candidates may have changed since the policy was told.
+    /// Computes the candidates again and, if they changed, tells the policy and the player.
     fn refresh(&self, session: &Session) {
         let pin = session.lock().pin.clone();
         let Ok(candidates) = self.candidates(&session.stream, &session.can, &session.allowed, &pin)
@@ -407,8 +425,8 @@ impl Sessions {
         };
         let mut inner = session.lock();
         let changed = !alike(&inner.candidates, &candidates);
-        // What was chosen by hand may carry none, and the stream have some.
-        let heard = inner.sound != has_sound(&session.stream);
+        // The stream may have sound even if no candidate of the pin carries it.
+        let sound_changed = inner.sound != has_sound(&session.stream);
         if changed {
             inner.candidates.clone_from(&candidates);
         }
@@ -418,12 +436,12 @@ impl Sessions {
             self.policy_actor
                 .change(session.number, candidates, playing);
         }
-        if changed || heard {
+        if changed || sound_changed {
             self.offer(session);
         }
     }
 
-    /// Tells the player what there is to choose.
+    /// Sends the player its choices: everything the client can play, or what the rule allows if it forces.
     fn offer(&self, session: &Session) {
         let open = self.candidates(
             &session.stream,
@@ -470,7 +488,7 @@ impl Sessions {
     }
 }
 
-/// Whether its source gives sound, as far as is known.
+/// Whether the stream has sound, as far as is known.
 fn has_sound(stream: &Stream) -> bool {
     stream.info().is_some_and(|info| info.audio.is_some())
 }

@@ -1,22 +1,25 @@
-//! What clients play that run no player of ours. Pure.
+//! Which transport a client gets that does not run our player, such as an `<img>` element, VLC or curl. Pure.
+//!
+//! Such a client cannot say what it can play, so a table of signs in its request headers decides; the first match wins.
+//! `api/choice.rs` turns the result into a redirect.
 
 use super::Asker;
 use sluicegate_plugin::Embed;
 
-/// What a client gets.
+/// Where a client is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {
-    /// The player's page.
+    /// The player page.
     Page,
     /// A transport whose entry it can use, the most suitable kind first.
     Embed(&'static [Embed]),
 }
 
-/// What tells a client.
+/// A sign in the request headers.
 enum Sign {
-    /// `Sec-Fetch-Dest`: what the browser is going to do with it.
+    /// Value of `Sec-Fetch-Dest`: what the browser will use the response for.
     Dest(&'static str),
-    /// Part of `User-Agent`, in letters of either case.
+    /// Part of `User-Agent`, compared without regard to case.
     Agent(&'static str),
     /// Part of `Accept`.
     Accept(&'static str),
@@ -27,7 +30,7 @@ const PLAYLIST: Plain = Plain::Embed(&[Embed::Playlist, Embed::File, Embed::Imag
 /// A video element without HLS support plays a file without an end.
 const FILE: Plain = Plain::Embed(&[Embed::File, Embed::Playlist, Embed::Image]);
 
-/// The first that fits counts.
+/// The first match wins.
 const TABLE: &[(Sign, Plain)] = &[
     (Sign::Dest("image"), IMAGE),
     (Sign::Dest("document"), Plain::Page),
@@ -45,7 +48,7 @@ const TABLE: &[(Sign, Plain)] = &[
     (Sign::Accept("text/html"), Plain::Page),
 ];
 
-/// What this one is given.
+/// Where this client is redirected; MJPEG if no sign matches.
 pub fn plain(asker: &Asker<'_>) -> Plain {
     let agent = asker.agent().to_ascii_lowercase();
     let dest = asker.header("sec-fetch-dest").unwrap_or_default();
@@ -55,11 +58,11 @@ pub fn plain(asker: &Asker<'_>) -> Plain {
         Sign::Agent(part) => agent.contains(part),
         Sign::Accept(part) => accept.contains(part),
     });
-    // Almost everything can show pictures.
+    // Almost every client can show MJPEG.
     fitting.map_or(IMAGE, |(_, plain)| *plain)
 }
 
-/// Whether JSON is asked for: the player, or who talks to an API.
+/// Whether the client accepts JSON, as our player and API clients do.
 pub fn wants_json(asker: &Asker<'_>) -> bool {
     asker
         .header("accept")

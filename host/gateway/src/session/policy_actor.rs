@@ -1,4 +1,9 @@
-//! The way to the thread on which the policy decides, for all sessions; never one that serves sockets.
+//! The policy as an actor: one thread with one guest instance that decides for all sessions.
+//!
+//! Guest code must not run on a thread that serves sockets, so sessions send messages to the policy's thread and wait
+//! at most 500 ms for a first decision; later decisions arrive on a channel. The inbox is bounded in number and bytes.
+//! When it is full, messages are dropped, because by the time they would be read they are out of date.
+//! [`Sessions`](super::Sessions) uses the [`PolicyHandle`]; `state` is the thread.
 
 mod state;
 
@@ -17,23 +22,24 @@ use std::{
 };
 use tokio::sync::{mpsc as channel, oneshot};
 
-/// How long a new session waits for the policy.
+/// How long a new session waits for the policy's decision.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What is on its way to the thread, in number and bytes: sessions report once a second.
+/// Capacity of the inbox in messages. Each session reports once a second.
 const INBOX: usize = 65_536;
+/// Capacity of the inbox in bytes.
 const INBOX_BYTES: usize = 32 << 20;
 
-/// A transport and a rendition of the stream; an empty one is the stream itself.
+/// A transport and a rendition of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Form {
-    /// Its name.
+    /// Name of the transport.
     pub transport: String,
-    /// Its name.
+    /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
 }
 
 impl LoggedCall {
-    /// About what it takes.
+    /// Estimated size in bytes, with what it refers to.
     fn bytes(&self) -> usize {
         let call = match &self.call {
             Call::Open { client, options } => {
@@ -57,73 +63,74 @@ impl From<&Candidate> for Form {
     }
 }
 
-/// What a session is to play, and why.
+/// What a session should play, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What.
+    /// Transport and rendition to play.
     pub form: Form,
-    /// A phrase for people.
+    /// Reason shown to the user.
     pub reason: String,
 }
 
-/// What happened to a session.
+/// What happened to a session, as its player reports it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionEvent {
-    /// About once a second.
+    /// Measurements, about once a second.
     Report(Report),
-    /// Its first picture is on the screen.
+    /// The form shows its first frame.
     Playing(Form),
-    /// It gave no picture in time, or ended.
+    /// The form showed no frame in time, or ended.
     Failed(Form),
 }
 
-/// One call of the policy and its answer: enough to ask another instance the same.
+/// One call of the policy with its answer, complete enough to replay it in another instance.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
 #[schemars(rename = "PolicyCall")]
 pub struct LoggedCall {
-    /// Milliseconds on the gateway's clock.
+    /// When it was called: milliseconds since the policy's thread started.
     pub at: u64,
-    /// What it was told.
+    /// Function and arguments.
     pub call: Call,
-    /// What it answered.
+    /// The policy's choice; null if it made none.
     pub answer: Option<Choice>,
 }
 
-/// See `interface policy` in `wit/gateway.wit`.
+/// A function of the policy with its arguments; see `interface policy` in `wit/gateway.wit`.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Call {
-    /// `open`.
+    /// `open`: a session begins.
     Open {
-        /// Who watches.
+        /// Description of the client.
         client: Client,
-        /// JSON.
+        /// Options of the policy for this client, JSON.
         options: String,
     },
-    /// `choose`.
+    /// `choose`: pick one of the candidates.
     Choose {
-        /// What there is.
+        /// Transports and renditions to choose from, best first.
         candidates: Vec<Candidate>,
-        /// An index.
+        /// Index of the candidate that plays; null if none does.
         playing: Option<u32>,
     },
-    /// `observe`.
+    /// `observe`: something happened to the session.
     Observe(Event),
 }
 
-/// A session that begins.
+/// What the policy's thread needs for a new session.
 #[derive(Debug)]
 pub struct SessionStart {
-    /// Who watches.
+    /// Description of the client.
     pub client: Client,
-    /// JSON.
+    /// Options of the policy for this client, JSON.
     pub options: String,
-    /// What there is; at least one.
+    /// Candidates, best first; at least one.
     pub candidates: Vec<Candidate>,
-    /// Where later decisions go.
+    /// Receives the decisions after the first.
     pub decisions: channel::UnboundedSender<Decision>,
 }
 
+/// A message to the policy's thread. The first `u64` is the session's number, that of an event's time in milliseconds.
 enum Message {
     Begin(u64, Box<SessionStart>, oneshot::Sender<Decision>),
     Change(u64, Vec<Candidate>, Option<Form>),
@@ -134,7 +141,7 @@ enum Message {
 }
 
 impl Message {
-    /// Which it is about.
+    /// Number of the session that the message concerns.
     fn session(&self) -> Option<u64> {
         match self {
             Message::Begin(id, ..)
@@ -146,7 +153,7 @@ impl Message {
         }
     }
 
-    /// About what it takes, with what it refers to.
+    /// Estimated size in bytes, with what it refers to.
     fn bytes(&self) -> usize {
         let more = match self {
             Message::Begin(_, start, _) => {
@@ -183,7 +190,7 @@ impl Form {
     }
 }
 
-/// About what candidates take.
+/// Estimated size of candidates in bytes.
 fn weight(candidates: &[Candidate]) -> usize {
     let each = |candidate: &Candidate| {
         size_of::<Candidate>() + candidate.transport.len() + candidate.rendition.len()
@@ -191,7 +198,8 @@ fn weight(candidates: &[Candidate]) -> usize {
     candidates.iter().map(each).sum()
 }
 
-/// The way to the thread.
+/// Sends messages to the policy's thread. All calls but [`PolicyHandle::begin`] and [`PolicyHandle::log`] return at
+/// once.
 #[derive(Debug)]
 pub struct PolicyHandle {
     inbox: mpsc::SyncSender<(Message, Reservation)>,
@@ -202,7 +210,10 @@ pub struct PolicyHandle {
 }
 
 impl PolicyHandle {
-    /// Starts the thread; it ends with the last `PolicyHandle`.
+    /// Starts the thread, which ends when the handle is dropped.
+    ///
+    /// # Errors
+    /// The system starts no thread.
     pub fn start(policy: Policy) -> std::io::Result<PolicyHandle> {
         let policy = Arc::new(policy);
         let (inbox, messages) = mpsc::sync_channel(INBOX);
@@ -227,53 +238,55 @@ impl PolicyHandle {
         policy.clone()
     }
 
-    /// How it is doing.
+    /// State of the policy's instance.
     pub fn phase(&self) -> Phase {
         self.health.phase()
     }
 
-    /// A session begins; gives what it is to play. `None`: the policy is too busy to say.
+    /// Begins a session and returns what it should play first; `None` if the answer takes longer than 500 ms.
     pub async fn begin(&self, session: u64, start: SessionStart) -> Option<Decision> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Begin(session, Box::new(start), reply));
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
-    /// There are other candidates, at least one. What plays goes on if it is among them; with nothing playing, a decision follows.
+    /// Replaces a session's candidates (at least one). If `playing` is not among them, or nothing plays, a decision
+    /// follows.
     pub fn change(&self, session: u64, candidates: Vec<Candidate>, playing: Option<Form>) {
         self.send(Message::Change(session, candidates, playing));
     }
 
-    /// Something happened to a session; decisions may follow.
+    /// Passes an event to the policy; a decision may follow.
     pub fn report_event(&self, session: u64, what: SessionEvent) {
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.send(Message::SessionEvent(session, at, what));
     }
 
-    /// What the policy was asked about a session and answered, the newest last.
+    /// The policy's last calls for a session, oldest first; empty if the session is unknown.
     pub async fn log(&self, session: u64) -> Vec<LoggedCall> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Log(session, reply));
         answer.await.unwrap_or_default()
     }
 
-    /// A session is over.
+    /// Ends a session.
     pub fn end(&self, session: u64) {
         self.send(Message::End(session));
     }
 
-    /// Another policy decides from here on. Who plays goes on playing.
+    /// Puts another policy in force. Sessions keep playing what they play.
     pub fn replace(&self, policy: Policy) {
         let policy = Arc::new(policy);
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy.clone();
         self.send(Message::Replace(policy));
     }
 
-    /// If the thread is that far behind, what it would hear is out of date anyway.
+    /// Sends a message, or drops it if the inbox is full: the thread is then so far behind that the message would be
+    /// out of date when it is read.
     fn send(&self, message: Message) {
         let held = self.budget.take(message.bytes());
         if held.is_none_or(|held| self.inbox.try_send((message, held)).is_err()) {
-            tracing::warn!("the policy is too far behind; something that it should know is lost");
+            tracing::warn!("the policy's inbox is full; a message to it was dropped");
         }
     }
 }

@@ -1,42 +1,42 @@
-//! Which of the config's rules is for a client. Pure.
+//! Finds the rule in `[[clients]]` that applies to a request. Pure; called by `api/choice.rs`.
 
 use hyper::{HeaderMap, header};
 use sluicegate_config::{Client, Match};
 use std::net::IpAddr;
 
-/// Who asks for what.
+/// The parts of a request that rules can match.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
-    /// Where from, trusted proxies left out.
+    /// Address of the client, behind trusted proxies.
     pub address: IpAddr,
-    /// Of the request.
+    /// Headers of the request.
     pub headers: &'a HeaderMap,
-    /// Of the request, as it came.
+    /// Query of the request, not decoded.
     pub query: &'a str,
-    /// The stream's name.
+    /// Name of the stream.
     pub stream: &'a str,
 }
 
 impl Asker<'_> {
-    /// The value of a query parameter, decoded.
+    /// Decoded value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.into_owned())
     }
 
-    /// A header as text.
+    /// Value of a header; `None` if it is absent or not ASCII.
     pub fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The program that it says it is.
+    /// `User-Agent`; empty if absent.
     pub fn agent(&self) -> &str {
         self.header(header::USER_AGENT).unwrap_or_default()
     }
 }
 
-/// The first rule that fits.
+/// The first rule that matches the request.
 pub fn first<'a>(rules: &'a [Client], asker: &Asker<'_>) -> Option<&'a Client> {
     rules.iter().find(|rule| fits(&rule.r#match, asker))
 }

@@ -1,4 +1,9 @@
-//! One person's watching: what they may have, what they were told, what is on their screen.
+//! One session: what the client may play, what was decided for it, what its player shows, and the counters of its
+//! connections.
+//!
+//! The decision (`wanted`) and what plays (`playing`) are kept apart, because a move is complete only when the player
+//! reports its first frame. All state is behind one mutex that is never held while waiting.
+//! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by [`Session::carried_by`].
 
 use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
 use sluicegate_plugin::policy::{Candidate, Report};
@@ -14,20 +19,21 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// One person's watching.
+/// One user's watching of one stream.
 #[derive(Debug)]
 pub struct Session {
-    /// In events and lists; no secret.
+    /// Number of the session in events and lists; not secret.
     pub number: u64,
-    /// Unguessable: who knows it controls the session.
+    /// Secret, unguessable id: whoever knows it controls the session.
     pub id: String,
-    /// What is watched.
+    /// Stream that is watched.
     pub stream: Arc<Stream>,
-    /// Of who began it.
+    /// Address of the client that began the session.
     pub(super) address: String,
+    /// Names of the transports that the client can play, best first.
     pub(super) can: Vec<String>,
     pub(super) allowed: Allowed,
-    /// A move is given at least so long for its first picture.
+    /// Shortest timeout of a move's first frame.
     pub(super) patience: Duration,
     pub(super) state: Mutex<Inner>,
 }
@@ -35,48 +41,56 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) candidates: Vec<Candidate>,
-    /// Whether the player knows that the stream has sound.
+    /// Whether the stream had sound when the player was last told.
     pub(super) sound: bool,
     pub(super) pin: Pin,
-    /// What it is to play, and why.
+    /// The newest decision: what the player should play.
     pub(super) wanted: Decision,
-    /// What is on its screen, since when, and why.
+    /// What the player shows; `None` before the first frame and after a failure.
     pub(super) playing: Option<Form>,
+    /// Since when it plays.
     pub(super) since: SystemTime,
+    /// Why it plays.
     pub(super) reason: String,
+    /// The newest move.
     pub(super) last: Option<Moved>,
+    /// Number of moves.
     pub(super) moves: u64,
+    /// When the newest report was accepted.
     pub(super) reported: Option<Instant>,
-    /// The newest, for those who ask.
+    /// The newest report.
     pub(super) report: Option<Report>,
-    /// What its connections count, and where they lead if that is to the player.
+    /// Counters of the session's connections, and the addresses of their ends unless a proxy announced itself.
     pub(super) counters: Vec<(Weak<Counter>, Option<Ends>)>,
     /// The player's shortest round trip so far.
     pub(super) shortest: Option<Duration>,
-    /// The newest.
+    /// The kernel's figures at the newest report.
     pub(super) link: Option<Link>,
-    /// To the control channel; `None`: there is none now.
+    /// Sender to the control channel; `None` while there is none.
     pub(super) player: Option<mpsc::UnboundedSender<ServerMessage>>,
+    /// When the control channel closed; before the first, when the session began.
     pub(super) left: Instant,
+    /// Whether a control channel was ever opened.
     pub(super) claimed: bool,
 }
 
 impl Session {
-    /// What it is to play first: as decided, else the first there is.
+    /// Sets and returns what to play first: the policy's decision, or the first candidate if there is none. `only` says
+    /// that there is one candidate, which changes the reason.
     pub(super) fn first(&self, decided: Option<Decision>, only: bool) -> Decision {
         let mut inner = self.lock();
         let form = Form::from(&inner.candidates[0]);
         let mut decision = decided.unwrap_or_else(|| Decision {
             form,
-            reason: "the policy did not answer in time; this is the first choice".into(),
+            reason: "the policy did not answer in time, so the first choice plays".into(),
         });
         if inner.pin != Pin::default() && !self.allowed.force {
             decision.reason = "it was chosen by hand".into();
         } else if only {
             decision.reason =
                 match self.allowed.transports.is_some() || self.allowed.renditions.is_some() {
-                    true => "the gateway's config says so for this client".into(),
-                    false => "there is nothing else that this client can play".into(),
+                    true => "the gateway's config sets it for this client".into(),
+                    false => "the client can play nothing else".into(),
                 };
         }
         inner.wanted = decision.clone();
@@ -84,10 +98,11 @@ impl Session {
         decision
     }
 
+    /// Records a later decision and sends it to the player as a move.
     pub(super) fn decided(&self, mut decision: Decision) {
         let mut inner = self.lock();
         let fits = |form: &Form| inner.pin.fits(&form.transport, &form.rendition);
-        // Within what was chosen it is the policy that moves, and where the config forces nobody chose.
+        // A move within the pin is the policy's own, and a rule that forces leaves no choice by hand.
         if !self.allowed.force && inner.playing.as_ref().is_some_and(|form| !fits(form)) {
             decision.reason = "it was chosen by hand".into();
         }
@@ -109,14 +124,15 @@ impl Session {
         });
     }
 
-    /// Another connection brings it pictures: between these ends, if no proxy is in between for all that is known.
+    /// Adds a connection that carries the session's video. `ends` are its addresses, `None` if a proxy announced
+    /// itself.
     pub fn carried_by(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
         let mut inner = self.lock();
         inner.counters.retain(|(known, _)| known.strong_count() > 0);
         inner.counters.push((Arc::downgrade(counter), ends));
     }
 
-    /// The newest connection that brings it pictures.
+    /// Addresses of the newest connection that is still open.
     pub(super) fn ends(&self) -> Option<Ends> {
         let inner = self.lock();
         let mut there = inner.counters.iter().rev();
@@ -125,7 +141,8 @@ impl Session {
             .and_then(|(_, ends)| *ends)
     }
 
-    /// For how long what it is sent has been lying at the gateway, ms.
+    /// How long data has been waiting at the gateway for the session's sockets to take it, the longest of its
+    /// connections, in milliseconds.
     pub(super) fn late(&self) -> u32 {
         let inner = self.lock();
         let counters = inner.counters();
@@ -135,7 +152,7 @@ impl Session {
         })
     }
 
-    /// How it is doing.
+    /// A snapshot for `/api/sessions`.
     pub fn seen(&self) -> SessionView {
         let inner = self.lock();
         let form = inner.playing.as_ref().unwrap_or(&inner.wanted.form);
@@ -155,7 +172,7 @@ impl Session {
         }
     }
 
-    /// What the connections count that bring it pictures.
+    /// Counters of the open connections that carry the session's video.
     pub fn carriers(&self) -> Vec<Arc<Counter>> {
         self.lock().counters().collect()
     }
@@ -166,29 +183,31 @@ impl Session {
 }
 
 impl Inner {
-    /// 0 for what is no candidate.
+    /// Bandwidth of a form in bits per second; 0 if it is not a candidate.
     fn bandwidth(&self, form: &Form) -> u32 {
         let mut candidates = self.candidates.iter();
         let found = candidates.find(|candidate| Form::from(*candidate) == *form);
         found.map_or(0, |candidate| candidate.bandwidth)
     }
 
-    /// Those that are there.
+    /// Counters of the connections that are open.
     fn counters(&self) -> impl Iterator<Item = Arc<Counter>> {
         self.counters
             .iter()
             .filter_map(|(known, _)| known.upgrade())
     }
 
+    /// Sum of one of the counts over the open connections.
     pub(super) fn sum(&self, count: impl Fn(&Counter) -> &AtomicU64) -> u64 {
         self.counters()
             .map(|counter| count(&counter).load(Ordering::Relaxed))
             .sum()
     }
 
-    pub(super) fn tell(&self, messages: ServerMessage) {
+    /// Sends a message to the player, if its control channel is open.
+    pub(super) fn tell(&self, message: ServerMessage) {
         if let Some(player) = &self.player {
-            let _ = player.send(messages);
+            let _ = player.send(message);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! What each route does, in words and schemas. A route that lacks its description does not compile.
+//! Texts and schemas of each route for the OpenAPI document.
+//!
+//! [`describe`] matches on every [`Target`], so a route without a description does not compile. The texts are for users
+//! and appear in `/docs/api`.
 
 use super::Schemas;
 use crate::api::{
@@ -11,61 +14,65 @@ use crate::session::ServerMessage;
 use serde_json::{Value, json};
 use sluicegate_capture::{CaptureResult, Code, Failure, RawRequest};
 
-/// Groups of operations, and what they are for.
+/// Groups of operations with their descriptions.
 pub const TAGS: &[(&str, &str)] = &[
     (
         "live",
-        "Pictures and sound. What is below a transport's path is the transport's own.",
+        "Watching a stream. Everything below a transport's path is defined by the transport.",
     ),
     (
         "capture",
-        "Single pictures on request, whether or not anybody watches.",
+        "Still pictures on request, whether or not the stream has viewers.",
     ),
     (
         "devices",
-        "Streams and attached devices, and what happens to them.",
+        "Streams and attached devices: their state, and events about them.",
     ),
     (
         "sessions",
-        "Who watches what, and a player's control channel.",
+        "Players and viewers, and a player's control channel.",
     ),
     (
         "components",
-        "The WebAssembly components; for administrators, from the gateway's own machine.",
+        "The WebAssembly components. For administrators, from the gateway's own machine only.",
     ),
-    ("gateway", "How the gateway itself is doing."),
-    ("pages", "For people."),
+    ("gateway", "State of the gateway itself."),
+    ("pages", "Web pages."),
 ];
 
-/// What a route does.
+/// Description of a route.
 pub struct Operation {
+    /// Name of the group in [`TAGS`].
     pub tag: &'static str,
+    /// Title.
     pub summary: &'static str,
+    /// Description, Markdown.
     pub about: &'static str,
-    /// Name, what it means, schema.
+    /// Query parameters: name, description, schema.
     pub query: Vec<(&'static str, &'static str, Value)>,
+    /// Form of the successful answer.
     pub kind: Kind,
-    /// Status, when, and the schema where it is not the usual one.
+    /// Other answers: status, description, and the schema if it is not that of the usual error.
     pub failures: Vec<(u16, &'static str, Option<Value>)>,
 }
 
-/// What it answers when all is well.
+/// Form of a successful answer.
 pub enum Kind {
-    /// One of these: media type, schema.
+    /// A response of one of these media types, each with its schema.
     Whole(Vec<(&'static str, Value)>),
-    /// The same, to a body of this schema.
+    /// The same, to a request with a JSON body of this schema.
     Request(Value, Vec<(&'static str, Value)>),
-    /// Server-sent events whose data are of this schema.
+    /// Server-sent events of these kinds.
     Events(Value),
-    /// A WebSocket whose messages are of this schema.
+    /// A WebSocket with these messages.
     Socket(Value),
-    /// A WebSocket to who shakes hands, else one of these.
+    /// A WebSocket with these messages after a handshake, else a response of one of these media types.
     Either(Vec<(&'static str, Value)>, Value),
 }
 
 const NO_STREAM: (u16, &str, Option<Value>) = (404, "There is no stream of that name.", None);
 
-/// What the route to `target` does.
+/// Describes the route to `target`; schemas that it uses are added to `schemas`.
 pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
     let text = || json!({ "type": "string" });
     let binary = |kind: &'static str| (kind, json!({ "type": "string", "contentMediaType": kind }));
@@ -87,62 +94,62 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
     };
     match target {
         Target::Dashboard => page(
-            "The dashboard",
-            "Every stream on one wall, its viewers and rates.",
+            "Dashboard",
+            "A page with all streams, their viewers and rates.",
         ),
         Target::Watch => Operation {
             query: vec![
                 (
                     "transport",
-                    "Pins a transport, until the page's settings are changed.",
+                    "Pins a transport until the page's settings are changed. Default: the gateway chooses.",
                     text(),
                 ),
                 (
                     "client",
-                    "A name that `[[clients]]` in the config may match.",
+                    "Name of the client, for `match.client` of a rule in `[[clients]]`.",
                     text(),
                 ),
             ],
             ..page(
-                "The player's page",
-                "Plays a stream, by the transport that fits.",
+                "Player page",
+                "A page that plays a stream by the transport and rendition that the gateway chooses.",
             )
         },
         Target::Docs => page(
-            "The documentation",
+            "Documentation",
             "How to install, configure and use this version of the gateway.",
         ),
         Target::DocsPage => Operation {
             kind: Kind::Whole(vec![("text/html", text()), binary("*/*")]),
             failures: vec![(404, "There is no such page.", None)],
             ..page(
-                "A page of the documentation",
-                "`/docs/api` is this description, to be read. Files that a page links to, as examples of the config, are \
-                 below `/docs/repo/`.",
+                "Page of the documentation",
+                "`/docs/api` shows this description. Files that pages link to, such as example configs, are below \
+                 `/docs/repo/`.",
             )
         },
         Target::Asset => Operation {
             kind: Kind::Whole(vec![binary("*/*")]),
             failures: vec![(404, "There is no such file.", None)],
             ..page(
-                "A file of the pages",
-                "Scripts, styles, the player for other sites (`player.js`).",
+                "File of a page",
+                "Scripts and styles, and the player element for other sites (`player.js`).",
             )
         },
         Target::Health => whole(
             "gateway",
-            "Whether it is alive",
-            "Also what time it is there, for clients that measure latency.",
+            "Liveness",
+            "Answers as long as the gateway runs, with its clock, which clients use to measure latency.",
             schemas.of::<state::Health>().to_value(),
         ),
         Target::Ready => {
             let readiness = schemas.of::<state::Readiness>().to_value();
             Operation {
-                failures: vec![(503, "It shuts down.", Some(readiness.clone()))],
+                failures: vec![(503, "The gateway shuts down.", Some(readiness.clone()))],
                 ..whole(
                     "gateway",
-                    "Whether it takes clients",
-                    "For load balancers: not ready from SIGTERM on.",
+                    "Readiness",
+                    "For load balancers: 200 until the shutdown begins, 503 from then on.",
                     readiness,
                 )
             }
@@ -151,22 +158,24 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             kind: Kind::Whole(vec![("text/plain", text())]),
             ..whole(
                 "gateway",
-                "Figures for Prometheus",
-                "Text format 0.0.4.",
+                "Metrics for Prometheus",
+                "All metrics in the Prometheus text format 0.0.4.",
                 Value::Null,
             )
         },
         Target::OpenApi => whole(
             "gateway",
             "This description",
-            "OpenAPI 3.1, with `x-websocket`, `x-events` and `x-role` for what that has no words for.",
+            "OpenAPI 3.1, with extensions: `x-websocket` describes a WebSocket's messages, `x-events` server-sent events, \
+             `x-role` who may call an operation.",
             json!({ "type": "object" }),
         ),
         Target::Devices => whole(
             "devices",
-            "Every stream and attached device",
-            "Streams of the config, and Android devices that were seen since the gateway started. Who asks often says \
-             `Cache-Control: max-age=1` and may get what was made for others half a second before.",
+            "All streams and attached devices",
+            "Streams of the config, and Android devices that were attached since the gateway started. Clients that poll should \
+             send `Cache-Control: max-age=1`; they may get an answer that was made for another client up to half a second \
+             before.",
             json!({ "type": "array", "items": schemas.of::<state::Device>().to_value() }),
         ),
         Target::Device => Operation {
@@ -174,18 +183,19 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             ..whole(
                 "devices",
                 "One stream",
-                "State and reason, tracks, rates, viewers, decoder.",
+                "State with its reason, tracks, rates, viewers and decoder of a stream.",
                 schemas.of::<state::Device>().to_value(),
             )
         },
         Target::Events => Operation {
             tag: "devices",
-            summary: "What happens, as it happens",
-            about: "Server-sent events, each with an id. Who comes back with `Last-Event-ID` gets what it missed, as far as the \
-                    last 1,024 events go; more is messages by `missed`.",
+            summary: "Events",
+            about: "Server-sent events, each with an id. A client that reconnects with `Last-Event-ID` gets the events since \
+                    then, up to the last 1,024; the event `missed` counts those that are no longer kept.",
             query: vec![(
                 "last-event-id",
-                "For clients that cannot set the header `Last-Event-ID`.",
+                "Id of the last event received, for clients that cannot set the header `Last-Event-ID`. Default: only new \
+                 events are sent.",
                 text(),
             )],
             kind: Kind::Events(events()),
@@ -193,36 +203,33 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         },
         Target::Sessions => whole(
             "sessions",
-            "Who watches",
-            "Streams in use, players with a control channel, and viewers that are a connection alone.",
+            "Sessions and viewers",
+            "All streams with their load, players with a control channel, and viewers without a session.",
             schemas.of::<state::InUse>().to_value(),
         ),
         Target::Session => Operation {
             kind: Kind::Either(
                 vec![("application/json", schemas.of::<Logged>().to_value())],
                 json!({
-                    "client": messages(&[("text", "What a player says.", schemas.of::<ClientMessage>().to_value())]),
+                    "client": messages(&[("text", "A message from the player.", schemas.of::<ClientMessage>().to_value())]),
                     "server": messages(&[
-                        ("text", "What it is told.", schemas.of::<ServerMessage>().to_value()),
-                        ("text", "The answer to `ping`.", schemas.of::<Pong>().to_value()),
+                        ("text", "A message to the player.", schemas.of::<ServerMessage>().to_value()),
+                        ("text", "Answer to `ping`.", schemas.of::<Pong>().to_value()),
                     ]),
                     "closes": closes(&[
-                        (1000, "Another player attends to the session."),
-                        (1007, "A message that is none of those above."),
+                        (1000, "Another control channel took over the session."),
+                        (1007, "The message is none of those above."),
                         (1008, "More than 20 messages a second, or none for 90 s."),
                     ]),
                 }),
             ),
-            failures: vec![(
-                404,
-                "There is no session of that id, or not any more.",
-                None,
-            )],
+            failures: vec![(404, "The session is unknown or expired.", None)],
             ..whole(
                 "sessions",
-                "A player's control channel, or the policy's log",
-                "The player reports about once a second and is told to move. Who asks by plain GET sees what the policy was \
-                 asked about the session and answered. The id is known to its player only.",
+                "Control channel of a player, or its policy log",
+                "Over WebSocket, the player reports its measurements about once a second, and the gateway tells it when to \
+                 move to another transport or rendition. An ordinary GET returns the session and its last policy calls. The \
+                 id is secret; only the player that started the session by `/live/{stream}` knows it.",
                 Value::Null,
             )
         },
@@ -230,78 +237,90 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             query: vec![
                 (
                     "can",
-                    "Names of the transports that the client can play, best first, with commas.",
+                    "Names of the transports that the client can play, best first, separated by commas. Default: all.",
                     text(),
                 ),
-                ("transport", "Pins a transport.", text()),
-                ("rendition", "Pins a rendition.", text()),
+                (
+                    "transport",
+                    "Pins a transport. Default, and for `auto`: the gateway chooses.",
+                    text(),
+                ),
+                (
+                    "rendition",
+                    "Pins a rendition. Default: the gateway chooses.",
+                    text(),
+                ),
                 (
                     "client",
-                    "A name that `[[clients]]` in the config may match.",
+                    "Name of the client, for `match.client` of a rule in `[[clients]]`.",
                     text(),
                 ),
                 (
                     "network",
-                    "What the browser knows of its link: `wifi`, `cellular`, …",
+                    "Network as the browser reports it: `wifi`, `cellular` and so on.",
                     text(),
                 ),
                 (
                     "listening",
-                    "`true` where the sound is turned on: what carries it is preferred.",
+                    "`true` if sound is turned on; transports with sound are then preferred. Default: `false`.",
                     text(),
                 ),
             ],
             failures: vec![
                 (
                     307,
-                    "To who does not accept JSON: where it should go.",
+                    "The client does not accept JSON: `Location` is what it can play.",
                     None,
                 ),
                 NO_STREAM,
-                (406, "The client can play nothing that it may have.", None),
+                (
+                    406,
+                    "The client can play nothing that the config allows and the stream offers.",
+                    None,
+                ),
                 (
                     429,
-                    "Too many sessions of one address that were never attended to.",
+                    "256 sessions of this address never opened their control channel.",
                     None,
                 ),
                 (503, "Too many sessions, or the gateway shuts down.", None),
             ],
             ..whole(
                 "live",
-                "What this client should play",
-                "The choice of the config's rules or the policy, with a session to follow its moves. Who does not accept JSON \
-                 is redirected to what it can play.",
+                "Choice of transport and rendition",
+                "A client that accepts JSON gets the choice of the config's rules or the policy, and a session whose control \
+                 channel announces later moves. Other clients are redirected to what they can play.",
                 schemas.of::<Chosen<'_>>().to_value(),
             )
         },
-        Target::Live => live("A stream by a transport"),
+        Target::Live => live("Stream over a transport"),
         Target::NalStream => Operation {
             kind: Kind::Socket(json!({
                 "client": [],
                 "server": messages(&[(
                     "binary",
-                    "One access unit of H.264 in Annex B: first SPS and PPS, then the newest group of pictures, then each \
-                     picture as it comes.",
+                    "One H.264 access unit in Annex B. The first message has SPS and PPS; then come the newest group and each \
+                     further frame.",
                     json!({ "type": "string", "contentMediaType": "video/h264" }),
                 )]),
                 "closes": live_closes(),
             })),
-            ..live("A stream as raw H.264, as its transport nal gives it")
+            ..live("Stream as raw H.264, over the transport nal")
         },
         Target::Frame => Operation {
             tag: "capture",
-            summary: "The newest picture of a stream",
-            about: "The source and its decoder start if they do not run. Headers tell of the picture: `X-Capture-Id`, \
-                    `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height`.",
+            summary: "Newest frame of a stream",
+            about: "The newest frame as JPEG. The source and its decoder start if they do not run. The headers \
+                    `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width` and `X-Height` describe the picture.",
             query: vec![
                 (
                     "width",
-                    "Pixels across at most.",
+                    "Maximum width in pixels. Default: that of the stream or rendition.",
                     json!({ "type": "integer", "minimum": 16, "maximum": 8192 }),
                 ),
                 (
                     "quality",
-                    "Of the JPEG.",
+                    "JPEG quality. Default: `quality` of `[capture]`.",
                     json!({ "type": "integer", "minimum": 1, "maximum": 100 }),
                 ),
             ],
@@ -310,10 +329,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         },
         Target::Capture => Operation {
             tag: "capture",
-            summary: "Takes a picture",
-            about: "JSON, or the picture itself where `Accept` names `image/jpeg`, `image/png` or `image/webp`; then headers tell \
-                    the rest: `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height`, and `X-Path` if it was saved. \
-                    An empty body means the defaults.",
+            summary: "Take a capture",
+            about: "The answer is JSON, or the picture itself if `Accept` names `image/jpeg`, `image/png` or `image/webp`; the \
+                    headers `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height` and, if it was saved, `X-Path` \
+                    then describe it. An empty body means the defaults.",
             query: vec![],
             kind: Kind::Request(
                 schemas.of::<RawRequest>().to_value(),
@@ -330,10 +349,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             let failure = schemas.of::<Failure>().to_value();
             Operation {
                 tag: "capture",
-                summary: "Takes pictures, again and again",
-                about: "The stream's one decoder runs while a client is connected, so that each request costs a picture's \
-                        encoding only. Answers come in the order of the requests, each text at once followed by its picture. At \
-                        most 4 requests of a client and 16 of a stream wait; more are messages CAPTURE_BUSY.",
+                summary: "Take captures repeatedly",
+                about: "The stream's decoder runs as long as a client is connected, so each request only costs encoding one \
+                        picture. Answers come in the order of the requests, each text directly followed by its picture. At \
+                        most 4 requests of a client and 16 of a stream wait; further ones are answered with CAPTURE_BUSY.",
                 query: vec![],
                 kind: Kind::Socket(json!({
                     "client": messages(&[(
@@ -342,13 +361,13 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                         schemas.of::<RawRequest>().to_value(),
                     )]),
                     "server": messages(&[
-                        ("text", "A picture was taken; it is the next message.", schemas.of::<CaptureResult>().to_value()),
+                        ("text", "The capture succeeded; the next message is its picture.", schemas.of::<CaptureResult>().to_value()),
                         ("binary", "The picture.", json!({ "type": "string", "contentMediaType": "image/*" })),
-                        ("text", "No picture was taken.", failure.clone()),
+                        ("text", "The capture failed.", failure.clone()),
                     ]),
                     "closes": closes(&[
                         (1001, "The gateway shuts down."),
-                        (1003, "A binary message."),
+                        (1003, "The client sent a binary message."),
                         (1008, "No answer to a ping for 90 s."),
                     ]),
                     "errors": codes(),
@@ -359,56 +378,74 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                         "UNKNOWN_DEVICE: there is no stream of that name.",
                         Some(failure.clone()),
                     ),
-                    (426, "The request is no WebSocket handshake.", Some(failure)),
+                    (
+                        426,
+                        "The request is not a WebSocket handshake.",
+                        Some(failure),
+                    ),
                 ],
             }
         }
         Target::Plugins => whole(
             "components",
-            "The components, and how they do",
-            "Name, version, hash, limits, calls, failures, microseconds a call.",
+            "Components",
+            "Transports and the policy, with version, hash, limits, calls, failures and state.",
             json!({ "type": "array", "items": schemas.of::<state::Plugin>().to_value() }),
         ),
         Target::Reload => Operation {
             failures: vec![
                 (404, "There is no component of that name.", None),
-                (409, "Transports are read at the start only.", None),
-                (422, "What was read is no good; the one before stays.", None),
+                (
+                    409,
+                    "The name is a transport, which is only read at start, or a reload is in progress.",
+                    None,
+                ),
+                (
+                    422,
+                    "The new component is invalid; the previous one stays in force.",
+                    None,
+                ),
             ],
             ..whole(
                 "components",
-                "Reads a component again",
-                "The policy only, named `policy` or by its name. Nobody moves because of it.",
+                "Reload the policy",
+                "Reads the component of the policy again. `name` is `policy` or the policy's own name. Sessions keep playing \
+                 what they play.",
                 schemas.of::<state::Plugin>().to_value(),
             )
         },
     }
 }
 
+/// Describes the paths of transports, which differ in their summary only.
 fn live(summary: &'static str) -> Operation {
     let number =
         |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
     Operation {
         tag: "live",
         summary,
-        about: "What is sent is the transport's own. Built in are `mjpeg` (`multipart/x-mixed-replace`), `hls` (`hls/index.m3u8` and \
-                what that names), `nal` (WebSocket: one access unit of Annex B a message) and `mse` (WebSocket: the MIME type as a \
-                text, then fragmented MP4; by plain GET an endless `video/mp4`).",
+        about: "The transport defines what is sent. Built-in transports are `mjpeg` (`multipart/x-mixed-replace`), `hls` \
+                (`hls/index.m3u8` and the URLs in it), `nal` (WebSocket: one Annex B access unit per message) and `mse` \
+                (WebSocket: the MIME type as a text, then fragmented MP4; by ordinary GET an endless `video/mp4`).",
         query: vec![
             (
                 "width",
-                "MJPEG: pixels across at most.",
+                "MJPEG: maximum width in pixels, rounded up to the next step. Default: at most 1280×720.",
                 number(16.0, 8192.0),
             ),
-            ("quality", "MJPEG: of the pictures.", number(1.0, 100.0)),
+            (
+                "quality",
+                "MJPEG: JPEG quality, rounded to a multiple of 10. Default: 75.",
+                number(1.0, 100.0),
+            ),
             (
                 "fps",
-                "MJPEG: pictures a second at most.",
+                "MJPEG: maximum frames per second. Default: the transport's maximum.",
                 number(0.1, 60.0),
             ),
             (
                 "session",
-                "Of the session that this is watched for.",
+                "Id of the session that the connection belongs to.",
                 json!({ "type": "string" }),
             ),
         ],
@@ -422,7 +459,7 @@ fn live(summary: &'static str) -> Operation {
         failures: vec![
             (
                 400,
-                "The transport does not speak this way, or a parameter is out of range.",
+                "The transport does not use this carrier (HTTP or WebSocket), or a parameter is out of range.",
                 None,
             ),
             (
@@ -432,17 +469,18 @@ fn live(summary: &'static str) -> Operation {
             ),
             (
                 406,
-                "The source's codec cannot be had in the form this transport needs.",
+                "The source's codec cannot be converted to what the transport needs.",
                 None,
             ),
             (
                 426,
-                "The transport speaks WebSocket only, or the client another version of it than 13.",
+                "The transport is available over WebSocket only, or the client uses another version of it than 13.",
                 None,
             ),
             (
                 503,
-                "The transport rests after failures, or the gateway shuts down; `Retry-After` says when.",
+                "The transport's circuit breaker is open, all JPEG sizes are in use, or the gateway shuts down; \
+                 `Retry-After` says when to retry.",
                 None,
             ),
         ],
@@ -451,10 +489,10 @@ fn live(summary: &'static str) -> Operation {
 
 fn live_closes() -> Value {
     closes(&[
-        (1000, "The stream's transport was stopped."),
+        (1000, "The transport was stopped."),
         (1001, "The gateway shuts down."),
-        (1009, "A message of more than 64 KiB."),
-        (1013, "Too much was asked; come again."),
+        (1009, "The client sent a message of more than 64 KiB."),
+        (1013, "The client sent too many messages; try again later."),
     ])
 }
 
@@ -476,21 +514,19 @@ fn capture_failures(schema: Option<Value>) -> Vec<(u16, &'static str, Option<Val
 
 fn codes() -> Value {
     let about = |code| match code {
-        Code::CaptureTimeout => "No picture came within `capture.timeout`.",
+        Code::CaptureTimeout => "No picture within `timeout` of `[capture]`.",
         Code::CaptureBusy => {
-            "16 captures of the stream or 4 of the client wait already; try again."
+            "16 requests of the stream or 4 of the client wait already; try again later."
         }
-        Code::BadRequest => "The request cannot be read, or asks for what cannot be.",
-        Code::UnsupportedFormat => "No pictures of that format are made here.",
+        Code::BadRequest => "The request is malformed or out of range.",
+        Code::UnsupportedFormat => "This format is not available.",
         Code::UnknownDevice => "There is no stream of that name.",
         Code::DeviceOffline => {
-            "The device is not there, or its source failed; the message says why."
+            "The device is not attached or its source failed; the message says why."
         }
         Code::DecoderDisabled => "The config has `decoder = false` under `[capture]`.",
-        Code::DecodeFailed => {
-            "The stream cannot be decoded, and there is no good picture from before."
-        }
-        Code::SaveFailed => "The picture could not be written to `capture.dir`.",
+        Code::DecodeFailed => "The stream cannot be decoded and no earlier good picture exists.",
+        Code::SaveFailed => "The picture could not be written to `dir` of `[capture]`.",
     };
     let codes = Code::ALL
         .iter()
@@ -512,14 +548,14 @@ fn closes(closes: &[(u16, &str)]) -> Value {
 
 fn events() -> Value {
     [
-        ("hello", "First on every connection: the gateway's version and when it started."),
-        ("missed", "Events that are not kept any more: how many."),
-        ("stream", "A stream's state changed: `serial`, `state`, `reason`, `since`."),
-        ("group-cut", "A group of pictures outgrew the ring."),
-        ("viewer-came", "A viewer's connection: `viewer`, `stream`, `rendition`, `transport`."),
-        ("viewer-left", "It went: also `seconds`, `bytes`, `jumps`."),
-        ("session", "A session moved: `from`, `transport`, `rendition`, `reason`."),
-        ("plugin", "A component failed, rests or works again."),
+        ("hello", "First on every connection: `version`, `run`, `started`."),
+        ("missed", "Number of events that are no longer kept."),
+        ("stream", "A stream changed state: `serial`, `state`, `reason`, `since`."),
+        ("group-cut", "A group outgrew the ring and was cut."),
+        ("viewer-came", "A viewer connected: `viewer`, `stream`, `rendition`, `transport`."),
+        ("viewer-left", "A viewer disconnected: as `viewer-came`, and `seconds`, `bytes`, `jumps`."),
+        ("session", "A session moved: `session`, `stream`, `from`, `transport`, `rendition`, `reason`."),
+        ("plugin", "A component failed, its circuit breaker opened, or it works again."),
         ("capture", "A capture was saved: `serial`, `capture_id`, `captured_at`, `width`, `height`, `bytes`, `path`."),
     ]
     .iter()
@@ -527,15 +563,15 @@ fn events() -> Value {
     .collect()
 }
 
-/// What a picture's response says of it.
+/// Headers that describe a captured picture.
 pub fn picture_headers() -> Value {
     let header = |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
     json!({
-        "X-Capture-Id": header("Names the capture.", "string"),
-        "X-Captured-At": header("When the picture came from the source: RFC 3339.", "string"),
-        "X-Age-Ms": header("How old it was when it was made a file.", "integer"),
-        "X-Width": header("Pixels across.", "integer"),
-        "X-Height": header("Pixels down.", "integer"),
-        "X-Path": header("Where it was saved, below `capture.dir`.", "string"),
+        "X-Capture-Id": header("Identifies the capture.", "string"),
+        "X-Captured-At": header("When the frame arrived from the source, RFC 3339.", "string"),
+        "X-Age-Ms": header("Age of the frame when it was encoded, milliseconds.", "integer"),
+        "X-Width": header("Width in pixels.", "integer"),
+        "X-Height": header("Height in pixels.", "integer"),
+        "X-Path": header("Path of the saved picture, relative to `dir` of `[capture]`.", "string"),
     })
 }

@@ -1,8 +1,10 @@
-//! The thread's side.
+//! The policy's thread: owns the guest instance and the state of every session in it.
 //!
-//! A policy that traps, loops or answers nonsense is thrown away and made anew, at once, then later and later: as a muxer's guest
-//! is. Sessions do not notice: who begins meanwhile gets the first candidate, and who plays goes on playing. A session with
-//! which it failed several times is left alone.
+//! A policy that traps, exceeds its deadline or answers with an invalid index is dropped and replaced by a new
+//! instance, with backoff and a circuit breaker as for a muxer's guest. Sessions do not depend on it: those that begin
+//! meanwhile get the first candidate, and those that play keep playing. They are opened in the new instance at their
+//! next message. A session with which the policy failed [`MAX_FAILURES`] times is not passed to it again. Reads
+//! messages from the [`PolicyHandle`](super::PolicyHandle); calls the [`PolicyInstance`].
 
 use super::{Call, Decision, Form, LoggedCall, Message, SessionEvent, SessionStart};
 use sluicegate_media::budget::Reservation;
@@ -20,15 +22,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Failures with one session after which the policy is not asked about it any more.
+/// Failures with one session after which the policy is not asked about it again.
 const MAX_FAILURES: u32 = 3;
-/// Entries of a session's log that are kept, and bytes of them; of all logs together, as soon as each has had another entry.
+/// Largest number of entries in a session's log.
 const LOG: usize = 128;
+/// Largest size of a session's log in bytes.
 const LOG_BYTES: usize = 64 << 10;
+/// Size in bytes that each session's log may always have.
 const MIN_LOG_BYTES: usize = 4 << 10;
+/// Bytes that are shared among all logs. A session's share is updated, and its log cut, with its next entry.
 const ALL_LOG_BYTES: usize = 64 << 20;
 
-/// The state of the thread.
+/// State of the policy's thread.
 pub(super) struct PolicyActor {
     policy: Arc<Policy>,
     health: Arc<Health>,
@@ -38,7 +43,7 @@ pub(super) struct PolicyActor {
 }
 
 impl PolicyActor {
-    /// Knows no session yet.
+    /// Creates the state, without sessions and without an instance.
     pub fn new(policy: Arc<Policy>, health: Arc<Health>, began: Instant) -> PolicyActor {
         PolicyActor {
             policy,
@@ -49,7 +54,7 @@ impl PolicyActor {
         }
     }
 
-    /// Ends with the last who could send it a message.
+    /// Handles messages until the handle is dropped.
     pub fn run(mut self, messages: &mpsc::Receiver<(Message, Reservation)>) {
         loop {
             match messages.recv_timeout(Duration::from_secs(60)) {
@@ -58,7 +63,7 @@ impl PolicyActor {
                         panic_point("policy");
                         self.handle(message);
                     });
-                    // As a trap: whoever waits for this answer goes on without it.
+                    // Treated as a trap. The reply's sender was dropped, which ends the wait for it.
                     if let Err(panicked) = handled {
                         self.failed(format!("the host {panicked}"));
                     }
@@ -129,23 +134,23 @@ impl PolicyActor {
         }
     }
 
-    /// What a session is to play; the first that it may have, if the policy does not say.
+    /// What a session should play: the policy's choice, or the first candidate if it makes none.
     fn choose(&mut self, id: u64) -> Option<Decision> {
         let at = self.now();
-        // One that does not know the session is told in `session`.
+        // An instance that does not know the session is asked to choose when `session` opens it there.
         let known = self.sessions.get(&id)?.session.is_some();
-        let asked = match known {
+        let answer = match known {
             true => self.ask_choose(id, at),
             false => self.session(id, at).map(|(_, choice)| choice),
         };
-        let choice = match asked {
+        let choice = match answer {
             Ok(choice) => choice,
             Err(trouble) => {
                 let reason = match &trouble {
                     NoDecision::Resting => {
-                        "the policy rests after a failure; this is the first choice"
+                        "the policy is not available after a failure, so the first choice plays"
                     }
-                    NoDecision::Failed(_) => "the policy failed; this is the first choice",
+                    NoDecision::Failed(_) => "the policy failed, so the first choice plays",
                 };
                 self.blame(id, trouble);
                 Choice {
@@ -188,7 +193,7 @@ impl PolicyActor {
             Ok(choice) => choice.and_then(|choice| self.sessions.get(&id)?.decision(choice)),
             Err(trouble) => {
                 self.blame(id, trouble);
-                // Somebody has to say what plays instead.
+                // Without the policy, the next candidate replaces the one that failed.
                 failed.and_then(|failed| self.next_after(id, failed))
             }
         };
@@ -197,6 +202,7 @@ impl PolicyActor {
         }
     }
 
+    /// The candidate after one that failed, if nothing plays.
     fn next_after(&self, id: u64, failed: u32) -> Option<Decision> {
         let kept = self.sessions.get(&id)?;
         if kept.playing.is_some() {
@@ -205,7 +211,7 @@ impl PolicyActor {
         let count = u32::try_from(kept.start.candidates.len()).ok()?;
         kept.decision(Choice {
             candidate: (failed + 1) % count.max(1),
-            reason: "what was chosen gave no picture, and the policy rests".into(),
+            reason: "the previous choice showed no picture, and the policy is not available".into(),
         })
     }
 
@@ -240,7 +246,8 @@ impl PolicyActor {
         Ok(choice)
     }
 
-    /// The session in an instance that works: opened there, and told what plays, if it is not in it yet.
+    /// The session's handle in the running instance, and the choice made when it was opened there; if it was open
+    /// already, what plays.
     fn session(&mut self, id: u64, at: u64) -> Result<(PolicySession, Choice), NoDecision> {
         self.bring_up()?;
         let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
@@ -261,7 +268,7 @@ impl PolicyActor {
         } = &kept.start;
         let opened = instance.open(client, options)?;
         let session = opened.map_err(|message| {
-            // Another policy than the one that judged them.
+            // Options were checked with the policy that was in force at the start; this may be another one.
             NoDecision::Failed(format!("it refuses its options: {message}"))
         })?;
         let call = Call::Open {
@@ -274,6 +281,7 @@ impl PolicyActor {
         Ok((session, choice))
     }
 
+    /// Creates an instance if there is none and the backoff is over.
     fn bring_up(&mut self) -> Result<(), NoDecision> {
         if self.instance.is_some() {
             return Ok(());
@@ -305,13 +313,13 @@ impl PolicyActor {
         self.forget();
         let broken = self.health.failed(Instant::now(), reason.clone());
         let outcome = match broken {
-            true => "that was too often, it rests",
-            false => "it is made anew",
+            true => "circuit breaker open, next attempt in 30 s",
+            false => "a new instance follows",
         };
-        tracing::error!(plugin = %self.policy.plugin, "{reason}; {outcome}; sessions play on");
+        tracing::error!(plugin = %self.policy.plugin, "{reason}; {outcome}; sessions keep playing");
     }
 
-    /// No session is in an instance any more.
+    /// Drops the instance, and with it every session's handle.
     fn forget(&mut self) {
         self.instance = None;
         for kept in self.sessions.values_mut() {
@@ -320,12 +328,14 @@ impl PolicyActor {
     }
 }
 
-/// One session as the thread knows it.
+/// One session on the policy's thread.
 struct PolicyEntry {
     start: SessionStart,
-    /// Where it is in the candidates.
+    /// Index of the candidate that plays.
     playing: Option<u32>,
+    /// Handle in the current instance; `None` if it was not opened there yet.
     session: Option<PolicySession>,
+    /// Failures of the policy with this session.
     blamed: u32,
     log: VecDeque<LoggedCall>,
     log_bytes: usize,
@@ -349,9 +359,9 @@ impl PolicyEntry {
     }
 
     fn note(&mut self, at: u64, call: Call, answer: Option<Choice>) {
-        let asked = LoggedCall { at, call, answer };
-        self.log_bytes += asked.bytes();
-        self.log.push_back(asked);
+        let logged = LoggedCall { at, call, answer };
+        self.log_bytes += logged.bytes();
+        self.log.push_back(logged);
         while self.log.len() > LOG || self.log_bytes > self.most_log_bytes {
             let Some(oldest) = self.log.pop_front() else {
                 break;
@@ -361,11 +371,11 @@ impl PolicyEntry {
     }
 }
 
-/// Why there is no answer.
+/// Why the policy made no decision.
 enum NoDecision {
-    /// The policy rests, or the session is not asked about.
+    /// The policy waits for its next attempt, or is not asked about this session any more.
     Resting,
-    /// It failed.
+    /// The policy failed, for this reason.
     Failed(String),
 }
 
@@ -375,7 +385,7 @@ impl From<Failure> for NoDecision {
     }
 }
 
-/// Whether there is such a candidate.
+/// Checks that the chosen candidate exists.
 fn judged(kept: &PolicyEntry, choice: &Choice) -> Result<(), NoDecision> {
     let count = kept.start.candidates.len();
     if usize::try_from(choice.candidate).is_ok_and(|index| index < count) {
