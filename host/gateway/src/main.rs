@@ -147,7 +147,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     // On Linux this is the running program, even if its file has been replaced by another version since.
-    compile::compile_with(match cfg!(target_os = "linux") {
+    compile::set_compiler_program(match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
         false => program.clone(),
     });

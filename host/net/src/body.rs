@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sluicegate_media::buffer::Buffer;
 use sluicegate_plugin::muxer::{Viewing, Want};
-use sluicegate_viewer::{Content, Encoding, Item, Meter, Place, buffers};
+use sluicegate_viewer::{Content, Encoding, Item, Meter, Registration, buffers};
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -96,7 +96,7 @@ pub struct ViewerBody {
     viewing: Viewing,
     meter: Meter,
     /// Registers the viewer for as long as the body exists.
-    _place: Place,
+    _place: Registration,
     /// Empty except while items are encoded.
     items: VecDeque<Item>,
     queue: VecDeque<Bytes>,
@@ -135,7 +135,7 @@ impl ViewerBody {
     /// between chunks.
     pub fn new(
         viewing: Viewing,
-        place: Place,
+        place: Registration,
         asked: Instant,
         pace: Option<Duration>,
     ) -> ViewerBody {
@@ -178,12 +178,12 @@ impl Body for ViewerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         // hyper polls again only when the previous part was written to the socket.
-        this.meter.stuck(None);
+        this.meter.set_stalled_since(None);
         loop {
             if let Some(bytes) = this.queue.pop_front() {
                 let now = Instant::now();
                 this.meter.wrote(bytes.len(), this.queue.is_empty(), now);
-                this.meter.stuck(Some(now));
+                this.meter.set_stalled_since(Some(now));
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if this.ended {

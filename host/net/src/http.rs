@@ -44,8 +44,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_STREAMS: u32 = 128;
 /// Streams that an HTTP/2 client may reset before they are accepted (rapid reset), and streams that we may reset for
 /// its protocol errors; beyond, the connection is closed.
-const MAX_TAKEN_BACK: usize = 20;
-const MAX_BROKEN: usize = 64;
+const MAX_REMOTE_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 64;
 /// Flow-control windows for request bodies, in bytes: of a stream and of the connection. The standard does not allow
 /// less for the connection.
 const STREAM_WINDOW: u32 = 16 << 10;
@@ -74,7 +74,7 @@ enum Version {
 }
 
 /// Serves one connection until it ends or becomes a WebSocket.
-pub(super) async fn converse<A, F, B>(
+pub(super) async fn handle_connection<A, F, B>(
     socket: TcpStream,
     address: SocketAddr,
     permit: Permit,
@@ -104,7 +104,7 @@ pub(super) async fn converse<A, F, B>(
     };
     let mut over = drain.clone();
     let greeted = tokio::select! {
-        greeted = timeout(PATIENCE, greet(socket, permit, tls)) => greeted,
+        greeted = timeout(PATIENCE, negotiate(socket, permit, tls)) => greeted,
         () = async { over.wait().await; sleep(LATE).await } => return,
     };
     let ended = match greeted {
@@ -122,7 +122,7 @@ pub(super) async fn converse<A, F, B>(
 }
 
 /// Detects the protocol and does the TLS handshake; `None` if the client has left or was refused.
-async fn greet(
+async fn negotiate(
     mut socket: TcpStream,
     permit: Permit,
     tls: Option<Arc<Tls>>,
@@ -218,18 +218,18 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let open = Open::default();
+    let open = OpenRequests::default();
     let opened = open.clone();
     let service = service_fn(move |request| {
         let held = opened.hold();
         let answered = answer(peer, request);
-        async move { Ok::<_, Infallible>(answered.await.map(|body| Holding { body, _held: held })) }
+        async move { Ok::<_, Infallible>(answered.await.map(|body| CountedBody { body, _held: held })) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_pending_accept_reset_streams(MAX_TAKEN_BACK)
-        .max_local_error_reset_streams(MAX_BROKEN)
+        .max_pending_accept_reset_streams(MAX_REMOTE_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .max_header_list_size(BUFFER as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -237,37 +237,37 @@ where
         .max_send_buf_size(BUFFER)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .serve_connection(TokioIo::new(socket.slowly()), service);
+        .serve_connection(TokioIo::new(socket.with_read_limit()), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
         () = drain.wait() => {}
-        () = open.none_for(PATIENCE) => {}
+        () = open.idle_for(PATIENCE) => {}
     }
     connection.as_mut().graceful_shutdown();
     // A request may have arrived meanwhile; a connection without one is not waited for longer.
     tokio::select! {
         ended = connection.as_mut() => Ok(ended?),
-        () = open.none_for(CLOSING) => Ok(()),
+        () = open.idle_for(CLOSING) => Ok(()),
     }
 }
 
 /// Number of requests in progress on an HTTP/2 connection.
 #[derive(Clone, Debug, Default)]
-struct Open(Arc<watch::Sender<usize>>);
+struct OpenRequests(Arc<watch::Sender<usize>>);
 
 /// A request in progress.
 #[derive(Debug)]
-struct Held(Open);
+struct OpenRequest(OpenRequests);
 
-impl Open {
-    fn hold(&self) -> Held {
+impl OpenRequests {
+    fn hold(&self) -> OpenRequest {
         self.0.send_modify(|count| *count += 1);
-        Held(self.clone())
+        OpenRequest(self.clone())
     }
 
     /// Returns once there was no request for `quiet`.
-    async fn none_for(&self, quiet: Duration) {
+    async fn idle_for(&self, quiet: Duration) {
         let mut count = self.0.subscribe();
         loop {
             let _ = count.wait_for(|count| *count == 0).await;
@@ -279,7 +279,7 @@ impl Open {
     }
 }
 
-impl Drop for Held {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.0.0.send_modify(|count| *count -= 1);
     }
@@ -287,12 +287,12 @@ impl Drop for Held {
 
 /// A response body that counts as a request in progress until it is dropped.
 #[derive(Debug)]
-struct Holding<B> {
+struct CountedBody<B> {
     body: B,
-    _held: Held,
+    _held: OpenRequest,
 }
 
-impl<B: Body + Unpin> Body for Holding<B> {
+impl<B: Body + Unpin> Body for CountedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

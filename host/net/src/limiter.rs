@@ -41,12 +41,12 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     most: usize,
-    most_of_one: u32,
+    max_per_address: u32,
     /// Trusted proxies, which have no limit per address since each stands for many clients.
     free: Vec<Network>,
     slots: Arc<Semaphore>,
     /// Connections by address. IPv6 addresses count by their /64 network, since one client may have all of it.
-    of_one: Mutex<HashMap<IpAddr, u32>>,
+    by_address: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl ConnectionLimiter {
@@ -65,10 +65,10 @@ impl ConnectionLimiter {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         Arc::new(ConnectionLimiter {
             most,
-            most_of_one: server.connections_per_address,
+            max_per_address: server.connections_per_address,
             free: server.trusted_proxies.clone(),
             slots: Arc::new(Semaphore::new(most)),
-            of_one: Mutex::default(),
+            by_address: Mutex::default(),
         })
     }
 
@@ -86,9 +86,9 @@ impl ConnectionLimiter {
         let free = address.is_loopback() || self.free.iter().any(|own| own.contains(address));
         let counted = (!free).then(|| block(address));
         if let Some(block) = counted {
-            let mut of_one = self.lock();
-            let count = of_one.entry(block).or_default();
-            if *count >= self.most_of_one {
+            let mut by_address = self.lock();
+            let count = by_address.entry(block).or_default();
+            if *count >= self.max_per_address {
                 return Err(Refused::Address(*count, address));
             }
             *count += 1;
@@ -108,7 +108,9 @@ impl ConnectionLimiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.of_one.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,11 +127,11 @@ impl Drop for Permit {
         let Some(block) = self.counted else {
             return;
         };
-        let mut of_one = self.limiter.lock();
-        if let Some(count) = of_one.get_mut(&block) {
+        let mut by_address = self.limiter.lock();
+        if let Some(count) = by_address.get_mut(&block) {
             *count -= 1;
             if *count == 0 {
-                of_one.remove(&block);
+                by_address.remove(&block);
             }
         }
     }
@@ -159,12 +161,12 @@ fn open_files() -> u64 {
 
 /// Rate limit of a log line: one for a burst of the same event, with the number of those left out. Pure.
 #[derive(Debug, Default)]
-pub struct Burst {
+pub struct LogRateLimit {
     quiet_until: Option<Instant>,
     hidden: u64,
 }
 
-impl Burst {
+impl LogRateLimit {
     /// Shortest interval between two lines.
     const QUIET: Duration = Duration::from_secs(10);
 
@@ -232,13 +234,13 @@ mod tests {
 
     #[test]
     fn a_burst_is_told_once_and_then_counted() {
-        let mut burst = Burst::default();
+        let mut burst = LogRateLimit::default();
         let began = Instant::now();
         assert_eq!(burst.tell(began), Some(0));
         for _ in 0..5 {
-            assert_eq!(burst.tell(began + Burst::QUIET / 2), None);
+            assert_eq!(burst.tell(began + LogRateLimit::QUIET / 2), None);
         }
-        assert_eq!(burst.tell(began + Burst::QUIET), Some(5));
-        assert_eq!(burst.tell(began + Burst::QUIET * 3), Some(0));
+        assert_eq!(burst.tell(began + LogRateLimit::QUIET), Some(5));
+        assert_eq!(burst.tell(began + LogRateLimit::QUIET * 3), Some(0));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     BoxError, Drain, http,
-    limiter::{Burst, ConnectionLimiter},
+    limiter::{ConnectionLimiter, LogRateLimit},
     tls::Tls,
 };
 use crate::auth::Peer;
@@ -54,7 +54,7 @@ pub async fn serve<A, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (mut refusals, mut failures) = (Burst::default(), Burst::default());
+    let (mut refusals, mut failures) = (LogRateLimit::default(), LogRateLimit::default());
     let mut late = 0;
     loop {
         let accepted = tokio::select! {
@@ -86,7 +86,9 @@ pub async fn serve<A, F, B>(
         match limiter.enter(address.ip()) {
             Ok(permit) => {
                 let (answer, tls, drain) = (answer.clone(), tls.clone(), drain.clone());
-                tokio::spawn(http::converse(socket, address, permit, tls, drain, answer));
+                tokio::spawn(http::handle_connection(
+                    socket, address, permit, tls, drain, answer,
+                ));
             }
             Err(refused) => {
                 hang_up(socket);

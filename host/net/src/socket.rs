@@ -1,6 +1,6 @@
 //! The byte stream of one connection, with or without TLS, including its permit from the connection limiter.
 //!
-//! It adds two things to the stream: a read rate limit for HTTP/2 ([`Intake`]), and a lingering close, so that a client
+//! It adds two things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), and a lingering close, so that a client
 //! that is still sending gets to read the answer.
 
 use super::limiter::Permit;
@@ -22,9 +22,9 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,
-    intake: Option<Intake>,
-    farewell: Closing,
-    _ticket: Permit,
+    read_limiter: Option<ReadLimiter>,
+    closing: Closing,
+    _permit: Permit,
 }
 
 /// Progress of closing. A client that is still sending when it gets the answer, such as one with a large body, is read
@@ -34,7 +34,7 @@ pub struct Socket {
 enum Closing {
     Open,
     /// Our side is shut down.
-    Said,
+    ShutDown,
     /// The client kept sending; it is read until this timer expires.
     Lingers(Pin<Box<Sleep>>),
 }
@@ -53,9 +53,9 @@ impl Socket {
     pub fn plain(socket: TcpStream, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Plain(socket),
-            intake: None,
-            farewell: Closing::Open,
-            _ticket: permit,
+            read_limiter: None,
+            closing: Closing::Open,
+            _permit: permit,
         }
     }
 
@@ -63,15 +63,15 @@ impl Socket {
     pub fn tls(socket: TlsStream<TcpStream>, permit: Permit) -> Socket {
         Socket {
             stream: Stream::Tls(Box::new(socket)),
-            intake: None,
-            farewell: Closing::Open,
-            _ticket: permit,
+            read_limiter: None,
+            closing: Closing::Open,
+            _permit: permit,
         }
     }
 
     /// Limits the read rate from here on.
-    pub fn slowly(mut self) -> Socket {
-        self.intake = Some(Intake::new(Instant::now()));
+    pub fn with_read_limit(mut self) -> Socket {
+        self.read_limiter = Some(ReadLimiter::new(Instant::now()));
         self
     }
 
@@ -93,13 +93,13 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(intake) = &mut self.intake {
-            ready!(intake.poll_ready(context));
+        if let Some(read_limiter) = &mut self.read_limiter {
+            ready!(read_limiter.poll_ready(context));
         }
         let before = buffer.filled().len();
         let read = self.stream().poll_read(context, buffer);
-        if let Some(intake) = &mut self.intake {
-            intake.took(buffer.filled().len() - before);
+        if let Some(read_limiter) = &mut self.read_limiter {
+            read_limiter.took(buffer.filled().len() - before);
         }
         read
     }
@@ -132,17 +132,17 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.farewell, Closing::Open) {
+        if matches!(self.closing, Closing::Open) {
             ready!(self.stream().poll_shutdown(context))?;
-            self.farewell = Closing::Said;
+            self.closing = Closing::ShutDown;
         }
         // No lingering for HTTP/2: the client gets a GOAWAY frame, and one that floods must not be read any longer.
-        if self.intake.is_some() {
+        if self.read_limiter.is_some() {
             return Poll::Ready(Ok(()));
         }
         let mut scrap = [MaybeUninit::uninit(); 8 << 10];
         loop {
-            if let Closing::Lingers(until) = &mut self.farewell
+            if let Closing::Lingers(until) = &mut self.closing
                 && until.as_mut().poll(context).is_ready()
             {
                 return Poll::Ready(Ok(()));
@@ -150,12 +150,12 @@ impl AsyncWrite for Socket {
             let mut buffer = ReadBuf::uninit(&mut scrap);
             match self.stream().poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    if matches!(self.farewell, Closing::Said) {
-                        self.farewell = Closing::Lingers(Box::pin(sleep(LINGER)));
+                    if matches!(self.closing, Closing::ShutDown) {
+                        self.closing = Closing::Lingers(Box::pin(sleep(LINGER)));
                     }
                 }
                 // A client that has nothing in flight is not waited for.
-                Poll::Pending if matches!(self.farewell, Closing::Lingers(_)) => {
+                Poll::Pending if matches!(self.closing, Closing::Lingers(_)) => {
                     return Poll::Pending;
                 }
                 _ => return Poll::Ready(Ok(())),
@@ -168,13 +168,13 @@ impl AsyncWrite for Socket {
 /// few bytes, even an empty one, costs the server more than the client. Beyond the limit it is read late, which affects
 /// no other client.
 #[derive(Debug)]
-struct Intake {
+struct ReadLimiter {
     left: u64,
     filled: Instant,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl Intake {
+impl ReadLimiter {
     /// Capacity of the bucket in bytes.
     const BURST: u64 = 1 << 20;
     /// Refill rate in bytes per second.
@@ -182,8 +182,8 @@ impl Intake {
     /// How long reading pauses when the bucket is empty.
     const PAUSE: Duration = Duration::from_millis(50);
 
-    fn new(now: Instant) -> Intake {
-        Intake {
+    fn new(now: Instant) -> ReadLimiter {
+        ReadLimiter {
             left: Self::BURST,
             filled: now,
             wait: None,
@@ -226,28 +226,28 @@ mod tests {
     #[test]
     fn who_sends_much_is_read_at_the_rate() {
         let began = Instant::now();
-        let mut intake = Intake::new(began);
+        let mut read_limiter = ReadLimiter::new(began);
         let (mut now, mut read) = (began, 0_u64);
         while now < began + Duration::from_secs(10) {
-            match intake.fill(now) {
+            match read_limiter.fill(now) {
                 Some(at) => now = at,
                 None => {
-                    intake.took(4096);
+                    read_limiter.took(4096);
                     read += 4096;
                 }
             }
         }
-        let allowed = Intake::BURST + 10 * Intake::RATE;
+        let allowed = ReadLimiter::BURST + 10 * ReadLimiter::RATE;
         assert!(read.abs_diff(allowed) < allowed / 5, "{read} of {allowed}");
     }
 
     #[test]
     fn who_was_silent_may_burst_again_and_not_more() {
         let began = Instant::now();
-        let mut intake = Intake::new(began);
-        intake.took(2 << 20);
-        assert_eq!(intake.fill(began), Some(began + Intake::PAUSE));
-        assert_eq!(intake.fill(began + Duration::from_secs(60)), None);
-        assert_eq!(intake.left, Intake::BURST);
+        let mut read_limiter = ReadLimiter::new(began);
+        read_limiter.took(2 << 20);
+        assert_eq!(read_limiter.fill(began), Some(began + ReadLimiter::PAUSE));
+        assert_eq!(read_limiter.fill(began + Duration::from_secs(60)), None);
+        assert_eq!(read_limiter.left, ReadLimiter::BURST);
     }
 }

@@ -36,7 +36,7 @@ const MEMORY: u64 = 1 << 30;
 /// as long.
 const SECONDS: u64 = if cfg!(debug_assertions) { 120 } else { 30 };
 /// Timeout of the child in real time, on a machine that is busy otherwise.
-const PATIENCE: Duration = Duration::from_secs(4 * SECONDS);
+const TIMEOUT: Duration = Duration::from_secs(4 * SECONDS);
 /// Threads of the compiler. Each has a stack and compiles a function, so the number multiplies the memory.
 const THREADS: &str = "4";
 
@@ -68,7 +68,7 @@ pub(super) fn turn() -> MutexGuard<'static, ()> {
 /// Sets the program that is run to compile components; it must call [`answer`] for the argument `compile-component`.
 /// Without one, for example if the gateway is used as a library, components are compiled in this process, without
 /// limits of time and memory.
-pub fn compile_with(program: PathBuf) {
+pub fn set_compiler_program(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
@@ -88,14 +88,14 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
 /// # Errors
 /// It does not compile, or exceeds a limit.
 pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
-    measure(wasm)?;
+    check_size(wasm)?;
     match PROGRAM.get() {
         Some(program) => {
             let mut command = Command::new(program);
             command.arg("compile-component");
-            ask(command, wasm, PATIENCE)
+            compile_in_child(command, wasm, TIMEOUT)
         }
-        None => here(engine, wasm),
+        None => compile_in_process(engine, wasm),
     }
 }
 
@@ -116,7 +116,7 @@ pub fn answer() {
         let read = io::stdin().lock().read_to_end(&mut wasm);
         read.map_err(|error| Refused::Compile(format!("cannot be read: {error}")))?;
         let engine = engine().map_err(|error| Refused::Compile(format!("{error:#}")))?;
-        here(&engine, &wasm)
+        compile_in_process(&engine, &wasm)
     };
     let done = contain(work)
         .unwrap_or_else(|panicked| Err(Refused::Compile(format!("the compiler {panicked}"))));
@@ -133,7 +133,7 @@ pub fn answer() {
         .and_then(|()| output.flush());
 }
 
-fn here(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
+fn compile_in_process(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Refused> {
     let encoded = match Parser::is_component(wasm) {
         true => None,
         false => Some(encode::encode(wasm).map_err(Refused::Encode)?),
@@ -159,7 +159,7 @@ fn lower(resource: Resource, most: u64) {
 
 /// Rejects what exceeds the limits before anything is allocated for it. Malformed code is left to the compiler, which
 /// reports it.
-fn measure(wasm: &[u8]) -> Result<(), Refused> {
+fn check_size(wasm: &[u8]) -> Result<(), Refused> {
     let mut functions = 0u32;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload {
@@ -185,7 +185,11 @@ fn measure(wasm: &[u8]) -> Result<(), Refused> {
 }
 
 /// Runs `command` to compile `wasm`, for at most `patience`.
-fn ask(mut command: Command, wasm: &[u8], patience: Duration) -> Result<Vec<u8>, Refused> {
+fn compile_in_child(
+    mut command: Command,
+    wasm: &[u8],
+    patience: Duration,
+) -> Result<Vec<u8>, Refused> {
     let failed = |what: &str, error: io::Error| {
         Refused::Compile(format!("the compiler cannot be {what}: {error}"))
     };
@@ -214,7 +218,7 @@ fn ask(mut command: Command, wasm: &[u8], patience: Duration) -> Result<Vec<u8>,
     let status = child.wait().map_err(|error| failed("waited for", error))?;
     let answer = read.map_err(|error| failed("read from", error))?;
     let Some(answer) = answer else {
-        return Err(over(&format!(
+        return Err(limit_error(&format!(
             "it took longer than {} s",
             patience.as_secs()
         )));
@@ -224,7 +228,7 @@ fn ask(mut command: Command, wasm: &[u8], patience: Duration) -> Result<Vec<u8>,
         (Some((&CODE, code)), true) => Ok(code.to_vec()),
         (Some((&NOT_ENCODED, reason)), true) => Err(Refused::Encode(text(reason))),
         (Some((&NOT_COMPILED, reason)), true) => Err(Refused::Compile(text(reason))),
-        _ => Err(over(&shown(status))),
+        _ => Err(limit_error(&shown(status))),
     }
 }
 
@@ -236,7 +240,7 @@ fn shown(status: ExitStatus) -> String {
 }
 
 /// Error of a child that did not answer. Most likely it exceeded a limit, for which the kernel ends it.
-fn over(what: &str) -> Refused {
+fn limit_error(what: &str) -> Refused {
     Refused::Compile(format!(
         "{what}; a component may take {SECONDS} s of processor time and {} MiB of memory to compile: make its functions smaller, or \
          build it with optimization",
@@ -299,10 +303,10 @@ mod tests {
     fn what_is_too_much_is_refused_before_it_is_compiled() {
         let engine = engine().unwrap();
         let functions = MAX_FUNCTIONS as usize;
-        assert_eq!(measure(&component(functions, 0)), Ok(()));
+        assert_eq!(check_size(&component(functions, 0)), Ok(()));
         let text = reason(compile(&engine, &component(functions + 1, 0)));
         assert!(text.starts_with("it has 65537 functions"), "{text}");
-        assert_eq!(measure(&component(2, MAX_FUNCTION_BYTES - 16)), Ok(()));
+        assert_eq!(check_size(&component(2, MAX_FUNCTION_BYTES - 16)), Ok(()));
         let text = reason(compile(&engine, &component(1, MAX_FUNCTION_BYTES)));
         assert!(text.starts_with("a function has 10485"), "{text}");
         // Two modules count together.
@@ -315,7 +319,7 @@ mod tests {
     #[test]
     fn the_child_gets_the_component_and_its_answer_is_the_code_or_a_reason() {
         let large = vec![b'x'; 1 << 20];
-        let asked = |text: &str| ask(shell(text), &large, PATIENCE);
+        let asked = |text: &str| compile_in_child(shell(text), &large, TIMEOUT);
         assert_eq!(
             asked("printf c; wc -c | tr -d '\\n '"),
             Ok(b"1048576".to_vec())
@@ -341,11 +345,11 @@ mod tests {
             ("exit 101", "the compiler ended with exit status: 101; a"),
             ("", "the compiler ended with exit status: 0; a"),
         ] {
-            let text = reason(ask(shell(text), b"wasm", PATIENCE));
+            let text = reason(compile_in_child(shell(text), b"wasm", TIMEOUT));
             assert!(text.contains(said) && text.contains("1024 MiB"), "{text}");
         }
         let began = Instant::now();
-        let text = reason(ask(
+        let text = reason(compile_in_child(
             shell("exec sleep 1000"),
             b"wasm",
             Duration::from_secs(1),
@@ -353,6 +357,9 @@ mod tests {
         assert!(text.starts_with("it took longer than 1 s"), "{text}");
         assert!(began.elapsed() < Duration::from_secs(100));
         let missing = Command::new("/nowhere/sluicegate");
-        assert!(reason(ask(missing, b"wasm", PATIENCE)).contains("cannot be run: No such file"));
+        assert!(
+            reason(compile_in_child(missing, b"wasm", TIMEOUT))
+                .contains("cannot be run: No such file")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Converts core modules, as wit-bindgen leaves them, to components.
 //!
-//! A core module carries its component type in custom sections. [`judge`] reads them first and rejects packages other
+//! A core module carries its component type in custom sections. [`check_world`] reads them first and rejects packages other
 //! than the gateway's own, because the encoder does not terminate on packages that depend on each other in a circle.
 //! Called by `Engine::load` and, in the child process, by `compile`.
 
@@ -13,7 +13,7 @@ use wasmparser::{
     InstanceTypeDeclaration, Parser, Payload,
 };
 
-/// Converts a core module with an embedded component type to a component. The module must have passed [`judge`], or
+/// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`], or
 /// this may not terminate.
 ///
 /// # Errors
@@ -31,13 +31,13 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
 /// # Errors
 ///
 /// It has no readable component type, belongs to another world, or imports or exports foreign interfaces.
-pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), LoadError> {
+pub fn check_world(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), LoadError> {
     let path = || origin.to_owned();
     let cannot = |reason| LoadError::Encode {
         path: path(),
         reason,
     };
-    let Named { imports, exports } = named(module).map_err(cannot)?;
+    let WorldNames { imports, exports } = named(module).map_err(cannot)?;
     let ours = |name: &String| {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
         interface.starts_with(INTERFACE.0) && version == INTERFACE.1
@@ -67,13 +67,13 @@ pub fn judge(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(), Loa
 
 /// Names in the worlds of a module's component types.
 #[derive(Default)]
-struct Named {
+struct WorldNames {
     imports: Vec<String>,
     exports: Vec<String>,
 }
 
-fn named(module: &[u8]) -> Result<Named, String> {
-    let mut named = Named::default();
+fn named(module: &[u8]) -> Result<WorldNames, String> {
+    let mut named = WorldNames::default();
     let mut typed = false;
     for payload in Parser::new(0).parse_all(module) {
         let section = match payload {
@@ -94,7 +94,7 @@ fn named(module: &[u8]) -> Result<Named, String> {
         .ok_or_else(|| "it has no embedded component type".to_owned())
 }
 
-impl Named {
+impl WorldNames {
     /// Collects the names of every component type that is defined in a component type, at any depth.
     fn read(&mut self, component: &[u8]) -> wasmparser::Result<()> {
         for payload in Parser::new(0).parse_all(component) {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_module_of_our_package_is_made_a_component() {
         let fine = module(&["sluicegate:gateway/log@0.1.0"]);
-        judge("some.wasm", &fine, KIND).unwrap();
+        check_world("some.wasm", &fine, KIND).unwrap();
         encode(&fine).unwrap();
     }
 
@@ -189,7 +189,9 @@ mod tests {
     fn a_module_of_packages_that_need_each_other_is_refused() {
         for foreign in ["b:b/two", "sluicegate:gateway/two@0.2.0", "two"] {
             let circle = module(&[foreign, "sluicegate:gateway/three@0.1.0"]);
-            let text = judge("some.wasm", &circle, KIND).unwrap_err().to_string();
+            let text = check_world("some.wasm", &circle, KIND)
+                .unwrap_err()
+                .to_string();
             let expected = format!("some.wasm imports `{foreign}`, which the gateway");
             assert!(text.starts_with(&expected), "{text}");
         }

@@ -233,7 +233,7 @@ impl Engine {
         let path = || origin.to_owned();
         let metadata = Metadata::read(bytes);
         if wasmparser::Parser::is_core_wasm(bytes) {
-            encode::judge(origin, bytes, &W::KIND)?;
+            encode::check_world(origin, bytes, &W::KIND)?;
         } else if !wasmparser::Parser::is_component(bytes) {
             return Err(LoadError::NotWasm(path()));
         }
@@ -248,7 +248,7 @@ impl Engine {
                 reason,
             },
         })?;
-        let (imports, exports) = self.judge(origin, &component, &W::KIND)?;
+        let (imports, exports) = self.check_world(origin, &component, &W::KIND)?;
         let pre = self
             .linker
             .instantiate_pre(&component)
@@ -277,7 +277,7 @@ impl Engine {
     }
 
     /// Checks that the component implements the expected world; returns the names of its imports and exports.
-    fn judge(
+    fn check_world(
         &self,
         origin: &str,
         component: &Component,
@@ -353,7 +353,7 @@ pub(super) fn quoted(names: &[String]) -> String {
 }
 
 /// How often the ticker checks whether a guest is running.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Advances the engine's epoch while guests run, and sleeps while there are no instances. It polls whether a guest runs
 /// instead of being woken by each call: most calls end long before the next poll, and a wake-up per call would cost
@@ -361,7 +361,7 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Ticker {
     instances: AtomicUsize,
-    at_work: AtomicUsize,
+    running: AtomicUsize,
     thread: std::sync::OnceLock<Thread>,
 }
 
@@ -369,7 +369,7 @@ impl Ticker {
     fn start(engine: wasmtime::Engine) -> Arc<Ticker> {
         let ticker = Arc::new(Ticker {
             instances: AtomicUsize::new(0),
-            at_work: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
             thread: std::sync::OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
@@ -377,15 +377,15 @@ impl Ticker {
             thread::Builder::new().name("ticker".into()).spawn(move || {
                 while let Some(ticker) = weak.upgrade() {
                     let idle = ticker.instances.load(Ordering::Acquire) == 0;
-                    let at_work = ticker.at_work.load(Ordering::Relaxed) > 0;
+                    let running = ticker.running.load(Ordering::Relaxed) > 0;
                     drop(ticker);
                     if idle {
                         thread::park_timeout(TICK * 200);
-                    } else if at_work {
+                    } else if running {
                         thread::sleep(TICK);
                         engine.increment_epoch();
                     } else {
-                        thread::sleep(LOOK);
+                        thread::sleep(POLL_INTERVAL);
                     }
                 }
             });
@@ -401,31 +401,31 @@ impl Ticker {
     }
 
     /// Registers an instance until the guard is dropped.
-    pub(super) fn run(self: &Arc<Ticker>) -> Ticking {
+    pub(super) fn run(self: &Arc<Ticker>) -> TickerGuard {
         if self.instances.fetch_add(1, Ordering::AcqRel) == 0
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();
         }
-        Ticking(self.clone())
+        TickerGuard(self.clone())
     }
 }
 
 /// Registration of one instance with the ticker.
 #[derive(Debug)]
-pub struct Ticking(Arc<Ticker>);
+pub struct TickerGuard(Arc<Ticker>);
 
-impl Ticking {
+impl TickerGuard {
     /// Runs `work`, which calls the guest, with the epoch advancing.
     pub(super) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
-        self.0.at_work.fetch_add(1, Ordering::Relaxed);
+        self.0.running.fetch_add(1, Ordering::Relaxed);
         let result = work();
-        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
         result
     }
 }
 
-impl Drop for Ticking {
+impl Drop for TickerGuard {
     fn drop(&mut self) {
         self.0.instances.fetch_sub(1, Ordering::AcqRel);
     }

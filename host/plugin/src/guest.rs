@@ -1,7 +1,7 @@
 //! Host side of the guest's imports, `media` and `log`, with the limits of one instance.
 //!
 //! [`Guest`] is the data of a guest's `Store`: its handle table and its use of buffers, memory, time and log lines. A
-//! guest that exceeds a limit gets a [`Breach`], which ends the call like a trap. Called by wasmtime during guest
+//! guest that exceeds a limit gets a [`LimitExceeded`], which ends the call like a trap. Called by wasmtime during guest
 //! calls, and by `Sandbox` around them.
 
 use super::{
@@ -32,7 +32,7 @@ const MAX_TYPE_LEN: usize = 256;
 
 /// A limit that a guest exceeded, or a value out of range.
 #[derive(Debug, Error)]
-pub enum Breach {
+pub enum LimitExceeded {
     /// A call used more processor time than `limits.call`.
     #[error("it ran longer than its limit of {0:?} a call (limits.call)")]
     Deadline(Duration),
@@ -82,10 +82,10 @@ pub struct Guest {
     limits: Limits,
     held: usize,
     ran_at_first_tick: Option<Duration>,
-    grown: Grown,
+    memory_use: MemoryUse,
     memory_refused: bool,
     log: LogBudget,
-    said: Option<String>,
+    last_error: Option<String>,
 }
 
 /// Rate limit of log lines.
@@ -93,7 +93,7 @@ pub struct Guest {
 struct LogBudget {
     since: Instant,
     lines: u32,
-    left_out: u64,
+    dropped: u64,
 }
 
 impl LogBudget {
@@ -101,7 +101,7 @@ impl LogBudget {
         LogBudget {
             since: Instant::now(),
             lines: 0,
-            left_out: 0,
+            dropped: 0,
         }
     }
 
@@ -109,16 +109,16 @@ impl LogBudget {
     /// one.
     fn spend(&mut self, name: &Name) -> bool {
         if self.since.elapsed() >= LOG_PERIOD {
-            let left_out = self.left_out;
+            let dropped = self.dropped;
             *self = LogBudget::new();
-            if left_out > 0 {
+            if dropped > 0 {
                 let Name { plugin, stream } = name;
-                tracing::warn!(%plugin, %stream, "{left_out} log lines of this guest were dropped by the rate limit");
+                tracing::warn!(%plugin, %stream, "{dropped} log lines of this guest were dropped by the rate limit");
             }
         }
         let granted = self.lines < LOG_LINES;
         self.lines = self.lines.saturating_add(1);
-        self.left_out += u64::from(!granted);
+        self.dropped += u64::from(!granted);
         granted
     }
 }
@@ -127,7 +127,7 @@ impl LogBudget {
 pub fn media_type(text: String) -> wasmtime::Result<String> {
     match text.len() {
         0..=MAX_TYPE_LEN => Ok(text),
-        long => Err(Breach::MediaType(long).into()),
+        long => Err(LimitExceeded::MediaType(long).into()),
     }
 }
 
@@ -142,10 +142,10 @@ impl Guest {
             limits,
             held: 0,
             ran_at_first_tick: None,
-            grown: Grown::default(),
+            memory_use: MemoryUse::default(),
             memory_refused: false,
             log: LogBudget::new(),
-            said: None,
+            last_error: None,
         }
     }
 
@@ -163,23 +163,23 @@ impl Guest {
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;
         self.memory_refused = false;
-        self.said = None;
+        self.last_error = None;
     }
 
     /// Gives the guest a handle to a buffer.
     ///
     /// # Errors
     ///
-    /// [`Breach::Buffers`] or [`Breach::Handles`].
+    /// [`LimitExceeded::Buffers`] or [`LimitExceeded::Handles`].
     pub fn lend(&mut self, payload: Buffer) -> wasmtime::Result<Resource<Buffer>> {
         let held = self.held + payload.len();
         if held > self.limits.buffers {
-            return Err(Breach::Buffers(self.limits.buffers).into());
+            return Err(LimitExceeded::Buffers(self.limits.buffers).into());
         }
         let handle = self
             .table
             .push(payload)
-            .map_err(|_| Breach::Handles(self.limits.handles))?;
+            .map_err(|_| LimitExceeded::Handles(self.limits.handles))?;
         self.held = held;
         Ok(handle)
     }
@@ -196,8 +196,8 @@ impl Guest {
     }
 
     /// Takes the newest error that the guest logged in this call. A panic logs its message before it traps.
-    pub fn said(&mut self) -> Option<String> {
-        self.said.take()
+    pub fn last_error(&mut self) -> Option<String> {
+        self.last_error.take()
     }
 
     /// The memory limit in bytes, if the guest was refused memory in this call.
@@ -210,13 +210,13 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`Breach::Deadline`].
+    /// [`LimitExceeded::Deadline`].
     pub fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let ran = thread_time();
         match self.ran_at_first_tick {
             None => self.ran_at_first_tick = Some(ran),
             Some(first) if ran.saturating_sub(first) > self.limits.call => {
-                return Err(Breach::Deadline(self.limits.call).into());
+                return Err(LimitExceeded::Deadline(self.limits.call).into());
             }
             Some(_) => {}
         }
@@ -252,7 +252,7 @@ impl media::HostBuffer for Guest {
                         .checked_add(length)
                         .is_none_or(|end| end > source.len())
                     {
-                        return Err(Breach::Slice {
+                        return Err(LimitExceeded::Slice {
                             offset: slice.offset,
                             length: slice.length,
                             size: source.len(),
@@ -264,7 +264,7 @@ impl media::HostBuffer for Guest {
                 }
             }
             if self.held + total > self.limits.buffers {
-                return Err(Breach::Buffers(self.limits.buffers).into());
+                return Err(LimitExceeded::Buffers(self.limits.buffers).into());
             }
         }
         self.lend(runs.into_iter().collect())
@@ -309,7 +309,7 @@ impl log::Host for Guest {
         match level {
             log::Level::Error => {
                 tracing::debug!(%plugin, %stream, "guest error: {message}");
-                self.said = Some(message);
+                self.last_error = Some(message);
             }
             log::Level::Warn => tracing::warn!(%plugin, %stream, "{message}"),
             log::Level::Info => tracing::info!(%plugin, %stream, "{message}"),
@@ -321,13 +321,13 @@ impl log::Host for Guest {
 
 /// Total size of a guest's memories and tables.
 #[derive(Debug, Default)]
-struct Grown {
+struct MemoryUse {
     bytes: usize,
     /// Bytes of the last growth that was granted; taken back if the system then has no memory for it.
     last: usize,
 }
 
-impl Grown {
+impl MemoryUse {
     /// Grants the growth of a memory or table from `current` to `desired` items of `item` bytes, if the total stays
     /// within `limit` bytes.
     fn grow(&mut self, current: usize, desired: usize, item: usize, limit: usize) -> bool {
@@ -356,13 +356,15 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = self.grown.grow(current, desired, 1, self.limits.memory);
+        let granted = self
+            .memory_use
+            .grow(current, desired, 1, self.limits.memory);
         self.memory_refused |= !granted;
         Ok(granted)
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.grown.failed();
+        self.memory_use.failed();
         Ok(())
     }
 
@@ -372,13 +374,15 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = self.grown.grow(current, desired, ENTRY, self.limits.memory);
+        let granted = self
+            .memory_use
+            .grow(current, desired, ENTRY, self.limits.memory);
         self.memory_refused |= !granted;
         Ok(granted)
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.grown.failed();
+        self.memory_use.failed();
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use super::{
     Plugin, Response, Usage,
     bindings::{TransportPlugin, media, transport},
-    guest::{Breach, Guest, media_type},
+    guest::{Guest, LimitExceeded, media_type},
     sandbox::{Failure, Sandbox},
 };
 use sluicegate_media::{
@@ -37,10 +37,10 @@ const MAX_STALE_MS: u32 = 600_000;
 const MAX_REPEAT_MS: u32 = 600_000;
 const MAX_LATENCY_MS: u32 = 600_000;
 /// Shortest interval at which a silent source's last frame is repeated; a shorter `repeat-ms` is raised to it.
-const MIN_SILENCE: Duration = Duration::from_millis(100);
+const MIN_REPEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// Track ids.
-const PICTURES: u32 = 1;
-const SOUND: u32 = 2;
+const VIDEO_TRACK: u32 = 1;
+const AUDIO_TRACK: u32 = 2;
 
 /// Reason why an instance cannot be opened.
 #[derive(Debug, Error)]
@@ -123,7 +123,7 @@ impl Embed {
 
 impl Profile {
     /// Whether the transport does not get this sample, because it is a repeated frame and the transport wants none.
-    pub fn passes_over(&self, sample: &Sample) -> bool {
+    pub fn skips(&self, sample: &Sample) -> bool {
         sample.repeat > 0 && self.repeat.is_none()
     }
 
@@ -210,7 +210,7 @@ pub enum Effect {
 }
 
 /// Result of `join`: effects for the viewer, or the reason why it may not join.
-pub type Joined = Result<Vec<Effect>, String>;
+pub type JoinResult = Result<Vec<Effect>, String>;
 
 /// A running instance of a transport.
 pub struct Instance {
@@ -299,8 +299,8 @@ impl Instance {
             return Ok(Vec::new());
         };
         let (track, decode_time, duration) = match sample.sample_range() {
-            Some(sample_range) => (SOUND, sample_range.at, sample_range.length),
-            None => (PICTURES, sample.decode_time, sample.duration),
+            Some(sample_range) => (AUDIO_TRACK, sample_range.at, sample_range.length),
+            None => (VIDEO_TRACK, sample.decode_time, sample.duration),
         };
         self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);
         let lanes = self.lanes;
@@ -359,7 +359,7 @@ impl Instance {
         carrier: Carrier,
         path: &str,
         query: &str,
-    ) -> Result<Joined, Failure> {
+    ) -> Result<JoinResult, Failure> {
         self.call("join", |mut store, guest| {
             match guest.call_join(&mut store, viewer, carrier.name(), path, query)? {
                 Ok(effects) => take_effects(&mut store, effects).map(Ok),
@@ -404,7 +404,7 @@ fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
     let audio = choice.audio.zip(info.audio.as_ref());
     let audio = audio.filter(|(format, audio)| format.codec() == audio.codec);
     let video = video.map(|(format, video)| media::Track {
-        id: PICTURES,
+        id: VIDEO_TRACK,
         format: format.name().into(),
         codec: video.codec_string.clone(),
         config: video.config.to_vec(),
@@ -423,7 +423,7 @@ fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
         }),
     });
     let audio = audio.map(|(format, audio)| media::Track {
-        id: SOUND,
+        id: AUDIO_TRACK,
         format: format.name().into(),
         codec: audio.codec_string.clone(),
         config: audio.config.to_vec(),
@@ -517,7 +517,7 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
         group_ms: raw.group_ms,
         history: raw.history,
         repeat: (raw.repeat_ms > 0)
-            .then(|| MIN_SILENCE.max(Duration::from_millis(raw.repeat_ms.into()))),
+            .then(|| MIN_REPEAT_INTERVAL.max(Duration::from_millis(raw.repeat_ms.into()))),
         latency_ms: raw.latency_ms,
     })
 }
@@ -604,7 +604,7 @@ impl Budget {
                 (self.bytes, self.items) = (bytes, items);
                 Ok(())
             }
-            _ => Err(Breach::Output(self.limits.output, self.limits.items).into()),
+            _ => Err(LimitExceeded::Output(self.limits.output, self.limits.items).into()),
         }
     }
 
@@ -643,7 +643,7 @@ fn take_chunks(
         .into_iter()
         .map(|chunk| {
             if usize::from(chunk.lane) >= lanes {
-                return Err(Breach::Lane(chunk.lane, lanes).into());
+                return Err(LimitExceeded::Lane(chunk.lane, lanes).into());
             }
             Ok(Chunk {
                 content: budget.content(store.data_mut(), chunk.payload)?,

@@ -25,12 +25,14 @@ mod usage;
 mod world;
 
 pub use engine::{Engine, LoadError, Plugin};
-pub use guest::{Breach, Guest};
-pub use instance::{Answer, Chunk, Effect, Embed, Instance, Joined, OpenError, Profile, Rendition};
+pub use guest::{Guest, LimitExceeded};
+pub use instance::{
+    Answer, Chunk, Effect, Embed, Instance, JoinResult, OpenError, Profile, Rendition,
+};
 pub use muxer::{Health, Phase};
 pub use response::Response;
 pub use sandbox::Failure;
-pub use usage::{Spent, Usage, Usages};
+pub use usage::{Usage, UsageSnapshot, Usages};
 pub use world::{Kind, World};
 
 use std::time::Duration;

@@ -22,7 +22,7 @@ const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/policies.
 /// Name of the policy that is used if the config names none.
 pub const DEFAULT: &str = "auto";
 /// Longest reason in characters; the rest is cut off.
-const REASON: usize = 300;
+const MAX_REASON_LEN: usize = 300;
 
 /// The loaded policy.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ impl PolicyInstance {
                 .session()
                 .call_choose(store, session.0, at, candidates, playing)
         });
-        choice.map(tidy)
+        choice.map(sanitize)
     }
 
     /// Passes an event to the session; returns a choice if the session is to move.
@@ -230,7 +230,7 @@ impl PolicyInstance {
         let choice = self.sandbox.call("session.observe", |store| {
             guest.session().call_observe(store, session.0, at, event)
         });
-        choice.map(|choice| choice.map(tidy))
+        choice.map(|choice| choice.map(sanitize))
     }
 
     /// Closes the session.
@@ -245,12 +245,12 @@ impl PolicyInstance {
 }
 
 /// Cleans the reason of a choice, which is shown to users and logged: one line of bounded length.
-fn tidy(mut choice: Choice) -> Choice {
+fn sanitize(mut choice: Choice) -> Choice {
     choice.reason = choice
         .reason
         .chars()
         .filter(|c| !c.is_control())
-        .take(REASON)
+        .take(MAX_REASON_LEN)
         .collect();
     choice
 }

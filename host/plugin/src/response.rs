@@ -18,7 +18,7 @@ pub struct Response {
     pub status: u16,
     /// Media type.
     pub content_type: String,
-    /// `max-age` for caches, in seconds; [`Response::FOREVER`] if it never changes.
+    /// `max-age` for caches, in seconds; [`Response::IMMUTABLE`] if it never changes.
     pub max_age: u32,
     /// The body, uncompressed.
     pub body: Buffer,
@@ -27,7 +27,7 @@ pub struct Response {
 
 impl Response {
     /// The `max_age` of a response that never changes.
-    pub const FOREVER: u32 = u32::MAX;
+    pub const IMMUTABLE: u32 = u32::MAX;
 
     /// Creates a response.
     pub fn new(status: u16, content_type: String, max_age: u32, body: Buffer) -> Response {
@@ -42,14 +42,14 @@ impl Response {
 
     /// Size in bytes, including the compressed copy that may be made on request.
     pub fn bytes(&self) -> usize {
-        let packed = match self.is_worth_packing() {
+        let compressed = match self.is_compressible() {
             true => self.body.len(),
             false => 0,
         };
-        self.body.len() + packed
+        self.body.len() + compressed
     }
 
-    fn is_worth_packing(&self) -> bool {
+    fn is_compressible(&self) -> bool {
         self.is_text() && (SMALL..=LARGE).contains(&self.body.len())
     }
 
@@ -72,8 +72,8 @@ impl Response {
     pub fn gzipped(&self) -> Option<&Bytes> {
         self.gzip
             .get_or_init(|| {
-                let packed = self.is_worth_packing().then(|| gzip(&self.body))??;
-                (packed.len() < self.body.len()).then_some(packed)
+                let compressed = self.is_compressible().then(|| gzip(&self.body))??;
+                (compressed.len() < self.body.len()).then_some(compressed)
             })
             .as_ref()
     }
@@ -102,13 +102,13 @@ mod tests {
     fn text_is_compressed_where_that_is_a_gain() {
         let long = "#EXTINF:2.00000,\n".repeat(100);
         let playlist = response("application/vnd.apple.mpegurl", &long);
-        let packed = playlist.gzipped().unwrap();
+        let compressed = playlist.gzipped().unwrap();
         let mut text = String::new();
-        flate2::read::GzDecoder::new(&packed[..])
+        flate2::read::GzDecoder::new(&compressed[..])
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, long);
-        assert!(packed.len() < 200);
+        assert!(compressed.len() < 200);
         assert!(
             response("text/plain; charset=utf-8", &long)
                 .gzipped()

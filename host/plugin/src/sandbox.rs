@@ -6,7 +6,7 @@
 
 use super::{
     Plugin, Usage,
-    engine::Ticking,
+    engine::TickerGuard,
     guest::{Guest, Name},
     world::World,
 };
@@ -36,7 +36,7 @@ pub struct Sandbox {
     store: Store<Guest>,
     name: Name,
     usage: Arc<Usage>,
-    ticking: Ticking,
+    ticking: TickerGuard,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -137,9 +137,9 @@ fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
         ),
         None => cause,
     };
-    if let Some(said) = guest.said() {
+    if let Some(last_error) = guest.last_error() {
         reason.push_str("; it logged: ");
-        reason.push_str(&said);
+        reason.push_str(&last_error);
     }
     reason
 }

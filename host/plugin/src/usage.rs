@@ -30,7 +30,7 @@ pub struct Usage {
 /// Snapshot of a [`Usage`], with the same fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Spent {
+pub struct UsageSnapshot {
     pub calls: u64,
     pub nanos: u64,
     pub pushes: u64,
@@ -41,9 +41,9 @@ pub struct Spent {
 
 impl Usage {
     /// Current values.
-    pub fn read(&self) -> Spent {
+    pub fn read(&self) -> UsageSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Spent {
+        UsageSnapshot {
             calls: read(&self.calls),
             nanos: read(&self.nanos),
             pushes: read(&self.pushes),
@@ -54,16 +54,16 @@ impl Usage {
     }
 }
 
-impl Spent {
+impl UsageSnapshot {
     /// Mean time of a call, in microseconds.
     pub fn us_per_call(&self) -> f64 {
         self.nanos as f64 / 1000.0 / self.calls.max(1) as f64
     }
 }
 
-impl std::iter::Sum for Spent {
-    fn sum<I: Iterator<Item = Spent>>(all: I) -> Spent {
-        all.fold(Spent::default(), |sum, one| Spent {
+impl std::iter::Sum for UsageSnapshot {
+    fn sum<I: Iterator<Item = UsageSnapshot>>(all: I) -> UsageSnapshot {
+        all.fold(UsageSnapshot::default(), |sum, one| UsageSnapshot {
             calls: sum.calls + one.calls,
             nanos: sum.nanos + one.nanos,
             pushes: sum.pushes + one.pushes,
@@ -85,38 +85,45 @@ pub struct Usages {
 
 #[derive(Debug, Default)]
 struct UsageByKey {
-    ways: BTreeMap<MetricKey, Arc<Usage>>,
+    by_key: BTreeMap<MetricKey, Arc<Usage>>,
     /// Sum of the streams that were removed.
-    gone: Spent,
+    gone: UsageSnapshot,
 }
 
 impl Usages {
     /// The counters for that key.
-    pub fn on(&self, way: &MetricKey) -> Arc<Usage> {
-        self.lock().ways.entry(way.clone()).or_default().clone()
+    pub fn on(&self, metric_key: &MetricKey) -> Arc<Usage> {
+        self.lock()
+            .by_key
+            .entry(metric_key.clone())
+            .or_default()
+            .clone()
     }
 
     /// Values of all keys.
-    pub fn ways(&self) -> BTreeMap<MetricKey, Spent> {
+    pub fn by_key(&self) -> BTreeMap<MetricKey, UsageSnapshot> {
         let book = self.lock();
-        let ways = book.ways.iter();
-        ways.map(|(way, usage)| (way.clone(), usage.read()))
+        let by_key = book.by_key.iter();
+        by_key
+            .map(|(metric_key, usage)| (metric_key.clone(), usage.read()))
             .collect()
     }
 
     /// Drops the keys of a removed stream; its values remain in the total.
     pub fn forget(&self, stream: &str) {
         let mut book = self.lock();
-        let gone = book.ways.extract_if(.., |way, _| way.stream == stream);
-        let gone: Spent = gone.map(|(_, usage)| usage.read()).sum();
+        let gone = book
+            .by_key
+            .extract_if(.., |metric_key, _| metric_key.stream == stream);
+        let gone: UsageSnapshot = gone.map(|(_, usage)| usage.read()).sum();
         book.gone = [book.gone, gone].into_iter().sum();
     }
 
     /// Sum of all keys, removed streams and the start's check.
-    pub fn total(&self) -> Spent {
+    pub fn total(&self) -> UsageSnapshot {
         let book = self.lock();
-        let ways = book.ways.values().map(|usage| usage.read());
-        ways.chain([book.gone, self.check.read()]).sum()
+        let by_key = book.by_key.values().map(|usage| usage.read());
+        by_key.chain([book.gone, self.check.read()]).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, UsageByKey> {

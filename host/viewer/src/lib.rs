@@ -14,6 +14,6 @@ pub use item::{Carrier, Chunk, Closing, Item, SampleTime, Track};
 pub use outlet::{Access, Cursor, Header, Next, Outlet, Taken};
 pub use piece::{Content, Encoding, Piece, buffers};
 pub use registry::{
-    Counter, Delays, Entry, Meter, MetricKey, Place, Registry, RequestClient, STAYS, Totals,
-    unguessable,
+    Counter, Delays, Entry, Meter, MetricKey, REQUEST_CLIENT_TIMEOUT, Registration, Registry,
+    RequestClient, Totals, random_id,
 };

@@ -101,8 +101,8 @@ pub struct Outlet {
 impl Outlet {
     /// Sets the lag bound of each lane. If a component is replaced, its lanes take the place of the old ones with the
     /// same index.
-    pub fn set_lanes(&self, stale: Vec<Duration>) {
-        self.lock().set_lanes(stale);
+    pub fn set_lanes(&self, max_lag: Vec<Duration>) {
+        self.lock().set_lanes(max_lag);
     }
 
     /// Position after the newest chunk, for [`Cursor::since`].
@@ -192,7 +192,7 @@ impl Outlet {
 
     /// Drops the waker of a viewer that has left.
     pub fn forget(&self, cursor: &Cursor) {
-        if let Some(waiting) = self.lock().waiting_of(cursor) {
+        if let Some(waiting) = self.lock().waker_slot(cursor) {
             *waiting = None;
         }
     }
@@ -245,15 +245,15 @@ pub struct Taken {
 pub struct Cursor {
     /// Count of wake-ups when it began to wait, and its index in [`Ring::waiting`].
     waits: Option<(u64, usize)>,
-    lanes: Vec<Place>,
+    lanes: Vec<LanePosition>,
     header: Option<Arc<Header>>,
     since: Instant,
     /// End of the ring when the viewer arrived, if known.
-    came: Option<u64>,
+    arrived_at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LanePosition {
     /// Waits for a start point of the lane since the ring ended at this position; `None`: the ring was not looked at
     /// yet.
     Waiting(Option<u64>),
@@ -269,33 +269,37 @@ enum Place {
     Off,
 }
 
-impl Place {
+impl LanePosition {
     /// Position of the next chunk to consider.
     fn position(self) -> Option<u64> {
         match self {
-            Place::Starting(at) | Place::Joined(at) | Place::At(at) => Some(at),
-            Place::Waiting(_) | Place::Off => None,
+            LanePosition::Starting(at) | LanePosition::Joined(at) | LanePosition::At(at) => {
+                Some(at)
+            }
+            LanePosition::Waiting(_) | LanePosition::Off => None,
         }
     }
 
     /// Skips to `position`, because the lane has nothing before it.
-    fn skip_to(self, position: u64) -> Place {
+    fn skip_to(self, position: u64) -> LanePosition {
         match self {
-            Place::Starting(at) => Place::Starting(position.max(at)),
-            Place::Joined(at) => Place::Joined(position.max(at)),
-            Place::At(at) => Place::At(position.max(at)),
+            LanePosition::Starting(at) => LanePosition::Starting(position.max(at)),
+            LanePosition::Joined(at) => LanePosition::Joined(position.max(at)),
+            LanePosition::At(at) => LanePosition::At(position.max(at)),
             other => other,
         }
     }
 
     /// Whether the viewer gets the chunk at `position`, and its place after it.
-    fn pass(self, position: u64, access: Access) -> (bool, Place) {
+    fn pass(self, position: u64, access: Access) -> (bool, LanePosition) {
         let next = position + 1;
         match (self, access) {
-            (Place::Starting(_), _) => (true, Place::Joined(next)),
-            (Place::Joined(_), Access::Start) => (true, Place::At(next)),
-            (Place::Joined(_), access) => (access != Access::Leading, Place::Joined(next)),
-            (Place::At(_), _) => (true, Place::At(next)),
+            (LanePosition::Starting(_), _) => (true, LanePosition::Joined(next)),
+            (LanePosition::Joined(_), Access::Start) => (true, LanePosition::At(next)),
+            (LanePosition::Joined(_), access) => {
+                (access != Access::Leading, LanePosition::Joined(next))
+            }
+            (LanePosition::At(_), _) => (true, LanePosition::At(next)),
             (other, _) => (false, other),
         }
     }
@@ -313,15 +317,15 @@ impl Cursor {
             lanes: Vec::new(),
             header: None,
             since: Instant::now(),
-            came: None,
+            arrived_at: None,
         }
     }
 
-    /// A cursor of a viewer that arrived when the outlet ended at `came` ([`Outlet::end`]). If there was no start point
+    /// A cursor of a viewer that arrived when the outlet ended at `arrived_at` ([`Outlet::end`]). If there was no start point
     /// then, it starts at the first one that followed, within the lag bound, so that it gets all of the first burst.
-    pub fn since(came: u64) -> Cursor {
+    pub fn since(arrived_at: u64) -> Cursor {
         Cursor {
-            came: Some(came),
+            arrived_at: Some(arrived_at),
             ..Cursor::new()
         }
     }
@@ -334,13 +338,14 @@ impl Cursor {
             .max()
             .unwrap_or(0);
         if self.lanes.len() < most {
-            self.lanes.resize(most, Place::Waiting(self.came));
+            self.lanes
+                .resize(most, LanePosition::Waiting(self.arrived_at));
         }
         for (lane, place) in self.lanes.iter_mut().enumerate() {
             let wanted = lanes.iter().any(|chosen| usize::from(*chosen) == lane);
             *place = match (wanted, *place) {
-                (false, _) => Place::Off,
-                (true, Place::Off) => Place::Waiting(None),
+                (false, _) => LanePosition::Off,
+                (true, LanePosition::Off) => LanePosition::Waiting(None),
                 (true, place) => place,
             };
         }
@@ -363,14 +368,14 @@ struct Ring {
 
 #[derive(Debug)]
 struct Lane {
-    stale: Duration,
+    max_lag: Duration,
     newest_start: Option<u64>,
     /// Time of its newest chunk.
     newest: Duration,
 }
 
 impl Ring {
-    fn waiting_of(&mut self, cursor: &Cursor) -> Option<&mut Option<Waker>> {
+    fn waker_slot(&mut self, cursor: &Cursor) -> Option<&mut Option<Waker>> {
         let (wakes, place) = cursor.waits?;
         if wakes != self.wakes {
             return None;
@@ -379,7 +384,7 @@ impl Ring {
     }
 
     fn wait(&mut self, cursor: &mut Cursor, waker: &Waker) {
-        match self.waiting_of(cursor) {
+        match self.waker_slot(cursor) {
             Some(Some(known)) => known.clone_from(waker),
             Some(empty) => *empty = Some(waker.clone()),
             None => {
@@ -398,15 +403,15 @@ impl Ring {
             .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 
-    fn set_lanes(&mut self, stale: Vec<Duration>) {
+    fn set_lanes(&mut self, max_lag: Vec<Duration>) {
         let old = std::mem::take(&mut self.lanes);
         let mut old = old.into_iter();
-        self.lanes = stale
+        self.lanes = max_lag
             .into_iter()
-            .map(|stale| {
+            .map(|max_lag| {
                 let before = old.next();
                 Lane {
-                    stale,
+                    max_lag,
                     newest_start: before.as_ref().and_then(|lane| lane.newest_start),
                     newest: before.map_or(Duration::ZERO, |lane| lane.newest),
                 }
@@ -430,10 +435,10 @@ impl Ring {
     }
 
     fn evict(&mut self, now: Duration) {
-        let stale = self
+        let max_lag = self
             .lanes
             .iter()
-            .map(|lane| lane.stale)
+            .map(|lane| lane.max_lag)
             .max()
             .unwrap_or_default();
         let pinned = self
@@ -445,7 +450,7 @@ impl Ring {
             .min()
             .unwrap_or(u64::MAX);
         while let Some(front) = self.slots.front() {
-            let unneeded = self.first < pinned && now.saturating_sub(front.at) > stale;
+            let unneeded = self.first < pinned && now.saturating_sub(front.at) > max_lag;
             let too_much = self.bytes > MAX_BYTES || self.slots.len() > MAX_CHUNKS;
             if self.slots.len() == 1 || !(unneeded || too_much) {
                 return;
@@ -462,9 +467,9 @@ impl Ring {
         if cursor.lanes.len() < self.lanes.len() {
             cursor
                 .lanes
-                .resize(self.lanes.len(), Place::Waiting(cursor.came));
+                .resize(self.lanes.len(), LanePosition::Waiting(cursor.arrived_at));
         }
-        self.settle(cursor, &mut taken);
+        self.start_or_jump(cursor, &mut taken);
         let from = cursor.lanes.iter().filter_map(|place| place.position());
         let Some(mut position) = from.min() else {
             return taken;
@@ -477,7 +482,7 @@ impl Ring {
                 if taken.chunks > 0 && taken.bytes >= budget {
                     return taken;
                 }
-                let restarts = matches!(place, Place::Starting(_));
+                let restarts = matches!(place, LanePosition::Starting(_));
                 let gets;
                 (gets, *place) = place.pass(position, slot.access);
                 if !gets {
@@ -518,7 +523,7 @@ impl Ring {
     }
 
     /// Starts waiting lanes that have a start point now, and moves lanes beyond their lag bound to the newest one.
-    fn settle(&self, cursor: &mut Cursor, taken: &mut Taken) {
+    fn start_or_jump(&self, cursor: &mut Cursor, taken: &mut Taken) {
         for (number, lane) in self.lanes.iter().enumerate() {
             let Some(place) = cursor.lanes.get_mut(number) else {
                 continue;
@@ -526,31 +531,31 @@ impl Ring {
             let start = lane.newest_start.filter(|start| *start >= self.first);
             let at = place.position();
             match (*place, at, start) {
-                (Place::Waiting(since), _, Some(newest)) => {
+                (LanePosition::Waiting(since), _, Some(newest)) => {
                     let first = since.and_then(|since| self.first_start(number, since));
-                    *place = Place::Starting(first.unwrap_or(newest));
+                    *place = LanePosition::Starting(first.unwrap_or(newest));
                 }
                 (_, Some(at), Some(start))
                     if start > at
                         && (at < self.first
-                            || lane.stale.is_zero()
-                            || self.behind(number, at) > lane.stale) =>
+                            || lane.max_lag.is_zero()
+                            || self.behind(number, at) > lane.max_lag) =>
                 {
-                    *place = Place::Starting(start);
+                    *place = LanePosition::Starting(start);
                     taken.jumps += 1;
                 }
                 // Its next chunk was dropped and there is no start point, so it waits for one.
                 (_, Some(at), None) if at < self.first => {
-                    *place = Place::Waiting(Some(self.end()));
+                    *place = LanePosition::Waiting(Some(self.end()));
                     taken.jumps += 1;
                     taken.waits = true;
                 }
-                (Place::Waiting(since), _, None) => {
-                    *place = Place::Waiting(since.or(Some(self.end())));
+                (LanePosition::Waiting(since), _, None) => {
+                    *place = LanePosition::Waiting(since.or(Some(self.end())));
                     taken.waits = true;
                 }
-                (_, Some(at), _) if !lane.stale.is_zero() => {
-                    taken.waits |= self.behind(number, at) > lane.stale;
+                (_, Some(at), _) if !lane.max_lag.is_zero() => {
+                    taken.waits |= self.behind(number, at) > lane.max_lag;
                 }
                 _ => {}
             }
@@ -566,8 +571,8 @@ impl Ring {
                 (slot.access == Access::Start && usize::from(slot.lane) == lane).then_some(position)
             });
         let first = starts.next().filter(|first| *first >= since)?;
-        let stale = self.lanes.get(lane)?.stale;
-        (!stale.is_zero() && self.behind(lane, first) <= stale).then_some(first)
+        let max_lag = self.lanes.get(lane)?.max_lag;
+        (!max_lag.is_zero() && self.behind(lane, first) <= max_lag).then_some(first)
     }
 
     /// Lag: how much older the lane's first chunk at or after `at` is than the newest chunk.

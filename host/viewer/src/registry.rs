@@ -19,7 +19,7 @@ use std::{
 };
 
 /// How long a request-only client (HLS) counts as a viewer after its last request.
-pub const STAYS: Duration = Duration::from_secs(10);
+pub const REQUEST_CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most request-only clients that are told apart per metrics key.
 const MAX_REQUEST_CLIENTS: usize = 4096;
 
@@ -34,13 +34,13 @@ pub struct Counter {
     pub jumps: AtomicU64,
     /// Since when the socket has not accepted pending data: microseconds on the process's clock, 0 if nothing is
     /// pending.
-    stuck_since: AtomicU64,
+    stalled_since: AtomicU64,
 }
 
 impl Counter {
     /// How long data has been pending that the socket does not accept.
     pub fn late(&self) -> Duration {
-        match self.stuck_since.load(Ordering::Relaxed) {
+        match self.stalled_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_micros(micros(Instant::now()).saturating_sub(since)),
         }
@@ -72,7 +72,7 @@ pub struct Entry {
     /// Random id of the viewer, unguessable.
     pub id: String,
     /// What it watches: stream, rendition, transport.
-    pub way: MetricKey,
+    pub metric_key: MetricKey,
     /// Address of the client.
     pub address: SocketAddr,
     /// When it connected.
@@ -87,7 +87,7 @@ pub struct Totals {
     /// Viewers connected now.
     pub viewers: usize,
     /// Viewers that have ever connected.
-    pub came: u64,
+    pub total_viewers: u64,
     /// Bytes written to sockets.
     pub bytes: u64,
     /// Chunks taken for sockets.
@@ -101,7 +101,7 @@ pub struct Totals {
 impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Totals) {
         self.viewers += other.viewers;
-        self.came += other.came;
+        self.total_viewers += other.total_viewers;
         self.bytes += other.bytes;
         self.chunks += other.chunks;
         self.jumps += other.jumps;
@@ -147,21 +147,21 @@ struct Inner {
     delays: BTreeMap<String, Arc<Delays>>,
 }
 
-/// Payload of the event `viewer-came`.
+/// Payload of the event `viewer-total_viewers`.
 #[derive(Serialize)]
-struct Came<'a> {
+struct ViewerCame<'a> {
     /// Number of the viewer. It is not secret; the unguessable id is in `/api/sessions` only.
     viewer: u64,
     #[serde(flatten)]
-    way: &'a MetricKey,
+    metric_key: &'a MetricKey,
 }
 
 /// Payload of the event `viewer-left`.
 #[derive(Serialize)]
-struct Left<'a> {
+struct ViewerLeft<'a> {
     viewer: u64,
     #[serde(flatten)]
-    way: &'a MetricKey,
+    metric_key: &'a MetricKey,
     seconds: u64,
     bytes: u64,
     jumps: u64,
@@ -177,11 +177,11 @@ impl Registry {
     }
 
     /// Registers a viewer until the returned place is dropped.
-    pub fn enter(self: &Arc<Registry>, way: MetricKey, address: SocketAddr) -> Place {
+    pub fn enter(self: &Arc<Registry>, metric_key: MetricKey, address: SocketAddr) -> Registration {
         let counter = Arc::<Counter>::default();
         let entry = Entry {
-            id: unguessable(),
-            way: way.clone(),
+            id: random_id(),
+            metric_key: metric_key.clone(),
             address,
             since: SystemTime::now(),
             counter: counter.clone(),
@@ -192,18 +192,18 @@ impl Registry {
         inner.entries.insert(id, entry);
         let delays = inner
             .delays
-            .entry(way.transport.clone())
+            .entry(metric_key.transport.clone())
             .or_default()
             .clone();
         drop(inner);
         self.events.publish(
             "viewer-came",
-            &Came {
+            &ViewerCame {
                 viewer: id,
-                way: &way,
+                metric_key: &metric_key,
             },
         );
-        Place {
+        Registration {
             registry: self.clone(),
             id,
             counter,
@@ -215,25 +215,25 @@ impl Registry {
     /// watched by requests alone.
     pub fn answered(
         &self,
-        way: MetricKey,
+        metric_key: MetricKey,
         bytes: usize,
         asker: Option<RequestClient>,
         now: Instant,
     ) {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let past = inner.past.entry(way.clone()).or_default();
+        let past = inner.past.entry(metric_key.clone()).or_default();
         past.answers += 1;
         past.bytes += bytes as u64;
         let Some(asker) = asker else { return };
-        let request_clients = inner.request_clients.entry(way).or_default();
+        let request_clients = inner.request_clients.entry(metric_key).or_default();
         if let Some(last) = request_clients.get_mut(&asker) {
-            past.came += u64::from(!stays(*last, now));
+            past.total_viewers += u64::from(!is_present(*last, now));
             *last = now;
             return;
         }
-        past.came += 1;
-        request_clients.retain(|_, last| stays(*last, now));
+        past.total_viewers += 1;
+        request_clients.retain(|_, last| is_present(*last, now));
         if request_clients.len() < MAX_REQUEST_CLIENTS {
             request_clients.insert(asker, now);
         }
@@ -250,19 +250,19 @@ impl Registry {
         let inner = self.lock();
         let mut present: HashMap<&MetricKey, Totals> = HashMap::new();
         for entry in inner.entries.values() {
-            *present.entry(&entry.way).or_default() += entry.totals();
+            *present.entry(&entry.metric_key).or_default() += entry.totals();
         }
         let mut totals = inner.past.clone();
-        for (way, present) in present {
-            *totals.entry(way.clone()).or_default() += present;
+        for (metric_key, present) in present {
+            *totals.entry(metric_key.clone()).or_default() += present;
         }
         let now = Instant::now();
-        for (way, request_clients) in &inner.request_clients {
+        for (metric_key, request_clients) in &inner.request_clients {
             let there = request_clients
                 .values()
-                .filter(|last| stays(**last, now))
+                .filter(|last| is_present(**last, now))
                 .count();
-            totals.entry(way.clone()).or_default().viewers += there;
+            totals.entry(metric_key.clone()).or_default().viewers += there;
         }
         totals
     }
@@ -270,8 +270,12 @@ impl Registry {
     /// Drops the totals of a removed stream.
     pub fn forget(&self, stream: &str) {
         let mut inner = self.lock();
-        inner.past.retain(|way, _| way.stream != stream);
-        inner.request_clients.retain(|way, _| way.stream != stream);
+        inner
+            .past
+            .retain(|metric_key, _| metric_key.stream != stream);
+        inner
+            .request_clients
+            .retain(|metric_key, _| metric_key.stream != stream);
     }
 
     /// Delivery delays by transport.
@@ -288,7 +292,7 @@ impl Entry {
     fn totals(&self) -> Totals {
         Totals {
             viewers: 1,
-            came: 1,
+            total_viewers: 1,
             bytes: self.counter.bytes.load(Ordering::Relaxed),
             chunks: self.counter.chunks.load(Ordering::Relaxed),
             jumps: self.counter.jumps.load(Ordering::Relaxed),
@@ -299,7 +303,7 @@ impl Entry {
 
 /// A viewer's place in the registry; dropping it removes the viewer.
 #[derive(Debug)]
-pub struct Place {
+pub struct Registration {
     registry: Arc<Registry>,
     /// Number of the viewer, unique in this process.
     pub id: u64,
@@ -307,7 +311,7 @@ pub struct Place {
     delays: Arc<Delays>,
 }
 
-impl Place {
+impl Registration {
     /// Counters of this viewer.
     pub fn counter(&self) -> &Arc<Counter> {
         &self.counter
@@ -324,7 +328,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         let Some(entry) = inner.entries.remove(&self.id) else {
@@ -332,16 +336,16 @@ impl Drop for Place {
         };
         // Moved under one lock, so that no reader misses the viewer.
         let totals = entry.totals();
-        *inner.past.entry(entry.way.clone()).or_default() += Totals {
+        *inner.past.entry(entry.metric_key.clone()).or_default() += Totals {
             viewers: 0,
             ..totals
         };
         drop(inner);
         self.registry.events.publish(
             "viewer-left",
-            &Left {
+            &ViewerLeft {
                 viewer: self.id,
-                way: &entry.way,
+                metric_key: &entry.metric_key,
                 seconds: entry.since.elapsed().map_or(0, |passed| passed.as_secs()),
                 bytes: totals.bytes,
                 jumps: totals.jumps,
@@ -370,7 +374,7 @@ impl Meter {
             jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
         }
         self.published = self.published.or(taken.published);
-        self.stuck(self.published);
+        self.set_stalled_since(self.published);
     }
 
     /// Counts bytes that were written to the socket; `all` if nothing is pending any more.
@@ -387,23 +391,23 @@ impl Meter {
             self.delays
                 .delivery
                 .observe(now.saturating_duration_since(published));
-            self.stuck(None);
+            self.set_stalled_since(None);
         }
     }
 
     /// Sets since when data has been pending that the socket does not accept.
-    pub fn stuck(&self, since: Option<Instant>) {
+    pub fn set_stalled_since(&self, since: Option<Instant>) {
         let since = since.map_or(0, micros);
-        self.counter.stuck_since.store(since, Ordering::Relaxed);
+        self.counter.stalled_since.store(since, Ordering::Relaxed);
     }
 }
 
-fn stays(last: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(last) < STAYS
+fn is_present(last: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(last) < REQUEST_CLIENT_TIMEOUT
 }
 
 /// 128 random bits from the operating system, in hexadecimal.
-pub fn unguessable() -> String {
+pub fn random_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     // `RandomState` is not enough by itself: its keys are random per thread and then only counted up.
     let mut bytes = [0u8; 16];
@@ -427,7 +431,7 @@ mod tests {
         Registry::new(&Arc::default())
     }
 
-    fn way(transport: &str) -> MetricKey {
+    fn metric_key(transport: &str) -> MetricKey {
         MetricKey {
             stream: "cam".into(),
             rendition: String::new(),
@@ -435,16 +439,16 @@ mod tests {
         }
     }
 
-    fn come(registry: &Arc<Registry>, transport: &str) -> Place {
-        registry.enter(way(transport), ([127, 0, 0, 1], 1).into())
+    fn come(registry: &Arc<Registry>, transport: &str) -> Registration {
+        registry.enter(metric_key(transport), ([127, 0, 0, 1], 1).into())
     }
 
     #[test]
     fn what_viewers_got_stays_counted_when_they_leave() {
         let registry = registry();
-        let (stays, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
+        let (is_present, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
         let now = Instant::now();
-        for (place, bytes) in [(&stays, 10), (&leaves, 5)] {
+        for (place, bytes) in [(&is_present, 10), (&leaves, 5)] {
             let mut meter = place.meter(now);
             meter.took(&Taken {
                 chunks: 2,
@@ -453,23 +457,26 @@ mod tests {
             });
             meter.wrote(bytes, true, now);
         }
-        registry.answered(way("hls"), 7, None, now);
-        assert_eq!(registry.totals()[&way("nal")].viewers, 2);
+        registry.answered(metric_key("hls"), 7, None, now);
+        assert_eq!(registry.totals()[&metric_key("nal")].viewers, 2);
         drop(leaves);
         let after = registry.totals();
         let nal = Totals {
             viewers: 1,
-            came: 2,
+            total_viewers: 2,
             bytes: 15,
             chunks: 4,
             jumps: 2,
             answers: 0,
         };
-        assert_eq!(after[&way("nal")], nal);
-        let hls = after[&way("hls")];
+        assert_eq!(after[&metric_key("nal")], nal);
+        let hls = after[&metric_key("hls")];
         assert_eq!((hls.answers, hls.bytes), (1, 7));
-        drop(stays);
-        assert_eq!(registry.totals()[&way("nal")], Totals { viewers: 0, ..nal });
+        drop(is_present);
+        assert_eq!(
+            registry.totals()[&metric_key("nal")],
+            Totals { viewers: 0, ..nal }
+        );
         assert_eq!(registry.totals().len(), 2);
     }
 
@@ -479,11 +486,18 @@ mod tests {
         let now = Instant::now();
         let ask = |host: u8, agent, at| {
             let address = [127, 0, 0, host].into();
-            registry.answered(way("hls"), 1, Some(RequestClient { address, agent }), at);
-            let totals = registry.totals()[&way("hls")];
-            (totals.viewers, totals.came)
+            registry.answered(
+                metric_key("hls"),
+                1,
+                Some(RequestClient { address, agent }),
+                at,
+            );
+            let totals = registry.totals()[&metric_key("hls")];
+            (totals.viewers, totals.total_viewers)
         };
-        let before = now.checked_sub(STAYS + Duration::from_secs(1)).unwrap();
+        let before = now
+            .checked_sub(REQUEST_CLIENT_TIMEOUT + Duration::from_secs(1))
+            .unwrap();
         assert_eq!(ask(1, 1, before), (0, 1));
         assert_eq!(ask(1, 1, now), (1, 2));
         assert_eq!(ask(1, 1, now), (1, 2));

@@ -92,7 +92,7 @@ async fn answer(
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
-    let key = user.muxer().way.clone();
+    let key = user.muxer().metric_key.clone();
     let place = gateway.viewers.clone();
     let session = session.and_then(|id| gateway.sessions.get(&id));
     let ends = request.extensions().get::<Ends>().copied();

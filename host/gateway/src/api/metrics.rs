@@ -7,7 +7,7 @@
 use super::{Body, full};
 use crate::gateway::Gateway;
 use hyper::{Response, StatusCode};
-use sluicegate_plugin::{Spent, muxer::Phase};
+use sluicegate_plugin::{UsageSnapshot, muxer::Phase};
 use sluicegate_stream::{State, Stream};
 use sluicegate_telemetry::{
     exposition::{CONTENT_TYPE, Exposition, Kind},
@@ -111,7 +111,7 @@ const VIEWERS: &[Figure<Totals>] = &[
         "sluicegate_viewers_total",
         Kind::Counter,
         "Viewers that connected.",
-        |totals| totals.came,
+        |totals| totals.total_viewers,
     ),
     (
         "sluicegate_sent_bytes_total",
@@ -139,7 +139,7 @@ const VIEWERS: &[Figure<Totals>] = &[
     ),
 ];
 
-const GUEST: &[Figure<Spent>] = &[
+const GUEST: &[Figure<UsageSnapshot>] = &[
     (
         "sluicegate_guest_calls_total",
         Kind::Counter,
@@ -292,10 +292,10 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
 }
 
 fn muxers(gateway: &Gateway, text: &mut Exposition) {
-    let spent: Vec<(MetricKey, Spent)> = gateway
+    let spent: Vec<(MetricKey, UsageSnapshot)> = gateway
         .transports
         .values()
-        .flat_map(|transport| transport.usage.ways())
+        .flat_map(|transport| transport.usage.by_key())
         .collect();
     let mut seconds = text.family(
         "sluicegate_guest_seconds_total",
@@ -316,7 +316,7 @@ fn muxers(gateway: &Gateway, text: &mut Exposition) {
     let mut running: BTreeMap<MetricKey, ([usize; Phase::NAMES.len()], usize, usize)> =
         BTreeMap::new();
     for muxer in gateway.muxers.list() {
-        let (phases, bytes, held) = running.entry(muxer.way.clone()).or_default();
+        let (phases, bytes, held) = running.entry(muxer.metric_key.clone()).or_default();
         let phase = muxer.health.phase();
         for (count, name) in phases.iter_mut().zip(Phase::NAMES) {
             *count += usize::from(name == phase.name_and_reason().0);

@@ -16,7 +16,7 @@ const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.
 static ANSWERS: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::new(|| {
     let answer = |(name, hash, content): &(&'static str, &'static str, &'static [u8])| {
         let max_age = if names_its_content(name) {
-            plugin::Response::FOREVER
+            plugin::Response::IMMUTABLE
         } else {
             0
         };

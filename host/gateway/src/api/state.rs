@@ -375,9 +375,9 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
     let viewers = viewers.into_iter().map(|viewer| {
         Watcher::Viewer(Viewer {
             id: viewer.id,
-            stream: viewer.way.stream,
-            transport: viewer.way.transport,
-            rendition: viewer.way.rendition,
+            stream: viewer.metric_key.stream,
+            transport: viewer.metric_key.transport,
+            rendition: viewer.metric_key.rendition,
             since: unix_ms(viewer.since),
             reason: "asked for",
             bytes: viewer.counter.bytes.load(Ordering::Relaxed),
@@ -423,8 +423,8 @@ pub fn plugins(gateway: &Gateway) -> Response<Body> {
                         let spent = muxer.usage.read();
                         Muxer {
                             stream: muxer.stream.clone(),
-                            serial: muxer.way.stream.clone(),
-                            rendition: muxer.way.rendition.clone(),
+                            serial: muxer.metric_key.stream.clone(),
+                            rendition: muxer.metric_key.rendition.clone(),
                             state,
                             reason: reason.to_owned(),
                             failures: muxer.health.failures(),

@@ -52,7 +52,7 @@ pub fn respond(answer: &plugin::Response, request_headers: &HeaderMap) -> (Respo
         }
         // Not cached.
         0 => {}
-        plugin::Response::FOREVER => set(
+        plugin::Response::IMMUTABLE => set(
             &mut response,
             header::CACHE_CONTROL,
             "public, max-age=31536000, immutable",
@@ -184,7 +184,7 @@ mod tests {
             (vary.as_str(), coding.as_str(), bytes),
             ("Origin, Accept-Encoding", "", 850)
         );
-        let segment = answer("video/iso.segment", plugin::Response::FOREVER);
+        let segment = answer("video/iso.segment", plugin::Response::IMMUTABLE);
         let (cache, vary, coding, bytes) = get(&segment, "gzip");
         assert_eq!(cache, "public, max-age=31536000, immutable");
         assert_eq!((vary.as_str(), coding.as_str(), bytes), ("", "", 850));

@@ -132,7 +132,7 @@ impl Sessions {
         let first = Form::from(&candidates[0]);
         let session = Arc::new(Session {
             number: self.newest.fetch_add(1, Ordering::Relaxed) + 1,
-            id: sluicegate_viewer::unguessable(),
+            id: sluicegate_viewer::random_id(),
             stream,
             address: client.address.clone(),
             can,

@@ -41,10 +41,10 @@ impl<'a> Authority<'a> {
         Some(Authority { host, port })
     }
 
-    /// Whether both are the same host and port; `usual` is the default port of their scheme.
-    pub fn is(&self, other: &Authority<'_>, usual: u16) -> bool {
+    /// Whether both are the same host and port; `default_port` is the default port of their scheme.
+    pub fn is(&self, other: &Authority<'_>, default_port: u16) -> bool {
         self.host.eq_ignore_ascii_case(other.host)
-            && self.port.unwrap_or(usual) == other.port.unwrap_or(usual)
+            && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
     }
 
     /// The host as an address, if it is one.
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn the_usual_port_may_be_left_out() {
-        let is = |one, other, usual| {
+        let is = |one, other, default_port| {
             let one = Authority::parse(one).into_iter();
             one.zip(Authority::parse(other))
-                .any(|(one, other)| one.is(&other, usual))
+                .any(|(one, other)| one.is(&other, default_port))
         };
         assert!(is("Cam.example", "cam.EXAMPLE:80", 80));
         assert!(!is("cam.example", "cam.example:80", 443));

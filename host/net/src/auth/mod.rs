@@ -149,8 +149,10 @@ fn may_administer(
         return Err(Denied::Admin);
     }
     let port = server.listen.port();
-    let usual = if caller.secure { 443 } else { 80 };
-    if host.port.unwrap_or(usual) != port || !site::refers_to(host, usual, asked.headers) {
+    let default_port = if caller.secure { 443 } else { 80 };
+    if host.port.unwrap_or(default_port) != port
+        || !site::refers_to(host, default_port, asked.headers)
+    {
         return Err(Denied::AdminPort(port));
     }
     if asked.version < Version::HTTP_11 {

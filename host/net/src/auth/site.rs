@@ -10,7 +10,7 @@ pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &s
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    let usual = match scheme {
+    let default_port = match scheme {
         "https" if caller.secure => 443,
         // A proxy that is not in `trusted-proxies` terminated TLS. The sign of it is that one of `names` was requested:
         // our own port does not speak TLS, so under a loopback name or an address the page is another site's.
@@ -18,24 +18,24 @@ pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &s
         "http" if !caller.secure => 80,
         _ => return false,
     };
-    Authority::parse(authority).is_some_and(|own| own.is(host, usual))
+    Authority::parse(authority).is_some_and(|own| own.is(host, default_port))
 }
 
 /// Whether the browser reports that a page of another site makes this request, other than by navigating to it.
 pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
-    let said = |name: &str| {
+    let header_value = |name: &str| {
         let value = headers.get(name)?;
         Some(value.to_str().unwrap_or("(unreadable)"))
     };
-    match said("sec-fetch-site") {
+    match header_value("sec-fetch-site") {
         // Browsers send none over plain HTTP except to loopback; other clients send none at all.
         None | Some("same-origin" | "none") => false,
         _ => {
             let is_visit = (method == Method::GET || method == Method::HEAD)
-                && said("sec-fetch-mode") == Some("navigate")
-                && said("sec-fetch-dest") == Some("document")
+                && header_value("sec-fetch-mode") == Some("navigate")
+                && header_value("sec-fetch-dest") == Some("document")
                 // A prefetch would start a camera as an <img> does.
-                && said("sec-purpose").or(said("purpose")).is_none();
+                && header_value("sec-purpose").or(header_value("purpose")).is_none();
             !is_visit
         }
     }
@@ -43,7 +43,7 @@ pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether the `Referer`, if there is one, has this very host and port. Behind a proxy, a browser sends the proxy's
 /// host and port.
-pub fn refers_to(host: &Authority<'_>, usual: u16, headers: &HeaderMap) -> bool {
+pub fn refers_to(host: &Authority<'_>, default_port: u16, headers: &HeaderMap) -> bool {
     let Some(referer) = headers.get(header::REFERER) else {
         return true;
     };
@@ -52,5 +52,5 @@ pub fn refers_to(host: &Authority<'_>, usual: u16, headers: &HeaderMap) -> bool 
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         Authority::parse(&rest[..end])
     });
-    page.is_some_and(|page| page.is(host, usual))
+    page.is_some_and(|page| page.is(host, default_port))
 }

@@ -25,7 +25,7 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 /// Interval at which the files are checked for changes.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reason why a certificate cannot be used.
 #[derive(Debug, Error)]
@@ -135,7 +135,7 @@ impl Tls {
 
     /// Checks for a new certificate every second, forever.
     pub async fn watch(self: Arc<Tls>) {
-        let mut tick = tokio::time::interval(LOOK);
+        let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;

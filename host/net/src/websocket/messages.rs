@@ -5,8 +5,8 @@
 //! either. Timeouts end connections that are silent or stalled.
 
 use super::{
-    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame,
-    read_out,
+    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, discard_input, ping_frame,
+    pong_frame,
 };
 use bytes::Bytes;
 use sluicegate_viewer::{Content, Encoding};
@@ -70,87 +70,87 @@ pub trait MessageHandler {
 }
 
 enum Next {
-    Heard(usize),
-    Say(Option<Content>),
+    Received(usize),
+    Send(Option<Content>),
     Drained,
-    Passed,
+    TimedOut,
     Wrote(std::io::Result<usize>),
 }
 
 /// Serves the conversation until the client leaves or is silent for too long, the handler ends it, or the gateway shuts
 /// down. `first` is what was already read of the connection.
-pub async fn serve_messages<S, T>(socket: S, first: Bytes, ends: &mut T, mut drain: Drain)
+pub async fn serve_messages<S, T>(socket: S, first: Bytes, handler: &mut T, mut drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: MessageHandler,
 {
-    let mut line = Peer::new(socket, &first, T::RATE_LIMIT);
+    let mut peer = Peer::new(socket, &first, T::RATE_LIMIT);
     let close = loop {
-        match line.hear_all(ends) {
+        match peer.handle_events(handler) {
             Ok(()) => {}
             Err(close) => break close,
         }
-        let open = line.is_listening() && ends.is_ready();
-        let mut passed = pin!(tokio::time::sleep_until(line.next_look(open)));
+        let open = peer.is_listening() && handler.is_ready();
+        let mut passed = pin!(tokio::time::sleep_until(peer.next_timeout(open)));
         let next = poll_fn(|context| {
-            if let Some(front) = line.waiting.front()
-                && let Poll::Ready(wrote) = pin!(line.socket.write(front)).poll(context)
+            if let Some(front) = peer.waiting.front()
+                && let Poll::Ready(wrote) = pin!(peer.socket.write(front)).poll(context)
             {
                 return Poll::Ready(Next::Wrote(wrote));
             }
             if open {
-                let read = pin!(line.socket.read_buf(line.reader.buffer())).poll(context);
+                let read = pin!(peer.socket.read_buf(peer.reader.buffer())).poll(context);
                 if let Poll::Ready(read) = read {
-                    return Poll::Ready(Next::Heard(read.unwrap_or(0)));
+                    return Poll::Ready(Next::Received(read.unwrap_or(0)));
                 }
             }
-            if line.has_room()
-                && let Poll::Ready(said) = ends.poll_message(context)
+            if peer.has_room()
+                && let Poll::Ready(said) = handler.poll_message(context)
             {
-                return Poll::Ready(Next::Say(said));
+                return Poll::Ready(Next::Send(said));
             }
             if drain.poll(context).is_ready() {
                 return Poll::Ready(Next::Drained);
             }
-            passed.as_mut().poll(context).map(|()| Next::Passed)
+            passed.as_mut().poll(context).map(|()| Next::TimedOut)
         })
         .await;
         match next {
-            Next::Heard(0) | Next::Wrote(Err(_) | Ok(0)) => return,
-            Next::Heard(_) => line.heard = Instant::now(),
+            Next::Received(0) | Next::Wrote(Err(_) | Ok(0)) => return,
+            Next::Received(_) => peer.last_received = Instant::now(),
             Next::Wrote(Ok(wrote)) => {
-                line.wrote(wrote);
-                if line.waiting.is_empty() && line.socket.flush().await.is_err() {
+                peer.wrote(wrote);
+                if peer.waiting.is_empty() && peer.socket.flush().await.is_err() {
                     return;
                 }
             }
-            Next::Say(Some(content)) => line.say(content),
-            Next::Say(None) => {
+            Next::Send(Some(content)) => peer.send(content),
+            Next::Send(None) => {
                 break Close::new(1000, "another player has taken over this session");
             }
             Next::Drained => break Close::new(1001, "the gateway is shutting down"),
-            Next::Passed => match line.look() {
+            Next::TimedOut => match peer.check_timeouts() {
                 Ok(()) => {}
                 Err(Some(close)) => break close,
                 Err(None) => return,
             },
         }
     };
-    line.farewell(&close).await;
+    peer.farewell(&close).await;
 }
 
 /// The client's side: socket, send queue, rate limit and timeouts.
 struct Peer<S> {
     socket: S,
     reader: Reader,
-    manners: RateLimit,
+    rate_limit: RateLimit,
     /// Encoded frames that wait to be sent.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
     /// Tokens left in the rate limit, as of `counted`.
     left: f64,
     counted: Instant,
-    heard: Instant,
+    last_received: Instant,
     pinged: Instant,
     progressed: Instant,
 }
@@ -159,30 +159,30 @@ impl<S> Peer<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(socket: S, first: &[u8], manners: RateLimit) -> Peer<S> {
+    fn new(socket: S, first: &[u8], rate_limit: RateLimit) -> Peer<S> {
         let mut reader = Reader::default();
         reader.buffer().extend_from_slice(first);
         let now = Instant::now();
         Peer {
             socket,
             reader,
-            manners,
+            rate_limit,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            left: manners.burst,
+            left: rate_limit.burst,
             counted: now,
-            heard: now,
+            last_received: now,
             pinged: now,
             progressed: now,
         }
     }
 
-    fn hear_all(&mut self, ends: &mut impl MessageHandler) -> Result<(), Close> {
+    fn handle_events(&mut self, handler: &mut impl MessageHandler) -> Result<(), Close> {
         let now = Instant::now();
         let passed = (now - self.counted).as_secs_f64();
-        self.left = (self.left + passed * self.manners.rate).min(self.manners.burst);
+        self.left = (self.left + passed * self.rate_limit.rate).min(self.rate_limit.burst);
         self.counted = now;
-        while self.is_listening() && ends.is_ready() {
+        while self.is_listening() && handler.is_ready() {
             let Some(event) = self.reader.next_event()? else {
                 break;
             };
@@ -196,12 +196,12 @@ where
                 Event::Binary(_) => {
                     return Err(Close::new(1003, "only text messages are accepted here"));
                 }
-                Event::Text(text) => ends
+                Event::Text(text) => handler
                     .on_text(&text)
                     .map_err(|wrong| Close::new(1007, wrong.as_str()))?,
             }
         }
-        if self.manners.strict && self.left < 1.0 {
+        if self.rate_limit.strict && self.left < 1.0 {
             return Err(Close::new(1008, "too many messages; report once a second"));
         }
         Ok(())
@@ -218,41 +218,41 @@ where
     }
 
     /// When the next timeout is to be checked.
-    fn next_look(&self, listening: bool) -> Instant {
-        let mut next = self.heard + SILENCE;
-        if self.manners.may_be_silent {
-            next = next.min(self.heard.max(self.pinged) + PING);
+    fn next_timeout(&self, listening: bool) -> Instant {
+        let mut next = self.last_received + SILENCE;
+        if self.rate_limit.may_be_silent {
+            next = next.min(self.last_received.max(self.pinged) + PING);
         }
         if !self.waiting.is_empty() {
             next = next.min(self.progressed + STALLED);
         }
         if !listening && self.left < 1.0 {
-            let short = (1.0 - self.left) / self.manners.rate;
+            let short = (1.0 - self.left) / self.rate_limit.rate;
             next = next.min(self.counted + Duration::from_secs_f64(short));
         }
         next
     }
 
     /// Checks the timeouts. An error ends the connection, with a close frame if the client may still read it.
-    fn look(&mut self) -> Result<(), Option<Close>> {
+    fn check_timeouts(&mut self) -> Result<(), Option<Close>> {
         let now = Instant::now();
         if !self.waiting.is_empty() && now - self.progressed >= STALLED {
             return Err(None);
         }
-        if now - self.heard >= SILENCE {
+        if now - self.last_received >= SILENCE {
             return Err(Some(Close::new(
                 1008,
                 "no message was received for too long",
             )));
         }
-        if self.manners.may_be_silent && now - self.heard.max(self.pinged) >= PING {
+        if self.rate_limit.may_be_silent && now - self.last_received.max(self.pinged) >= PING {
             self.pinged = now;
             self.put(ping_frame());
         }
         Ok(())
     }
 
-    fn say(&mut self, content: Content) {
+    fn send(&mut self, content: Content) {
         for bytes in MessageEncoding::encode(&content) {
             self.put(bytes);
         }
@@ -287,7 +287,7 @@ where
             self.socket.shutdown().await
         });
         if matches!(said.await, Ok(Ok(()))) {
-            read_out(&mut self.socket, deadline).await;
+            discard_input(&mut self.socket, deadline).await;
         }
     }
 }

@@ -25,7 +25,7 @@ const SCRAP: usize = 8 << 10;
 /// Reads and discards what a client still sends, until its end or `deadline`, after our side is shut down. Unread bytes
 /// at close make the kernel send a reset, which discards what the client has not read yet, such as the reason of the
 /// close (RFC 1122 section 4.2.2.13).
-async fn read_out<S: AsyncRead + Unpin>(socket: &mut S, deadline: Instant) {
+async fn discard_input<S: AsyncRead + Unpin>(socket: &mut S, deadline: Instant) {
     let mut scrap = [0; SCRAP];
     let _ = timeout_at(deadline, async {
         while matches!(socket.read(&mut scrap).await, Ok(1..)) {}

@@ -4,7 +4,7 @@
 //! it can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
-    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, pong_frame, read_out,
+    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, discard_input, pong_frame,
 };
 use bytes::{Buf, Bytes};
 use sluicegate_plugin::muxer::{Refusal, Viewing, Want};
@@ -60,14 +60,14 @@ where
         meter,
     };
     wire.reader.buffer().extend_from_slice(&first);
-    let end = converse(&mut wire, &mut viewing, &mut drain).await;
+    let end = handle_connection(&mut wire, &mut viewing, &mut drain).await;
     // The viewer leaves the muxer before the closing handshake.
     drop(viewing);
     wire.farewell(end).await;
 }
 
 /// One poll function instead of `select!`, so that each wake-up polls every source of events once.
-async fn converse<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
+async fn handle_connection<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -78,7 +78,7 @@ where
                 match wire.reader.next_event() {
                     Ok(None) => unread = false,
                     Ok(Some(event)) => {
-                        if let Some(end) = on_text(event, viewing, wire) {
+                        if let Some(end) = on_event(event, viewing, wire) {
                             return Poll::Ready(end);
                         }
                     }
@@ -126,7 +126,7 @@ where
     .await
 }
 
-fn on_text<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
+fn on_event<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
     match event {
         Event::Ping(payload) => {
             wire.control += 1;
@@ -262,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.socket.shutdown().await
         });
         if matches!(said.await, Ok(Ok(()))) {
-            read_out(&mut self.socket, deadline).await;
+            discard_input(&mut self.socket, deadline).await;
         }
     }
 }

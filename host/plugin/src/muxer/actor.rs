@@ -1,6 +1,6 @@
 //! The thread of a muxer: it follows a feed, calls the guest with each sample, and publishes the chunks to the outlet.
 //!
-//! One turn of the loop reads the inbox, opens an instance if there is none (`bring_up`), pushes new samples
+//! One turn of the loop reads the inbox, opens an instance if there is none (`ensure_instance`), pushes new samples
 //! (`follow`), answers joins and requests (`serve`), and then parks until the feed or the inbox wakes it. If a guest
 //! call fails, the instance is dropped; after a backoff a new one gets the recent samples again (`replay`, output
 //! discarded) and the viewers (`rejoin`), so viewers notice at most a gap. A panic of the host is treated like a failed
@@ -11,11 +11,11 @@ mod serve;
 
 use super::{Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
-use follow::{KeyframeWish, Reached, Source};
+use follow::{KeyframeRequest, Progress, Source};
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, panic_point};
-use sluicegate_viewer::{MetricKey, STAYS};
+use sluicegate_viewer::{MetricKey, REQUEST_CLIENT_TIMEOUT};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -24,9 +24,9 @@ use std::{
 };
 
 /// How long a join waits for a working instance.
-const PATIENCE: Duration = Duration::from_secs(10);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that the thread parks, so that timeouts and idleness are noticed.
-const LOOK: Duration = Duration::from_millis(500);
+const MAX_PARK: Duration = Duration::from_millis(500);
 
 /// State of a muxer's thread.
 pub(super) struct Actor {
@@ -39,10 +39,10 @@ pub(super) struct Actor {
     instance: Option<Instance>,
     profile: Option<Profile>,
     source: Option<Source>,
-    reached: Reached,
+    progress: Progress,
     viewers: BTreeMap<u64, Viewer>,
     joins: Vec<Join>,
-    keyframe: KeyframeWish,
+    keyframe: KeyframeRequest,
     /// End of the stream's feed when this muxer started, if the feed had no start point then; taken when a feed is
     /// chosen. The guest starts at the first start point after it, and so gets all of the first burst.
     waited_since: Option<u64>,
@@ -52,7 +52,7 @@ pub(super) struct Actor {
 #[derive(serde::Serialize)]
 struct Changed<'a> {
     #[serde(flatten)]
-    way: &'a MetricKey,
+    metric_key: &'a MetricKey,
     /// Component, as name@version.
     plugin: String,
     state: &'static str,
@@ -77,10 +77,10 @@ impl Actor {
             instance: None,
             profile: None,
             source: None,
-            reached: Reached::default(),
+            progress: Progress::default(),
             viewers: BTreeMap::new(),
             joins: Vec::new(),
-            keyframe: KeyframeWish::default(),
+            keyframe: KeyframeRequest::default(),
             waited_since: None,
         }
     }
@@ -127,7 +127,7 @@ impl Actor {
             return false;
         }
         let now = Instant::now();
-        self.bring_up(now);
+        self.ensure_instance(now);
         let more = self.follow(lease);
         self.serve();
         self.expire(now);
@@ -151,24 +151,24 @@ impl Actor {
     fn panicked(&mut self, panicked: &Panicked) -> bool {
         self.instance = None;
         if let Some(source) = &mut self.source {
-            source.leave_out_pushed();
+            source.skip_pushed();
             source.rest();
         }
         self.muxer.requests.changed();
-        self.unfit(format!("the host {panicked}"), "(host)")
+        self.record_failure(format!("the host {panicked}"), "(host)")
     }
 
     /// How long the muxer runs after its last user has left. Clients that only send requests (HLS) are absent between
-    /// two requests, so for them [`STAYS`] is added.
+    /// two requests, so for them [`REQUEST_CLIENT_TIMEOUT`] is added.
     fn idle(&self) -> Duration {
         match self.transport.profile.lanes.is_empty() {
-            true => self.stream.idle() + STAYS,
+            true => self.stream.idle() + REQUEST_CLIENT_TIMEOUT,
             false => self.stream.idle(),
         }
     }
 
     /// Opens an instance if there is none and the backoff has passed, and brings it to the state of the previous one.
-    fn bring_up(&mut self, now: Instant) {
+    fn ensure_instance(&mut self, now: Instant) {
         if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
             return;
         }
@@ -182,7 +182,7 @@ impl Actor {
             Ok(opened) => opened,
             Err(OpenError::Failed(failure)) => return self.fail(&failure),
             Err(error @ OpenError::Refused { .. }) => {
-                self.unfit(error.to_string(), "open");
+                self.record_failure(error.to_string(), "open");
                 return;
             }
         };
@@ -190,12 +190,12 @@ impl Actor {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
             // The profile differs after a reload, and the component may need another feed.
             self.source = None;
-            self.reached = Reached::default();
+            self.progress = Progress::default();
             self.profile = Some(profile);
         }
         self.instance = Some(instance);
         if self.replay() && self.rejoin() && self.muxer.health.recovered() {
-            self.tell();
+            self.publish_phase();
         }
     }
 
@@ -216,11 +216,11 @@ impl Actor {
             source.rest();
         }
         self.muxer.requests.changed();
-        self.unfit(failure.to_string(), failure.call);
+        self.record_failure(failure.to_string(), failure.call);
     }
 
     /// Records and logs a failure. Returns true if it opened the circuit breaker.
-    fn unfit(&self, reason: String, call: &str) -> bool {
+    fn record_failure(&self, reason: String, call: &str) -> bool {
         let broken = self.muxer.health.failed(Instant::now(), reason.clone());
         let outcome = if broken {
             "circuit breaker open, next attempt in 30 s"
@@ -234,16 +234,16 @@ impl Actor {
             call,
             "{reason}; {outcome}"
         );
-        self.tell();
+        self.publish_phase();
         broken
     }
 
     /// Publishes the guest's phase as an event.
-    fn tell(&self) {
+    fn publish_phase(&self) {
         let phase = self.muxer.health.phase();
         let (state, reason) = phase.name_and_reason();
         let changed = Changed {
-            way: &self.muxer.way,
+            metric_key: &self.muxer.metric_key,
             plugin: self.transport.plugin.to_string(),
             state,
             reason,
@@ -278,6 +278,8 @@ impl Actor {
             Some(_) => repeat,
             None => self.muxer.health.retry_at(),
         };
-        next.map_or(LOOK, |at| at.saturating_duration_since(now).min(LOOK))
+        next.map_or(MAX_PARK, |at| {
+            at.saturating_duration_since(now).min(MAX_PARK)
+        })
     }
 }

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// [`MAX_FAILURES`] failures within [`WINDOW`] open the circuit breaker for [`REST`]. The log line in `actor.rs` names
+/// [`MAX_FAILURES`] failures within [`WINDOW`] open the circuit breaker for [`OPEN_FOR`]. The log line in `actor.rs` names
 /// that time.
 const MAX_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
-const REST: Duration = Duration::from_secs(30);
+const OPEN_FOR: Duration = Duration::from_secs(30);
 /// Delay after the second failure within [`WINDOW`], and the longest delay; it doubles in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -100,7 +100,7 @@ impl Health {
         let wait = if inner.broken {
             // Half of the failures are kept, so that five more open the breaker again.
             inner.failures.drain(..MAX_FAILURES / 2);
-            REST
+            OPEN_FOR
         } else {
             match u32::try_from(inner.failures.len()).unwrap_or(u32::MAX) {
                 0 | 1 => Duration::ZERO,
@@ -140,7 +140,7 @@ mod tests {
         }
         assert!(health.failed(now, "trap".into()));
         assert_eq!(health.phase(), Phase::Broken("trap".into()));
-        assert_eq!(health.retry_at().unwrap() - now, REST);
+        assert_eq!(health.retry_at().unwrap() - now, OPEN_FOR);
     }
 
     #[test]

@@ -37,8 +37,8 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 const EFFECTS: usize = 64;
 const EFFECT_BYTES: usize = 4 << 20;
 /// Bounds of the request timeout, whatever the group length is.
-const MIN_PATIENCE: Duration = Duration::from_secs(10);
-const MAX_PATIENCE: Duration = Duration::from_secs(60);
+const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reason why a muxer does not serve a client, as a message for the client.
 #[derive(Clone, Debug, Error)]
@@ -62,9 +62,9 @@ pub enum Refusal {
 
 /// How long a request may stay pending: three target durations if groups are segments (draft-pantos-hls-rfc8216bis
 /// 6.2.5.2), where a group may be up to twice as long as configured.
-fn request_patience(profile: &Profile) -> Duration {
+fn request_timeout(profile: &Profile) -> Duration {
     let group = Duration::from_millis(profile.group_ms.into());
-    MIN_PATIENCE.max(group * 6).min(MAX_PATIENCE)
+    MIN_REQUEST_TIMEOUT.max(group * 6).min(MAX_REQUEST_TIMEOUT)
 }
 
 /// Answer to a GET.
@@ -94,7 +94,7 @@ pub struct Muxer {
     /// Name of the transport.
     pub transport: String,
     /// Metrics key: as `stream` and `transport`, but without options such as `width` that viewers choose in the URL.
-    pub way: MetricKey,
+    pub metric_key: MetricKey,
     /// Ring of the chunks that the guest emitted.
     pub outlet: Outlet,
     /// Failures of the guest, backoff and circuit breaker.
@@ -211,7 +211,7 @@ impl Muxer {
     }
 
     /// The thread ended by a panic: closes the outlet and fails everything that waits for it.
-    fn give_up(&self) {
+    fn abort(&self) {
         self.outlet.close("the transport failed");
         self.requests.close(&self.gone());
         // Dropping the messages drops their reply channels, which fails the pending joins.
@@ -236,7 +236,7 @@ pub struct MuxerUser {
     muxer: Arc<Muxer>,
     muxers: Arc<Muxers>,
     /// End position of the outlet when the client arrived.
-    came: u64,
+    outlet_end: u64,
 }
 
 impl MuxerUser {
@@ -287,9 +287,9 @@ impl MuxerUser {
             reply,
         })?;
         // From here on the muxer may know the viewer, so `Viewing` must exist: its drop sends `Leave`.
-        let came = self.came;
+        let outlet_end = self.outlet_end;
         let gone = self.muxer.gone();
-        let mut viewing = Viewing::new(self, viewer, Cursor::since(came), effects);
+        let mut viewing = Viewing::new(self, viewer, Cursor::since(outlet_end), effects);
         viewing.joined(answer.await.unwrap_or(Err(gone))?);
         Ok(viewing)
     }
@@ -346,25 +346,25 @@ impl Muxers {
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
-                came: slot.muxer.outlet.end(),
+                outlet_end: slot.muxer.outlet.end(),
                 muxer: slot.muxer.clone(),
                 muxers: self.clone(),
             });
         }
-        let way = MetricKey {
+        let metric_key = MetricKey {
             stream: stream.name.clone(),
             rendition: variant.rendition.clone(),
             transport: transport.name.clone(),
         };
         let muxer = Arc::new(Muxer {
-            usage: transport.usage.on(&way),
-            way,
+            usage: transport.usage.on(&metric_key),
+            metric_key,
             stream: key.0.clone(),
             transport: transport.name.clone(),
             outlet: Outlet::default(),
             health: Health::default(),
             held: AtomicUsize::default(),
-            requests: RequestCache::new(request_patience(&transport.profile)),
+            requests: RequestCache::new(request_timeout(&transport.profile)),
             inbox: Mutex::default(),
             thread: OnceLock::new(),
         });
@@ -385,7 +385,7 @@ impl Muxers {
                         transport = given_up.transport,
                         "the muxer {panicked}; its viewers are disconnected"
                     );
-                    given_up.give_up();
+                    given_up.abort();
                     all.remove(&given_up);
                 }
             })
@@ -406,7 +406,7 @@ impl Muxers {
         Ok(MuxerUser {
             muxer,
             muxers: self.clone(),
-            came: 0,
+            outlet_end: 0,
         })
     }
 
@@ -440,14 +440,16 @@ impl Muxers {
 
     /// Makes room for `muxer`, if that is in use: ends the unused ad-hoc muxer of the same stream that was unused for
     /// longest. Its resources are free once the returned thread has ended.
-    fn make_room(&self, muxer: &Muxer) -> Option<JoinHandle<()>> {
+    fn evict_unused(&self, muxer: &Muxer) -> Option<JoinHandle<()>> {
         let mut running = self.lock();
         let slot = running.get(&muxer.key())?;
         if !slot.is_of(muxer) || slot.users == 0 {
             return None;
         }
         let unused = running.iter().filter(|(_, slot)| {
-            slot.muxer.way.stream == muxer.way.stream && slot.ad_hoc && slot.users == 0
+            slot.muxer.metric_key.stream == muxer.metric_key.stream
+                && slot.ad_hoc
+                && slot.users == 0
         });
         let (key, slot) = unused.min_by_key(|(_, slot)| slot.unused_since)?;
         let reason = "replaced by another size or quality";

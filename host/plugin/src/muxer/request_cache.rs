@@ -27,8 +27,8 @@ const MAX_ANSWERS: usize = 256;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Bounds of the immutable answers, of which the newest are kept: players at the live edge request the same ones at
 /// about the same time.
-const MAX_LASTING: usize = 64;
-const MAX_LASTING_BYTES: usize = 16 << 20;
+const MAX_IMMUTABLE: usize = 64;
+const MAX_IMMUTABLE_BYTES: usize = 16 << 20;
 
 /// Shared between clients on any thread and the muxer's thread.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ struct State {
     answers: BTreeMap<Url, Reply>,
     answer_bytes: usize,
     /// Immutable answers of any instance, the newest last.
-    lasting: VecDeque<(Url, Arc<Response>)>,
-    lasting_bytes: usize,
+    immutable: VecDeque<(Url, Arc<Response>)>,
+    immutable_bytes: usize,
     /// Requests that wait, by URL. The URL stays, even without requests, if the guest has answered "pending".
     waiting: BTreeMap<Url, Vec<Request>>,
     /// Number of requests in `waiting`.
@@ -91,7 +91,7 @@ impl RequestCache {
             return AskOutcome::Answered(Err(Refusal::TooLong));
         }
         let of = |(url, _): &&(Url, Arc<Response>)| url.0 == path && url.1 == query;
-        if let Some((_, response)) = state.lasting.iter().rev().find(of) {
+        if let Some((_, response)) = state.immutable.iter().rev().find(of) {
             return AskOutcome::Answered(Ok(Reply::Done(response.clone())));
         }
         let url = (path.to_owned(), query.to_owned());
@@ -133,7 +133,7 @@ impl RequestCache {
         let mut state = self.lock();
         let waiting = state.take(&url);
         match reply {
-            Reply::Done(response) if response.max_age == Response::FOREVER => {
+            Reply::Done(response) if response.max_age == Response::IMMUTABLE => {
                 state.keep(url, response);
             }
             _ => {
@@ -145,7 +145,7 @@ impl RequestCache {
             }
         }
         drop(state);
-        tell(waiting, || Ok(reply.clone()));
+        resolve(waiting, || Ok(reply.clone()));
     }
 
     /// Fails the pending requests for `url`.
@@ -154,7 +154,7 @@ impl RequestCache {
         state.unasked.retain(|unasked| unasked != url);
         let waiting = state.take(url);
         drop(state);
-        tell(waiting, || Err(refusal.clone()));
+        resolve(waiting, || Err(refusal.clone()));
     }
 
     /// Fails all pending requests.
@@ -164,7 +164,7 @@ impl RequestCache {
         state.count = 0;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        tell(waiting.into_values().flatten(), || Err(refusal.clone()));
+        resolve(waiting.into_values().flatten(), || Err(refusal.clone()));
     }
 
     /// Fails all pending and all later requests.
@@ -200,7 +200,7 @@ impl RequestCache {
             let waiting = &state.waiting;
             state.unasked.retain(|url| waiting.contains_key(url));
         }
-        tell(late, || Err(refusal()));
+        resolve(late, || Err(refusal()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -216,18 +216,18 @@ impl State {
     }
 
     fn keep(&mut self, url: Url, response: &Arc<Response>) {
-        self.lasting_bytes += response.bytes();
-        self.lasting.push_back((url, response.clone()));
-        while self.lasting.len() > MAX_LASTING || self.lasting_bytes > MAX_LASTING_BYTES {
-            let Some((_, oldest)) = self.lasting.pop_front() else {
+        self.immutable_bytes += response.bytes();
+        self.immutable.push_back((url, response.clone()));
+        while self.immutable.len() > MAX_IMMUTABLE || self.immutable_bytes > MAX_IMMUTABLE_BYTES {
+            let Some((_, oldest)) = self.immutable.pop_front() else {
                 break;
             };
-            self.lasting_bytes -= oldest.bytes();
+            self.immutable_bytes -= oldest.bytes();
         }
     }
 }
 
-fn tell(waiting: impl IntoIterator<Item = Request>, outcome: impl Fn() -> Outcome) {
+fn resolve(waiting: impl IntoIterator<Item = Request>, outcome: impl Fn() -> Outcome) {
     for request in waiting {
         // An error means that the client has left.
         let _ = request.reply.send(outcome());
@@ -326,10 +326,10 @@ mod tests {
         let rig = Rig::new();
         let held = || {
             let state = rig.requests.lock();
-            (state.lasting.len(), state.lasting_bytes)
+            (state.immutable.len(), state.immutable_bytes)
         };
-        for name in 1..=MAX_LASTING + 1 {
-            rig.answer(&name.to_string(), Response::FOREVER, 10);
+        for name in 1..=MAX_IMMUTABLE + 1 {
+            rig.answer(&name.to_string(), Response::IMMUTABLE, 10);
         }
         rig.requests.changed();
         assert!(!rig.is_answered("1") && rig.is_answered("2") && rig.is_answered("65"));
@@ -337,9 +337,9 @@ mod tests {
             rig.requests.ask("2", "other", rig.now),
             AskOutcome::Waits { .. }
         ));
-        rig.answer("1", Response::FOREVER, MAX_LASTING_BYTES - 10);
-        assert_eq!(held(), (2, MAX_LASTING_BYTES));
-        rig.answer("5", Response::FOREVER, MAX_LASTING_BYTES + 1);
+        rig.answer("1", Response::IMMUTABLE, MAX_IMMUTABLE_BYTES - 10);
+        assert_eq!(held(), (2, MAX_IMMUTABLE_BYTES));
+        rig.answer("5", Response::IMMUTABLE, MAX_IMMUTABLE_BYTES + 1);
         assert_eq!(held(), (0, 0));
     }
 

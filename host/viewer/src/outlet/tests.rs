@@ -37,9 +37,9 @@ fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
     (text(out), taken.jumps)
 }
 
-fn outlet(stale: u64) -> Outlet {
+fn outlet(max_lag: u64) -> Outlet {
     let outlet = Outlet::default();
-    outlet.set_lanes(vec![ms(stale)]);
+    outlet.set_lanes(vec![ms(max_lag)]);
     outlet.set_header(Header::new(vec![content("<h>")]));
     outlet
 }
@@ -116,7 +116,7 @@ fn a_viewer_a_little_behind_gets_everything() {
     outlet.publish([(content("a"), 0, true)], ms(0), None);
     outlet.publish([(content("B"), 0, true)], ms(900), None);
     let mut early = Cursor::new();
-    early.lanes = vec![Place::At(0)];
+    early.lanes = vec![LanePosition::At(0)];
     assert_eq!(read(&outlet, &mut early), ("<h>aB".into(), 0));
     assert_eq!(read(&outlet, &mut cursor).0, "<h>B");
 }
@@ -140,8 +140,8 @@ fn a_viewer_that_waited_for_the_first_chunk_gets_all_of_a_burst() {
 
 #[test]
 fn of_a_burst_beyond_the_lag_bound_a_viewer_that_waited_gets_the_newest_group() {
-    for (stale, last, expected) in [(1000, 1001, "<h>Cd"), (0, 1, "<h>Cd")] {
-        let outlet = outlet(stale);
+    for (max_lag, last, expected) in [(1000, 1001, "<h>Cd"), (0, 1, "<h>Cd")] {
+        let outlet = outlet(max_lag);
         let mut cursor = Cursor::since(outlet.end());
         outlet.publish([(content("a"), 0, true)], ms(0), None);
         let newest = [(content("C"), 0, true), (content("d"), 0, false)];

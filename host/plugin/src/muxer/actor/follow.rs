@@ -2,7 +2,7 @@
 //! guest and publishes the chunks, and replays recent samples to a new instance.
 //!
 //! The guest sees one continuous sequence, even if the muxer changes from the source's feed to a derived one or back:
-//! `Reached` has the newest epoch and decode time that it was given, and `Gate` lets it start only at a start point
+//! `Progress` has the newest epoch and decode time that it was given, and `Gate` lets it start only at a start point
 //! after that. Samples on which the guest failed are remembered and skipped in every later replay.
 
 use super::Actor;
@@ -25,7 +25,7 @@ const BATCH: usize = 64;
 /// How long a viewer waits for a start point before a keyframe is requested, and the shortest interval between two
 /// requests.
 const KEYFRAME_WAIT: Duration = Duration::from_millis(100);
-const KEYFRAME_PAUSE: Duration = Duration::from_secs(1);
+const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The feed whose format fits the transport, and the position in it.
 pub(super) struct Source {
@@ -40,11 +40,11 @@ pub(super) struct Source {
     current: bool,
     /// Positions of samples on which the guest failed, and of leading samples that its start skipped. They are skipped
     /// in replays, too.
-    left_out: BTreeSet<u64>,
+    skipped: BTreeSet<u64>,
     /// Position of the sample in the current `push`; still set if the host panics during it.
     pushing: Option<u64>,
     /// The derived feed, if this is not the source's own; it is produced while this is held.
-    made: Option<Arc<DerivedFeed>>,
+    derived: Option<Arc<DerivedFeed>>,
     /// Newest epoch of the stream's source when this was chosen.
     chosen_for: u32,
 }
@@ -56,16 +56,16 @@ impl Source {
     }
 
     /// Skips this sample in replays. Positions that have long left the ring are forgotten.
-    fn leave_out(&mut self, position: u64) {
-        self.left_out.insert(position);
-        let recent = |left_out: &u64| left_out + (1 << 16) > position;
-        self.left_out.retain(recent);
+    fn skip(&mut self, position: u64) {
+        self.skipped.insert(position);
+        let recent = |skipped: &u64| skipped + (1 << 16) > position;
+        self.skipped.retain(recent);
     }
 
     /// After a panic of the host: skips the sample that was being pushed.
-    pub(super) fn leave_out_pushed(&mut self) {
+    pub(super) fn skip_pushed(&mut self) {
         if let Some(position) = self.pushing.take() {
-            self.leave_out(position);
+            self.skip(position);
         }
     }
 
@@ -76,7 +76,7 @@ impl Source {
 
     /// Whether to push the sample at `position`: its format is one that the transport takes, and it comes after what
     /// the guest was given before.
-    fn wants(&mut self, sample: &Sample, position: u64, group: Group, reached: &Reached) -> bool {
+    fn wants(&mut self, sample: &Sample, position: u64, group: Group, progress: &Progress) -> bool {
         if self.choice.format(sample.codec()).is_none() {
             return false;
         }
@@ -84,7 +84,7 @@ impl Source {
             return !self.gate.wants_start;
         }
         // A newly chosen feed may begin with samples that the guest was given from the previous one.
-        let is_new = reached.time.is_none_or(|time| sample.decode_time > time);
+        let is_new = progress.time.is_none_or(|time| sample.decode_time > time);
         self.gate
             .admits(sample, position, group.number, is_new, &self.reader)
     }
@@ -99,12 +99,12 @@ struct Gate {
     joined: bool,
     /// Set for transports without lanes: the guest gets whole groups or none. Clients address groups by number, and a
     /// partial group would differ from what other renditions have under that number.
-    whole: Option<Whole>,
+    whole_groups: Option<WholeGroups>,
     /// Newest group from which the guest was given samples.
     group: Option<u64>,
 }
 
-struct Whole {
+struct WholeGroups {
     group_ms: u32,
     /// Newest group whose start was checked.
     group: Option<u64>,
@@ -112,14 +112,14 @@ struct Whole {
 
 impl Gate {
     fn new(profile: &Profile, wants_start: bool) -> Gate {
-        let whole = profile.lanes.is_empty().then_some(Whole {
+        let whole_groups = profile.lanes.is_empty().then_some(WholeGroups {
             group_ms: profile.group_ms,
             group: None,
         });
         Gate {
             wants_start,
             joined: false,
-            whole,
+            whole_groups,
             group: None,
         }
     }
@@ -140,12 +140,12 @@ impl Gate {
             return false;
         }
         let mut starts = sample.independent;
-        if let Some(whole) = &mut self.whole
-            && (self.wants_start || whole.group != Some(group))
+        if let Some(whole_groups) = &mut self.whole_groups
+            && (self.wants_start || whole_groups.group != Some(group))
         {
-            starts = starts && reader.opens_group(whole.group_ms, position);
+            starts = starts && reader.opens_group(whole_groups.group_ms, position);
             self.wants_start |= !starts;
-            whole.group = Some(group);
+            whole_groups.group = Some(group);
         }
         if starts {
             self.joined = self.wants_start;
@@ -161,7 +161,7 @@ impl Gate {
 
 /// How far the guest has got, across changes of the feed.
 #[derive(Default)]
-pub(super) struct Reached {
+pub(super) struct Progress {
     /// Newest epoch that it was configured with.
     epoch: Option<u32>,
     /// Newest decode time of the track that groups begin with: video, or audio if there is no video.
@@ -172,7 +172,7 @@ pub(super) struct Reached {
 
 /// A pending keyframe request to the source or encoder.
 #[derive(Default)]
-pub(super) struct KeyframeWish {
+pub(super) struct KeyframeRequest {
     pub(super) wanted: bool,
     /// Since when a viewer has waited for a start point.
     waited_since: Option<Instant>,
@@ -193,10 +193,13 @@ impl Actor {
             let position = source.position;
             let mut made_for = None;
             // Read before `next`, because the derived feed grows meanwhile.
-            let made = source.made.as_ref().is_none_or(|made| made.is_caught_up());
+            let derived = source
+                .derived
+                .as_ref()
+                .is_none_or(|derived| derived.is_caught_up());
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => {
-                    source.current |= made;
+                    source.current |= derived;
                     return false;
                 }
                 Next::Lost(on, info) => {
@@ -212,7 +215,7 @@ impl Actor {
                 Next::Entry(Entry::Configure(info), _) => {
                     source.position += 1;
                     source.info = Some(info.clone());
-                    if source.made.is_none() {
+                    if source.derived.is_none() {
                         let formats = self.profile.as_ref().map(|profile| &profile.formats[..]);
                         let choice = self
                             .stream
@@ -236,17 +239,17 @@ impl Actor {
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
-                    if profile.passes_over(&sample) {
+                    if profile.skips(&sample) {
                         continue;
                     }
-                    if !source.wants(&sample, position, group, &self.reached) {
+                    if !source.wants(&sample, position, group, &self.progress) {
                         if sample.leading {
-                            source.leave_out(position);
+                            source.skip(position);
                         }
                         continue;
                     }
                     if !sample.is_audio() || source.choice.video.is_none() {
-                        self.reached.time = Some(sample.decode_time);
+                        self.progress.time = Some(sample.decode_time);
                     }
                     source.pushing = Some(position);
                     made_for = Some(sample_time(&sample));
@@ -257,7 +260,7 @@ impl Actor {
                     if pushed.is_none()
                         && let Some(source) = &mut self.source
                     {
-                        source.leave_out(position);
+                        source.skip(position);
                     }
                     pushed
                 }
@@ -279,7 +282,7 @@ impl Actor {
         if self
             .source
             .as_ref()
-            .is_some_and(|source| source.made.is_none())
+            .is_some_and(|source| source.derived.is_none())
         {
             return true;
         }
@@ -302,7 +305,7 @@ impl Actor {
         }
         self.source = None;
         let Some(choice) = chosen else {
-            let text = self.unfitting(&info, &profile);
+            let text = self.unsupported_format(&info, &profile);
             self.refuse_all(&Refusal::Format(text));
             return false;
         };
@@ -310,12 +313,12 @@ impl Actor {
             group_ms: profile.group_ms,
             groups: profile.history,
         };
-        let made = loop {
-            let made = choice.recipe.map(|recipe| lease.derived_feed(recipe, past));
-            match made.transpose() {
-                Ok(made) => break made,
+        let derived = loop {
+            let derived = choice.recipe.map(|recipe| lease.derived_feed(recipe, past));
+            match derived.transpose() {
+                Ok(derived) => break derived,
                 Err(DeriveError::TooMany)
-                    if let Some(ending) = self.muxers.make_room(&self.muxer) =>
+                    if let Some(ending) = self.muxers.evict_unused(&self.muxer) =>
                 {
                     let _ = ending.join();
                 }
@@ -326,14 +329,16 @@ impl Actor {
             }
         };
         let chosen_for = info.epoch;
-        let feed = made.as_ref().map_or(lease.feed(), |made| made.feed());
-        let hears = profile.formats.iter().any(|format| format.is_audio());
-        let reader = feed.reader(if hears {
+        let feed = derived
+            .as_ref()
+            .map_or(lease.feed(), |derived| derived.feed());
+        let takes_audio = profile.formats.iter().any(|format| format.is_audio());
+        let reader = feed.reader(if takes_audio {
             WakeOn::All
         } else {
             WakeOn::VideoOnly
         });
-        let waited_since = waited_since.filter(|_| made.is_none());
+        let waited_since = waited_since.filter(|_| derived.is_none());
         let (position, info) =
             reader.start_and_retain(profile.group_ms, profile.history, waited_since);
         self.source = Some(Source {
@@ -343,26 +348,26 @@ impl Actor {
             info: info.clone(),
             gate: Gate::new(&profile, true),
             current: false,
-            left_out: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             pushing: None,
-            made,
+            derived,
             chosen_for,
         });
         info.is_none_or(|info| self.announce(lease, &info))
     }
 
     /// Message for a stream that has no format for the transport.
-    fn unfitting(&self, info: &Info, profile: &Profile) -> String {
+    fn unsupported_format(&self, info: &Info, profile: &Profile) -> String {
         let (stream, transport) = (&self.muxer.stream, &self.transport.name);
-        let sees = profile.formats.iter().any(|format| !format.is_audio());
-        let hears = profile.formats.iter().any(|format| format.is_audio());
+        let takes_video = profile.formats.iter().any(|format| !format.is_audio());
+        let takes_audio = profile.formats.iter().any(|format| format.is_audio());
         match (&info.video, &info.audio) {
-            (None, Some(_)) if !hears => {
+            (None, Some(_)) if !takes_audio => {
                 format!(
                     "stream `{stream}` has audio only, and transport `{transport}` takes video only"
                 )
             }
-            (Some(_), None) if !sees => {
+            (Some(_), None) if !takes_video => {
                 format!(
                     "stream `{stream}` has no audio, and transport `{transport}` takes audio only"
                 )
@@ -383,7 +388,7 @@ impl Actor {
     }
 
     /// Requests a keyframe from the source or encoder if a viewer or the guest waits for one, at most every
-    /// [`KEYFRAME_PAUSE`].
+    /// [`KEYFRAME_INTERVAL`].
     pub(super) fn ask_for_keyframe(&mut self, lease: &StreamLease, now: Instant) {
         let Some(source) = &self.source else { return };
         let wish = &mut self.keyframe;
@@ -393,11 +398,15 @@ impl Actor {
         } else if now >= *wish.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
             wish.wanted = true;
         }
-        if !wish.wanted || wish.asked.is_some_and(|asked| now < asked + KEYFRAME_PAUSE) {
+        if !wish.wanted
+            || wish
+                .asked
+                .is_some_and(|asked| now < asked + KEYFRAME_INTERVAL)
+        {
             return;
         }
-        match &source.made {
-            Some(made) => made.keyframes().ask(),
+        match &source.derived {
+            Some(derived) => derived.keyframes().ask(),
             None => lease.keyframes().ask(),
         }
         (wish.wanted, wish.asked) = (false, Some(now));
@@ -406,15 +415,15 @@ impl Actor {
     /// Configures the guest with the tracks and publishes the resulting header. Ignores `info` of an older epoch: a
     /// newly chosen feed may begin before the discontinuity that led to it. Returns false if the guest failed.
     fn announce(&mut self, lease: &StreamLease, info: &Info) -> bool {
-        if self.reached.epoch > Some(info.epoch) {
+        if self.progress.epoch > Some(info.epoch) {
             if let Some(source) = &mut self.source {
                 source.gate.wants_start = true;
             }
             return true;
         }
-        if self.reached.epoch != Some(info.epoch) {
-            self.reached.epoch = Some(info.epoch);
-            self.reached.renditions = self.renditions(lease);
+        if self.progress.epoch != Some(info.epoch) {
+            self.progress.epoch = Some(info.epoch);
+            self.progress.renditions = self.renditions(lease);
         }
         let header = self.configure(info);
         let known = header.is_some();
@@ -432,9 +441,9 @@ impl Actor {
         let longest = u32::try_from(longest).unwrap_or(u32::MAX);
         self.muxer.requests.changed();
         // A new instance gets the same renditions as the previous one.
-        let renditions = std::mem::take(&mut self.reached.renditions);
+        let renditions = std::mem::take(&mut self.progress.renditions);
         let header = self.ask(|instance| instance.configure(info, choice, &renditions, longest));
-        self.reached.renditions = renditions;
+        self.progress.renditions = renditions;
         header.map(Header::new)
     }
 
@@ -485,8 +494,8 @@ impl Actor {
             let leads = |sample: &Sample| !sample.is_audio() || source.choice.video.is_none();
             let worked = match source.reader.next(position, group_ms) {
                 Next::Entry(Entry::Sample(sample), group)
-                    if source.left_out.contains(&position)
-                        || profile.passes_over(&sample)
+                    if source.skipped.contains(&position)
+                        || profile.skips(&sample)
                         || source.choice.format(sample.codec()).is_none()
                         || !match leads(&sample) {
                             true => {
@@ -504,7 +513,7 @@ impl Actor {
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
                     if let Some(source) = &mut self.source {
                         let pushing = source.pushing.take().filter(|_| !pushed);
-                        source.left_out.extend(pushing);
+                        source.skipped.extend(pushing);
                     }
                     pushed
                 }

@@ -4,7 +4,7 @@
 //! Joins and requests wait while the guest is being repaired, until their timeout, and fail at once if the circuit
 //! breaker is open. Viewers stay connected during a repair; a new instance gets their joins again.
 
-use super::{Actor, PATIENCE, Source};
+use super::{Actor, JOIN_TIMEOUT, Source};
 use crate::{
     Answer, Effect,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply, effects},
@@ -17,7 +17,7 @@ pub(super) struct Viewer {
     effects: effects::Sender,
     /// A new instance failed on this viewer's join. The viewer keeps getting chunks, but the guest gets no more calls
     /// for it.
-    unheard: bool,
+    detached: bool,
 }
 
 pub(super) struct Join {
@@ -47,16 +47,16 @@ impl Actor {
                         request,
                         effects,
                         reply,
-                        deadline: now + PATIENCE,
+                        deadline: now + JOIN_TIMEOUT,
                     });
                 }
                 Message::Leave { viewer } => {
                     self.joins.retain(|join| join.viewer != viewer);
-                    self.let_go(viewer);
+                    self.remove_viewer(viewer);
                 }
                 Message::FromViewer { viewer, data } => {
                     let known = self.viewers.get(&viewer);
-                    if known.is_none_or(|known| known.unheard) {
+                    if known.is_none_or(|known| known.detached) {
                         continue;
                     }
                     if let Some(effects) = self.ask(|instance| instance.message(viewer, data)) {
@@ -107,13 +107,13 @@ impl Actor {
                         Viewer {
                             request: join.request,
                             effects: join.effects,
-                            unheard: false,
+                            detached: false,
                         },
                     );
                     Ok(effects)
                 }
                 Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
-                None => Err(self.unwell()),
+                None => Err(self.repairing()),
             };
             let _ = join.reply.send(answer);
         }
@@ -130,7 +130,7 @@ impl Actor {
                 Some(Answer::Follow(content_type)) => Reply::Follow(content_type),
                 Some(Answer::Pending) => continue,
                 None => {
-                    self.muxer.requests.refuse(&url, &self.unwell());
+                    self.muxer.requests.refuse(&url, &self.repairing());
                     // The other requests wait for the new instance.
                     return;
                 }
@@ -155,16 +155,16 @@ impl Actor {
             });
         }
         let broken = matches!(self.muxer.health.phase(), Phase::Broken(_));
-        let unwell = self.unwell();
+        let repairing = self.repairing();
         match broken {
-            true => self.muxer.requests.refuse_all(&unwell),
-            false => self.muxer.requests.expire(now, || unwell.clone()),
+            true => self.muxer.requests.refuse_all(&repairing),
+            false => self.muxer.requests.expire(now, || repairing.clone()),
         }
         for join in self
             .joins
             .extract_if(.., |join| broken || now >= join.deadline)
         {
-            let _ = join.reply.send(Err(unwell.clone()));
+            let _ = join.reply.send(Err(repairing.clone()));
         }
     }
 
@@ -184,7 +184,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn unwell(&self) -> Refusal {
+    pub(super) fn repairing(&self) -> Refusal {
         let reason = match self.muxer.health.phase() {
             Phase::Running => "it failed".to_owned(),
             Phase::BackingOff(reason) | Phase::Broken(reason) => reason,
@@ -200,7 +200,7 @@ impl Actor {
         let known: Vec<(u64, JoinRequest)> = self
             .viewers
             .iter()
-            .filter(|(_, known)| !known.unheard)
+            .filter(|(_, known)| !known.detached)
             .map(|(viewer, known)| (*viewer, known.request.clone()))
             .collect();
         for (viewer, request) in known {
@@ -209,7 +209,7 @@ impl Actor {
             });
             if joined.is_none() {
                 if let Some(known) = self.viewers.get_mut(&viewer) {
-                    known.unheard = true;
+                    known.detached = true;
                 }
                 return false;
             }
@@ -227,13 +227,13 @@ impl Actor {
             .into_iter()
             .any(|effect| !known.effects.send(effect))
         {
-            self.let_go(viewer);
+            self.remove_viewer(viewer);
         }
     }
 
     /// Removes a viewer that has left or did not keep up. Dropping its effect sender closes it; its later messages are
     /// ignored.
-    fn let_go(&mut self, viewer: u64) {
+    fn remove_viewer(&mut self, viewer: u64) {
         if let Some(known) = self.viewers.remove(&viewer) {
             self.left(viewer, &known);
         }
@@ -241,7 +241,7 @@ impl Actor {
 
     /// Tells the guest that the viewer has left, if the guest knows it.
     fn left(&mut self, viewer: u64, known: &Viewer) {
-        if !known.unheard {
+        if !known.detached {
             self.ask(|instance| instance.leave(viewer));
         }
     }
