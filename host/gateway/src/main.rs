@@ -39,7 +39,7 @@ struct Arguments {
         value_name = "FORMAT",
         env = "SLUICEGATE_LOG_FORMAT"
     )]
-    log_format: Lines,
+    log_format: LogFormatArg,
     /// Arguments of `serve`, which also runs if no command is given.
     #[command(flatten)]
     serve: Serve,
@@ -65,7 +65,7 @@ struct Serve {
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Lines {
+enum LogFormatArg {
     /// Plain text, one event per line.
     #[default]
     Text,
@@ -73,11 +73,11 @@ enum Lines {
     Json,
 }
 
-impl From<Lines> for LogFormat {
-    fn from(lines: Lines) -> Self {
+impl From<LogFormatArg> for LogFormat {
+    fn from(lines: LogFormatArg) -> Self {
         match lines {
-            Lines::Text => LogFormat::Text,
-            Lines::Json => LogFormat::Json,
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
         }
     }
 }
@@ -127,17 +127,17 @@ fn main() -> ExitCode {
         (Some(_), _) => {
             usage("options of `serve` go after `serve`, and other commands do not take them")
         }
-        (None, serve) => Command::Serve(bare(serve)),
+        (None, serve) => Command::Serve(serve_arguments(serve)),
     };
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match arguments.log_format {
-                Lines::Text => {
+                LogFormatArg::Text => {
                     // Standard error may be closed; there is no other place to report to.
                     let _ = writeln!(std::io::stderr(), "sluicegate: {error:#}");
                 }
-                Lines::Json => tracing::error!("{error:#}"),
+                LogFormatArg::Json => tracing::error!("{error:#}"),
             }
             ExitCode::FAILURE
         }
@@ -186,7 +186,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Check { file } => check(&file),
-        Command::Sources => say(&source::listing(&source::cameras())),
+        Command::Sources => print(&source::listing(&source::cameras())),
         Command::ProbeEncoder { name } => {
             codec::answer(name);
             Ok(())
@@ -201,7 +201,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 /// Returns the arguments of `sluicegate` without a command. Exits with a usage error if the first source is no existing
 /// path and within two edits of a command's name, since it is then a misspelled command.
-fn bare(serve: Serve) -> Serve {
+fn serve_arguments(serve: Serve) -> Serve {
     let mut commands = Arguments::command();
     commands.build();
     let names = commands.get_subcommands().map(|known| known.get_name());
@@ -238,21 +238,21 @@ fn check(file: &Path) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    let of_file = found.len();
+    let file_mistakes = found.len();
     let mut good = None;
     if let Some(config) = config {
-        if of_file == 0 {
+        if file_mistakes == 0 {
             config.require_streams(file)?;
         }
         match Gateway::prepare(config) {
             Ok(gateway) => good = Some(gateway),
             Err(errors) => {
-                let errors = errors.each();
+                let errors = errors.into_errors();
                 // The part of the file that could be read is checked, too. Errors that may only follow from the part
                 // that could not are left out.
                 let errors = errors
                     .iter()
-                    .filter(|error| of_file == 0 || error.stands_alone());
+                    .filter(|error| file_mistakes == 0 || error.is_independent());
                 found.extend(errors.map(|error| format!("{}: {}", file.display(), Chain(error))));
             }
         }
@@ -271,8 +271,8 @@ fn check(file: &Path) -> anyhow::Result<()> {
                         transport.profile.ignored.join(", ")
                     )
                 });
-            say(&ignored.collect::<String>())?;
-            say(&format!(
+            print(&ignored.collect::<String>())?;
+            print(&format!(
                 "{}: valid: {} streams, {} transports\n",
                 file.display(),
                 gateway.streams.names().len(),
@@ -287,7 +287,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
 fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let engine = Engine::new()?;
     let plugin = engine.load_file(file, Limits::default())?;
-    say(&format!(
+    print(&format!(
         "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
         file.display(),
         plugin.size,
@@ -299,7 +299,7 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
-    say(&format!(
+    print(&format!(
         "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\nignored    {}\n",
         or_none(&profile.label),
         or_none(&profile.entry),
@@ -323,7 +323,7 @@ fn or_none(text: &str) -> &str {
 }
 
 /// Writes to standard output; a closed pipe is no error.
-fn say(text: &str) -> anyhow::Result<()> {
+fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")

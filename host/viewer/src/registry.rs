@@ -39,7 +39,7 @@ pub struct Counter {
 
 impl Counter {
     /// How long data has been pending that the socket does not accept.
-    pub fn late(&self) -> Duration {
+    pub fn blocked_for(&self) -> Duration {
         match self.stalled_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_micros(micros(Instant::now()).saturating_sub(since)),

@@ -36,7 +36,7 @@ const PURE: [&str; 26] = [
     "capture/src/request.rs",
     "net/src/websocket/frame.rs",
     "plugin/src/muxer/health.rs",
-    "gateway/src/session/plain.rs",
+    "gateway/src/session/redirect_target.rs",
     "gateway/src/session/rules.rs",
     "source/src/android/list.rs",
     "source/src/android/name.rs",

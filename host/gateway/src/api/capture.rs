@@ -5,7 +5,7 @@
 //! the picture; only reading the request and writing the answer differ. A client exists as long as its connection or
 //! request, and keeps the stream's decoder running. Capturing itself is `sluicegate_capture`.
 
-use super::{Body, ask, boxed, endless, full, json, live, set};
+use super::{Body, boxed, endless, full, json, live, media_query, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -32,7 +32,7 @@ use tokio::{task::JoinHandle, time::timeout};
 /// Longest body of a POST.
 const MAX_BODY_BYTES: usize = 4096;
 /// How long reading the body of a POST may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of one client's unsent answers, which wait for earlier answers or for a slow socket. At the limit,
 /// reading from the client pauses.
 const MAX_ANSWERS: usize = 64;
@@ -48,13 +48,13 @@ pub async fn socket(
 ) -> Response<Body> {
     let stream = match stream(gateway, serial) {
         Ok(stream) => stream,
-        Err(failure) => return failed(&failure),
+        Err(failure) => return json_failure(&failure),
     };
     let handshake = match live::handshake(&request) {
         Ok(Some(handshake)) => handshake,
         Ok(None) => {
             let text = "this path is for WebSocket; for a single picture POST to /api/devices/{serial}/capture";
-            let mut response = failed(&gateway.captures.failure(Code::BadRequest, text));
+            let mut response = json_failure(&gateway.captures.failure(Code::BadRequest, text));
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
             set(&mut response, header::UPGRADE, "websocket");
             return response;
@@ -67,7 +67,7 @@ pub async fn socket(
             client: gateway.captures.register_client(&stream),
             gateway,
             answers: VecDeque::new(),
-            held: Budget::new(MAX_HELD_BYTES),
+            picture_budget: Budget::new(MAX_HELD_BYTES),
             picture: None,
         };
         websocket::serve_messages(socket, first, &mut channel, drain).await;
@@ -86,7 +86,7 @@ pub async fn post(
         let stream = stream(gateway, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
         let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-        let body = match timeout(PATIENCE, body).await {
+        let body = match timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => {
                 return Err(bad(format!(
@@ -99,12 +99,12 @@ pub async fn post(
         if let Some(Some(format)) = picture {
             raw.format.get_or_insert_with(|| format.to_owned());
         }
-        make(gateway, &stream, &raw).await
+        take_capture(gateway, &stream, &raw).await
     };
     match capture.await {
-        Ok(captured) if picture.is_some() => pictured(&captured),
+        Ok(captured) if picture.is_some() => picture_response(&captured),
         Ok(captured) => json(StatusCode::OK, &captured.result),
-        Err(failure) => failed(&failure),
+        Err(failure) => json_failure(&failure),
     }
 }
 
@@ -114,19 +114,19 @@ pub async fn frame(
     name: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let (name, rendition) = ask::split(name);
+    let (name, rendition) = media_query::split(name);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream,
-        Err(text) => return as_text(&gateway.captures.failure(Code::UnknownDevice, text)),
+        Err(text) => return text_failure(&gateway.captures.failure(Code::UnknownDevice, text)),
     };
     // HEAD captures nothing.
     if request.method() == Method::HEAD {
         return endless(StatusCode::OK, "image/jpeg");
     }
     let query = request.uri().query().unwrap_or_default();
-    let raw = match ask::still(query) {
+    let raw = match media_query::still(query) {
         Ok(raw) => raw,
-        Err(text) => return as_text(&gateway.captures.failure(Code::BadRequest, text)),
+        Err(text) => return text_failure(&gateway.captures.failure(Code::BadRequest, text)),
     };
     let rendition = rendition.and_then(|name| stream.rendition(name));
     let width = rendition.and_then(|rendition| rendition.width);
@@ -134,14 +134,14 @@ pub async fn frame(
         width: raw.width.or(width),
         ..raw
     };
-    match make(gateway, &stream, &raw).await {
-        Ok(captured) => pictured(&captured),
-        Err(failure) => as_text(&failure),
+    match take_capture(gateway, &stream, &raw).await {
+        Ok(captured) => picture_response(&captured),
+        Err(failure) => text_failure(&failure),
     }
 }
 
 /// Takes one capture as a client of its own.
-async fn make(
+async fn take_capture(
     gateway: &Gateway,
     stream: &Arc<Stream>,
     raw: &RawRequest,
@@ -195,7 +195,7 @@ fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
 }
 
 /// The picture with the headers that describe it.
-fn pictured(captured: &Captured) -> Response<Body> {
+fn picture_response(captured: &Captured) -> Response<Body> {
     let result = &captured.result;
     let mut response = full(
         StatusCode::OK,
@@ -218,12 +218,12 @@ fn pictured(captured: &Captured) -> Response<Body> {
 }
 
 /// A failure as JSON.
-fn failed(failure: &Failure) -> Response<Body> {
+fn json_failure(failure: &Failure) -> Response<Body> {
     with_status(json(StatusCode::OK, failure), failure.code)
 }
 
 /// A failure as plain text, for `frame.jpg`.
-fn as_text(failure: &Failure) -> Response<Body> {
+fn text_failure(failure: &Failure) -> Response<Body> {
     let text = format!("{}\n", failure.message);
     let response = full(StatusCode::OK, "text/plain; charset=utf-8", text);
     with_status(response, failure.code)
@@ -246,15 +246,15 @@ struct Channel {
     /// Unsent answers, in the order of the requests.
     answers: VecDeque<Answer>,
     /// Bytes of pictures that were encoded and not yet handed to the socket.
-    held: Budget,
+    picture_budget: Budget,
     /// The picture that follows the text that was sent last.
     picture: Option<Bytes>,
 }
 
 /// An unsent answer: a request that was refused at once, or a capture in progress.
 enum Answer {
-    There(Failure),
-    Coming(JoinHandle<Result<Captured, Failure>>),
+    Refused(Failure),
+    InProgress(JoinHandle<Result<Captured, Failure>>),
 }
 
 impl MessageHandler for Channel {
@@ -278,22 +278,23 @@ impl MessageHandler for Channel {
         };
         self.answers.push_back(match request {
             Ok(request) => {
-                let (capture, held) = (self.client.capture(request), self.held.clone());
-                Answer::Coming(tokio::spawn(async move {
+                let (capture, picture_budget) =
+                    (self.client.capture(request), self.picture_budget.clone());
+                Answer::InProgress(tokio::spawn(async move {
                     let captured = capture.await?;
                     Ok(Captured {
-                        data: held.count(captured.data),
+                        data: picture_budget.count(captured.data),
                         ..captured
                     })
                 }))
             }
-            Err(failure) => Answer::There(failure),
+            Err(failure) => Answer::Refused(failure),
         });
         Ok(())
     }
 
     fn is_ready(&self) -> bool {
-        self.answers.len() < MAX_ANSWERS && !self.held.is_full()
+        self.answers.len() < MAX_ANSWERS && !self.picture_budget.is_full()
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>> {
@@ -302,8 +303,8 @@ impl MessageHandler for Channel {
         }
         let encoded = match self.answers.front_mut() {
             None => return Poll::Pending,
-            Some(Answer::There(failure)) => serde_json::to_string(failure),
-            Some(Answer::Coming(coming)) => match Pin::new(coming).poll(context) {
+            Some(Answer::Refused(failure)) => serde_json::to_string(failure),
+            Some(Answer::InProgress(coming)) => match Pin::new(coming).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(captured))) => {
                     self.picture = Some(captured.data);

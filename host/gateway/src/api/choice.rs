@@ -1,13 +1,14 @@
 //! `GET /live/{stream}`: which transport and rendition this client should play.
 //!
 //! A player (it accepts JSON) gets a session with the policy's choice; any other client is redirected to the first
-//! transport that it can play by its headers (`session/plain.rs`). Rules of the config apply to both. All answers name
+//! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. All answers name
 //! paths relative to the origin or to this path, so that they hold behind a reverse proxy.
 
-use super::{Body, ask, error, full, json, live, set};
+use super::{Body, error, full, json, live, media_query, set};
 use crate::gateway::Gateway;
 use crate::session::{
-    Allowed, Asker, Form, Opening, Pin, Plain, SessionError, base, first, plain, wants_json,
+    Allowed, ClientRequest, Form, Pin, RedirectTarget, SessionError, SessionRequest, base, first,
+    redirect_target, wants_json,
 };
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
@@ -47,14 +48,14 @@ pub async fn choose(
     query: &str,
     headers: &HeaderMap,
 ) -> Response<Body> {
-    let (stream, rendition) = ask::split(name);
-    let asker = Asker {
+    let (stream, rendition) = media_query::split(name);
+    let request = ClientRequest {
         address: peer.ip(),
         headers,
         query,
         stream,
     };
-    let mut response = answer(gateway, &asker, rendition).await;
+    let mut response = answer(gateway, &request, rendition).await;
     set(
         &mut response,
         header::VARY,
@@ -65,11 +66,11 @@ pub async fn choose(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    asker: &Asker<'_>,
+    request: &ClientRequest<'_>,
     rendition: Option<&str>,
 ) -> Response<Body> {
-    let name = asker.stream;
-    let as_json = wants_json(asker);
+    let name = request.stream;
+    let as_json = wants_json(request);
     let stream = match live::stream(gateway, name, rendition) {
         Ok(stream) => stream,
         Err(text) => return error(as_json, StatusCode::NOT_FOUND, &text),
@@ -78,30 +79,30 @@ async fn answer(
         let text = "the gateway is shutting down";
         return error(as_json, StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    let rule = first(&gateway.config.clients, asker);
+    let rule = first(&gateway.config.clients, request);
     let mut allowed = rule.map(Allowed::from).unwrap_or_default();
-    let plainly = (!as_json).then(|| plain(asker));
-    if plainly == Some(Plain::Page) {
+    let target = (!as_json).then(|| redirect_target(request));
+    if target == Some(RedirectTarget::Page) {
         let base = base(name, rendition.unwrap_or_default());
-        return redirect(&base.replace("/live/", "../watch/"), asker.query);
+        return redirect(&base.replace("/live/", "../watch/"), request.query);
     }
-    let can = match plainly {
-        Some(Plain::Embed(kinds)) => kinds
+    let can = match target {
+        Some(RedirectTarget::Embed(kinds)) => kinds
             .iter()
             .flat_map(|kind| transports::that_embed(&gateway.transports, *kind))
             .collect(),
-        _ => can(gateway, asker),
+        _ => can(gateway, request),
     };
     let mut pin = Pin {
-        transport: asker.parameter("transport"),
-        rendition: asker.parameter("rendition"),
+        transport: request.parameter("transport"),
+        rendition: request.parameter("rendition"),
     };
     pin.transport
         .take_if(|name| name == "auto" || name.is_empty());
     if let Some(rendition) = rendition {
         pin.rendition = Some(rendition.to_owned());
     }
-    if plainly.is_some()
+    if target.is_some()
         && !allowed.force
         && let Some(names) = &allowed.transports
         && !names.iter().any(|name| can.contains(name))
@@ -111,36 +112,36 @@ async fn answer(
     }
     let policy = gateway.sessions.policy_actor().policy();
     let options = policy.options_with(rule.and_then(|rule| rule.policy.as_ref()));
-    let opening = Opening {
+    let session_request = SessionRequest {
         stream,
         client: Client {
-            address: asker.address.to_canonical().to_string(),
-            user_agent: asker.agent().chars().take(500).collect(),
-            save_data: asker.header("save-data") == Some("on"),
-            network: asker
+            address: request.address.to_canonical().to_string(),
+            user_agent: request.agent().chars().take(500).collect(),
+            save_data: request.header("save-data") == Some("on"),
+            network: request
                 .parameter("network")
                 .map(|network| network.chars().take(MAX_NAME_LEN).collect()),
-            listening: asker.parameter("listening").as_deref() == Some("true"),
+            listening: request.parameter("listening").as_deref() == Some("true"),
         },
         can,
         allowed,
         pin,
         options: options.to_string(),
     };
-    if plainly.is_some() {
-        return match gateway.sessions.advise(&opening).await {
+    if target.is_some() {
+        return match gateway.sessions.advise(&session_request).await {
             Ok(form) => {
                 let base = base(name, &form.rendition);
                 let place = base.strip_prefix("/live/").unwrap_or(&base);
                 redirect(
                     &format!("{place}/{}", entry(gateway, &form.transport)),
-                    asker.query,
+                    request.query,
                 )
             }
             Err(refused) => refusal(as_json, &refused),
         };
     }
-    let (session, decision) = match gateway.sessions.begin(opening).await {
+    let (session, decision) = match gateway.sessions.begin(session_request).await {
         Ok(begun) => begun,
         Err(refused) => return refusal(as_json, &refused),
     };
@@ -167,8 +168,8 @@ fn entry(gateway: &Gateway, transport: &str) -> String {
 }
 
 /// Names in `?can=`, best first; all transports if the parameter is absent.
-fn can(gateway: &Gateway, asker: &Asker<'_>) -> Vec<String> {
-    match asker.parameter("can") {
+fn can(gateway: &Gateway, request: &ClientRequest<'_>) -> Vec<String> {
+    match request.parameter("can") {
         Some(names) => names
             .split(',')
             .map(str::trim)

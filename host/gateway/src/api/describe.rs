@@ -23,7 +23,7 @@ milliseconds, rates bits per second, and sizes bytes or pixels.\n\n\
 Requests must name the gateway by one of its host names (421 for others, 400 for none or several). Web pages may call it \
 if they are its own or from one of the configured `origins` (403 for others); pages of `origins` may watch and take \
 captures, and get CORS preflights answered. A malformed path is a 400, an unknown one a 404, another method a 405. Errors \
-below `/api/` are JSON, elsewhere plain text; each says what to do.\n\n\
+below `/api/` are JSON, elsewhere redirect_target text; each says what to do.\n\n\
 A stream is named by its `serial`: the name in the config, or an Android device's serial number. In a path it is \
 percent-encoded (RFC 3986). `NAME@RENDITION` names a rendition.";
 
@@ -129,7 +129,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         response
     };
     match kind {
-        Kind::Whole(kinds) => {
+        Kind::Body(kinds) => {
             responses.insert("200".into(), done(&kinds, "Success."));
         }
         Kind::Request(body, kinds) => {
@@ -152,7 +152,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             );
             operation["x-websocket"] = socket;
         }
-        Kind::Either(kinds, socket) => {
+        Kind::BodyOrSocket(kinds, socket) => {
             responses.insert("200".into(), done(&kinds, "Answer to an ordinary GET."));
             responses.insert(
                 "101".into(),
@@ -168,7 +168,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             Some(schema) => content(&[("application/json", schema)]),
             None if json_errors => content(&[(
                 "application/json",
-                schemas.of::<super::Wrong<'_>>().to_value(),
+                schemas.of::<super::ErrorBody<'_>>().to_value(),
             )]),
             None => content(&[("text/plain", json!({ "type": "string" }))]),
         };

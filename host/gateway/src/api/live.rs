@@ -5,7 +5,7 @@
 //! cursor to `sluicegate_net`, which writes. No media passes through here. Whatever a component answers is sandboxed in
 //! browsers by a Content Security Policy (`docs/decisions/0030-component-answers-are-sandboxed.md`).
 
-use super::{Body, ask, boxed, endless, error, set, whole};
+use super::{Body, boxed, component_response, endless, error, media_query, set};
 use crate::gateway::Gateway;
 use http_body_util::Either;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
@@ -23,10 +23,10 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// Policy for documents from a component: they are displayed only. They get an opaque origin, so that they can neither
 /// read nor call what the gateway's pages can, and load nothing (Content Security Policy 3, section 6.3.1 `sandbox`).
-const CONTAINED: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
+const SANDBOX_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
 /// Policy for documents from a component that the config trusts: they act as the gateway's own pages. Hazard: once
 /// there are accounts that this origin has access to, `allow-same-origin` must go.
-const TRUSTED: &str = "sandbox allow-scripts allow-same-origin; default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'self'";
+const TRUSTED_POLICY: &str = "sandbox allow-scripts allow-same-origin; default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'self'";
 
 /// Serves a GET or a WebSocket handshake below a transport's path. Every response, also an error, has the Content
 /// Security Policy.
@@ -40,7 +40,11 @@ pub async fn serve(
 ) -> Response<Body> {
     let trusted = gateway.transports.get(transport);
     let trusted = trusted.is_some_and(|transport| transport.trusted);
-    let policy = if trusted { TRUSTED } else { CONTAINED };
+    let policy = if trusted {
+        TRUSTED_POLICY
+    } else {
+        SANDBOX_POLICY
+    };
     let mut response = answer(gateway, peer, stream, transport, rest, request).await;
     set(&mut response, header::CONTENT_SECURITY_POLICY, policy);
     response
@@ -57,7 +61,7 @@ async fn answer(
     let started = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (query, session) = without_session(&query);
-    let (name, rendition) = ask::split(stream);
+    let (name, rendition) = media_query::split(stream);
     let stream = match self::stream(gateway, name, rendition) {
         Ok(stream) => stream,
         Err(text) => return error(false, StatusCode::NOT_FOUND, &text),
@@ -80,7 +84,7 @@ async fn answer(
             "the gateway is shutting down",
         );
     }
-    let media = match ask::read(
+    let media = match media_query::read(
         rendition.unwrap_or_default(),
         &query,
         &transport.profile.formats,
@@ -99,7 +103,7 @@ async fn answer(
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     if let Some(handshake) = handshake {
         let place = place.enter(key, peer);
-        session.inspect(|session| session.carried_by(place.counter(), ends));
+        session.inspect(|session| session.add_connection(place.counter(), ends));
         let joined = user.join(place.id, Carrier::WEBSOCKET, rest, &query).await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -115,11 +119,15 @@ async fn answer(
     let content_type = match user.request(rest, &query).await {
         Err(refusal) => return refused(&refusal),
         Ok(Reply::Done(response)) => {
-            let (answer, bytes) = whole::respond(&response, request.headers());
+            let (answer, bytes) = component_response::respond(&response, request.headers());
             // Requests count as a viewer only where the transport has no lanes; elsewhere viewers join the muxer.
-            let asks = transport.profile.lanes.is_empty() && answer.status().is_success();
-            let asker = asks.then(|| whole::asker(peer, request.headers()));
-            gateway.viewers.answered(key, bytes, asker, Instant::now());
+            let counts_as_viewer =
+                transport.profile.lanes.is_empty() && answer.status().is_success();
+            let request_client = counts_as_viewer
+                .then(|| component_response::request_client(peer, request.headers()));
+            gateway
+                .viewers
+                .answered(key, bytes, request_client, Instant::now());
             return answer;
         }
         Ok(Reply::Follow(content_type)) => content_type,
@@ -128,7 +136,7 @@ async fn answer(
         return endless(StatusCode::OK, &content_type);
     }
     let place = place.enter(key, peer);
-    session.inspect(|session| session.carried_by(place.counter(), ends));
+    session.inspect(|session| session.add_connection(place.counter(), ends));
     match user.join(place.id, Carrier::HTTP, rest, &query).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {

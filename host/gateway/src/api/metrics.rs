@@ -17,9 +17,9 @@ use sluicegate_viewer::{Delays, MetricKey, Totals};
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 /// A metric with one sample for each `T`: name, kind, help, and how it is read.
-type Figure<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
+type Metric<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const STREAM: &[Figure<Stream>] = &[
+const STREAM: &[Metric<Stream>] = &[
     (
         "sluicegate_stream_received_bytes_total",
         Kind::Counter,
@@ -100,7 +100,7 @@ const STREAM: &[Figure<Stream>] = &[
     ),
 ];
 
-const VIEWERS: &[Figure<Totals>] = &[
+const VIEWERS: &[Metric<Totals>] = &[
     (
         "sluicegate_viewers",
         Kind::Gauge,
@@ -139,7 +139,7 @@ const VIEWERS: &[Figure<Totals>] = &[
     ),
 ];
 
-const GUEST: &[Figure<UsageSnapshot>] = &[
+const GUEST: &[Metric<UsageSnapshot>] = &[
     (
         "sluicegate_guest_calls_total",
         Kind::Counter,
@@ -175,7 +175,7 @@ const GUEST: &[Figure<UsageSnapshot>] = &[
 /// Answers with the current value of every metric.
 pub fn metrics(gateway: &Gateway) -> Response<Body> {
     let mut text = Exposition::default();
-    about(gateway, &mut text);
+    build_info(gateway, &mut text);
     streams(gateway, &mut text);
     captures(gateway, &mut text);
     viewers(gateway, &mut text);
@@ -184,7 +184,7 @@ pub fn metrics(gateway: &Gateway) -> Response<Body> {
     full(StatusCode::OK, CONTENT_TYPE, text.into_text())
 }
 
-fn about(gateway: &Gateway, text: &mut Exposition) {
+fn build_info(gateway: &Gateway, text: &mut Exposition) {
     let version = env!("CARGO_PKG_VERSION");
     text.family("sluicegate_build_info", Kind::Gauge, "Always 1.")
         .sample(&[("version", version)], 1);

@@ -5,19 +5,19 @@
 //! each request; handlers read and change the [`Gateway`]. The table also yields the OpenAPI document (`describe`), so
 //! a route without a description does not compile (`docs/decisions/0035-openapi-from-routes.md`).
 
-mod ask;
 mod capture;
 mod choice;
+mod component_response;
 mod describe;
 mod events;
 mod live;
+mod media_query;
 mod metrics;
 mod pages;
 mod reload;
 mod routes;
 mod session;
 mod state;
-mod whole;
 
 pub use describe::openapi;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
@@ -262,7 +262,7 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
 /// An error.
 #[derive(serde::Serialize, schemars::JsonSchema)]
 #[schemars(rename = "Error")]
-struct Wrong<'a> {
+struct ErrorBody<'a> {
     /// What went wrong, and what to do; for people.
     error: &'a str,
 }
@@ -270,7 +270,7 @@ struct Wrong<'a> {
 /// An error response: JSON (as below `/api/`) or plain text. `text` says what went wrong and what to do.
 fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
     if as_json {
-        return json(status, &Wrong { error: text });
+        return json(status, &ErrorBody { error: text });
     }
     full(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }

@@ -1,9 +1,9 @@
 //! Serves the web pages that `build.rs` embedded: dashboard, player page, documentation and their scripts.
 //!
 //! Files whose name contains a hash of their content are cached for ever; the others are revalidated by `ETag`. Every
-//! response has a Content Security Policy. Compression and caching headers are those of `whole`.
+//! response has a Content Security Policy. Compression and caching headers are those of `component_response`.
 
-use super::{Body, error, full, set, whole};
+use super::{Body, component_response, error, full, set};
 use bytes::Bytes;
 use hyper::{HeaderMap, Response, StatusCode, header};
 use sluicegate_plugin as plugin;
@@ -13,9 +13,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 /// Fingerprint and response of each file by name; compressed at most once.
-static ANSWERS: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::new(|| {
+static RESPONSES: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock::new(|| {
     let answer = |(name, hash, content): &(&'static str, &'static str, &'static [u8])| {
-        let max_age = if names_its_content(name) {
+        let max_age = if has_content_hash(name) {
             plugin::Response::IMMUTABLE
         } else {
             0
@@ -33,7 +33,7 @@ const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 
 
 /// Answers with a file, or 304 if the client's copy is current.
 pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
-    let Some((hash, answer)) = ANSWERS.get(name) else {
+    let Some((hash, answer)) = RESPONSES.get(name) else {
         return error(false, StatusCode::NOT_FOUND, "there is no such file");
     };
     // A weak tag (RFC 9110 section 8.8.1), since it is the same with and without compression.
@@ -44,10 +44,10 @@ pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     let mut response = if known {
         full(StatusCode::NOT_MODIFIED, content_type(name), "")
     } else {
-        whole::respond(answer, headers).0
+        component_response::respond(answer, headers).0
     };
     set(&mut response, header::ETAG, &tag);
-    if !names_its_content(name) {
+    if !has_content_hash(name) {
         set(&mut response, header::CACHE_CONTROL, "no-cache");
     }
     set(&mut response, header::CONTENT_SECURITY_POLICY, POLICY);
@@ -62,14 +62,14 @@ pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
         "" => "docs/index".to_owned(),
         _ => format!("docs/{path}"),
     };
-    match ANSWERS.contains_key(name.as_str()) {
+    match RESPONSES.contains_key(name.as_str()) {
         true => page(&name, headers),
         false => page(&format!("{name}.html"), headers),
     }
 }
 
 /// Whether the name contains the bundler's hash of the content, as in `chunk-3S2IWZWS.js`.
-fn names_its_content(name: &str) -> bool {
+fn has_content_hash(name: &str) -> bool {
     let stem = name.strip_suffix(".js").unwrap_or_default();
     stem.rsplit_once('-').is_some_and(|(_, hash)| {
         let of_hash = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
@@ -136,7 +136,7 @@ mod tests {
             ("assets/logo-maskable.svg", false),
             ("assets/some-lowercas.js", false),
         ] {
-            assert_eq!(names_its_content(name), lasts, "{name}");
+            assert_eq!(has_content_hash(name), lasts, "{name}");
         }
     }
 }

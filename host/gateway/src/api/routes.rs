@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_where_the_contract_says() {
+    fn paths_match_their_routes() {
         let values = |values: &[&str]| {
             values
                 .iter()
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told_what_there_is() {
+    fn other_methods_get_the_allowed_ones() {
         assert!(matches!(
             find(&Method::POST, "/healthz"),
             Found::OtherMethod("GET, HEAD, OPTIONS")
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_paths_are_told_apart_from_missing_ones() {
+    fn malformed_paths_differ_from_missing_ones() {
         for path in [
             "/live/%",
             "/live/%zz/nal",

@@ -89,7 +89,7 @@ pub struct ClientReport {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum IsPong {
+pub enum PongType {
     /// Always this value.
     Pong,
 }
@@ -98,7 +98,7 @@ pub enum IsPong {
 #[derive(Serialize, JsonSchema)]
 pub struct Pong {
     /// Always "pong".
-    r#type: IsPong,
+    r#type: PongType,
     /// The ping's `id`.
     id: u64,
     /// The gateway's clock, Unix milliseconds.
@@ -133,7 +133,7 @@ impl From<ClientReport> for Report {
 /// A session with the log of its policy calls.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SessionLog")]
-pub struct Logged {
+pub struct SessionLog {
     /// State of the session.
     session: SessionView,
     /// Calls of the policy for the session, oldest first; at most the last 128.
@@ -156,8 +156,8 @@ pub async fn serve(
             let log = gateway.sessions.policy_actor().log(session.number).await;
             return json(
                 StatusCode::OK,
-                &Logged {
-                    session: session.seen(),
+                &SessionLog {
+                    session: session.view(),
                     log,
                 },
             );
@@ -167,7 +167,7 @@ pub async fn serve(
     let (gateway, drain) = (gateway.clone(), gateway.drain());
     let response = handshake.upgrade(&mut request, |socket, first| async move {
         let (answers, answered) = mpsc::unbounded_channel();
-        let messages = gateway.sessions.attend(&session);
+        let messages = gateway.sessions.open_channel(&session);
         let mut channel = Channel {
             gateway: &gateway,
             session: &session,
@@ -177,7 +177,7 @@ pub async fn serve(
         };
         websocket::serve_messages(socket, first, &mut channel, drain).await;
         let Channel { messages, .. } = channel;
-        gateway.sessions.leave(&session, &messages);
+        gateway.sessions.close_channel(&session, &messages);
     });
     response.map(boxed)
 }
@@ -233,7 +233,7 @@ impl MessageHandler for Channel<'_> {
             ClientMessage::Ping { id } => {
                 let now = unix_ms(SystemTime::now());
                 if let Ok(pong) = serde_json::to_string(&Pong {
-                    r#type: IsPong::Pong,
+                    r#type: PongType::Pong,
                     id,
                     now,
                 }) {

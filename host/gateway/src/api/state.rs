@@ -33,7 +33,7 @@ use std::{
 
 /// Response of `/api/sessions`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct InUse {
+pub struct SessionList {
     /// Every stream with its viewers and rates.
     streams: Vec<StreamUse>,
     /// Players with a control channel, in order of arrival, then viewers without a session.
@@ -100,7 +100,7 @@ pub struct Device {
     /// Use of the capture interface.
     captures: CaptureUse,
     /// Counts of decoded and encoded frames since the gateway started.
-    made: Made,
+    made: FrameCounts,
     /// Names of the renditions that are configured for the stream.
     renditions: Vec<String>,
     /// Encoder of streams that configure none of their own; null until an encoder was needed.
@@ -144,7 +144,7 @@ pub struct CaptureUse {
 
 /// Counts of frames since the gateway started.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Made {
+pub struct FrameCounts {
     /// Frames decoded.
     decoded: u64,
     /// Access units that could not be decoded.
@@ -303,7 +303,7 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
 pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
     let answer = gateway
         .devices
-        .get(Instant::now(), is_patient(headers), || {
+        .get(Instant::now(), accepts_shared(headers), || {
             serde_json::to_vec(&all_devices(gateway)).map(Bytes::from)
         });
     match answer {
@@ -313,7 +313,7 @@ pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
 }
 
 /// Whether the request's `Cache-Control` accepts an answer that is a second old.
-fn is_patient(headers: &HeaderMap) -> bool {
+fn accepts_shared(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CACHE_CONTROL).iter();
     let mut directives = lines
         .filter_map(|line| line.to_str().ok())
@@ -369,9 +369,12 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
     let attended = gateway.sessions.list();
     let mut viewers = gateway.viewers.list();
     // Keeps the counters alive while their addresses are compared, so that no new counter reuses one of the addresses.
-    let carriers: Vec<Arc<Counter>> = attended.iter().flat_map(|one| one.carriers()).collect();
-    let carriers: HashSet<*const Counter> = carriers.iter().map(Arc::as_ptr).collect();
-    viewers.retain(|viewer| !carriers.contains(&Arc::as_ptr(&viewer.counter)));
+    let open_counters: Vec<Arc<Counter>> = attended
+        .iter()
+        .flat_map(|one| one.open_counters())
+        .collect();
+    let open_counters: HashSet<*const Counter> = open_counters.iter().map(Arc::as_ptr).collect();
+    viewers.retain(|viewer| !open_counters.contains(&Arc::as_ptr(&viewer.counter)));
     let viewers = viewers.into_iter().map(|viewer| {
         Watcher::Viewer(Viewer {
             id: viewer.id,
@@ -386,9 +389,9 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
     });
     let sessions = attended
         .iter()
-        .map(|session| Watcher::Session(Box::new(session.seen())));
+        .map(|session| Watcher::Session(Box::new(session.view())));
     let sessions = sessions.chain(viewers).collect();
-    json(StatusCode::OK, &InUse { streams, sessions })
+    json(StatusCode::OK, &SessionList { streams, sessions })
 }
 
 /// Lists the components with their usage: transports, then the policy.
@@ -515,9 +518,9 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) ->
     }
 }
 
-fn frame_counts(counts: &codec::Counts) -> Made {
+fn frame_counts(counts: &codec::Counts) -> FrameCounts {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Made {
+    FrameCounts {
         decoded: count(&counts.decoded),
         failed: count(&counts.decode_failures),
         dropped: count(&counts.dropped),

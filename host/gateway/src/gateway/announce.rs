@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_told_alone_and_a_network_with_all_its_addresses() {
+    fn loopback_is_printed_alone_and_a_network_with_all_its_addresses() {
         let network = ["192.168.0.7", "fd00::7"].map(|address| address.parse().unwrap());
         for (listen, network, lines) in [
             (

@@ -18,7 +18,7 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
         let (name, text, spec) = read(text)?;
         let name = match name {
             Some(name) if config.streams.contains_key(name) => {
-                return Err(StartError::Twice(name.to_owned()));
+                return Err(StartError::DuplicateName(name.to_owned()));
             }
             Some(name) => name.to_owned(),
             None => free_name(config, spec.default_name()),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_called_after_itself_or_as_it_is_said() {
+    fn a_source_is_named_after_itself_or_as_given() {
         for (sources, expected) in [
             (&["test-pattern"][..], &[("demo", "test-pattern")][..]),
             (
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_named_says_what_to_write() {
+    fn invalid_arguments_are_refused_with_advice() {
         for (sources, parts) in [
             (&["porch=nothing.mp4"][..], &["no file `nothing.mp4`"][..]),
             (

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Wait between a panic and following the devices again.
-const PAUSE: Duration = Duration::from_secs(5);
+const RESTART_DELAY: Duration = Duration::from_secs(5);
 
 /// The thread that follows the devices.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
     let thread = thread::Builder::new()
         .name("android devices".into())
         .spawn(move || {
-            let mut host = Host {
+            let mut host = Observer {
                 gateway: &followed,
                 refused: BTreeSet::new(),
             };
@@ -58,7 +58,7 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
                 });
                 let Err(panicked) = ended else { return };
                 tracing::error!("following the Android devices {panicked}; it restarts in 5 s");
-                until.wait(PAUSE);
+                until.wait(RESTART_DELAY);
             }
         })?;
     Ok(Some(Devices {
@@ -68,16 +68,16 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
 }
 
 /// Connects devices with their streams.
-struct Host<'a> {
+struct Observer<'a> {
     gateway: &'a Gateway,
     /// Serial numbers of devices without a stream because of a name conflict, which was logged.
     refused: BTreeSet<String>,
 }
 
-impl DeviceObserver for Host<'_> {
+impl DeviceObserver for Observer<'_> {
     /// Passes the device's presence to its streams; adds a stream if none shows it and discovery is on.
     fn present(&mut self, device: &Attached) {
-        let Host { gateway, refused } = self;
+        let Observer { gateway, refused } = self;
         let Attached {
             serial, presence, ..
         } = device;

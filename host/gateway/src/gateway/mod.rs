@@ -12,7 +12,7 @@ mod devices;
 mod shared;
 mod threads;
 
-pub use shared::Shared;
+pub use shared::SharedResponse;
 
 pub use arguments::add_sources;
 
@@ -55,13 +55,13 @@ use tokio::{
 };
 
 /// Longest time from the signal to the end of the process.
-const DRAIN: Duration = Duration::from_secs(8);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often idle streams are looked for and rates are measured.
-const TIDY: Duration = Duration::from_millis(500);
+const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of discovered devices for which file descriptors are reserved while discovery is on.
-const MANY_FOUND: usize = 32;
+const RESERVED_DEVICES: usize = 32;
 /// Shortest time over which a rate is measured.
-const WINDOW: Duration = Duration::from_secs(2);
+const RATE_WINDOW: Duration = Duration::from_secs(2);
 
 /// Why the gateway does not start.
 #[derive(Debug, Error)]
@@ -98,7 +98,7 @@ pub enum StartError {
     #[error(
         "there are two streams `{0}`: give the source on the command line another name, as in porch=SOURCE"
     )]
-    Twice(String),
+    DuplicateName(String),
     /// A name on the command line is not a valid stream name.
     #[error("`{name}` {reason}")]
     Name {
@@ -109,7 +109,7 @@ pub enum StartError {
     },
     /// One or more errors.
     #[error("{}", lines(.0))]
-    Several(Vec<StartError>),
+    Multiple(Vec<StartError>),
     /// No stream is configured and discovery of devices is off.
     #[error(
         "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
@@ -118,7 +118,7 @@ pub enum StartError {
     /// The gateway cannot listen on the address.
     #[error(
         "cannot listen on {address}: {reason}; {}choose another with --listen or `listen` under [server]",
-        why_not_listening(reason)
+        explain_listen_error(reason)
     )]
     Listen {
         /// The address as configured.
@@ -147,22 +147,22 @@ impl StartError {
     fn any(errors: Vec<StartError>) -> Result<(), StartError> {
         match errors.is_empty() {
             true => Ok(()),
-            false => Err(StartError::Several(errors)),
+            false => Err(StartError::Multiple(errors)),
         }
     }
 
     /// Whether the error stays true whatever else is corrected in the config. An unknown name, for example, may be
     /// defined in a part that could not be read.
-    pub fn stands_alone(&self) -> bool {
+    pub fn is_independent(&self) -> bool {
         let misses = matches!(self, StartError::Client { .. } | StartError::NoStream);
         let no_plugin = TransportError::is_not_built_in;
         !misses && !matches!(self, StartError::Transport(error) if no_plugin(error))
     }
 
     /// The single errors.
-    pub fn each(self) -> Vec<StartError> {
+    pub fn into_errors(self) -> Vec<StartError> {
         match self {
-            StartError::Several(errors) => errors,
+            StartError::Multiple(errors) => errors,
             error => vec![error],
         }
     }
@@ -191,7 +191,7 @@ pub struct Gateway {
     /// Ring of events behind `/api/events`.
     pub events: Arc<Events>,
     /// Shared response of `/api/devices`.
-    pub devices: Shared,
+    pub devices: SharedResponse,
     /// Kinds of refused requests that were logged already.
     pub refusals: Once,
     /// Locked while the policy's component is being read again.
@@ -260,7 +260,7 @@ impl Gateway {
                 let transports = transports.err().into_iter().flatten();
                 wrong.extend(transports.map(StartError::from));
                 wrong.extend(policy.err().map(StartError::from));
-                return Err(StartError::Several(wrong));
+                return Err(StartError::Multiple(wrong));
             }
         };
         let is_discovering = fleet.is_discovering();
@@ -276,7 +276,7 @@ impl Gateway {
         }
         StartError::any(wrong)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
-        let patience = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
+        let move_timeout = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let policy_actor = PolicyHandle::start(policy).map_err(|reason| StartError::System {
             what: "start the policy's thread",
             reason,
@@ -285,14 +285,14 @@ impl Gateway {
             engine,
             streams,
             fleet,
-            sessions: Sessions::new(policy_actor, patience, &transports, &events),
+            sessions: Sessions::new(policy_actor, move_timeout, &transports, &events),
             transports,
             muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
             captures: Captures::new(&config.capture, &events),
             config,
             events,
-            devices: Shared::default(),
+            devices: SharedResponse::default(),
             refusals: Once::default(),
             reloading: Arc::default(),
             tls,
@@ -359,7 +359,7 @@ impl Gateway {
         true
     }
 
-    /// Removes idle sessions, captures and sources, and measures rates. Runs every [`TIDY`].
+    /// Removes idle sessions, captures and sources, and measures rates. Runs every [`TIDY_INTERVAL`].
     fn tidy(&self) {
         let now = Instant::now();
         self.sessions.tidy(now);
@@ -379,7 +379,7 @@ impl Gateway {
                 bits_per_second: 0,
             });
             let passed = now - rate.at;
-            if passed >= WINDOW {
+            if passed >= RATE_WINDOW {
                 let bits = bytes.saturating_sub(rate.bytes) as f64 * 8.0 / passed.as_secs_f64();
                 *rate = Rate {
                     at: now,
@@ -447,7 +447,7 @@ fn check_clients(
 }
 
 /// Explains an error of the system to the user, as the beginning of a sentence.
-fn why_not_listening(reason: &io::Error) -> &'static str {
+fn explain_listen_error(reason: &io::Error) -> &'static str {
     match reason.kind() {
         io::ErrorKind::AddrInUse => "another program is using it; ",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; ",
@@ -499,7 +499,7 @@ where
     announce::announce(scheme, local);
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {
-            MANY_FOUND
+            RESERVED_DEVICES
         } else {
             0
         };
@@ -510,7 +510,7 @@ where
             answer(served.clone(), peer, request)
         })
     });
-    let mut tick = tokio::time::interval(TIDY);
+    let mut tick = tokio::time::interval(TIDY_INTERVAL);
     loop {
         tokio::select! {
             _ = tick.tick() => {
@@ -529,7 +529,7 @@ where
         }
     }
     tracing::info!("shutting down; a second signal ends the process at once");
-    let deadline = Instant::now() + DRAIN;
+    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
     // First, so that no new muxer starts after the running ones were asked to end.
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");

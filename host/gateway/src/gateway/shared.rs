@@ -10,15 +10,15 @@ use std::{
 };
 
 /// Largest age of a shared response.
-const FRESH: Duration = Duration::from_millis(500);
+const MAX_AGE: Duration = Duration::from_millis(500);
 
 /// The newest response, with the time when making it began.
 #[derive(Debug, Default)]
-pub struct Shared(Mutex<Option<(Instant, Bytes)>>);
+pub struct SharedResponse(Mutex<Option<(Instant, Bytes)>>);
 
-impl Shared {
+impl SharedResponse {
     /// Returns the response for a request that arrived at `arrived`. A kept response is returned if making it began
-    /// after `arrived`, or with `patient` less than half a second before; otherwise `make` makes a new one. Blocks
+    /// after `arrived`, or with `accepts_shared` less than half a second before; otherwise `make` makes a new one. Blocks
     /// while another caller makes one.
     ///
     /// # Errors
@@ -26,11 +26,15 @@ impl Shared {
     pub fn get<E>(
         &self,
         arrived: Instant,
-        patient: bool,
+        accepts_shared: bool,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = if patient { FRESH } else { Duration::ZERO };
+        let oldest = if accepts_shared {
+            MAX_AGE
+        } else {
+            Duration::ZERO
+        };
         if let Some((begun, answer)) = &*kept
             && arrived.saturating_duration_since(*begun) < oldest.max(Duration::from_nanos(1))
         {
@@ -49,10 +53,10 @@ mod tests {
     use std::{cell::Cell, convert::Infallible};
 
     #[test]
-    fn who_is_patient_shares_what_was_made_within_half_a_second() {
-        let (shared, count) = (Shared::default(), Cell::new(0u8));
-        let get = |arrived, patient| {
-            let Ok(answer) = shared.get(arrived, patient, || {
+    fn requests_share_a_response_for_half_a_second() {
+        let (shared, count) = (SharedResponse::default(), Cell::new(0u8));
+        let get = |arrived, accepts_shared| {
+            let Ok(answer) = shared.get(arrived, accepts_shared, || {
                 count.set(count.get() + 1);
                 Ok::<_, Infallible>(Bytes::from(vec![count.get()]))
             });

@@ -13,10 +13,10 @@ use tokio::{task::spawn_blocking, time::timeout_at};
 
 /// Threads to join, with their names for the log.
 #[derive(Clone, Default)]
-pub(super) struct Threads(Arc<Mutex<Left>>);
+pub(super) struct Threads(Arc<Mutex<Remaining>>);
 
 #[derive(Default)]
-struct Left {
+struct Remaining {
     /// Name of the thread that is being joined.
     current: Option<String>,
     rest: Vec<(String, JoinHandle<()>)>,
@@ -61,7 +61,7 @@ impl Threads {
         left.current.take().into_iter().chain(running).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Left> {
+    fn lock(&self) -> MutexGuard<'_, Remaining> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

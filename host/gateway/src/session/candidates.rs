@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 
 /// Relative change of bandwidth up to which candidates count as unchanged.
-const ALIKE: f64 = 0.25;
+const BANDWIDTH_TOLERANCE: f64 = 0.25;
 
 /// Why a session or a pin is refused.
 #[derive(Debug, Error)]
@@ -91,7 +91,7 @@ impl Pin {
 
 /// Waits until it is known which renditions this machine can encode for the transports in `can`. The first time,
 /// encoders are probed, on a blocking thread, since a driver may hang.
-pub(super) async fn prepared(
+pub(super) async fn wait_for_probes(
     transports: &BTreeMap<String, Arc<Transport>>,
     stream: &Arc<Stream>,
     can: &[String],
@@ -214,11 +214,11 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
     offers.into_iter().map(candidate).collect()
 }
 
-/// Whether two lists differ so little that the policy need not be told: bandwidths within [`ALIKE`], all else equal.
-pub(super) fn alike(old: &[Candidate], new: &[Candidate]) -> bool {
+/// Whether two lists differ so little that the policy need not be told: bandwidths within [`BANDWIDTH_TOLERANCE`], all else equal.
+pub(super) fn is_similar(old: &[Candidate], new: &[Candidate]) -> bool {
     let near = |old: u32, new: u32| {
         let (old, new) = (f64::from(old), f64::from(new));
-        (old - new).abs() <= ALIKE * old.max(new)
+        (old - new).abs() <= BANDWIDTH_TOLERANCE * old.max(new)
     };
     old.len() == new.len()
         && old.iter().zip(new).all(|(old, new)| {

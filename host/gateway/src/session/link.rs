@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_here_and_on_the_way_is_late() {
+    fn unsent_and_queued_data_count_as_delay() {
         assert_eq!(informed(&INFO, Some(60), None), (Some(1_000_000), 800));
         assert_eq!(informed(&INFO, None, None), (Some(1_000_000), 800));
         // The player's own measurement takes precedence.
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_little_to_send_says_nothing_of_the_link() {
+    fn delivery_counts_only_with_enough_to_send() {
         let little = TcpInfo {
             delivered: None,
             ..INFO

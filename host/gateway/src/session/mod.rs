@@ -10,19 +10,19 @@
 mod candidates;
 mod link;
 mod messages;
-mod plain;
 mod policy_actor;
+mod redirect_target;
 mod rules;
 mod watching;
 
 pub use candidates::{Allowed, Pin, SessionError};
 pub use messages::{FormChoice, Moved, ServerMessage, SessionView, base};
-pub use plain::{Plain, plain, wants_json};
 pub use policy_actor::{Call, Decision, Form, LoggedCall, PolicyHandle, SessionEvent};
-pub use rules::{Asker, first};
+pub use redirect_target::{RedirectTarget, redirect_target, wants_json};
+pub use rules::{ClientRequest, first};
 pub use watching::Session;
 
-use candidates::{alike, candidates, prepared};
+use candidates::{candidates, is_similar, wait_for_probes};
 use link::Link;
 use messages::MovedEvent;
 use policy_actor::SessionStart;
@@ -48,15 +48,15 @@ const MAX_SESSIONS: usize = 16_384;
 /// Largest number of sessions of one address whose control channel was never opened.
 const MAX_UNCLAIMED: usize = 256;
 /// How long a session lasts whose control channel was never opened.
-const UNCLAIMED: Duration = Duration::from_secs(30);
+const UNCLAIMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session lasts after its control channel closed.
-const UNATTENDED: Duration = Duration::from_secs(60);
+const DETACHED_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest time between two reports of a session; reports in between are ignored.
-const REPORT_PAUSE: Duration = Duration::from_millis(250);
+const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a new session, or a client without a player of ours, asks for.
 #[derive(Debug)]
-pub struct Opening {
+pub struct SessionRequest {
     /// Stream to watch.
     pub stream: Arc<Stream>,
     /// Description of the client, for the policy.
@@ -80,23 +80,23 @@ pub struct Sessions {
     /// Reads the kernel's figures of connections; `None` where the kernel cannot be asked.
     probe: Option<Mutex<TcpProbe>>,
     /// Shortest timeout of a move's first frame.
-    patience: Duration,
+    move_timeout: Duration,
     newest: AtomicU64,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
 impl Sessions {
     /// Creates an empty set of sessions. Moves are published to `events`. The timeout of a move's first frame is
-    /// `patience`, or two groups if that is longer.
+    /// `move_timeout`, or two groups if that is longer.
     pub fn new(
         policy_actor: PolicyHandle,
-        patience: Duration,
+        move_timeout: Duration,
         transports: &BTreeMap<String, Arc<Transport>>,
         events: &Arc<Events>,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
             policy_actor,
-            patience,
+            move_timeout,
             events: events.clone(),
             transports: transports.clone(),
             probe: TcpProbe::open().map(Mutex::new).ok(),
@@ -116,17 +116,17 @@ impl Sessions {
     /// No candidate is left, or a limit on sessions is reached.
     pub async fn begin(
         self: &Arc<Sessions>,
-        opening: Opening,
+        session_request: SessionRequest,
     ) -> Result<(Arc<Session>, Decision), SessionError> {
-        let Opening {
+        let SessionRequest {
             stream,
             client,
             can,
             allowed,
             pin,
             options,
-        } = opening;
-        prepared(&self.transports, &stream, &can).await;
+        } = session_request;
+        wait_for_probes(&self.transports, &stream, &can).await;
         let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
         let (decisions, mut messages) = mpsc::unbounded_channel();
         let first = Form::from(&candidates[0]);
@@ -137,12 +137,12 @@ impl Sessions {
             address: client.address.clone(),
             can,
             allowed,
-            patience: self.patience,
+            move_timeout: self.move_timeout,
             state: Mutex::new(Inner {
                 candidates: candidates.clone(),
                 sound: false,
                 pin,
-                wanted: Decision {
+                latest_decision: Decision {
                     form: first,
                     reason: String::new(),
                 },
@@ -154,10 +154,10 @@ impl Sessions {
                 reported: None,
                 report: None,
                 counters: Vec::new(),
-                shortest: None,
+                shortest_trip: None,
                 link: None,
                 player: None,
-                left: Instant::now(),
+                detached_at: Instant::now(),
                 claimed: false,
             }),
         });
@@ -166,9 +166,9 @@ impl Sessions {
             if all.len() >= MAX_SESSIONS {
                 return Err(SessionError::TooMany);
             }
-            let alike =
+            let is_similar =
                 |known: &&Arc<Session>| known.address == session.address && !known.lock().claimed;
-            if all.values().filter(alike).count() >= MAX_UNCLAIMED {
+            if all.values().filter(is_similar).count() >= MAX_UNCLAIMED {
                 return Err(SessionError::TooManyUnclaimed);
             }
             all.insert(session.id.clone(), session.clone());
@@ -204,15 +204,15 @@ impl Sessions {
     ///
     /// # Errors
     /// No candidate is left.
-    pub async fn advise(&self, opening: &Opening) -> Result<Form, SessionError> {
-        let Opening {
+    pub async fn advise(&self, session_request: &SessionRequest) -> Result<Form, SessionError> {
+        let SessionRequest {
             stream,
             can,
             allowed,
             pin,
             ..
-        } = opening;
-        prepared(&self.transports, stream, can).await;
+        } = session_request;
+        wait_for_probes(&self.transports, stream, can).await;
         let candidates = self.candidates(stream, can, allowed, pin)?;
         Ok(Form::from(&candidates[0]))
     }
@@ -230,8 +230,12 @@ impl Sessions {
         let mut gone = Vec::new();
         self.lock().retain(|_, session| {
             let inner = session.lock();
-            let wait = if inner.claimed { UNATTENDED } else { UNCLAIMED };
-            let stays = inner.player.is_some() || now.duration_since(inner.left) < wait;
+            let wait = if inner.claimed {
+                DETACHED_TIMEOUT
+            } else {
+                UNCLAIMED_TIMEOUT
+            };
+            let stays = inner.player.is_some() || now.duration_since(inner.detached_at) < wait;
             if !stays {
                 gone.push(session.number);
             }
@@ -244,7 +248,7 @@ impl Sessions {
 
     /// Opens a control channel: returns the receiver of the session's messages, which begin with the choices. The
     /// receiver of an earlier control channel of the session ends.
-    pub fn attend(&self, session: &Session) -> mpsc::UnboundedReceiver<ServerMessage> {
+    pub fn open_channel(&self, session: &Session) -> mpsc::UnboundedReceiver<ServerMessage> {
         let (player, messages) = mpsc::unbounded_channel();
         let mut inner = session.lock();
         inner.player = Some(player);
@@ -255,11 +259,15 @@ impl Sessions {
     }
 
     /// Closes the control channel with the receiver `messages`; no effect if another control channel took over.
-    pub fn leave(&self, session: &Session, messages: &mpsc::UnboundedReceiver<ServerMessage>) {
+    pub fn close_channel(
+        &self,
+        session: &Session,
+        messages: &mpsc::UnboundedReceiver<ServerMessage>,
+    ) {
         let mut inner = session.lock();
         if messages.sender_strong_count() > 0 {
             inner.player = None;
-            inner.left = Instant::now();
+            inner.detached_at = Instant::now();
         }
     }
 
@@ -272,12 +280,12 @@ impl Sessions {
             // The source delivers no frames, so the missing frames are not the link's fault.
             report.stalled_ms = 0;
         }
-        report.queued_ms = report.queued_ms.max(session.late());
+        report.queued_ms = report.queued_ms.max(session.blocked_for());
         let info = session.ends().and_then(|ends| self.ask(ends));
         let mut inner = session.lock();
         if inner
             .reported
-            .is_some_and(|last| now.duration_since(last) < REPORT_PAUSE)
+            .is_some_and(|last| now.duration_since(last) < MIN_REPORT_INTERVAL)
         {
             return;
         }
@@ -285,8 +293,8 @@ impl Sessions {
         let trip = report
             .round_trip_ms
             .map(|ms| Duration::from_millis(ms.into()));
-        inner.shortest = trip.into_iter().chain(inner.shortest).min();
-        inner.link = info.map(|info| Link::new(&info, inner.shortest));
+        inner.shortest_trip = trip.into_iter().chain(inner.shortest_trip).min();
+        inner.link = info.map(|info| Link::new(&info, inner.shortest_trip));
         if let Some(link) = &inner.link {
             link.inform(&mut report);
         }
@@ -304,7 +312,7 @@ impl Sessions {
     }
 
     /// Whether the transport and rendition exist; if not, a refusal is sent to the player.
-    fn knows(&self, session: &Session, form: &Form) -> bool {
+    fn check_form(&self, session: &Session, form: &Form) -> bool {
         let Form {
             transport,
             rendition,
@@ -313,7 +321,7 @@ impl Sessions {
         let known = self.transports.contains_key(transport)
             && (rendition.is_empty() || renditions.any(|known| known == rendition));
         if !known {
-            session.lock().tell(ServerMessage::Refused {
+            session.lock().notify_player(ServerMessage::Refused {
                 reason: format!(
                     "`{}` has no such transport or rendition",
                     session.stream.name
@@ -325,7 +333,7 @@ impl Sessions {
 
     /// Handles a player's message that `form` shows its first frame: records the move and tells the policy.
     pub fn playing(&self, session: &Session, form: Form) {
-        if !self.knows(session, &form) {
+        if !self.check_form(session, &form) {
             return;
         }
         let mut inner = session.lock();
@@ -334,8 +342,8 @@ impl Sessions {
         }
         let before = inner.playing.replace(form.clone());
         inner.since = SystemTime::now();
-        if inner.wanted.form == form {
-            inner.reason = inner.wanted.reason.clone();
+        if inner.latest_decision.form == form {
+            inner.reason = inner.latest_decision.reason.clone();
         } else {
             inner.reason = "the player fell back to it".into();
         }
@@ -366,7 +374,7 @@ impl Sessions {
 
     /// Handles a player's message that `form` showed no frame in time, or ended: tells the policy, which may move.
     pub fn failed(&self, session: &Session, form: &Form) {
-        if !self.knows(session, form) {
+        if !self.check_form(session, form) {
             return;
         }
         let mut inner = session.lock();
@@ -390,7 +398,7 @@ impl Sessions {
         let candidates = match chosen {
             Ok(candidates) => candidates,
             Err(error) => {
-                session.lock().tell(ServerMessage::Refused {
+                session.lock().notify_player(ServerMessage::Refused {
                     reason: error.to_string(),
                 });
                 return self.offer(session);
@@ -424,7 +432,7 @@ impl Sessions {
             return;
         };
         let mut inner = session.lock();
-        let changed = !alike(&inner.candidates, &candidates);
+        let changed = !is_similar(&inner.candidates, &candidates);
         // The stream may have sound even if no candidate of the pin carries it.
         let sound_changed = inner.sound != has_sound(&session.stream);
         if changed {
@@ -465,7 +473,7 @@ impl Sessions {
             .collect();
         let mut inner = session.lock();
         inner.sound = has_sound(&session.stream);
-        inner.tell(ServerMessage::Choices {
+        inner.notify_player(ServerMessage::Choices {
             choices,
             pin: inner.pin.clone(),
             forced: session.allowed.force,

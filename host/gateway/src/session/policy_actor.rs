@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::{mpsc as channel, oneshot};
 
 /// How long a new session waits for the policy's decision.
-const PATIENCE: Duration = Duration::from_millis(500);
+const DECISION_TIMEOUT: Duration = Duration::from_millis(500);
 /// Capacity of the inbox in messages. Each session reports once a second.
 const INBOX: usize = 65_536;
 /// Capacity of the inbox in bytes.
@@ -45,7 +45,7 @@ impl LoggedCall {
             Call::Open { client, options } => {
                 client.address.len() + client.user_agent.len() + options.len()
             }
-            Call::Choose { candidates, .. } => weight(candidates),
+            Call::Choose { candidates, .. } => candidates_bytes(candidates),
             Call::Observe(Event::Report(report)) => report.network.as_ref().map_or(0, String::len),
             Call::Observe(_) => 0,
         };
@@ -165,10 +165,10 @@ impl Message {
                 } = &start.client;
                 let network = network.as_ref().map_or(0, String::len);
                 let client = address.len() + user_agent.len() + network;
-                client + start.options.len() + weight(&start.candidates)
+                client + start.options.len() + candidates_bytes(&start.candidates)
             }
             Message::Change(_, candidates, playing) => {
-                weight(candidates) + playing.as_ref().map_or(0, Form::bytes)
+                candidates_bytes(candidates) + playing.as_ref().map_or(0, Form::bytes)
             }
             Message::SessionEvent(_, _, SessionEvent::Report(report)) => {
                 report.network.as_ref().map_or(0, String::len)
@@ -191,7 +191,7 @@ impl Form {
 }
 
 /// Estimated size of candidates in bytes.
-fn weight(candidates: &[Candidate]) -> usize {
+fn candidates_bytes(candidates: &[Candidate]) -> usize {
     let each = |candidate: &Candidate| {
         size_of::<Candidate>() + candidate.transport.len() + candidate.rendition.len()
     };
@@ -247,7 +247,10 @@ impl PolicyHandle {
     pub async fn begin(&self, session: u64, start: SessionStart) -> Option<Decision> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Begin(session, Box::new(start), reply));
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        tokio::time::timeout(DECISION_TIMEOUT, answer)
+            .await
+            .ok()?
+            .ok()
     }
 
     /// Replaces a session's candidates (at least one). If `playing` is not among them, or nothing plays, a decision

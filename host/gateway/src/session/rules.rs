@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// The parts of a request that rules can match.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct ClientRequest<'a> {
     /// Address of the client, behind trusted proxies.
     pub address: IpAddr,
     /// Headers of the request.
@@ -17,7 +17,7 @@ pub struct Asker<'a> {
     pub stream: &'a str,
 }
 
-impl Asker<'_> {
+impl ClientRequest<'_> {
     /// Decoded value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
@@ -37,11 +37,11 @@ impl Asker<'_> {
 }
 
 /// The first rule that matches the request.
-pub fn first<'a>(rules: &'a [Client], asker: &Asker<'_>) -> Option<&'a Client> {
-    rules.iter().find(|rule| fits(&rule.r#match, asker))
+pub fn first<'a>(rules: &'a [Client], request: &ClientRequest<'_>) -> Option<&'a Client> {
+    rules.iter().find(|rule| fits(&rule.r#match, request))
 }
 
-fn fits(wanted: &Match, asker: &Asker<'_>) -> bool {
+fn fits(wanted: &Match, request: &ClientRequest<'_>) -> bool {
     let Match {
         network,
         user_agent,
@@ -50,17 +50,19 @@ fn fits(wanted: &Match, asker: &Asker<'_>) -> bool {
         stream,
         client,
     } = wanted;
-    let given = |name: &str, value: &String| asker.parameter(name).as_ref() == Some(value);
-    network.is_none_or(|network| network.contains(asker.address))
+    let given = |name: &str, value: &String| request.parameter(name).as_ref() == Some(value);
+    network.is_none_or(|network| network.contains(request.address))
         && user_agent.as_ref().is_none_or(|part| {
-            let agent = asker.agent().to_lowercase();
+            let agent = request.agent().to_lowercase();
             agent.contains(&part.to_lowercase())
         })
         && header
             .iter()
-            .all(|(name, value)| asker.header(name.as_str()) == Some(value))
+            .all(|(name, value)| request.header(name.as_str()) == Some(value))
         && query.iter().all(|(name, value)| given(name, value))
-        && stream.as_ref().is_none_or(|stream| stream == asker.stream)
+        && stream
+            .as_ref()
+            .is_none_or(|stream| stream == request.stream)
         && client.as_ref().is_none_or(|client| given("client", client))
 }
 
@@ -105,13 +107,13 @@ mod tests {
                     (name, header::HeaderValue::from_static(value))
                 })
                 .collect();
-            let asker = Asker {
+            let request = ClientRequest {
                 address: address.parse().unwrap(),
                 headers: &headers,
                 query,
                 stream,
             };
-            let rule = first(&rules, &asker)?;
+            let rule = first(&rules, &request)?;
             Some(rule.transport.clone().unwrap().concat())
         };
         let agent = |name| [("user-agent", name)];

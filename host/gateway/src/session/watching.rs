@@ -1,9 +1,9 @@
 //! One session: what the client may play, what was decided for it, what its player shows, and the counters of its
 //! connections.
 //!
-//! The decision (`wanted`) and what plays (`playing`) are kept apart, because a move is complete only when the player
+//! The decision (`latest_decision`) and what plays (`playing`) are kept apart, because a move is complete only when the player
 //! reports its first frame. All state is behind one mutex that is never held while waiting.
-//! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by [`Session::carried_by`].
+//! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by [`Session::add_connection`].
 
 use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
 use sluicegate_plugin::policy::{Candidate, Report};
@@ -34,7 +34,7 @@ pub struct Session {
     pub(super) can: Vec<String>,
     pub(super) allowed: Allowed,
     /// Shortest timeout of a move's first frame.
-    pub(super) patience: Duration,
+    pub(super) move_timeout: Duration,
     pub(super) state: Mutex<Inner>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Inner {
     pub(super) sound: bool,
     pub(super) pin: Pin,
     /// The newest decision: what the player should play.
-    pub(super) wanted: Decision,
+    pub(super) latest_decision: Decision,
     /// What the player shows; `None` before the first frame and after a failure.
     pub(super) playing: Option<Form>,
     /// Since when it plays.
@@ -63,13 +63,13 @@ pub(super) struct Inner {
     /// Counters of the session's connections, and the addresses of their ends unless a proxy announced itself.
     pub(super) counters: Vec<(Weak<Counter>, Option<Ends>)>,
     /// The player's shortest round trip so far.
-    pub(super) shortest: Option<Duration>,
+    pub(super) shortest_trip: Option<Duration>,
     /// The kernel's figures at the newest report.
     pub(super) link: Option<Link>,
     /// Sender to the control channel; `None` while there is none.
     pub(super) player: Option<mpsc::UnboundedSender<ServerMessage>>,
     /// When the control channel closed; before the first, when the session began.
-    pub(super) left: Instant,
+    pub(super) detached_at: Instant,
     /// Whether a control channel was ever opened.
     pub(super) claimed: bool,
 }
@@ -93,7 +93,7 @@ impl Session {
                     false => "the client can play nothing else".into(),
                 };
         }
-        inner.wanted = decision.clone();
+        inner.latest_decision = decision.clone();
         inner.reason = decision.reason.clone();
         decision
     }
@@ -111,11 +111,13 @@ impl Session {
             .info()
             .and_then(|info| Some(info.video.as_ref()?.keyframe_ms))
             .unwrap_or(0);
-        let timeout = self.patience.max(2 * Duration::from_millis(group.into()));
-        inner.wanted = decision.clone();
+        let timeout = self
+            .move_timeout
+            .max(2 * Duration::from_millis(group.into()));
+        inner.latest_decision = decision.clone();
         let playing = inner.playing.as_ref().map(|form| inner.bandwidth(form));
         let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.form) < playing);
-        inner.tell(ServerMessage::Move {
+        inner.notify_player(ServerMessage::Move {
             makes_way,
             base: base(&self.stream.name, &decision.form.rendition),
             form: decision.form,
@@ -126,7 +128,7 @@ impl Session {
 
     /// Adds a connection that carries the session's video. `ends` are its addresses, `None` if a proxy announced
     /// itself.
-    pub fn carried_by(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
+    pub fn add_connection(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
         let mut inner = self.lock();
         inner.counters.retain(|(known, _)| known.strong_count() > 0);
         inner.counters.push((Arc::downgrade(counter), ends));
@@ -143,19 +145,22 @@ impl Session {
 
     /// How long data has been waiting at the gateway for the session's sockets to take it, the longest of its
     /// connections, in milliseconds.
-    pub(super) fn late(&self) -> u32 {
+    pub(super) fn blocked_for(&self) -> u32 {
         let inner = self.lock();
         let counters = inner.counters();
-        let late = counters.map(|counter| counter.late()).max();
-        late.map_or(0, |late| {
-            u32::try_from(late.as_millis()).unwrap_or(u32::MAX)
+        let blocked_for = counters.map(|counter| counter.blocked_for()).max();
+        blocked_for.map_or(0, |blocked_for| {
+            u32::try_from(blocked_for.as_millis()).unwrap_or(u32::MAX)
         })
     }
 
     /// A snapshot for `/api/sessions`.
-    pub fn seen(&self) -> SessionView {
+    pub fn view(&self) -> SessionView {
         let inner = self.lock();
-        let form = inner.playing.as_ref().unwrap_or(&inner.wanted.form);
+        let form = inner
+            .playing
+            .as_ref()
+            .unwrap_or(&inner.latest_decision.form);
         SessionView {
             id: self.number.to_string(),
             stream: self.stream.name.clone(),
@@ -173,7 +178,7 @@ impl Session {
     }
 
     /// Counters of the open connections that carry the session's video.
-    pub fn carriers(&self) -> Vec<Arc<Counter>> {
+    pub fn open_counters(&self) -> Vec<Arc<Counter>> {
         self.lock().counters().collect()
     }
 
@@ -205,7 +210,7 @@ impl Inner {
     }
 
     /// Sends a message to the player, if its control channel is open.
-    pub(super) fn tell(&self, message: ServerMessage) {
+    pub(super) fn notify_player(&self, message: ServerMessage) {
         if let Some(player) = &self.player {
             let _ = player.send(message);
         }

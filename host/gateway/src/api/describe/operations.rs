@@ -7,7 +7,7 @@ use super::Schemas;
 use crate::api::{
     Target,
     choice::Chosen,
-    session::{ClientMessage, Logged, Pong},
+    session::{ClientMessage, Pong, SessionLog},
     state,
 };
 use crate::session::ServerMessage;
@@ -59,7 +59,7 @@ pub struct Operation {
 /// Form of a successful answer.
 pub enum Kind {
     /// A response of one of these media types, each with its schema.
-    Whole(Vec<(&'static str, Value)>),
+    Body(Vec<(&'static str, Value)>),
     /// The same, to a request with a JSON body of this schema.
     Request(Value, Vec<(&'static str, Value)>),
     /// Server-sent events of these kinds.
@@ -67,7 +67,7 @@ pub enum Kind {
     /// A WebSocket with these messages.
     Socket(Value),
     /// A WebSocket with these messages after a handshake, else a response of one of these media types.
-    Either(Vec<(&'static str, Value)>, Value),
+    BodyOrSocket(Vec<(&'static str, Value)>, Value),
 }
 
 const NO_STREAM: (u16, &str, Option<Value>) = (404, "There is no stream of that name.", None);
@@ -81,15 +81,15 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         summary,
         about,
         query: vec![],
-        kind: Kind::Whole(vec![("text/html", text())]),
+        kind: Kind::Body(vec![("text/html", text())]),
         failures: vec![],
     };
-    let whole = |tag, summary, about, schema: Value| Operation {
+    let json_response = |tag, summary, about, schema: Value| Operation {
         tag,
         summary,
         about,
         query: vec![],
-        kind: Kind::Whole(vec![("application/json", schema)]),
+        kind: Kind::Body(vec![("application/json", schema)]),
         failures: vec![],
     };
     match target {
@@ -120,7 +120,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             "How to install, configure and use this version of the gateway.",
         ),
         Target::DocsPage => Operation {
-            kind: Kind::Whole(vec![("text/html", text()), binary("*/*")]),
+            kind: Kind::Body(vec![("text/html", text()), binary("*/*")]),
             failures: vec![(404, "There is no such page.", None)],
             ..page(
                 "Page of the documentation",
@@ -129,14 +129,14 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             )
         },
         Target::Asset => Operation {
-            kind: Kind::Whole(vec![binary("*/*")]),
+            kind: Kind::Body(vec![binary("*/*")]),
             failures: vec![(404, "There is no such file.", None)],
             ..page(
                 "File of a page",
                 "Scripts and styles, and the player element for other sites (`player.js`).",
             )
         },
-        Target::Health => whole(
+        Target::Health => json_response(
             "gateway",
             "Liveness",
             "Answers as long as the gateway runs, with its clock, which clients use to measure latency.",
@@ -146,7 +146,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             let readiness = schemas.of::<state::Readiness>().to_value();
             Operation {
                 failures: vec![(503, "The gateway shuts down.", Some(readiness.clone()))],
-                ..whole(
+                ..json_response(
                     "gateway",
                     "Readiness",
                     "For load balancers: 200 until the shutdown begins, 503 from then on.",
@@ -155,22 +155,22 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             }
         }
         Target::Metrics => Operation {
-            kind: Kind::Whole(vec![("text/plain", text())]),
-            ..whole(
+            kind: Kind::Body(vec![("text/plain", text())]),
+            ..json_response(
                 "gateway",
                 "Metrics for Prometheus",
                 "All metrics in the Prometheus text format 0.0.4.",
                 Value::Null,
             )
         },
-        Target::OpenApi => whole(
+        Target::OpenApi => json_response(
             "gateway",
             "This description",
             "OpenAPI 3.1, with extensions: `x-websocket` describes a WebSocket's messages, `x-events` server-sent events, \
              `x-role` who may call an operation.",
             json!({ "type": "object" }),
         ),
-        Target::Devices => whole(
+        Target::Devices => json_response(
             "devices",
             "All streams and attached devices",
             "Streams of the config, and Android devices that were attached since the gateway started. Clients that poll should \
@@ -180,7 +180,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         ),
         Target::Device => Operation {
             failures: vec![NO_STREAM],
-            ..whole(
+            ..json_response(
                 "devices",
                 "One stream",
                 "State with its reason, tracks, rates, viewers and decoder of a stream.",
@@ -201,15 +201,15 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             kind: Kind::Events(events()),
             failures: vec![],
         },
-        Target::Sessions => whole(
+        Target::Sessions => json_response(
             "sessions",
             "Sessions and viewers",
             "All streams with their load, players with a control channel, and viewers without a session.",
-            schemas.of::<state::InUse>().to_value(),
+            schemas.of::<state::SessionList>().to_value(),
         ),
         Target::Session => Operation {
-            kind: Kind::Either(
-                vec![("application/json", schemas.of::<Logged>().to_value())],
+            kind: Kind::BodyOrSocket(
+                vec![("application/json", schemas.of::<SessionLog>().to_value())],
                 json!({
                     "client": messages(&[("text", "A message from the player.", schemas.of::<ClientMessage>().to_value())]),
                     "server": messages(&[
@@ -224,7 +224,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 }),
             ),
             failures: vec![(404, "The session is unknown or expired.", None)],
-            ..whole(
+            ..json_response(
                 "sessions",
                 "Control channel of a player, or its policy log",
                 "Over WebSocket, the player reports its measurements about once a second, and the gateway tells it when to \
@@ -285,7 +285,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (503, "Too many sessions, or the gateway shuts down.", None),
             ],
-            ..whole(
+            ..json_response(
                 "live",
                 "Choice of transport and rendition",
                 "A client that accepts JSON gets the choice of the config's rules or the policy, and a session whose control \
@@ -324,7 +324,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     json!({ "type": "integer", "minimum": 1, "maximum": 100 }),
                 ),
             ],
-            kind: Kind::Whole(vec![binary("image/jpeg")]),
+            kind: Kind::Body(vec![binary("image/jpeg")]),
             failures: capture_failures(None),
         },
         Target::Capture => Operation {
@@ -386,7 +386,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ],
             }
         }
-        Target::Plugins => whole(
+        Target::Plugins => json_response(
             "components",
             "Components",
             "Transports and the policy, with version, hash, limits, calls, failures and state.",
@@ -406,7 +406,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     None,
                 ),
             ],
-            ..whole(
+            ..json_response(
                 "components",
                 "Reload the policy",
                 "Reads the component of the policy again. `name` is `policy` or the policy's own name. Sessions keep playing \
@@ -449,7 +449,7 @@ fn live(summary: &'static str) -> Operation {
                 json!({ "type": "string" }),
             ),
         ],
-        kind: Kind::Either(
+        kind: Kind::BodyOrSocket(
             vec![(
                 "*/*",
                 json!({ "type": "string", "contentMediaType": "*/*" }),

@@ -25,9 +25,9 @@ use std::{
 /// Failures with one session after which the policy is not asked about it again.
 const MAX_FAILURES: u32 = 3;
 /// Largest number of entries in a session's log.
-const LOG: usize = 128;
+const MAX_LOG_ENTRIES: usize = 128;
 /// Largest size of a session's log in bytes.
-const LOG_BYTES: usize = 64 << 10;
+const MAX_LOG_BYTES: usize = 64 << 10;
 /// Size in bytes that each session's log may always have.
 const MIN_LOG_BYTES: usize = 4 << 10;
 /// Bytes that are shared among all logs. A session's share is updated, and its log cut, with its next entry.
@@ -80,46 +80,49 @@ impl PolicyActor {
 
     fn handle(&mut self, message: Message) {
         let share = ALL_LOG_BYTES / self.sessions.len().max(1);
-        if let Some(kept) = message.session().and_then(|id| self.sessions.get_mut(&id)) {
-            kept.most_log_bytes = share.clamp(MIN_LOG_BYTES, LOG_BYTES);
+        if let Some(entry) = message.session().and_then(|id| self.sessions.get_mut(&id)) {
+            entry.max_log_bytes = share.clamp(MIN_LOG_BYTES, MAX_LOG_BYTES);
         }
         match message {
             Message::Begin(id, start, reply) => {
-                let kept = PolicyEntry {
+                let entry = PolicyEntry {
                     start: *start,
                     playing: None,
                     session: None,
-                    blamed: 0,
+                    failures: 0,
                     log: VecDeque::new(),
                     log_bytes: 0,
-                    most_log_bytes: LOG_BYTES,
+                    max_log_bytes: MAX_LOG_BYTES,
                 };
-                self.sessions.insert(id, kept);
+                self.sessions.insert(id, entry);
                 if let Some(decision) = self.choose(id) {
                     let _ = reply.send(decision);
                 }
             }
             Message::Change(id, candidates, playing) => {
-                let Some(kept) = self.sessions.get_mut(&id) else {
+                let Some(entry) = self.sessions.get_mut(&id) else {
                     return;
                 };
-                kept.start.candidates = candidates;
-                kept.playing = playing.and_then(|form| kept.find(&form));
-                let stays = kept.playing.is_some();
+                entry.start.candidates = candidates;
+                entry.playing = playing.and_then(|form| entry.find(&form));
+                let stays = entry.playing.is_some();
                 let decision = self.choose(id);
-                if let (false, Some(decision), Some(kept)) =
+                if let (false, Some(decision), Some(entry)) =
                     (stays, decision, self.sessions.get(&id))
                 {
-                    let _ = kept.start.decisions.send(decision);
+                    let _ = entry.start.decisions.send(decision);
                 }
             }
             Message::SessionEvent(id, at, what) => self.report_event(id, at, what),
             Message::Log(id, reply) => {
-                let log = self.sessions.get(&id).map(|kept| kept.log.iter().cloned());
+                let log = self
+                    .sessions
+                    .get(&id)
+                    .map(|entry| entry.log.iter().cloned());
                 let _ = reply.send(log.into_iter().flatten().collect());
             }
             Message::End(id) => {
-                let ended = self.sessions.remove(&id).and_then(|kept| kept.session);
+                let ended = self.sessions.remove(&id).and_then(|entry| entry.session);
                 if let (Some(session), Some(instance)) = (ended, &mut self.instance)
                     && let Err(failure) = instance.close(session)
                 {
@@ -128,7 +131,7 @@ impl PolicyActor {
             }
             Message::Replace(policy) => {
                 self.policy = policy;
-                self.forget();
+                self.drop_instance();
                 self.health.recovered();
             }
         }
@@ -145,14 +148,14 @@ impl PolicyActor {
         };
         let choice = match answer {
             Ok(choice) => choice,
-            Err(trouble) => {
-                let reason = match &trouble {
-                    NoDecision::Resting => {
+            Err(no_decision) => {
+                let reason = match &no_decision {
+                    NoDecision::Unavailable => {
                         "the policy is not available after a failure, so the first choice plays"
                     }
                     NoDecision::Failed(_) => "the policy failed, so the first choice plays",
                 };
-                self.blame(id, trouble);
+                self.record_failure(id, no_decision);
                 Choice {
                     candidate: 0,
                     reason: reason.into(),
@@ -163,24 +166,24 @@ impl PolicyActor {
     }
 
     fn report_event(&mut self, id: u64, at: u64, what: SessionEvent) {
-        let Some(kept) = self.sessions.get_mut(&id) else {
+        let Some(entry) = self.sessions.get_mut(&id) else {
             return;
         };
         let event = match what {
             SessionEvent::Report(report) => Event::Report(report),
             SessionEvent::Playing(form) => {
-                let Some(index) = kept.find(&form) else {
+                let Some(index) = entry.find(&form) else {
                     return;
                 };
-                kept.playing = Some(index);
+                entry.playing = Some(index);
                 Event::Playing(index)
             }
             SessionEvent::Failed(form) => {
-                let Some(index) = kept.find(&form) else {
+                let Some(index) = entry.find(&form) else {
                     return;
                 };
-                if kept.playing == Some(index) {
-                    kept.playing = None;
+                if entry.playing == Some(index) {
+                    entry.playing = None;
                 }
                 Event::Failed(index)
             }
@@ -191,25 +194,25 @@ impl PolicyActor {
         };
         let decision = match self.observe(id, at, event) {
             Ok(choice) => choice.and_then(|choice| self.sessions.get(&id)?.decision(choice)),
-            Err(trouble) => {
-                self.blame(id, trouble);
+            Err(no_decision) => {
+                self.record_failure(id, no_decision);
                 // Without the policy, the next candidate replaces the one that failed.
                 failed.and_then(|failed| self.next_after(id, failed))
             }
         };
-        if let (Some(decision), Some(kept)) = (decision, self.sessions.get(&id)) {
-            let _ = kept.start.decisions.send(decision);
+        if let (Some(decision), Some(entry)) = (decision, self.sessions.get(&id)) {
+            let _ = entry.start.decisions.send(decision);
         }
     }
 
     /// The candidate after one that failed, if nothing plays.
     fn next_after(&self, id: u64, failed: u32) -> Option<Decision> {
-        let kept = self.sessions.get(&id)?;
-        if kept.playing.is_some() {
+        let entry = self.sessions.get(&id)?;
+        if entry.playing.is_some() {
             return None;
         }
-        let count = u32::try_from(kept.start.candidates.len()).ok()?;
-        kept.decision(Choice {
+        let count = u32::try_from(entry.start.candidates.len()).ok()?;
+        entry.decision(Choice {
             candidate: (failed + 1) % count.max(1),
             reason: "the previous choice showed no picture, and the policy is not available".into(),
         })
@@ -217,55 +220,55 @@ impl PolicyActor {
 
     fn observe(&mut self, id: u64, at: u64, event: Event) -> Result<Option<Choice>, NoDecision> {
         let (session, _) = self.session(id, at)?;
-        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
-            return Err(NoDecision::Resting);
+        let (Some(entry), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Unavailable);
         };
         let answer = instance.observe(session, at, &event)?;
-        kept.note(at, Call::Observe(event), answer.clone());
+        entry.log_call(at, Call::Observe(event), answer.clone());
         if let Some(choice) = &answer {
-            judged(kept, choice)?;
+            check_choice(entry, choice)?;
         }
         Ok(answer)
     }
 
     fn ask_choose(&mut self, id: u64, at: u64) -> Result<Choice, NoDecision> {
-        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
-            return Err(NoDecision::Resting);
+        let (Some(entry), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Unavailable);
         };
-        let Some(session) = kept.session else {
-            return Err(NoDecision::Resting);
+        let Some(session) = entry.session else {
+            return Err(NoDecision::Unavailable);
         };
-        let (candidates, playing) = (&kept.start.candidates, kept.playing);
+        let (candidates, playing) = (&entry.start.candidates, entry.playing);
         let choice = instance.choose(session, at, candidates, playing)?;
         let call = Call::Choose {
             candidates: candidates.clone(),
             playing,
         };
-        kept.note(at, call, Some(choice.clone()));
-        judged(kept, &choice)?;
+        entry.log_call(at, call, Some(choice.clone()));
+        check_choice(entry, &choice)?;
         Ok(choice)
     }
 
     /// The session's handle in the running instance, and the choice made when it was opened there; if it was open
     /// already, what plays.
     fn session(&mut self, id: u64, at: u64) -> Result<(PolicySession, Choice), NoDecision> {
-        self.bring_up()?;
-        let (Some(kept), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
-            return Err(NoDecision::Resting);
+        self.ensure_instance()?;
+        let (Some(entry), Some(instance)) = (self.sessions.get_mut(&id), &mut self.instance) else {
+            return Err(NoDecision::Unavailable);
         };
         let stays = Choice {
-            candidate: kept.playing.unwrap_or(0),
+            candidate: entry.playing.unwrap_or(0),
             reason: String::new(),
         };
-        if let Some(session) = kept.session {
+        if let Some(session) = entry.session {
             return Ok((session, stays));
         }
-        if kept.blamed >= MAX_FAILURES {
-            return Err(NoDecision::Resting);
+        if entry.failures >= MAX_FAILURES {
+            return Err(NoDecision::Unavailable);
         }
         let SessionStart {
             client, options, ..
-        } = &kept.start;
+        } = &entry.start;
         let opened = instance.open(client, options)?;
         let session = opened.map_err(|message| {
             // Options were checked with the policy that was in force at the start; this may be another one.
@@ -275,14 +278,14 @@ impl PolicyActor {
             client: client.clone(),
             options: options.clone(),
         };
-        kept.note(at, call, None);
-        kept.session = Some(session);
+        entry.log_call(at, call, None);
+        entry.session = Some(session);
         let choice = self.ask_choose(id, at)?;
         Ok((session, choice))
     }
 
     /// Creates an instance if there is none and the backoff is over.
-    fn bring_up(&mut self) -> Result<(), NoDecision> {
+    fn ensure_instance(&mut self) -> Result<(), NoDecision> {
         if self.instance.is_some() {
             return Ok(());
         }
@@ -291,18 +294,18 @@ impl PolicyActor {
             .retry_at()
             .is_some_and(|retry| Instant::now() < retry)
         {
-            return Err(NoDecision::Resting);
+            return Err(NoDecision::Unavailable);
         }
         self.instance = Some(PolicyInstance::new(&self.policy)?);
         Ok(())
     }
 
-    fn blame(&mut self, id: u64, trouble: NoDecision) {
-        match trouble {
-            NoDecision::Resting => {}
+    fn record_failure(&mut self, id: u64, no_decision: NoDecision) {
+        match no_decision {
+            NoDecision::Unavailable => {}
             NoDecision::Failed(reason) => {
-                if let Some(kept) = self.sessions.get_mut(&id) {
-                    kept.blamed += 1;
+                if let Some(entry) = self.sessions.get_mut(&id) {
+                    entry.failures += 1;
                 }
                 self.failed(reason);
             }
@@ -310,7 +313,7 @@ impl PolicyActor {
     }
 
     fn failed(&mut self, reason: String) {
-        self.forget();
+        self.drop_instance();
         let broken = self.health.failed(Instant::now(), reason.clone());
         let outcome = match broken {
             true => "circuit breaker open, next attempt in 30 s",
@@ -320,10 +323,10 @@ impl PolicyActor {
     }
 
     /// Drops the instance, and with it every session's handle.
-    fn forget(&mut self) {
+    fn drop_instance(&mut self) {
         self.instance = None;
-        for kept in self.sessions.values_mut() {
-            kept.session = None;
+        for entry in self.sessions.values_mut() {
+            entry.session = None;
         }
     }
 }
@@ -336,10 +339,10 @@ struct PolicyEntry {
     /// Handle in the current instance; `None` if it was not opened there yet.
     session: Option<PolicySession>,
     /// Failures of the policy with this session.
-    blamed: u32,
+    failures: u32,
     log: VecDeque<LoggedCall>,
     log_bytes: usize,
-    most_log_bytes: usize,
+    max_log_bytes: usize,
 }
 
 impl PolicyEntry {
@@ -358,11 +361,11 @@ impl PolicyEntry {
         })
     }
 
-    fn note(&mut self, at: u64, call: Call, answer: Option<Choice>) {
+    fn log_call(&mut self, at: u64, call: Call, answer: Option<Choice>) {
         let logged = LoggedCall { at, call, answer };
         self.log_bytes += logged.bytes();
         self.log.push_back(logged);
-        while self.log.len() > LOG || self.log_bytes > self.most_log_bytes {
+        while self.log.len() > MAX_LOG_ENTRIES || self.log_bytes > self.max_log_bytes {
             let Some(oldest) = self.log.pop_front() else {
                 break;
             };
@@ -374,7 +377,7 @@ impl PolicyEntry {
 /// Why the policy made no decision.
 enum NoDecision {
     /// The policy waits for its next attempt, or is not asked about this session any more.
-    Resting,
+    Unavailable,
     /// The policy failed, for this reason.
     Failed(String),
 }
@@ -386,8 +389,8 @@ impl From<Failure> for NoDecision {
 }
 
 /// Checks that the chosen candidate exists.
-fn judged(kept: &PolicyEntry, choice: &Choice) -> Result<(), NoDecision> {
-    let count = kept.start.candidates.len();
+fn check_choice(entry: &PolicyEntry, choice: &Choice) -> Result<(), NoDecision> {
+    let count = entry.start.candidates.len();
     if usize::try_from(choice.candidate).is_ok_and(|index| index < count) {
         return Ok(());
     }

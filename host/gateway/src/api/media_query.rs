@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_reorder_says_so_and_only_of_bare_h264() {
+    fn reorder_is_read_for_annex_b_only() {
         let in_order = |query, format| {
             let parsed = read("", query, &[format]);
             parsed.map(|parsed| parsed.variant.ask.in_order)
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_is_told() {
+    fn invalid_values_are_refused_with_advice() {
         for (query, what) in [
             ("width=0", "`width=0`"),
             ("width=", "`width=`"),

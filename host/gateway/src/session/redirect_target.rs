@@ -3,12 +3,12 @@
 //! Such a client cannot say what it can play, so a table of signs in its request headers decides; the first match wins.
 //! `api/choice.rs` turns the result into a redirect.
 
-use super::Asker;
+use super::ClientRequest;
 use sluicegate_plugin::Embed;
 
 /// Where a client is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plain {
+pub enum RedirectTarget {
     /// The player page.
     Page,
     /// A transport whose entry it can use, the most suitable kind first.
@@ -25,16 +25,17 @@ enum Sign {
     Accept(&'static str),
 }
 
-const IMAGE: Plain = Plain::Embed(&[Embed::Image]);
-const PLAYLIST: Plain = Plain::Embed(&[Embed::Playlist, Embed::File, Embed::Image]);
+const IMAGE: RedirectTarget = RedirectTarget::Embed(&[Embed::Image]);
+const PLAYLIST: RedirectTarget =
+    RedirectTarget::Embed(&[Embed::Playlist, Embed::File, Embed::Image]);
 /// A video element without HLS support plays a file without an end.
-const FILE: Plain = Plain::Embed(&[Embed::File, Embed::Playlist, Embed::Image]);
+const FILE: RedirectTarget = RedirectTarget::Embed(&[Embed::File, Embed::Playlist, Embed::Image]);
 
 /// The first match wins.
-const TABLE: &[(Sign, Plain)] = &[
+const TABLE: &[(Sign, RedirectTarget)] = &[
     (Sign::Dest("image"), IMAGE),
-    (Sign::Dest("document"), Plain::Page),
-    (Sign::Dest("iframe"), Plain::Page),
+    (Sign::Dest("document"), RedirectTarget::Page),
+    (Sign::Dest("iframe"), RedirectTarget::Page),
     (Sign::Agent("applecoremedia"), PLAYLIST),
     (Sign::Agent("vlc/"), PLAYLIST),
     (Sign::Agent("libvlc"), PLAYLIST),
@@ -45,26 +46,26 @@ const TABLE: &[(Sign, Plain)] = &[
     (Sign::Dest("video"), FILE),
     (Sign::Accept("mpegurl"), PLAYLIST),
     (Sign::Accept("multipart/x-mixed-replace"), IMAGE),
-    (Sign::Accept("text/html"), Plain::Page),
+    (Sign::Accept("text/html"), RedirectTarget::Page),
 ];
 
 /// Where this client is redirected; MJPEG if no sign matches.
-pub fn plain(asker: &Asker<'_>) -> Plain {
-    let agent = asker.agent().to_ascii_lowercase();
-    let dest = asker.header("sec-fetch-dest").unwrap_or_default();
-    let accept = asker.header("accept").unwrap_or_default();
+pub fn redirect_target(request: &ClientRequest<'_>) -> RedirectTarget {
+    let agent = request.agent().to_ascii_lowercase();
+    let dest = request.header("sec-fetch-dest").unwrap_or_default();
+    let accept = request.header("accept").unwrap_or_default();
     let fitting = TABLE.iter().find(|(sign, _)| match sign {
         Sign::Dest(wanted) => dest == *wanted,
         Sign::Agent(part) => agent.contains(part),
         Sign::Accept(part) => accept.contains(part),
     });
     // Almost every client can show MJPEG.
-    fitting.map_or(IMAGE, |(_, plain)| *plain)
+    fitting.map_or(IMAGE, |(_, redirect_target)| *redirect_target)
 }
 
 /// Whether the client accepts JSON, as our player and API clients do.
-pub fn wants_json(asker: &Asker<'_>) -> bool {
-    asker
+pub fn wants_json(request: &ClientRequest<'_>) -> bool {
+    request
         .header("accept")
         .is_some_and(|accept| accept.contains("application/json"))
 }
@@ -80,15 +81,15 @@ mod tests {
         let chromium = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36";
         for (agent, dest, accept, expected) in [
             (chromium, "image", "image/avif,image/webp,*/*", IMAGE),
-            (chromium, "document", "text/html,*/*", Plain::Page),
-            (chromium, "iframe", "text/html,*/*", Plain::Page),
+            (chromium, "document", "text/html,*/*", RedirectTarget::Page),
+            (chromium, "iframe", "text/html,*/*", RedirectTarget::Page),
             (chromium, "video", "*/*", FILE),
             // No fetch metadata over plain HTTP on a LAN address.
             (
                 chromium,
                 "",
                 "text/html,application/xhtml+xml,*/*",
-                Plain::Page,
+                RedirectTarget::Page,
             ),
             (chromium, "", "image/avif,image/webp,*/*", IMAGE),
             ("VLC/3.0.21 LibVLC/3.0.21", "", "*/*", PLAYLIST),
@@ -126,13 +127,17 @@ mod tests {
                     headers.insert(name, value.parse().unwrap());
                 }
             }
-            let asker = Asker {
+            let request = ClientRequest {
                 address: [127, 0, 0, 1].into(),
                 headers: &headers,
                 query: "",
                 stream: "x",
             };
-            assert_eq!(plain(&asker), expected, "{agent} {dest} {accept}");
+            assert_eq!(
+                redirect_target(&request),
+                expected,
+                "{agent} {dest} {accept}"
+            );
         }
     }
 }

@@ -66,7 +66,7 @@ pub fn respond(answer: &plugin::Response, request_headers: &HeaderMap) -> (Respo
 }
 
 /// Identifies the client of a request by address and `User-Agent`, to count viewers of request-only transports.
-pub fn asker(peer: SocketAddr, request_headers: &HeaderMap) -> RequestClient {
+pub fn request_client(peer: SocketAddr, request_headers: &HeaderMap) -> RequestClient {
     let mut hasher = DefaultHasher::new();
     request_headers.get(header::USER_AGENT).hash(&mut hasher);
     RequestClient {
