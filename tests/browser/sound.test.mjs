@@ -88,7 +88,7 @@ describe("sound", { timeout: 240_000 }, () => {
     await plays(page, "mse");
     await sounds(page, "sound after a click");
     t.diagnostic(`heard ${Date.now() - clicked} ms after the click`);
-    assert.match(await page.locator("#why").textContent(), /sound is on, and nal carries none/);
+    assert.match(await page.locator("#why").textContent(), /sound is on, and H.264 carries none/);
     await player.getByRole("button", { name: "Mute", exact: true }).waitFor();
     await screenshot(page, "sound-on-1280");
 

@@ -552,7 +552,7 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
     let uplink = raw
         .uplink
         .as_ref()
-        .map(|format| format!("uplink {}", named(&[format.clone()])));
+        .map(|format| format!("uplink {}", named(std::slice::from_ref(format))));
     let datagrams = raw.lanes.iter().any(|lane| lane.datagrams);
     [
         unknown("carriers", &raw.carriers, &|name| {

@@ -130,7 +130,7 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
         "pending requests",
         "plugin/src/muxer/request_cache.rs",
-        "MAX_LASTING_BYTES",
+        "MAX_IMMUTABLE_BYTES",
         "16 MiB",
     ),
     (
@@ -184,13 +184,13 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
         "policy calls",
         "gateway/src/session/policy_actor/state.rs",
-        "LOG",
+        "MAX_LOG_ENTRIES",
         "128",
     ),
     (
         "policy calls",
         "gateway/src/session/policy_actor/state.rs",
-        "LOG_BYTES",
+        "MAX_LOG_BYTES",
         "64 KiB",
     ),
     (

@@ -71,7 +71,7 @@ async fn a_player_is_told_what_carries_sound_and_moved_there_once_somebody_liste
     let told = control.heard("move").await;
     assert_eq!(
         (&told["transport"], &told["reason"]),
-        (&json!("mse"), &json!("sound is on, and nal carries none"))
+        (&json!("mse"), &json!("sound is on, and H.264 carries none"))
     );
 }
 

@@ -80,7 +80,7 @@ impl Health {
     }
 
     /// Records that an instance works; returns whether the previous one had failed. Earlier failures still count within
-    /// [`WINDOW`].
+    /// `WINDOW`.
     pub fn recovered(&self) -> bool {
         let mut inner = self.lock();
         inner.broken = false;

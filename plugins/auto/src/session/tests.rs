@@ -112,7 +112,7 @@ fn sound_on_moves_to_a_transport_with_sound_and_off_back_on_a_good_link() {
     let choice = session.observe(at, &loud).unwrap();
     assert_eq!(
         (choice.candidate, choice.reason.as_str()),
-        (1, "sound is on, and nal carries none")
+        (1, "sound is on, and NAL carries none")
     );
     let _ = session.observe(2500, &Event::Playing(1));
     // It stays there, however good the link is.
