@@ -15,6 +15,7 @@ mod worker;
 pub use request::{CaptureRequest, Code, Failure, IsError, QUALITY, RawRequest, WIDTH};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_codec::StillFormat;
@@ -24,10 +25,9 @@ use sluicegate_stream::{State, Stream};
 use sluicegate_telemetry::{Events, contain};
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -55,8 +55,6 @@ pub struct Captures {
     events: Arc<Events>,
     workers: Mutex<BTreeMap<String, Arc<CaptureWorker>>>,
     held: Budget,
-    dice: RandomState,
-    next: AtomicU64,
     saved_since_sweep: AtomicU64,
     swept: Mutex<Option<Instant>>,
     sweeping: AtomicBool,
@@ -123,8 +121,6 @@ impl Captures {
             events: events.clone(),
             workers: Mutex::default(),
             held: Budget::new(MAX_HELD_BYTES),
-            dice: RandomState::new(),
-            next: AtomicU64::new(0),
             saved_since_sweep: AtomicU64::new(0),
             swept: Mutex::default(),
             sweeping: AtomicBool::new(false),
@@ -170,7 +166,7 @@ impl Captures {
             r#type: IsError::Error,
             code,
             message: message.into(),
-            capture_id: self.id(),
+            capture_id: Captures::id(),
         }
     }
 
@@ -199,7 +195,7 @@ impl Captures {
     /// Called periodically: deletes saved pictures that are too old or too many. It may take a while, so it
     /// runs on a blocking thread.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut swept = self.swept.lock();
         let due = swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
         let much = self.config.keep_bytes.bytes() / SWEEP_PART;
         let many = self.saved_since_sweep.load(Ordering::Relaxed) > much;
@@ -238,9 +234,8 @@ impl Captures {
     }
 
     /// A new capture id: sixteen hex digits.
-    fn id(&self) -> String {
-        let nth = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}", self.dice.hash_one(nth))
+    fn id() -> String {
+        format!("{:016x}", fastrand::u64(..))
     }
 
     /// Saves a picture, and publishes the event `capture`.
@@ -280,7 +275,7 @@ impl Captures {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<CaptureWorker>>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workers.lock()
     }
 }
 
@@ -295,7 +290,7 @@ impl Client {
         request: CaptureRequest,
     ) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
         let (captures, worker) = (self.captures.clone(), self.worker.clone());
-        let id = captures.id();
+        let id = Captures::id();
         let asked = self.ask(request);
         let made = async move {
             let failure = |(code, message)| Failure {

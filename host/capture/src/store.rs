@@ -4,13 +4,13 @@
 //! same folder, synced and renamed. Temporary files that a killed gateway left behind are deleted after an
 //! hour. Everything here blocks, so `Captures` calls it on blocking threads.
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use sluicegate_config as config;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use time::OffsetDateTime;
@@ -104,7 +104,7 @@ impl Store {
     pub fn append_journal(&self, line: &Line<'_>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        let _one = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.journal.lock();
         let path = self.dir.join(JOURNAL);
         if fs::metadata(&path).is_ok_and(|found| found.len() >= MAX_JOURNAL_BYTES) {
             fs::rename(&path, self.dir.join(JOURNAL_BEFORE))?;

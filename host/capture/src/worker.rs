@@ -6,6 +6,7 @@
 //! deadline. A panic fails the request that it happened in, and the next one gets a new encoder.
 
 use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use sluicegate_codec::{EncodedStill, StillImageEncoder};
 use sluicegate_source::Keyframes;
 use sluicegate_stream::{Decoded, DecoderState, Feed, Frames, State, Stream, StreamLease};
@@ -13,7 +14,7 @@ use sluicegate_telemetry::{Chain, Panicked, contain, panic_point};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -266,24 +267,15 @@ impl CaptureWorker {
                 user.unused_since(unused);
                 return None;
             }
-            inner = match idle {
-                Some(left) => {
-                    let (inner, _) = self
-                        .changed
-                        .wait_timeout(inner, left)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    inner
-                }
-                None => self
-                    .changed
-                    .wait(inner)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            match idle {
+                Some(left) => drop(self.changed.wait_for(&mut inner, left)),
+                None => self.changed.wait(&mut inner),
+            }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -4,10 +4,11 @@
 //! One [`Encoder`] hides the differences between the encoders: their input layout, their options for low delay, and the
 //! parameter sets that some of them leave out (`headers`). `probe` chooses which encoder is used.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     ops::RangeInclusive,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -407,7 +408,7 @@ static KNOWN: Mutex<Vec<(Settings, Option<String>)>> = Mutex::new(Vec::new());
 const MAX_KNOWN: usize = 64;
 
 fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+    KNOWN.lock()
 }
 
 /// Whether these settings can be encoded on this machine; `None` if [`codec_string`] has not found out yet. Never

@@ -3,7 +3,8 @@
 //! Output times are a count of samples and follow the source's times only when those differ by more than two frames, so
 //! that jitter leaves no gaps. Used by `stream` when a transport needs AAC and the source delivers something else.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ffmpeg::codec::{self, Id, Parameters};
@@ -63,8 +64,7 @@ impl AudioCoding {
 
     fn decoder(&self) -> Result<codec::decoder::Audio, Error> {
         init();
-        let parameters = self.parameters.lock();
-        let parameters = parameters.unwrap_or_else(PoisonError::into_inner).clone();
+        let parameters = self.parameters.lock().clone();
         let id = parameters.id();
         let found = codec::decoder::find(id).ok_or(Error::Missing { what: id.name() })?;
         let opened = codec::Context::from_parameters(parameters).and_then(|context| {

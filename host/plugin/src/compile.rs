@@ -6,6 +6,7 @@
 //! it returns is as trustworthy as this engine's own. Called by `Cache`.
 
 use super::encode;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
@@ -16,7 +17,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -62,7 +63,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits until no other component is compiled; the guard keeps others waiting.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    TURN.lock()
 }
 
 /// Sets the program that is run to compile components; it must call [`answer`] for the argument `compile-component`.

@@ -1,11 +1,12 @@
 //! Counters of guest calls: number, time, failures. Written by `Sandbox` and the muxers, read by `/metrics` and
 //! `/api/plugins`.
 
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_viewer::MetricKey;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -127,6 +128,6 @@ impl Usages {
     }
 
     fn lock(&self) -> MutexGuard<'_, UsageByKey> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock()
     }
 }

@@ -7,10 +7,11 @@
 
 use super::{POLL_INTERVAL, Sink, Sound, Source, SourceContext, SourceError, SourceTimes};
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 use thiserror::Error;
 
@@ -146,15 +147,14 @@ pub struct PushSource {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The packets that wait, after [`POLL_INTERVAL`] at most; `None` if there are none and none will come.
     fn take(&self) -> Option<VecDeque<Packet>> {
         let mut state = self.lock();
         if state.packets.is_empty() && !state.ended {
-            let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, POLL_INTERVAL);
         }
         if state.packets.is_empty() && state.ended {
             return None;

@@ -9,12 +9,13 @@
 mod repeats;
 
 use super::ring::{Bounds, Entry, GroupNumbers, HistorySpan, Info, Ring};
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_media::{group::Group, sample::Sample};
 use std::{
     cell::Cell,
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread::Thread,
@@ -156,7 +157,7 @@ impl Feed {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -15,13 +15,14 @@ use super::{
     status::Status,
     supervise::{self, Work},
 };
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use sluicegate_codec::{Counts, Frame, WorkMeter};
 use sluicegate_media::{budget::Reservation, sample::Sample, time::TIMESCALE};
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     thread::{self, Thread},
     time::{Duration, Instant},
 };
@@ -193,8 +194,7 @@ impl Frames {
             if left.is_zero() || wanted(&state.state) {
                 return state.state.clone();
             }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            self.shared.changed.wait_for(&mut state, left);
         }
     }
 
@@ -282,7 +282,7 @@ impl Drop for Follower {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn is_followed(&self) -> bool {
@@ -311,8 +311,7 @@ impl Shared {
             };
             if full(&mut state) {
                 let began = Instant::now();
-                let room = self.taken.wait_timeout_while(state, limit, full);
-                state = room.unwrap_or_else(PoisonError::into_inner).0;
+                self.taken.wait_while_for(&mut state, full, limit);
                 waited = began.elapsed();
             }
         }

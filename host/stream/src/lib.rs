@@ -42,6 +42,7 @@ pub use status::{Report, State, Status, Totals};
 pub use transcoders::{DeriveError, DerivedFeed};
 pub use variant::{Pictures, Recipe, Selection, Variant, VariantOptions};
 
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
@@ -51,7 +52,7 @@ use sluicegate_source::{
 use sluicegate_telemetry::{Events, contain, panic_point};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -423,7 +424,7 @@ impl Stream {
     }
 
     fn lock(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+        self.control.lock()
     }
 }
 
@@ -493,6 +494,5 @@ fn unix_us() -> u64 {
 /// Adds jitter: half to one and a half of `wait`, so that many sources that were lost at once do not all
 /// reconnect at once.
 fn jittered(wait: Duration) -> Duration {
-    let dice = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), unix_us());
-    wait / 2 + wait.mul_f64((dice % 1000) as f64 / 1000.0)
+    wait / 2 + wait.mul_f64(fastrand::f64())
 }

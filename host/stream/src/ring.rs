@@ -10,6 +10,7 @@
 //! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
 //! wake-ups.
 
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_codec::AudioCoding;
 use sluicegate_media::{
     group::{Group, GroupBoundary, GroupIndex},
@@ -18,7 +19,7 @@ use sluicegate_media::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -128,7 +129,7 @@ impl GroupNumbers {
     }
 
     fn lock(&self) -> MutexGuard<'_, GroupIndex> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 }
 

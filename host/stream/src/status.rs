@@ -9,6 +9,7 @@ use super::{
     offer::{Peak, Peaks},
     ring::Info,
 };
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_codec as codec;
 use sluicegate_media::sample::{Audio, Sample, Video};
 use sluicegate_source::Presence;
@@ -16,7 +17,7 @@ use sluicegate_telemetry::{Events, unix_ms};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -498,7 +499,7 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

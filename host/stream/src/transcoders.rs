@@ -17,12 +17,13 @@ use super::{
     status::Status,
     variant::{Pictures, Recipe},
 };
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_config as config;
 use sluicegate_source::{Keyframes, Stop};
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -334,6 +335,6 @@ impl Transcoders {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }

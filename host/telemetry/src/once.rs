@@ -1,9 +1,7 @@
 //! Deduplication of log lines that any number of clients or frames may cause, and of which the first is enough.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 
 /// The lines logged so far: at most [`Once::MAX_LINES`] different ones, compared by their first [`Once::MAX_LINE_LEN`]
 /// bytes.
@@ -19,7 +17,7 @@ impl Once {
     /// Returns true the first time it is called with this text.
     pub fn is_new(&self, text: &str) -> bool {
         let end = text.floor_char_boundary(Self::MAX_LINE_LEN);
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.0.lock();
         said.len() < Self::MAX_LINES && said.insert(text[..end].to_owned())
     }
 }

@@ -108,10 +108,8 @@ impl Panicked {
 #[cfg(debug_assertions)]
 #[track_caller]
 pub fn panic_point(part: &str) {
-    use std::{
-        collections::BTreeMap,
-        sync::{Mutex, OnceLock, PoisonError},
-    };
+    use parking_lot::Mutex;
+    use std::{collections::BTreeMap, sync::OnceLock};
 
     /// By part: number of the first call that panics, whether later ones do, too, and the number of calls so far.
     type Wishes = BTreeMap<String, (u64, bool, u64)>;
@@ -126,7 +124,7 @@ pub fn panic_point(part: &str) {
         Some(Mutex::new(wishes.collect()))
     });
     let Some(wishes) = wishes else { return };
-    let mut wishes = wishes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut wishes = wishes.lock();
     let Some((from, again, calls)) = wishes.get_mut(part) else {
         return;
     };

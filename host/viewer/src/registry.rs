@@ -6,13 +6,14 @@
 //! the viewers. Arrivals and departures are published as events. Read by `/metrics` and `/api`.
 
 use super::Taken;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use sluicegate_telemetry::{Events, Histogram};
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -284,7 +285,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -1,10 +1,7 @@
 //! A clock shared by all processes of a run, and histograms of durations measured with it.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Time of the machine's monotonic clock in nanoseconds, equal in all processes.
 pub fn now() -> u64 {
@@ -14,8 +11,7 @@ pub fn now() -> u64 {
 
 /// A random duration below `most`. Used between repeated measurements, so that they hit periodic events at every phase.
 pub fn random_below(most: Duration) -> Duration {
-    let dice = RandomState::new().hash_one(now()) % 1_000_000;
-    most.mul_f64(dice as f64 / 1e6)
+    most.mul_f64(fastrand::f64())
 }
 
 /// Buckets per doubling: values are exact to 1/64.

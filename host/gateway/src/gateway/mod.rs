@@ -22,6 +22,7 @@ use hyper::{
     Request, Response,
     body::{Body, Incoming},
 };
+use parking_lot::Mutex;
 use sluicegate_capture::Captures;
 use sluicegate_config as config;
 use sluicegate_config::Config;
@@ -43,7 +44,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -337,7 +338,7 @@ impl Gateway {
 
     /// Bits per second that a stream's viewers are sent.
     pub fn bits_out(&self, stream: &str) -> u64 {
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let rates = self.rates.lock();
         rates.get(stream).map_or(0, |rate| rate.bits_per_second)
     }
 
@@ -353,7 +354,7 @@ impl Gateway {
         for transport in self.transports.values() {
             transport.usage.forget(name);
         }
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.rates.lock();
         rates.remove(name);
         tracing::info!("the stream {name} was removed to make room for other Android devices");
         true
@@ -368,7 +369,7 @@ impl Gateway {
         for (key, totals) in self.viewers.totals() {
             *out.entry(key.stream).or_default() += totals.bytes;
         }
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.rates.lock();
         for stream in self.streams.list() {
             stream.tidy(now);
             stream.report();

@@ -4,10 +4,8 @@
 //! was made meanwhile, so the work per second is bounded however many clients there are. Used by `/api/devices`.
 
 use bytes::Bytes;
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
 
 /// Largest age of a shared response.
 const MAX_AGE: Duration = Duration::from_millis(500);
@@ -29,7 +27,7 @@ impl SharedResponse {
         accepts_shared: bool,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         let oldest = if accepts_shared {
             MAX_AGE
         } else {

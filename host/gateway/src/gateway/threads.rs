@@ -3,12 +3,8 @@
 //! Every thread is asked to end before any is joined, so one that hangs in a driver delays neither the others nor the
 //! end of the process; its name is logged. Used by `run` in [`super`].
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
-    time::Instant,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{mem, sync::Arc, thread::JoinHandle, time::Instant};
 use tokio::{task::spawn_blocking, time::timeout_at};
 
 /// Threads to join, with their names for the log.
@@ -62,6 +58,6 @@ impl Threads {
     }
 
     fn lock(&self) -> MutexGuard<'_, Remaining> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -25,6 +25,7 @@ pub use watching::Session;
 use candidates::{candidates, is_similar, wait_for_probes};
 use link::Link;
 use messages::MovedEvent;
+use parking_lot::{Mutex, MutexGuard};
 use policy_actor::SessionStart;
 use sluicegate_plugin::{
     policy::{Candidate, Client, Report},
@@ -35,7 +36,7 @@ use sluicegate_telemetry::{Ends, Events, TcpInfo, TcpProbe};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -307,7 +308,7 @@ impl Sessions {
 
     /// The kernel's figures of a connection.
     fn ask(&self, Ends { local, peer }: Ends) -> Option<TcpInfo> {
-        let mut probe = self.probe.as_ref()?.lock().ok()?;
+        let mut probe = self.probe.as_ref()?.lock();
         probe.ask(local, peer).ok().flatten()
     }
 
@@ -492,7 +493,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod state;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_media::budget::{Budget, Reservation};
@@ -16,7 +17,7 @@ use sluicegate_plugin::{
 };
 use state::PolicyActor;
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -234,7 +235,7 @@ impl PolicyHandle {
 
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
-        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = self.policy.lock();
         policy.clone()
     }
 
@@ -280,7 +281,7 @@ impl PolicyHandle {
     /// Puts another policy in force. Sessions keep playing what they play.
     pub fn replace(&self, policy: Policy) {
         let policy = Arc::new(policy);
-        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy.clone();
+        *self.policy.lock() = policy.clone();
         self.send(Message::Replace(policy));
     }
 

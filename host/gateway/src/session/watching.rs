@@ -6,13 +6,14 @@
 //! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by [`Session::add_connection`].
 
 use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_plugin::policy::{Candidate, Report};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::Ends;
 use sluicegate_viewer::Counter;
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -183,7 +184,7 @@ impl Session {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -8,6 +8,7 @@ mod files;
 mod self_signed;
 
 use files::{Files, Stamp};
+use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 use sluicegate_config::{self as config, Server};
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use thiserror::Error;
@@ -123,13 +124,13 @@ impl Tls {
 
     /// Acceptor for a handshake with the certificate in use.
     pub fn acceptor(&self) -> TlsAcceptor {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         TlsAcceptor::from(state.identity.config.clone())
     }
 
     /// SHA-256 of the certificate in use, in hexadecimal with colons.
     pub fn fingerprint(&self) -> String {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         state.identity.fingerprint.clone()
     }
 
@@ -151,7 +152,7 @@ impl Tls {
             Source::Files(files) => {
                 let found = files.stamp();
                 {
-                    let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut state = self.state.lock();
                     if state.seen.as_ref() == Some(&found) {
                         return;
                     }
@@ -160,7 +161,7 @@ impl Tls {
                 files.load().and_then(|key| Identity::new(key, None))
             }
             Source::SelfSigned(own) => {
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let state = self.state.lock();
                 if state.identity.renew.is_none_or(|renew| now < renew) {
                     return;
                 }
@@ -169,7 +170,7 @@ impl Tls {
                     .and_then(|(key, renew)| Identity::new(key, Some(renew)))
             }
         };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match loaded {
             Ok(identity) if identity.fingerprint == state.identity.fingerprint => {}
             Ok(identity) => {

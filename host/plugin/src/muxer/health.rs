@@ -3,9 +3,9 @@
 //! The first failure is retried at once, later ones after 50 ms to 5 s; ten within a minute open the breaker for 30 s.
 //! Pure: the caller passes `now`. Written by the muxer's thread, read by the API.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -112,7 +112,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -18,12 +18,13 @@ pub use viewing::{Viewing, Want};
 
 use self::request_cache::{AskOutcome, RequestCache};
 use super::{Effect, Profile, Response, Usage, transports::Transport};
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_stream::{Stream, Variant};
 use sluicegate_telemetry::{Events, contain};
 use sluicegate_viewer::{Carrier, Content, Cursor, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
@@ -207,7 +208,7 @@ impl Muxer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 
     /// The thread ended by a panic: closes the outlet and fails everything that waits for it.
@@ -479,7 +480,7 @@ impl Muxers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 

@@ -10,10 +10,11 @@ use super::{
     list::{self, Attached, Presence},
     name::stream_name,
 };
+use parking_lot::{Mutex, MutexGuard};
 use sluicegate_config as config;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, Thread},
     time::{Duration, Instant},
 };
@@ -369,7 +370,7 @@ impl Fleet {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -24,7 +24,6 @@ use sluicegate_config::{Android, MAX_SCRCPY_SERVER_BYTES, ScrcpyVersion};
 use sluicegate_media::h264::annexb::split;
 use std::{
     fs::File,
-    hash::{BuildHasher, RandomState},
     io::{self, Read},
     time::{Duration, Instant},
 };
@@ -76,7 +75,7 @@ fn run_server(serial: &str, context: &mut SourceContext<'_>) -> Result<(), Failu
         stop: context.stop,
     };
     // 31 bits, as in scrcpy, so that several servers on one device do not collide.
-    let id = (RandomState::new().hash_one(serial) >> 33) as u32;
+    let id = fastrand::u32(..) >> 1;
     let mut jar = device.push(id, &server)?;
     let mirror = settings.mirror(serial);
     let command = scrcpy::command(&version, &jar.path, id, settings, &mirror);

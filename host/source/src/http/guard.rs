@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{DATA_TIMEOUT, POLL_INTERVAL, Stop, readable};
 use hyper::header::HeaderValue;
+use parking_lot::Mutex;
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -102,8 +103,8 @@ impl Drop for PlaylistProxy {
 }
 
 impl Rules {
-    fn errors(&self) -> std::sync::MutexGuard<'_, ProxyError> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn errors(&self) -> parking_lot::MutexGuard<'_, ProxyError> {
+        self.errors.lock()
     }
 
     /// Records that a playlist led to a URL that is not permitted. It will do so again, so it is logged once.

@@ -1,10 +1,11 @@
 //! Limits how many bytes a demuxer reads for one packet. Demuxers trust lengths that a peer writes; their reads pass
 //! through [`BudgetedReader`], so memory can grow only by the permitted amount. The budget is renewed for each packet.
 
+use parking_lot::Mutex;
 use std::{
     io::{self, Read, Seek, SeekFrom},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -51,8 +52,8 @@ impl Budget {
         self.failure().clone()
     }
 
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failure(&self) -> parking_lot::MutexGuard<'_, Option<String>> {
+        self.failure.lock()
     }
 
     fn take(&self, wanted: usize) -> usize {
