@@ -19,6 +19,7 @@ mod ingest;
 mod joined;
 mod jpeg;
 mod offer;
+mod peak;
 mod registry;
 mod ring;
 mod sound;

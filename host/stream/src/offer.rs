@@ -11,10 +11,7 @@ use super::{
 };
 use sluicegate_codec as codec;
 use sluicegate_config as config;
-use sluicegate_media::{
-    sample::{Audio, Format, Video},
-    time::TIMESCALE,
-};
+use sluicegate_media::sample::{Audio, Format, Video};
 
 /// Bits per second and channel of AAC that the gateway encodes, or of sound whose rate is unknown.
 const SOUND: u32 = 64_000;
@@ -227,34 +224,6 @@ fn estimated_bitrate(size: (u32, u32), rate: f32) -> u32 {
     (f64::from(size.0) * f64::from(size.1) * rate / 10.0) as u32
 }
 
-/// Highest number of bits in a second of a track.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Peak {
-    since: u64,
-    bits: u64,
-    most: u64,
-}
-
-impl Peak {
-    /// Counts `bytes` that are decoded at `time`.
-    pub fn add(&mut self, time: u64, bytes: usize) {
-        let passed = time.checked_sub(self.since);
-        if passed.is_none_or(|passed| passed >= u64::from(TIMESCALE)) {
-            // A span that was cut short by a gap or a new run is no full second.
-            if passed.is_some_and(|passed| passed < 2 * u64::from(TIMESCALE)) {
-                self.most = self.most.max(self.bits);
-            }
-            (self.since, self.bits) = (time, 0);
-        }
-        self.bits += bytes as u64 * 8;
-    }
-
-    /// The peak in bits per second; 0 until a second has passed.
-    pub fn most(&self) -> u32 {
-        u32::try_from(self.most).unwrap_or(u32::MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -333,20 +302,5 @@ mod tests {
         let silent = super::offers(&recipes, &info, &formats[..1], peaks);
         assert_eq!(silent.len(), 4);
         assert!(silent.iter().all(|offer| !offer.sound));
-    }
-
-    #[test]
-    fn a_peak_is_the_most_of_any_second_and_gaps_are_none() {
-        let mut peak = Peak::default();
-        for picture in 0..40u64 {
-            // Ten per second; every tenth, from the first on, is large.
-            let bytes = if picture % 10 == 0 { 1000 } else { 100 };
-            peak.add(picture * 9000, bytes);
-        }
-        assert_eq!(peak.most(), 8 * 1900);
-        peak.add(40 * 9000, 1_000_000);
-        // The source is away for a minute.
-        peak.add(100 * 90_000, 10);
-        assert_eq!(peak.most(), 8 * 1900);
     }
 }

@@ -5,17 +5,21 @@
 //! published as an event. A silence is detected only when somebody reads the report, since no thread watches
 //! for it. While the device behind a stream is away, that is reported instead of the state of its source.
 
-use super::{
-    offer::{Peak, Peaks},
-    ring::Info,
-};
+mod notes;
+mod rates;
+mod state;
+
+pub use state::State;
+
+use super::{offer::Peaks, peak::Peak, ring::Info};
+use notes::Notes;
 use parking_lot::{Mutex, MutexGuard};
+use rates::Rates;
 use sluicegate_codec as codec;
 use sluicegate_media::sample::{Audio, Sample, Video};
 use sluicegate_source::Presence;
 use sluicegate_telemetry::{Events, unix_ms};
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,68 +29,6 @@ use std::{
 
 /// A live stream without a sample for this long is reported as silent.
 const SILENT: Duration = Duration::from_secs(5);
-/// Window over which bit rate and frame rate are averaged.
-const WINDOW: Duration = Duration::from_secs(2);
-
-/// State of a stream, by its name in the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
-#[schemars(rename = "StreamState", rename_all = "kebab-case")]
-pub enum State {
-    /// The device is not attached, or does not answer.
-    Offline,
-    /// The device has not authorized this computer.
-    Unauthorized,
-    /// The source does not run, because nobody uses the stream.
-    Idle,
-    /// The source is being opened.
-    Starting,
-    /// Samples arrive.
-    Live,
-    /// Data arrives, but nothing decodable yet.
-    WaitingForKeyframe,
-    /// The source is open and sends nothing.
-    Silent,
-    /// The source failed; another attempt follows.
-    Retrying,
-    /// The source ended for good.
-    Failed,
-}
-
-impl State {
-    /// All states.
-    pub const ALL: [State; 9] = [
-        State::Offline,
-        State::Unauthorized,
-        State::Idle,
-        State::Starting,
-        State::Live,
-        State::WaitingForKeyframe,
-        State::Silent,
-        State::Retrying,
-        State::Failed,
-    ];
-
-    /// Name of the state in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Offline => "offline",
-            State::Unauthorized => "unauthorized",
-            State::Idle => "idle",
-            State::Starting => "starting",
-            State::Live => "live",
-            State::WaitingForKeyframe => "waiting-for-keyframe",
-            State::Silent => "silent",
-            State::Retrying => "retrying",
-            State::Failed => "failed",
-        }
-    }
-}
-
-impl serde::Serialize for State {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
 
 /// Snapshot of a [`Status`].
 #[derive(Clone, Debug)]
@@ -163,11 +105,9 @@ struct Inner {
     audio: Option<Audio>,
     picture_peak: Peak,
     sound_peak: Peak,
-    notes: BTreeMap<&'static str, (String, u64)>,
+    notes: Notes,
     last_sample: Instant,
-    /// Start of the current window, with the bytes and samples until then.
-    window: (Instant, u64, u64),
-    rates: (u64, f32),
+    rates: Rates,
     /// The state and reason that were published last.
     published: (State, String),
     failures: u64,
@@ -193,10 +133,9 @@ impl Status {
                 audio: None,
                 picture_peak: Peak::default(),
                 sound_peak: Peak::default(),
-                notes: BTreeMap::new(),
+                notes: Notes::default(),
                 last_sample: now,
-                window: (now, 0, 0),
-                rates: (0, 0.0),
+                rates: Rates::since(now, 0, 0, 0.0),
                 published: (State::Idle, reason.into()),
                 failures: 0,
                 restarts: 0,
@@ -257,8 +196,9 @@ impl Status {
     pub fn idle(&self) {
         let mut inner = self.lock();
         self.set_state(&mut inner, State::Idle, "nobody is watching");
-        inner.notes.clear();
-        inner.rates = (0, 0.0);
+        inner.notes = Notes::default();
+        let (bytes, samples) = self.received_so_far();
+        inner.rates = Rates::since(Instant::now(), bytes, samples, 0.0);
     }
 
     /// The source failed and will be opened again.
@@ -302,15 +242,9 @@ impl Status {
             };
             self.set_state(&mut inner, State::Live, reason);
             // Rates are measured since frames arrive, not across the silence before.
-            inner.window = (
-                inner.last_sample,
-                self.bytes.load(Ordering::Relaxed),
-                self.samples.load(Ordering::Relaxed),
-            );
-            inner.rates = (
-                0,
-                inner.video.as_ref().map_or(0.0, |video| video.frame_rate),
-            );
+            let declared = inner.video.as_ref().map_or(0.0, |video| video.frame_rate);
+            let (bytes, samples) = self.received_so_far();
+            inner.rates = Rates::since(inner.last_sample, bytes, samples, declared);
         }
     }
 
@@ -353,10 +287,10 @@ impl Status {
     pub fn cut(&self, cut: bool) {
         const KEY: &str = "group";
         let mut inner = self.lock();
-        if cut != inner.notes.contains_key(KEY) {
+        if cut != inner.notes.contains(KEY) {
             if cut {
                 let text = "the group of pictures is larger than the ring, so late viewers start at the next keyframe; use a shorter keyframe interval";
-                inner.notes.insert(KEY, (text.into(), 1));
+                inner.notes.record(KEY, text.into());
                 inner.cut_groups += 1;
                 let (serial, reason) = (self.stream.as_str(), text);
                 self.events
@@ -369,7 +303,8 @@ impl Status {
 
     /// Records a problem: kept once per `key` with its newest text and a count, and logged the first time.
     pub fn note(&self, key: &'static str, text: String) {
-        if let Some(text) = self.record_note(key, text) {
+        let is_first = self.lock().notes.record(key, text.clone());
+        if is_first {
             tracing::warn!(stream = self.stream, "{text}");
         }
     }
@@ -378,23 +313,24 @@ impl Status {
     /// as an error.
     pub fn fault(&self, key: &'static str, text: String) {
         tracing::error!(stream = self.stream, "{text}");
-        self.record_note(key, text);
+        self.lock().notes.record(key, text);
     }
 
-    /// Records a note. Returns its text if it is the first of its `key`.
-    fn record_note(&self, key: &'static str, text: String) -> Option<String> {
-        let mut inner = self.lock();
-        let note = inner.notes.entry(key).or_insert_with(|| (String::new(), 0));
-        *note = (text, note.1 + 1);
-        (note.1 == 1).then(|| note.0.clone())
+    /// Bytes and frames received since the gateway started.
+    fn received_so_far(&self) -> (u64, u64) {
+        (
+            self.bytes.load(Ordering::Relaxed),
+            self.samples.load(Ordering::Relaxed),
+        )
     }
 
     /// Current counters.
     pub fn totals(&self) -> Totals {
+        let (bytes, samples) = self.received_so_far();
         let inner = self.lock();
         Totals {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            samples: self.samples.load(Ordering::Relaxed),
+            bytes,
+            samples,
             failures: inner.failures,
             restarts: inner.restarts,
             cut_groups: inner.cut_groups,
@@ -403,21 +339,10 @@ impl Status {
 
     /// Current state; detects a silence. `may_be_silent` says that a silence of this source is no fault.
     pub fn report(&self, may_be_silent: bool) -> Report {
-        let (bytes, samples) = (
-            self.bytes.load(Ordering::Relaxed),
-            self.samples.load(Ordering::Relaxed),
-        );
+        let (bytes, samples) = self.received_so_far();
         let now = Instant::now();
         let mut inner = self.lock();
-        let passed = now - inner.window.0;
-        if passed >= WINDOW {
-            let seconds = passed.as_secs_f64();
-            inner.rates = (
-                ((bytes - inner.window.1) as f64 * 8.0 / seconds) as u64,
-                ((samples - inner.window.2) as f64 / seconds) as f32,
-            );
-            inner.window = (now, bytes, samples);
-        }
+        inner.rates.update(now, bytes, samples);
         let quiet = now - inner.last_sample;
         let away = inner.away.clone();
         let silent = away.is_none() && inner.state == State::Live && quiet > SILENT;
@@ -452,19 +377,9 @@ impl Status {
             since: unix_ms(since),
             video: inner.video.clone(),
             audio: inner.audio.clone(),
-            bits_per_second: inner.rates.0,
-            frame_rate: inner.rates.1,
-            notes: inner
-                .notes
-                .values()
-                .map(|(text, times)| {
-                    if *times > 1 {
-                        format!("{text} ({times} times)")
-                    } else {
-                        text.clone()
-                    }
-                })
-                .collect(),
+            bits_per_second: inner.rates.bits_per_second,
+            frame_rate: inner.rates.frame_rate,
+            notes: inner.notes.texts(),
         }
     }
 
