@@ -80,7 +80,7 @@ async fn a_file_that_is_no_transport_is_told_by_inspect_and_check() {
         (
             "truncated.wasm",
             good[..good.len() / 2].to_vec(),
-            &["is a core module", "it is cut short or damaged"],
+            &["is a core module", "it is truncated or damaged"],
         ),
         (
             "core.wasm",

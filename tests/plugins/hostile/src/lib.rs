@@ -116,7 +116,7 @@ impl Transport for Hostile {
             latency_ms: 80,
             entry: String::new(),
             label: String::new(),
-            embeds: vec![],
+            embeds: vec!["access-units".into()],
         };
         match hostile.misbehave(Call::Open) {
             Some(Misbehavior::Refuse) => return Err("hostile refuses these options".into()),
