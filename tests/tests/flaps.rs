@@ -55,7 +55,7 @@ impl Sink for First {
     }
     fn expect(&mut self, _: Expected) {}
     fn sound(&mut self, _: Sound) {}
-    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
+    fn audio_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {}
     fn note(&mut self, _: &'static str, _: String) {}
     fn loops(&mut self) {}

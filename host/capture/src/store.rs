@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 /// Suffix of a temporary file.
 const UNFINISHED: &str = ".part";
 /// Age at which a temporary file counts as abandoned.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const PARTIAL_MAX_AGE: Duration = Duration::from_secs(3600);
 const JOURNAL: &str = "captures.jsonl";
 /// The previous journal.
 const JOURNAL_BEFORE: &str = "captures.1.jsonl";
@@ -134,7 +134,10 @@ impl Store {
                     .and_then(|name| name.to_str())
                     .unwrap_or_default();
                 if name.starts_with('.') && name.ends_with(UNFINISHED) {
-                    if found.modified().is_ok_and(|since| age(since) > ABANDONED) {
+                    if found
+                        .modified()
+                        .is_ok_and(|since| age(since) > PARTIAL_MAX_AGE)
+                    {
                         let _ = fs::remove_file(&file);
                     }
                 } else if let Some(capture_time) = capture_time(name) {

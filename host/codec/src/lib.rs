@@ -8,7 +8,6 @@
 mod colour;
 mod counts;
 mod decode;
-mod effort;
 mod encode;
 mod extradata;
 mod frame;
@@ -20,6 +19,7 @@ mod sound;
 mod still;
 #[cfg(test)]
 mod tests;
+mod work_meter;
 
 use std::sync::Once;
 
@@ -32,7 +32,6 @@ use sluicegate_media::picture::SizeError;
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
-pub use effort::WorkMeter;
 pub use encode::{Encoder, Packet, Settings, codec_string, is_encodable};
 pub use extradata::of as extradata;
 pub use frame::Frame;
@@ -41,6 +40,7 @@ pub use probe::{EncoderChoice, PassedOver, answer, encoders, set_probe_program};
 pub use scale::{Scaler, fit};
 pub use sound::{AAC_LC_CODEC, AacConverter, AacFrame, AudioCoding};
 pub use still::{EncodedStill, StillFormat, StillImageEncoder};
+pub use work_meter::WorkMeter;
 
 /// Ticks per second of every `pts` and `dts` in this crate: 90 kHz.
 pub const TIME_BASE: u32 = 90_000;

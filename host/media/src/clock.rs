@@ -92,7 +92,7 @@ struct Window {
     arrived_at: i64,
     newest: i64,
     newest_arrived_at: i64,
-    sound: Option<Progress>,
+    audio: Option<Progress>,
     /// The first [`MAX_STEPS`] time stamps of the window, and the time between arrivals.
     times: Vec<i64>,
     gaps: Vec<i64>,
@@ -131,14 +131,14 @@ impl ClockMonitor {
         &mut self,
         stated: i64,
         now: i64,
-        sound: Option<Progress>,
+        audio: Option<Progress>,
     ) -> Option<Option<Fault>> {
         let begin = Window {
             stated,
             arrived_at: now,
             newest: stated,
             newest_arrived_at: now,
-            sound,
+            audio,
             times: vec![stated],
             gaps: Vec::new(),
             apart: 0,
@@ -166,7 +166,7 @@ impl ClockMonitor {
         if now.saturating_sub(window.arrived_at) < SECOND || window.gaps.len() < MIN_STEPS {
             return None;
         }
-        let verdict = window.verdict(sound);
+        let verdict = window.verdict(audio);
         self.window = Some(begin);
         self.record_verdict(verdict)
     }
@@ -209,7 +209,7 @@ impl ClockMonitor {
 }
 
 impl Window {
-    fn verdict(&self, sound: Option<Progress>) -> Option<Verdict> {
+    fn verdict(&self, audio: Option<Progress>) -> Option<Verdict> {
         let sure = |fault| Verdict { fault, mild: false };
         if self.apart >= 4 {
             if self.equal == self.apart {
@@ -234,7 +234,7 @@ impl Window {
             1.6..=8.0 => Some(sure(Fault::Fast)),
             _ => None,
         };
-        if speed.is_some() && !self.matches_audio_speed(sound, stated, passed) {
+        if speed.is_some() && !self.matches_audio_speed(audio, stated, passed) {
             return speed;
         }
         // Regular arrival is no accident; irregular time stamps beside it do not come from dropped frames. They are
@@ -250,8 +250,8 @@ impl Window {
 
     /// Whether the audio clock advanced at the same speed as the video clock. Then the source plays faster or slower
     /// than real time, and its clock is fine.
-    fn matches_audio_speed(&self, sound: Option<Progress>, stated: i64, passed: i64) -> bool {
-        let (Some(before), Some(now)) = (self.sound, sound) else {
+    fn matches_audio_speed(&self, audio: Option<Progress>, stated: i64, passed: i64) -> bool {
+        let (Some(before), Some(now)) = (self.audio, audio) else {
             return false;
         };
         let heard = now.stated.saturating_sub(before.stated);
@@ -259,9 +259,9 @@ impl Window {
         if took < SECOND / 2 {
             return false;
         }
-        let [pictures, sound] = [(stated, passed), (heard, took)]
+        let [pictures, audio] = [(stated, passed), (heard, took)]
             .map(|(stated, passed)| stated as f64 / passed.max(1) as f64);
-        sound > pictures / 1.5 && sound < pictures * 1.5
+        audio > pictures / 1.5 && audio < pictures * 1.5
     }
 }
 

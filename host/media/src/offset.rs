@@ -25,7 +25,7 @@ pub struct Offsets {
     /// Last plausible offset; smoothed if the stream does not reorder frames.
     usual: Option<i64>,
     agreed: u32,
-    strange: u32,
+    deviating: u32,
 }
 
 /// Result of checking a presentation time.
@@ -51,19 +51,19 @@ impl Offsets {
         let usual = match (self.usual, in_order) {
             (Some(usual), true) => {
                 let near = stated.saturating_sub(usual).saturating_abs() <= step / 2 + TOLERANCE;
-                near || (self.strange >= USUAL && self.agreed < USUAL)
+                near || (self.deviating >= USUAL && self.agreed < USUAL)
             }
             _ => true,
         };
         if possible && usual {
             // Smoothed, so that an offset that grows steadily does not pull the usual offset with it.
-            let before = self.usual.filter(|_| in_order && self.strange < USUAL);
+            let before = self.usual.filter(|_| in_order && self.deviating < USUAL);
             self.usual = Some(before.map_or(stated, |before| before + (stated - before) / 8));
             self.agreed = self.agreed.saturating_add(1);
-            self.strange = 0;
+            self.deviating = 0;
             return Offset::of(stated, false);
         }
-        self.strange = self.strange.saturating_add(1);
+        self.deviating = self.deviating.saturating_add(1);
         Offset::of(self.usual.unwrap_or(0), true)
     }
 }

@@ -21,7 +21,7 @@ const MILLISECOND: i64 = SECOND / 1000;
 
 /// The first sample of a track is placed by the other track's offset if that puts it within this distance of the newest
 /// sample.
-const LEAP: i64 = 10 * SECOND;
+const MAX_TRACK_DISTANCE: i64 = 10 * SECOND;
 /// After this many samples at even intervals a track counts as regular, and the interval as its step.
 const REGULAR: u8 = 8;
 /// A sample may be this far, plus half a step, from where it is expected.
@@ -49,7 +49,7 @@ const WRAPS: [i64; 3] = [1 << 33, 1 << 32, (1 << 32) * MILLISECOND];
 #[derive(Debug, Default)]
 pub struct Timeline {
     video: Track,
-    sound: Track,
+    audio: Track,
     /// The source starts over without a gap, as a looping file does. Otherwise it continues at the present time.
     seamless: bool,
     monitor: ClockMonitor,
@@ -181,7 +181,7 @@ impl Timeline {
 
     fn begin(&mut self, seamless: bool) {
         self.seamless = seamless;
-        for track in [&mut self.video, &mut self.sound] {
+        for track in [&mut self.video, &mut self.audio] {
             track.offset = None;
             track.agreed = 0;
             track.earlier.clear();
@@ -208,7 +208,7 @@ impl Timeline {
         }
         let at = match (self.monitor.fault(), self.video.last) {
             (Some(_), Some(last)) => {
-                let target = ticks.saturating_add(self.sound.lead.most().unwrap_or(0));
+                let target = ticks.saturating_add(self.audio.lead.most().unwrap_or(0));
                 self.monitor.pace(last, target)
             }
             _ => self.find(false, decode, ticks),
@@ -232,7 +232,7 @@ impl Timeline {
             stated,
             arrived_at: ticks,
         });
-        self.sound.advance(at, duration, ticks);
+        self.audio.advance(at, duration, ticks);
         Some(placed)
     }
 
@@ -252,12 +252,12 @@ impl Timeline {
     }
 
     fn find(&mut self, is_audio: bool, decode: Option<i64>, now: i64) -> i64 {
-        let ends = [&self.video, &self.sound].map(|track| Some(track.last? + track.length));
+        let ends = [&self.video, &self.audio].map(|track| Some(track.last? + track.length));
         let end = ends.into_iter().flatten().max();
-        let newest = self.video.last.max(self.sound.last);
+        let newest = self.video.last.max(self.audio.last);
         let (own, other) = match is_audio {
-            false => (&mut self.video, &self.sound),
-            true => (&mut self.sound, &self.video),
+            false => (&mut self.video, &self.audio),
+            true => (&mut self.audio, &self.video),
         };
         let Some(decode) = decode else {
             self.seamless = false;
@@ -298,9 +298,9 @@ impl Track {
         let most = if self.last.is_some() {
             MAX_BACKSTEP
         } else {
-            LEAP
+            MAX_TRACK_DISTANCE
         };
-        let near = before > -LEAP && before < most;
+        let near = before > -MAX_TRACK_DISTANCE && before < most;
         near.then(|| self.last.map_or(placed, |last| placed.max(last + 1)))
     }
 
@@ -466,7 +466,7 @@ impl Track {
     fn next_step(&self) -> i64 {
         match self.regular >= REGULAR {
             true => self.step,
-            false => self.length.min(LEAP),
+            false => self.length.min(MAX_TRACK_DISTANCE),
         }
         .max(1)
     }
@@ -481,7 +481,7 @@ impl Track {
                 false => self.regular.saturating_sub(REGULAR / 2),
             };
             if self.regular < REGULAR {
-                if step < LEAP {
+                if step < MAX_TRACK_DISTANCE {
                     self.step = step;
                 }
             } else if is_even && self.timestamp_used {

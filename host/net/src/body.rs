@@ -154,13 +154,7 @@ impl ViewerBody {
     fn encode(&mut self) {
         while let Some(item) = self.items.pop_front() {
             match item {
-                Item::Chunk(chunk) => {
-                    let header = chunk.header.iter().flat_map(|header| header.pieces());
-                    for piece in header.chain([&*chunk.piece]) {
-                        self.queue
-                            .extend(piece.encoded::<BodyEncoding>().iter().cloned());
-                    }
-                }
+                Item::Chunk(chunk) => self.queue.extend(chunk.encoded::<BodyEncoding>().cloned()),
                 Item::Message(content) => self.queue.extend(BodyEncoding::encode(&content)),
                 Item::Close(_) => self.ended = true,
             }
@@ -193,7 +187,7 @@ impl Body for ViewerBody {
                 Some(pace) => pace.due.as_mut().poll(context).is_ready(),
                 None => true,
             };
-            let want = if due { Want::Chunks(1) } else { Want::Messages };
+            let want = if due { Want::All(1) } else { Want::Messages };
             let taken = ready!(this.viewing.poll_next(context, want, &mut this.items));
             if taken.chunks > 0
                 && let Some(pace) = &mut this.pace

@@ -14,7 +14,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use sluicegate_telemetry::Ends;
+use sluicegate_telemetry::SocketPair;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ use tokio::{
 };
 
 /// Timeout of the TLS handshake, of a request's head, and of an idle connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest request head, and the part of a response that hyper buffers before the socket accepts it, in bytes: one
 /// frame, not ten.
 const BUFFER: usize = 16 << 10;
@@ -53,14 +53,14 @@ const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
 /// Interval of HTTP/2 pings, and the timeout of an answer.
 const PING: Duration = Duration::from_secs(20);
 /// How long a client that is still connecting when the gateway shuts down may take to send a request.
-const LATE: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// How long an HTTP/2 connection without requests may take to close.
-const CLOSING: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `TCP_NOTSENT_LOWAT`: unsent bytes in the kernel, beyond which the socket is not writable and the viewer counts as
 /// slow.
-const UNSENT: u32 = 128 << 10;
+const TCP_NOTSENT_LOWAT: u32 = 128 << 10;
 /// `TCP_USER_TIMEOUT`: a peer that acknowledges nothing for this long is disconnected.
-const DEAD: Duration = Duration::from_secs(60);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// First byte of a TLS connection (RFC 8446 section 5.1: handshake).
 const HANDSHAKE: u8 = 22;
@@ -86,9 +86,9 @@ pub(super) async fn handle_connection<A, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    tune(&socket);
+    set_socket_options(&socket);
     let began = Instant::now();
-    let ends = socket.local_addr().map(|local| Ends {
+    let ends = socket.local_addr().map(|local| SocketPair {
         local,
         peer: address,
     });
@@ -103,11 +103,11 @@ pub(super) async fn handle_connection<A, F, B>(
         tls: tls.is_some(),
     };
     let mut over = drain.clone();
-    let greeted = tokio::select! {
-        greeted = timeout(PATIENCE, negotiate(socket, permit, tls)) => greeted,
-        () = async { over.wait().await; sleep(LATE).await } => return,
+    let negotiated = tokio::select! {
+        negotiated = timeout(CONNECTION_TIMEOUT, negotiate(socket, permit, tls)) => negotiated,
+        () = async { over.wait().await; sleep(FIRST_REQUEST_GRACE).await } => return,
     };
-    let ended = match greeted {
+    let ended = match negotiated {
         Ok(Ok(Some((socket, Version::Http1)))) => http1(socket, peer, drain, answer).await,
         Ok(Ok(Some((socket, Version::Http2)))) => http2(socket, peer, drain, answer).await,
         Ok(Ok(None)) => Ok(()),
@@ -177,16 +177,16 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let asks = asked.clone();
+    let request_seen = Arc::new(AtomicBool::new(false));
+    let set_request_seen = request_seen.clone();
     let service = service_fn(move |request| {
-        asks.store(true, Ordering::Relaxed);
+        set_request_seen.store(true, Ordering::Relaxed);
         let answered = answer(peer, request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(CONNECTION_TIMEOUT)
         .max_buf_size(BUFFER)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(socket), service)
@@ -198,8 +198,8 @@ where
         ended = connection.as_mut() => return Ok(ended?),
         () = drain.wait() => {}
     }
-    if !asked.load(Ordering::Relaxed)
-        && let Ok(ended) = timeout(LATE, connection.as_mut()).await
+    if !request_seen.load(Ordering::Relaxed)
+        && let Ok(ended) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
     {
         return Ok(ended?);
     }
@@ -242,13 +242,13 @@ where
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
         () = drain.wait() => {}
-        () = open.idle_for(PATIENCE) => {}
+        () = open.idle_for(CONNECTION_TIMEOUT) => {}
     }
     connection.as_mut().graceful_shutdown();
     // A request may have arrived meanwhile; a connection without one is not waited for longer.
     tokio::select! {
         ended = connection.as_mut() => Ok(ended?),
-        () = open.idle_for(CLOSING) => Ok(()),
+        () = open.idle_for(CLOSE_TIMEOUT) => Ok(()),
     }
 }
 
@@ -312,14 +312,14 @@ impl<B: Body + Unpin> Body for CountedBody<B> {
     }
 }
 
-fn tune(socket: &TcpStream) {
+fn set_socket_options(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let socket = SockRef::from(socket);
-    let _ = socket.set_tcp_notsent_lowat(UNSENT);
-    let _ = socket.set_tcp_user_timeout(Some(DEAD));
+    let _ = socket.set_tcp_notsent_lowat(TCP_NOTSENT_LOWAT);
+    let _ = socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
     let _ = socket.set_tcp_keepalive(
         &TcpKeepalive::new()
-            .with_time(DEAD / 2)
-            .with_interval(DEAD / 6),
+            .with_time(TCP_USER_TIMEOUT / 2)
+            .with_interval(TCP_USER_TIMEOUT / 6),
     );
 }

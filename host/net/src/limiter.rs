@@ -44,7 +44,7 @@ pub struct ConnectionLimiter {
     most: usize,
     max_per_address: u32,
     /// Trusted proxies, which have no limit per address since each stands for many clients.
-    free: Vec<Network>,
+    exempt: Vec<Network>,
     slots: Arc<Semaphore>,
     /// Connections by address. IPv6 addresses count by their /64 network, since one client may have all of it.
     by_address: Mutex<HashMap<IpAddr, u32>>,
@@ -67,7 +67,7 @@ impl ConnectionLimiter {
         Arc::new(ConnectionLimiter {
             most,
             max_per_address: server.connections_per_address,
-            free: server.trusted_proxies.clone(),
+            exempt: server.trusted_proxies.clone(),
             slots: Arc::new(Semaphore::new(most)),
             by_address: Mutex::default(),
         })
@@ -84,11 +84,11 @@ impl ConnectionLimiter {
             .try_acquire_owned()
             .map_err(|_| Refused::Full(self.most))?;
         let address = address.to_canonical();
-        let free = address.is_loopback() || self.free.iter().any(|own| own.contains(address));
-        let counted = (!free).then(|| block(address));
-        if let Some(block) = counted {
+        let exempt = address.is_loopback() || self.exempt.iter().any(|own| own.contains(address));
+        let counted = (!exempt).then(|| client_network(address));
+        if let Some(client_network) = counted {
             let mut by_address = self.lock();
-            let count = by_address.entry(block).or_default();
+            let count = by_address.entry(client_network).or_default();
             if *count >= self.max_per_address {
                 return Err(Refused::Address(*count, address));
             }
@@ -123,20 +123,20 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(block) = self.counted else {
+        let Some(client_network) = self.counted else {
             return;
         };
         let mut by_address = self.limiter.lock();
-        if let Some(count) = by_address.get_mut(&block) {
+        if let Some(count) = by_address.get_mut(&client_network) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&block);
+                by_address.remove(&client_network);
             }
         }
     }
 }
 
-fn block(address: IpAddr) -> IpAddr {
+fn client_network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -211,12 +211,12 @@ mod tests {
         let _seven = enter("2001:db8::ffff:1").unwrap();
         assert!(enter("2001:db8::2").is_err());
         let _eight = enter("2001:db8:0:1::2").unwrap();
-        let free: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3"]
+        let exempt: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3"]
             .iter()
             .flat_map(|address| [enter(address), enter(address), enter(address)])
             .collect();
-        assert!(free.iter().all(Result::is_ok));
-        drop((free, _eight, _seven, _six, _third, _other, _second));
+        assert!(exempt.iter().all(Result::is_ok));
+        drop((exempt, _eight, _seven, _six, _third, _other, _second));
         assert!(limiter.lock().is_empty());
     }
 

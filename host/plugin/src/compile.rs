@@ -59,11 +59,11 @@ pub enum Refused {
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// Components are compiled one at a time, so that the limits hold for all of them together.
-static TURN: Mutex<()> = Mutex::new(());
+static COMPILING: Mutex<()> = Mutex::new(());
 
 /// Waits until no other component is compiled; the guard keeps others waiting.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock()
+    COMPILING.lock()
 }
 
 /// Sets the program that is run to compile components; it must call [`answer`] for the argument `compile-component`.

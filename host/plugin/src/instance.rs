@@ -33,6 +33,8 @@ const MAX_LANES: usize = 16;
 /// Bytes of `profile.entry`, and characters of `profile.label`.
 const MAX_ENTRY_LEN: usize = 256;
 const MAX_LABEL_LEN: usize = 64;
+/// Entries of `profile.embeds`.
+const MAX_EMBEDS: usize = 16;
 const MAX_STALE_MS: u32 = 600_000;
 const MAX_REPEAT_MS: u32 = 600_000;
 const MAX_LATENCY_MS: u32 = 600_000;
@@ -492,9 +494,9 @@ fn profile(raw: transport::Profile) -> Result<Profile, String> {
             "its profile has an invalid label; at most {MAX_LABEL_LEN} characters are possible, none of them control characters"
         ));
     }
-    if raw.embeds.len() > MAX_LANES {
+    if raw.embeds.len() > MAX_EMBEDS {
         return Err(format!(
-            "its profile has {} embeds; at most {MAX_LANES} are possible",
+            "its profile has {} embeds; at most {MAX_EMBEDS} are possible",
             raw.embeds.len()
         ));
     }
@@ -533,7 +535,7 @@ fn check_entry(entry: &str) -> Result<(), String> {
     match is_valid {
         true => Ok(()),
         false => Err(format!(
-            "its profile has an invalid entry {}; it is a relative path such as index.m3u8, of at most {MAX_ENTRY_LEN} characters",
+            "its profile has an invalid entry {}; it is a relative path such as index.m3u8, of at most {MAX_ENTRY_LEN} bytes",
             named(&[entry.to_owned()])
         )),
     }
@@ -713,7 +715,7 @@ mod tests {
     fn what_no_transport_can_mean_is_refused_by_its_name() {
         assert!(profile(raw()).is_ok());
         type Change = fn(&mut transport::Profile);
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 13] = [
             ("group-ms", |raw| raw.group_ms = u32::MAX),
             ("history", |raw| raw.history = 65),
             ("history", |raw| raw.history = 0),
@@ -721,6 +723,12 @@ mod tests {
             ("latency-ms", |raw| raw.latency_ms = u32::MAX),
             ("stale-ms", |raw| raw.lanes[0].stale_ms = u32::MAX),
             ("17 lanes", |raw| raw.lanes = vec![raw.lanes[0]; 17]),
+            ("17 embeds", |raw| raw.embeds = vec!["file".into(); 17]),
+            ("label", |raw| raw.label = "x".repeat(65)),
+            ("label", |raw| raw.label = "H\nLS".into()),
+            ("entry", |raw| raw.entry = "/etc".into()),
+            ("entry", |raw| raw.entry = "a/../../b".into()),
+            ("entry", |raw| raw.entry = "a?b".into()),
         ];
         for (part, change) in changes {
             let mut changed = raw();
@@ -731,5 +739,25 @@ mod tests {
         let mut long = raw();
         long.carriers = vec!["x".repeat(1 << 20); 100];
         assert!(profile(long).unwrap_err().len() < 1000);
+    }
+
+    #[test]
+    fn what_this_host_ignores_of_a_profile_is_listed() {
+        let mut asks = raw();
+        asks.carriers.push("webtransport".into());
+        asks.formats.push("opus".into());
+        asks.embeds = vec!["hologram".into(), "file".into()];
+        asks.uplink = Some("opus".into());
+        asks.lanes[0].datagrams = true;
+        let profile = profile(asks).unwrap();
+        assert_eq!(profile.embeds, [Embed::File]);
+        let expected = [
+            "carriers [\"webtransport\"]",
+            "formats [\"opus\"]",
+            "embeds [\"hologram\"]",
+            "uplink [\"opus\"]",
+            "datagrams of lanes",
+        ];
+        assert_eq!(profile.ignored, expected);
     }
 }

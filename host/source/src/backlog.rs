@@ -7,7 +7,7 @@ use sluicegate_media::time::TIMESCALE;
 use std::time::Duration;
 
 /// A jump in the timestamps, in ticks, beyond which they are treated as a new timeline.
-pub const LEAP: i64 = 10 * TIMESCALE as i64;
+pub const MAX_TIMESTAMP_STEP: i64 = 10 * TIMESCALE as i64;
 
 /// How far processing is behind the source: processing time, minus the elapsed source time.
 #[derive(Debug, Default)]
@@ -18,14 +18,14 @@ pub struct Backlog {
 
 impl Backlog {
     /// Above this delay frames are dropped before encoding: it is more than a viewer would notice.
-    const LATE: Duration = Duration::from_millis(250);
+    const LATE_THRESHOLD: Duration = Duration::from_millis(250);
     /// Above this delay dropping decoded frames does not help, and packets are dropped.
-    const HOPELESS: Duration = Duration::from_secs(3);
+    const OVERLOAD_THRESHOLD: Duration = Duration::from_secs(3);
 
     /// Announces work for the source time `at`, in ticks.
     pub fn advance(&mut self, at: i64) {
         let step = at.saturating_sub(self.last.replace(at).unwrap_or(at));
-        if (0..LEAP).contains(&step) {
+        if (0..MAX_TIMESTAMP_STEP).contains(&step) {
             let step = Duration::from_micros(step.unsigned_abs() * 100 / 9);
             self.debt = self.debt.saturating_sub(step);
         } else {
@@ -40,12 +40,12 @@ impl Backlog {
 
     /// Whether the delay is more than viewers may notice.
     pub fn is_late(&self) -> bool {
-        self.debt > Self::LATE
+        self.debt > Self::LATE_THRESHOLD
     }
 
     /// Whether the delay is so large that dropping only a part of the work does not help.
     pub fn is_overloaded(&self) -> bool {
-        self.debt > Self::HOPELESS
+        self.debt > Self::OVERLOAD_THRESHOLD
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         });
         assert!((12..=16).contains(&late.unwrap()), "{late:?}");
         assert!(!backlog.is_overloaded());
-        backlog.advance(at + 100 * LEAP);
+        backlog.advance(at + 100 * MAX_TIMESTAMP_STEP);
         assert!(!backlog.is_late());
     }
 

@@ -155,7 +155,7 @@ pub trait Sink {
     /// Description of the audio that follows.
     fn sound(&mut self, sound: Sound);
     /// One audio frame of [`Sound::length`] samples, or one packet if the codec is not AAC.
-    fn sound_frame(&mut self, data: Bytes, times: SourceTimes);
+    fn audio_frame(&mut self, data: Bytes, times: SourceTimes);
     /// Bytes were lost: everything up to the next random access point is to be dropped.
     fn damaged(&mut self);
     /// A remark for the user. Kept once per `key`, with the newest text and a count.

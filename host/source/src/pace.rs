@@ -9,9 +9,9 @@ use sluicegate_media::time::TIMESCALE;
 use std::time::{Duration, Instant};
 
 /// A track whose timestamps go back by more than this has restarted; smaller steps back come from reordering.
-const BACK: i64 = TIMESCALE as i64;
+const RESTART_THRESHOLD: i64 = TIMESCALE as i64;
 /// Largest gap in the timestamps that is waited for, in ticks.
-const LEAP: i64 = 30 * TIMESCALE as i64;
+const MAX_GAP: i64 = 30 * TIMESCALE as i64;
 /// Tracks that restart keep their distance, if that moves neither further than this from where it was, in ticks.
 const MAX_TRACK_OFFSET: i64 = 5 * TIMESCALE as i64;
 /// Packets that are late by up to this are sent immediately, so that a machine that was busy or suspended for a moment
@@ -19,7 +19,7 @@ const MAX_TRACK_OFFSET: i64 = 5 * TIMESCALE as i64;
 /// at once.
 pub const MAX_CATCH_UP: Duration = Duration::from_secs(10);
 /// Timestamps beyond this are not valid.
-const LAST: u64 = 1 << 60;
+const MAX_TIMESTAMP: u64 = 1 << 60;
 
 /// Schedules packets in real time.
 #[derive(Debug, Default)]
@@ -89,14 +89,15 @@ impl LoopTimeline {
     fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
         let track = &mut self.tracks[usize::from(is_audio)];
         let told = times.decode.or(times.presentation);
-        let told = told.filter(|time| time.unsigned_abs() < LAST);
+        let told = told.filter(|time| time.unsigned_abs() < MAX_TIMESTAMP);
         let following = track.newest.unwrap_or(0).saturating_add(track.step);
         let time = told.unwrap_or(following);
         if told.is_none() && times.duration > 0 {
             times.decode = Some(time);
         }
         let follows = track.newest.is_some_and(|newest| {
-            (newest.saturating_sub(BACK)..=newest.saturating_add(LEAP)).contains(&time)
+            (newest.saturating_sub(RESTART_THRESHOLD)..=newest.saturating_add(MAX_GAP))
+                .contains(&time)
         });
         if !follows {
             let is_first = track.newest.is_none();
@@ -120,7 +121,7 @@ impl LoopTimeline {
         if times.duration > 0 {
             track.step = i64::from(times.duration);
         } else if let Some(newest) = track.newest.filter(|newest| follows && time > *newest) {
-            track.step = (time - newest).min(BACK);
+            track.step = (time - newest).min(RESTART_THRESHOLD);
         }
         track.newest = Some(time);
         let place = time.saturating_add(track.offset);
@@ -274,7 +275,7 @@ mod tests {
                 let place = line.place(is_audio, &mut at(time, duration));
                 let last = &mut last[usize::from(is_audio)];
                 if let Some(last) = *last {
-                    prop_assert!(place - last <= LEAP + MAX_TRACK_OFFSET && last - place <= BACK + MAX_TRACK_OFFSET, "{} to {}", last, place);
+                    prop_assert!(place - last <= MAX_GAP + MAX_TRACK_OFFSET && last - place <= RESTART_THRESHOLD + MAX_TRACK_OFFSET, "{} to {}", last, place);
                 }
                 *last = Some(place);
             }

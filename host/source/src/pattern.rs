@@ -27,7 +27,7 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
     let mut painter = Painter::new(context.encode.width, context.encode.height)
         .map_err(|error| fail(error.into()))?;
     context.sink.configured(context.encode.frame_rate as f32);
-    let (mut backlog, mut effort) = (Backlog::default(), WorkMeter::default());
+    let (mut backlog, mut work_meter) = (Backlog::default(), WorkMeter::default());
     let start = Instant::now();
     let mut number = 0u64;
     // Keyframes are forced by time, because an encoder counts frames and some may be skipped.
@@ -57,7 +57,7 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
                 },
             );
         }
-        backlog.add_work(effort.count(began.elapsed()));
+        backlog.add_work(work_meter.count(began.elapsed()));
         number += 1;
         let due =
             Duration::from_nanos(number * 1_000_000_000 / u64::from(context.encode.frame_rate));

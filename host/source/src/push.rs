@@ -3,7 +3,7 @@
 //! [`channel`] gives both ends. The [`Pusher`] may be used from any thread and never blocks, so it suits code on tokio's
 //! threads. The [`PushSource`] is the [`Source`] of a stream: on the stream's own thread it passes the packets on to the
 //! sink, in order. Packets wait in a queue bounded in bytes. A full queue means that the stream cannot keep up; the pusher
-//! is told, and viewers resume at the next keyframe.
+//! is told, and viewers resume at the next keyframe. While nobody watches the stream, packets are rejected.
 
 use super::{POLL_INTERVAL, Sink, Sound, Source, SourceContext, SourceError, SourceTimes};
 use bytes::Bytes;
@@ -24,8 +24,8 @@ pub enum Packet {
     Jpeg(Bytes, SourceTimes),
     /// Description of the audio that follows.
     Sound(Sound),
-    /// One audio frame, see [`Sink::sound_frame`].
-    SoundFrame(Bytes, SourceTimes),
+    /// One audio frame, see [`Sink::audio_frame`].
+    AudioFrame(Bytes, SourceTimes),
     /// Packets before this one were lost.
     Loss,
 }
@@ -34,9 +34,14 @@ impl Packet {
     fn bytes(&self) -> usize {
         match self {
             Packet::AccessUnit(nals, _) => nals.iter().map(Bytes::len).sum(),
-            Packet::Jpeg(data, _) | Packet::SoundFrame(data, _) => data.len(),
+            Packet::Jpeg(data, _) | Packet::AudioFrame(data, _) => data.len(),
             Packet::Sound(_) | Packet::Loss => 0,
         }
+    }
+
+    /// Whether later packets may depend on this one.
+    fn is_video(&self) -> bool {
+        matches!(self, Packet::AccessUnit(..) | Packet::Loss)
     }
 
     fn deliver(self, sink: &mut dyn Sink) {
@@ -44,7 +49,7 @@ impl Packet {
             Packet::AccessUnit(nals, times) => sink.access_unit(nals, times),
             Packet::Jpeg(data, times) => sink.jpeg(data, times),
             Packet::Sound(sound) => sink.sound(sound),
-            Packet::SoundFrame(data, times) => sink.sound_frame(data, times),
+            Packet::AudioFrame(data, times) => sink.audio_frame(data, times),
             Packet::Loss => sink.damaged(),
         }
     }
@@ -56,6 +61,9 @@ pub enum PushError {
     /// The queue is full. What follows is useful from the next keyframe on, so ask the sender for one.
     #[error("the stream does not keep up with its sender; {0} bytes are waiting")]
     Full(usize),
+    /// The stream is idle, because nobody watches it.
+    #[error("nobody is watching the stream")]
+    Idle,
     /// No stream has this source any more.
     #[error("the stream is gone")]
     Gone,
@@ -75,7 +83,11 @@ struct Queue {
 struct State {
     packets: VecDeque<Packet>,
     bytes: usize,
-    /// A packet was rejected since the last one that was taken.
+    /// The stream runs the source.
+    running: bool,
+    /// The newest description of the audio, for the next run.
+    sound: Option<Sound>,
+    /// Video was rejected since the last packet that was taken.
     lost: bool,
     /// Every pusher was dropped.
     ended: bool,
@@ -113,9 +125,15 @@ impl Pusher {
     pub fn push(&self, packet: Packet) -> Result<(), PushError> {
         let queue = self.0.0.upgrade().ok_or(PushError::Gone)?;
         let mut state = queue.lock();
+        if let Packet::Sound(sound) = &packet {
+            state.sound = Some(sound.clone());
+        }
+        if !state.running {
+            return Err(PushError::Idle);
+        }
         let bytes = packet.bytes() + OVERHEAD;
         if !state.packets.is_empty() && state.bytes + bytes > queue.max_bytes {
-            state.lost = true;
+            state.lost |= packet.is_video();
             return Err(PushError::Full(state.bytes));
         }
         if std::mem::take(&mut state.lost) {
@@ -145,7 +163,27 @@ pub struct PushSource {
     queue: Arc<Queue>,
 }
 
+/// Marks a queue as idle when it is dropped.
+struct Running<'a>(&'a Queue);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running = false;
+        state.packets.clear();
+        state.bytes = 0;
+        state.lost = false;
+    }
+}
+
 impl Queue {
+    /// Takes packets from now on, until the guard is dropped; with the description of the audio, if there is any.
+    fn start(&self) -> (Running<'_>, Option<Sound>) {
+        let mut state = self.lock();
+        state.running = true;
+        (Running(self), state.sound.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -166,7 +204,11 @@ impl Queue {
 
 impl Source for PushSource {
     fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
+        let (_running, sound) = self.queue.start();
         context.sink.connected();
+        if let Some(sound) = sound {
+            context.sink.sound(sound);
+        }
         while !context.stop.is_stopped() {
             let Some(packets) = self.queue.take() else {
                 return Err(SourceError::Ended(self.name.clone()));
@@ -204,44 +246,78 @@ mod tests {
         Packet::AccessUnit(vec![Bytes::from(vec![9; size])], SourceTimes::default())
     }
 
+    /// Runs the source on a thread, and calls `push` as soon as it takes packets.
+    fn while_running(source: &PushSource, push: impl FnOnce() + Send) -> Recorder {
+        let mut sink = Recorder::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !source.queue.lock().running {
+                    thread::yield_now();
+                }
+                push();
+            });
+            assert_eq!(
+                run(source, &mut sink).unwrap_err().to_string(),
+                "whip ended"
+            );
+        });
+        sink
+    }
+
     #[test]
     fn packets_arrive_in_order_and_the_source_ends_with_its_last_pusher() {
         let (pusher, source) = channel("whip", 1 << 20);
         let other = pusher.clone();
-        thread::spawn(move || {
+        let sink = while_running(&source, move || {
             for size in 1..=100 {
                 pusher.push(unit(size)).unwrap();
             }
             drop(pusher);
             other.push(unit(101)).unwrap();
         });
-        let mut sink = Recorder::default();
-        let ended = run(&source, &mut sink).unwrap_err();
-        assert_eq!(ended.to_string(), "whip ended");
         let sizes: Vec<usize> = sink.units.iter().map(|(nals, _)| nals[0].len()).collect();
         assert_eq!(sizes, (1..=101).collect::<Vec<_>>());
         assert_eq!(sink.losses, 0);
     }
 
     #[test]
-    fn a_full_queue_rejects_and_the_sink_learns_of_the_loss() {
+    fn a_full_queue_rejects_and_only_lost_video_is_a_loss() {
         let (pusher, source) = channel("whip", 1000);
+        let (_running, _) = source.queue.start();
+        let sound = Packet::AudioFrame(Bytes::from(vec![9; 200]), SourceTimes::default());
+        pusher.push(unit(800)).unwrap();
+        assert_eq!(pusher.push(sound), Err(PushError::Full(864)));
+        assert_eq!(source.queue.take().unwrap().len(), 1);
         pusher.push(unit(800)).unwrap();
         assert_eq!(pusher.push(unit(200)), Err(PushError::Full(864)));
-        pusher.push(unit(10)).unwrap();
+        pusher.push(unit(0)).unwrap();
         // Empty ones count too.
-        assert!(matches!(pusher.push(unit(0)), Err(PushError::Full(_))));
-        drop(pusher);
-        let mut sink = Recorder::default();
-        run(&source, &mut sink).unwrap_err();
-        assert_eq!((sink.units.len(), sink.losses), (2, 1));
+        assert!(matches!(pusher.push(unit(10)), Err(PushError::Full(_))));
+        let packets: Vec<bool> = source
+            .queue
+            .take()
+            .unwrap()
+            .iter()
+            .map(|packet| matches!(packet, Packet::Loss))
+            .collect();
+        assert_eq!(packets, [false, true, false]);
     }
 
     #[test]
-    fn a_packet_larger_than_the_queue_goes_alone_and_a_dropped_source_is_noticed() {
+    fn what_is_pushed_while_nobody_watches_is_not_delivered_later() {
         let (pusher, source) = channel("whip", 10);
+        assert_eq!(pusher.push(unit(1)), Err(PushError::Idle));
+        let running = source.queue.start();
         pusher.push(unit(5000)).unwrap();
-        assert!(pusher.push(unit(1)).is_err());
+        assert!(
+            pusher.push(unit(1)).is_err(),
+            "one that is larger than the queue goes alone"
+        );
+        drop(running);
+        assert_eq!(pusher.push(unit(1)), Err(PushError::Idle));
+        let (_running, _) = source.queue.start();
+        assert!(source.queue.lock().packets.is_empty());
+        drop(_running);
         drop(source);
         assert_eq!(pusher.push(unit(1)), Err(PushError::Gone));
     }

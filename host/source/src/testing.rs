@@ -35,7 +35,7 @@ impl Sink for Recorder {
     }
     fn expect(&mut self, _: Expected) {}
     fn sound(&mut self, _: Sound) {}
-    fn sound_frame(&mut self, _: Bytes, _: SourceTimes) {}
+    fn audio_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {
         self.losses += 1;
     }

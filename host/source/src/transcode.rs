@@ -6,7 +6,7 @@
 
 use super::{
     Keyframes, Presentation, Sink, SourceError, SourceTimes,
-    backlog::{Backlog, LEAP},
+    backlog::{Backlog, MAX_TIMESTAMP_STEP},
     libav::{Media, Packet},
 };
 use sluicegate_codec as codec;
@@ -43,7 +43,7 @@ pub struct Transcoder {
     last_delivered: Option<i64>,
     rate: FrameSelector,
     backlog: Backlog,
-    effort: WorkMeter,
+    work_meter: WorkMeter,
     /// Packets are being dropped up to a keyframe.
     skipping: bool,
     /// Zero point of arrival times, if those are used as timestamps.
@@ -85,7 +85,7 @@ impl Transcoder {
             last_delivered: None,
             rate: FrameSelector::new(settings.frame_rate),
             backlog: Backlog::default(),
-            effort: WorkMeter::default(),
+            work_meter: WorkMeter::default(),
             skipping: false,
             arrivals: (!media.timed).then(Instant::now),
             settings,
@@ -123,7 +123,8 @@ impl Transcoder {
         for frame in frames {
             self.picture(&frame, sink, keyframes)?;
         }
-        self.backlog.add_work(self.effort.count(began.elapsed()));
+        self.backlog
+            .add_work(self.work_meter.count(began.elapsed()));
         Ok(())
     }
 
@@ -164,7 +165,7 @@ impl Transcoder {
             return Ok(());
         };
         let wanted = self.rate.select(pts);
-        if wanted == Selection::No {
+        if wanted == FrameDecision::No {
             return Ok(());
         }
         // If decoding alone is too slow, the backlog never recovers.
@@ -176,7 +177,7 @@ impl Transcoder {
         self.last_delivered = Some(pts);
         let (wide, tall) = frame.display_size();
         let size = fit(wide, tall, self.settings.width, self.settings.height);
-        if size != self.size || wanted == Selection::Anew {
+        if size != self.size || wanted == FrameDecision::Discontinuity {
             self.end_encoder(sink)?;
             self.size = size;
         }
@@ -264,11 +265,11 @@ struct FrameSelector {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Selection {
+enum FrameDecision {
     No,
     Yes,
     /// Selected, but its time does not follow the previous one.
-    Anew,
+    Discontinuity,
 }
 
 impl FrameSelector {
@@ -286,29 +287,33 @@ impl FrameSelector {
         Some(self.last?.saturating_add(self.step)).filter(|_| self.step > 0)
     }
 
-    fn select(&mut self, at: i64) -> Selection {
+    fn select(&mut self, at: i64) -> FrameDecision {
         // Small steps back are frames to which libavcodec assigned the times of others.
         let follows = |last: i64| {
-            at >= last.saturating_sub(LEAP / 10) && at.abs_diff(last) <= LEAP.unsigned_abs()
+            at >= last.saturating_sub(MAX_TIMESTAMP_STEP / 10)
+                && at.abs_diff(last) <= MAX_TIMESTAMP_STEP.unsigned_abs()
         };
-        let anew = self.last.is_none_or(|last| !follows(last));
-        if anew {
+        let is_discontinuity = self.last.is_none_or(|last| !follows(last));
+        if is_discontinuity {
             self.zero = at;
             self.frame_rate_limiter.reset();
         } else if self.last.is_some_and(|last| at <= last) {
-            return Selection::No;
+            return FrameDecision::No;
         }
         let time = u64::try_from(at.saturating_sub(self.zero)).unwrap_or(0);
         if !self.frame_rate_limiter.is_due(time) {
-            return Selection::No;
+            return FrameDecision::No;
         }
         self.frame_rate_limiter.passed(time);
-        self.step = self.last.filter(|_| !anew).map_or(0, |last| at - last);
+        self.step = self
+            .last
+            .filter(|_| !is_discontinuity)
+            .map_or(0, |last| at - last);
         self.last = Some(at);
-        if anew {
-            Selection::Anew
+        if is_discontinuity {
+            FrameDecision::Discontinuity
         } else {
-            Selection::Yes
+            FrameDecision::Yes
         }
     }
 }

@@ -23,7 +23,7 @@ use std::{
 /// Decoded frames that may wait for an encoder. A slower one loses the oldest that begins no group.
 const MAX_WAITING: usize = 4;
 /// Work that is spent on the past. A second of it makes three to ten seconds of video.
-const WORK: Duration = Duration::from_secs(5);
+const MAX_WORK: Duration = Duration::from_secs(5);
 
 /// The events that an encoder's thread processes, in order.
 pub(super) struct Pictures {
@@ -43,7 +43,7 @@ struct CatchUp {
     /// How much of that the shared decoder has delivered, too.
     live: Progress,
     worked: Duration,
-    effort: WorkMeter,
+    work_meter: WorkMeter,
     asked: Instant,
 }
 
@@ -129,7 +129,7 @@ impl CatchUp {
             delivered: Progress::default(),
             live: Progress::default(),
             worked: Duration::ZERO,
-            effort: WorkMeter::default(),
+            work_meter: WorkMeter::default(),
             asked: Instant::now(),
         };
         if let Some(info) = info {
@@ -141,7 +141,7 @@ impl CatchUp {
     /// The next event of the past; `None` at the end of what the source has delivered so far.
     fn next(&mut self) -> Option<Event> {
         let now = Instant::now();
-        self.worked += self.effort.count(now - self.asked);
+        self.worked += self.work_meter.count(now - self.asked);
         self.asked = now;
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -152,8 +152,8 @@ impl CatchUp {
                     self.position += 1;
                     self.take(entry);
                 }
-                Next::Lost(on, info) => {
-                    self.position = on;
+                Next::Lost(resume_at, info) => {
+                    self.position = resume_at;
                     self.decoding.reset();
                     let epoch = self.delivered.epoch;
                     if let Some(info) = info.filter(|info| Some(info.epoch) != epoch) {
@@ -194,7 +194,7 @@ impl CatchUp {
 
     /// Whether the budget of work is spent before the present was reached.
     fn is_late(&self) -> bool {
-        self.worked > WORK
+        self.worked > MAX_WORK
     }
 
     /// Discards live events that the encoder already had from the past.

@@ -31,7 +31,7 @@ use std::{sync::Arc, thread, time::Duration};
 /// Keyframe interval of an encoder that makes keyframes only where the source does.
 const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
 /// Frame rate assumed for rate control if the source declares none.
-const LIKELY_RATE: u32 = 25;
+const ASSUMED_FRAME_RATE: u32 = 25;
 
 /// Settings of an H.264 transcoder, as limits that depend on the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct H264Settings {
     pub keyframe_interval: Option<config::Span>,
 }
 
-/// Encodes `pictures` and publishes the samples in `out` until it is stopped. Sets `current` once the past is
+/// Encodes `pictures` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is
 /// encoded.
 pub(super) fn run(
     pictures: Pictures,
@@ -57,13 +57,13 @@ pub(super) fn run(
     out: &Feed,
     status: &Status,
     keyframes: &Keyframes,
-    current: &CaughtUp,
+    caught_up: &CaughtUp,
     stop: &Stop,
 ) {
     let mut worker = Worker {
         pictures,
         encoding,
-        current,
+        caught_up,
         out,
         status,
         keyframes,
@@ -82,7 +82,7 @@ pub(super) fn run(
 struct Worker<'a> {
     pictures: Pictures,
     encoding: H264Settings,
-    current: &'a CaughtUp,
+    caught_up: &'a CaughtUp,
     out: &'a Feed,
     status: &'a Status,
     keyframes: &'a Keyframes,
@@ -106,7 +106,7 @@ impl Work for Worker<'_> {
     fn step(&mut self) {
         let next = self.pictures.next();
         if next.is_none() || self.pictures.is_live() {
-            self.current.reached(self.out);
+            self.caught_up.reached(self.out);
         }
         match next {
             Some(Event::Configure(info)) => self.configure(info),
@@ -253,7 +253,7 @@ impl H264Settings {
         let frame_rate = match (self.frame_rate, native) {
             (Some(most), Some(native)) => most.min(native),
             (Some(rate), None) | (None, Some(rate)) => rate,
-            (None, None) => LIKELY_RATE,
+            (None, None) => ASSUMED_FRAME_RATE,
         };
         config::Encode {
             width,

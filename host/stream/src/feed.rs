@@ -192,7 +192,7 @@ impl Reader {
     }
 
     /// Like [`Reader::start`], for a reader that needs all of those groups, however long it takes: what it
-    /// has not read of them is retained until it has or calls [`Reader::rest`], within the limits of the
+    /// has not read of them is retained until it has or calls [`Reader::release_history`], within the limits of the
     /// ring. A reader that waited for the first start point since `waited_since`, a result of
     /// [`Reader::wait_and_retain`], starts there, no matter how many groups followed at once.
     pub fn start_and_retain(
@@ -248,7 +248,7 @@ impl Reader {
     }
 
     /// Declares that the reader will not continue from its position: nothing of the past is retained for it.
-    pub fn rest(&self) {
+    pub fn release_history(&self) {
         self.past.set(None);
         let mut state = self.feed.lock();
         state.ring.retain(self.id, None);
@@ -271,11 +271,11 @@ impl Reader {
         if position >= state.ring.end() {
             return Next::Wait;
         }
-        let on = state
+        let resume_at = state
             .ring
             .newest_start_after(position)
             .unwrap_or(state.ring.end());
-        Next::Lost(on, state.ring.info_at(on))
+        Next::Lost(resume_at, state.ring.info_at(resume_at))
     }
 
     /// Where to jump if the reader is late: if the sample before `position` is more than `ticks` behind the
@@ -441,11 +441,11 @@ mod tests {
         // Nothing is kept for a reader that rests.
         let (start, _) = reader.start_and_retain(1000, 16, None);
         assert_eq!(start, 10 * GROUP);
-        reader.rest();
+        reader.release_history();
         (25 * GROUP + 1..=26 * GROUP).for_each(publish);
         assert!(
             gone(start)
-                && matches!(reader.next(start, 1000), Next::Lost(on, _) if on == 26 * GROUP)
+                && matches!(reader.next(start, 1000), Next::Lost(resume_at, _) if resume_at == 26 * GROUP)
         );
     }
 
@@ -467,7 +467,7 @@ mod tests {
         (0..100).for_each(publish);
         let reader = feed.reader(WakeOn::All);
         assert_eq!(reader.start_and_retain(1000, 1, since).0, 0);
-        watch.rest();
+        watch.release_history();
         publish(100);
         assert!(matches!(
             reader.next(0, 1000),
@@ -476,7 +476,7 @@ mod tests {
         let late = feed.reader(WakeOn::All);
         assert_eq!(late.wait_and_retain(1000, 1), None);
         assert_eq!(late.start_and_retain(1000, 1, None).0, 100);
-        reader.rest();
+        reader.release_history();
         publish(101);
         assert!(matches!(reader.next(0, 1000), Next::Lost(..)));
     }

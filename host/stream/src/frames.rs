@@ -37,7 +37,7 @@ const MAX_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// If nothing made from decoded frames is being delivered, decoding begins this long after a frame arrived:
 /// until then its delivery has the processors. Without this delay, captures beside 50 viewers on two
 /// processors tripled the 99th percentile of delivery.
-const HEAD_START: Duration = Duration::from_millis(2);
+const DECODE_DELAY: Duration = Duration::from_millis(2);
 /// How long to wait for an encoder whose mailbox has only group starts.
 const GROUP_START_WAIT: Duration = Duration::from_millis(250);
 /// Budget for waiting for encoders during a burst, such as after the machine was suspended, so that no frame
@@ -174,9 +174,9 @@ impl Frames {
                     late_for: Duration::ZERO,
                     waited: Duration::ZERO,
                     newest: true,
-                    patience_left: BURST_WAIT,
-                    waited_at: Instant::now(),
-                    effort: WorkMeter::default(),
+                    burst_wait_left: BURST_WAIT,
+                    burst_waited_at: Instant::now(),
+                    work_meter: WorkMeter::default(),
                     shown: Instant::now(),
                     wants_start: false,
                     integrity: Integrity::Intact,
@@ -426,9 +426,9 @@ struct Worker {
     newest: bool,
     /// Rest of the budget for waiting for encoders while there are newer samples, and when it was last used
     /// or an encoder was too slow.
-    patience_left: Duration,
-    waited_at: Instant,
-    effort: WorkMeter,
+    burst_wait_left: Duration,
+    burst_waited_at: Instant,
+    work_meter: WorkMeter,
     /// When a frame was last delivered, or the tracks were configured.
     shown: Instant,
     /// Whether samples are skipped until an independent one.
@@ -473,7 +473,7 @@ impl Work for Worker {
                 self.position += 1;
                 let newest = self.reader.has_all_frames(self.position);
                 if newest && !self.behind && !self.shared.is_followed() {
-                    thread::sleep(HEAD_START);
+                    thread::sleep(DECODE_DELAY);
                 }
                 let began = Instant::now();
                 self.waited = Duration::ZERO;
@@ -482,18 +482,18 @@ impl Work for Worker {
                 let worked = began.elapsed().saturating_sub(self.waited);
                 self.shared
                     .update_state(|state| state.reached = self.position);
-                if let Some(on) = self.jump_target(self.position, worked) {
-                    if on > self.position {
+                if let Some(resume_at) = self.jump_target(self.position, worked) {
+                    if resume_at > self.position {
                         self.shared
                             .counts
                             .dropped
-                            .fetch_add(on - self.position, Ordering::Relaxed);
+                            .fetch_add(resume_at - self.position, Ordering::Relaxed);
                         self.skip();
                     }
                     // What follows is newer than everything delivered so far, and the newest sample may never
                     // be reached.
                     self.behind = false;
-                    self.position = on;
+                    self.position = resume_at;
                 }
             }
             Next::Entry(Entry::Configure(info), _) => {
@@ -504,9 +504,9 @@ impl Work for Worker {
                 self.position += 1;
                 self.deliver_event(Event::Stop(reason));
             }
-            Next::Lost(on, info) => {
+            Next::Lost(resume_at, info) => {
                 self.skip();
-                self.position = on;
+                self.position = resume_at;
                 if let Some(info) = info {
                     self.configure(&info);
                 }
@@ -530,13 +530,13 @@ impl Work for Worker {
 impl Worker {
     /// Where to jump, if it is too late to catch up.
     fn jump_target(&mut self, position: u64, worked: Duration) -> Option<u64> {
-        let worked = self.effort.count(worked);
-        let on = self.reader.later_start(position, MAX_LAG);
-        self.late_for = match on {
+        let worked = self.work_meter.count(worked);
+        let resume_at = self.reader.later_start(position, MAX_LAG);
+        self.late_for = match resume_at {
             Some(_) => self.late_for + worked,
             None => Duration::ZERO,
         };
-        on.filter(|_| self.late_for >= self.patience)
+        resume_at.filter(|_| self.late_for >= self.patience)
     }
 
     fn configure(&mut self, info: &Arc<Info>) {
@@ -558,18 +558,18 @@ impl Worker {
     }
 
     fn deliver_event(&mut self, event: Event) {
-        if self.waited_at.elapsed() >= BURST_WAIT_RESET {
-            self.patience_left = BURST_WAIT;
+        if self.burst_waited_at.elapsed() >= BURST_WAIT_RESET {
+            self.burst_wait_left = BURST_WAIT;
         }
         let patience = match self.newest {
             true => Duration::ZERO,
-            false => self.patience_left.min(GROUP_START_WAIT),
+            false => self.burst_wait_left.min(GROUP_START_WAIT),
         };
         let (slow, waited) = self.shared.deliver_event(event, patience);
         self.waited += waited;
         if slow || !waited.is_zero() {
-            self.patience_left = self.patience_left.saturating_sub(waited);
-            self.waited_at = Instant::now();
+            self.burst_wait_left = self.burst_wait_left.saturating_sub(waited);
+            self.burst_waited_at = Instant::now();
         }
         if slow {
             let text = "encoding is slower than the source, so frames are dropped; use fewer or smaller renditions";

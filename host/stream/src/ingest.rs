@@ -51,8 +51,8 @@ pub struct Ingest {
     offsets: Offsets,
     wall: WallClock,
     /// Arrival of the first byte of the access unit in the assembler, and of the NAL unit in the splitter.
-    begun: Option<Moment>,
-    nal_begun: Option<Moment>,
+    arrived_at: Option<Moment>,
+    nal_arrived_at: Option<Moment>,
     /// Times and arrival of the packet in which the access unit in the assembler began, if that is an earlier
     /// packet.
     packet: Option<(SourceTimes, Moment)>,
@@ -93,8 +93,8 @@ impl Ingest {
             timeline: Timeline::default(),
             offsets: Offsets::default(),
             wall: WallClock::default(),
-            begun: None,
-            nal_begun: None,
+            arrived_at: None,
+            nal_arrived_at: None,
             packet: None,
             tracks: Tracks::new(started_at),
             in_band: InBand::default(),
@@ -149,32 +149,32 @@ impl Sink for Ingest {
     fn byte_stream(&mut self, bytes: Bytes) {
         self.status.received(bytes.len());
         let now = (self.clock)();
-        let mut begun = self.nal_begun.take().unwrap_or(now);
+        let mut arrived_at = self.nal_arrived_at.take().unwrap_or(now);
         for piece in self.splitter.push(bytes) {
             match piece {
-                Piece::Nal(nal) => self.nal(nal, begun),
+                Piece::Nal(nal) => self.nal(nal, arrived_at),
                 Piece::Damaged(damage) => {
                     self.status.note("damage", damage.to_string());
                     self.damaged();
                 }
             }
-            begun = now;
+            arrived_at = now;
         }
-        self.nal_begun = self.splitter.has_unfinished().then_some(begun);
+        self.nal_arrived_at = self.splitter.has_unfinished().then_some(arrived_at);
         self.report_waiting();
     }
 
     fn silence(&mut self) {
         let now = (self.clock)();
-        let begun = self.nal_begun.take().unwrap_or(now);
+        let arrived_at = self.nal_arrived_at.take().unwrap_or(now);
         if let Some(nal) = self.splitter.flush() {
-            self.nal(nal, begun);
+            self.nal(nal, arrived_at);
         }
         if let Some(unit) = self.assembler.flush() {
-            let begun = self.begun.take().unwrap_or(now);
-            self.emit(unit, SourceTimes::default(), begun);
+            let arrived_at = self.arrived_at.take().unwrap_or(now);
+            self.emit(unit, SourceTimes::default(), arrived_at);
         } else if !self.assembler.has_begun() {
-            self.begun = None;
+            self.arrived_at = None;
         }
         self.report_waiting();
     }
@@ -255,7 +255,7 @@ impl Sink for Ingest {
         self.tracks.sound(sound);
     }
 
-    fn sound_frame(&mut self, data: Bytes, times: SourceTimes) {
+    fn audio_frame(&mut self, data: Bytes, times: SourceTimes) {
         self.status.received(data.len());
         let now = (self.clock)();
         let decode = times.decode.or(times.presentation);
@@ -268,13 +268,13 @@ impl Sink for Ingest {
             duration: times.duration,
             captured_at: self.wall.date(decode_time, now),
         };
-        let entries = self.tracks.sound_frame(data, times);
+        let entries = self.tracks.audio_frame(data, times);
         self.publish(entries);
     }
 
     fn damaged(&mut self) {
         self.assembler.damaged();
-        self.begun = None;
+        self.arrived_at = None;
         self.packet = None;
     }
 
@@ -297,8 +297,8 @@ impl Sink for Ingest {
         self.order.reset();
         self.splitter = Splitter::new(MAX_NAL_BYTES);
         self.assembler = Assembler::default();
-        self.begun = None;
-        self.nal_begun = None;
+        self.arrived_at = None;
+        self.nal_arrived_at = None;
         self.presentation = Presentation::default();
         self.presentation_changed = false;
         self.status.retrying(reason);
@@ -310,18 +310,18 @@ impl Sink for Ingest {
 }
 
 impl Ingest {
-    /// Takes a NAL unit without times, whose first byte arrived at `begun`.
-    fn nal(&mut self, nal: Bytes, begun: Moment) {
+    /// Takes a NAL unit without times, whose first byte arrived at `arrived_at`.
+    fn nal(&mut self, nal: Bytes, arrived_at: Moment) {
         let dropped = self.assembler.dropped();
         match self.assembler.push(nal) {
             Some(unit) => {
-                let first = self.begun.replace(begun).unwrap_or(begun);
+                let first = self.arrived_at.replace(arrived_at).unwrap_or(arrived_at);
                 self.emit(unit, SourceTimes::default(), first);
             }
             // The access unit before was dropped; this NAL unit begins the next.
-            None if self.assembler.dropped() != dropped => self.begun = Some(begun),
+            None if self.assembler.dropped() != dropped => self.arrived_at = Some(arrived_at),
             None => {
-                self.begun.get_or_insert(begun);
+                self.arrived_at.get_or_insert(arrived_at);
             }
         }
     }
@@ -330,7 +330,10 @@ impl Ingest {
     fn end(&mut self) {
         if let Some(unit) = self.assembler.end() {
             let now = (self.clock)();
-            let alone = (SourceTimes::default(), self.begun.take().unwrap_or(now));
+            let alone = (
+                SourceTimes::default(),
+                self.arrived_at.take().unwrap_or(now),
+            );
             let (times, arrived) = self.packet.take().unwrap_or(alone);
             self.emit(unit, times, arrived);
         }

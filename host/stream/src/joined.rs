@@ -16,8 +16,8 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::Panicked;
 use std::{sync::Arc, thread};
 
-/// Joins until it is stopped: publishes the video of `parts.seen`, from as far back as `past` says, and the
-/// sound of `parts.heard` from the same time in `out`. Sets `current` once the transcoded parts are current
+/// Joins until it is stopped: publishes the video of `parts.video_side`, from as far back as `past` says, and the
+/// sound of `parts.audio_side` from the same time in `out`. Sets `caught_up` once the transcoded parts are current
 /// and all of it is published.
 ///
 /// Sound waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a
@@ -26,22 +26,22 @@ pub(super) fn run(
     parts: &Parts,
     past: HistorySpan,
     out: &Feed,
-    current: &CaughtUp,
+    caught_up: &CaughtUp,
     status: &Status,
     stop: &Stop,
 ) {
-    let mut joiner = Joiner::new(parts, past, out, current);
+    let mut joiner = Joiner::new(parts, past, out, caught_up);
     supervise::run(&mut joiner, status, stop);
 }
 
 /// The feeds to join.
 pub(super) struct Parts {
     /// The feed with the video.
-    pub seen: Arc<Feed>,
+    pub video_side: Arc<Feed>,
     /// The feed with the sound.
-    pub heard: Arc<Feed>,
+    pub audio_side: Arc<Feed>,
     /// Progress of those that are transcoded.
-    pub made: Vec<Arc<CaughtUp>>,
+    pub derived: Vec<Arc<CaughtUp>>,
 }
 
 /// A reader of one of the two feeds.
@@ -60,8 +60,8 @@ impl FeedCursor {
                 Next::Entry(Entry::Sample(sample), _) if !wanted(&sample) => self.position += 1,
                 Next::Entry(entry, _) => return Some(entry),
                 Next::Wait => return None,
-                Next::Lost(on, info) => {
-                    self.position = on;
+                Next::Lost(resume_at, info) => {
+                    self.position = resume_at;
                     self.info = info.or(self.info.take());
                 }
             }
@@ -75,8 +75,8 @@ impl FeedCursor {
 
 struct Joiner<'a> {
     out: &'a Feed,
-    current: &'a CaughtUp,
-    made: &'a [Arc<CaughtUp>],
+    caught_up: &'a CaughtUp,
+    derived: &'a [Arc<CaughtUp>],
     pictures: FeedCursor,
     sound: FeedCursor,
     /// Decode time of the first frame; earlier sound is dropped.
@@ -89,10 +89,10 @@ impl Work for Joiner<'_> {
     const FAULT: &'static str = "join-fault";
 
     fn step(&mut self) {
-        let parts_current = self.made.iter().all(|part| part.is_reached());
+        let parts_current = self.derived.iter().all(|part| part.is_reached());
         if !self.take() {
             if parts_current {
-                self.current.reached(self.out);
+                self.caught_up.reached(self.out);
             }
             thread::park();
         }
@@ -107,9 +107,9 @@ impl<'a> Joiner<'a> {
         parts: &'a Parts,
         past: HistorySpan,
         out: &'a Feed,
-        current: &'a CaughtUp,
+        caught_up: &'a CaughtUp,
     ) -> Joiner<'a> {
-        let reader = parts.seen.reader(WakeOn::VideoOnly);
+        let reader = parts.video_side.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_and_retain(past.group_ms, past.groups, None);
         let pictures = FeedCursor {
             reader,
@@ -117,7 +117,7 @@ impl<'a> Joiner<'a> {
             info,
         };
         // Sound older than the first frame is dropped once that is known: the video may still be catching up.
-        let reader = parts.heard.reader(WakeOn::All);
+        let reader = parts.audio_side.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
         let sound = FeedCursor {
             reader,
@@ -126,8 +126,8 @@ impl<'a> Joiner<'a> {
         };
         Joiner {
             out,
-            current,
-            made: &parts.made,
+            caught_up,
+            derived: &parts.derived,
             pictures,
             sound,
             from: None,
@@ -161,11 +161,12 @@ impl<'a> Joiner<'a> {
     }
 
     fn may_take_sound(&self, entry: &Entry) -> bool {
-        let (seen, heard) = (self.pictures.epoch(), self.sound.epoch());
+        let (video_side, audio_side) = (self.pictures.epoch(), self.sound.epoch());
         match entry {
-            Entry::Configure(info) => heard.is_none() || seen >= Some(info.epoch),
+            Entry::Configure(info) => audio_side.is_none() || video_side >= Some(info.epoch),
             Entry::Sample(_) => {
-                heard < seen || self.announced.as_ref().map(|announced| announced.epoch) >= heard
+                audio_side < video_side
+                    || self.announced.as_ref().map(|announced| announced.epoch) >= audio_side
             }
             Entry::Stop(_) => true,
         }
@@ -251,8 +252,8 @@ mod tests {
 
     /// Two feeds, and a reader of what is published, as text.
     struct Rig {
-        seen: Arc<Feed>,
-        heard: Arc<Feed>,
+        video_side: Arc<Feed>,
+        audio_side: Arc<Feed>,
         out: Arc<Feed>,
         position: u64,
     }
@@ -261,8 +262,8 @@ mod tests {
         fn new() -> Rig {
             let feed = || Feed::new(GroupNumbers::own(0, Duration::ZERO));
             Rig {
-                seen: feed(),
-                heard: feed(),
+                video_side: feed(),
+                audio_side: feed(),
                 out: feed(),
                 position: 0,
             }
@@ -270,9 +271,9 @@ mod tests {
 
         fn parts(&self) -> Parts {
             Parts {
-                seen: self.seen.clone(),
-                heard: self.heard.clone(),
-                made: Vec::new(),
+                video_side: self.video_side.clone(),
+                audio_side: self.audio_side.clone(),
+                derived: Vec::new(),
             }
         }
 
@@ -357,7 +358,7 @@ mod tests {
             picture(20, true),
             picture(30, false),
         ] {
-            rig.seen.publish(entry);
+            rig.video_side.publish(entry);
         }
         for entry in [
             sound_is(0, true),
@@ -367,45 +368,45 @@ mod tests {
             sound(35),
             sound(45),
         ] {
-            rig.heard.publish(entry);
+            rig.audio_side.publish(entry);
         }
-        let (parts, out, current) = (rig.parts(), rig.out.clone(), CaughtUp::default());
-        let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
+        let (parts, out, caught_up) = (rig.parts(), rig.out.clone(), CaughtUp::default());
+        let mut joiner = Joiner::new(&parts, NEWEST, &out, &caught_up);
         assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
-        rig.seen.publish(picture(40, false));
-        rig.heard.publish(sound(55));
+        rig.video_side.publish(picture(40, false));
+        rig.audio_side.publish(sound(55));
         assert_eq!(rig.published(&mut joiner), "p40 s55");
     }
 
     #[test]
     fn each_waits_for_the_other_at_a_break() {
         let mut rig = Rig::new();
-        let (parts, out, current) = (rig.parts(), rig.out.clone(), CaughtUp::default());
-        let mut joiner = Joiner::new(&parts, NEWEST, &out, &current);
-        rig.seen.publish(pictures_are(0));
-        rig.seen.publish(picture(10, true));
+        let (parts, out, caught_up) = (rig.parts(), rig.out.clone(), CaughtUp::default());
+        let mut joiner = Joiner::new(&parts, NEWEST, &out, &caught_up);
+        rig.video_side.publish(pictures_are(0));
+        rig.video_side.publish(picture(10, true));
         assert_eq!(rig.published(&mut joiner), "", "is there sound to it?");
-        rig.heard.publish(sound_is(0, true));
-        rig.heard.publish(sound(5));
-        rig.heard.publish(sound(15));
+        rig.audio_side.publish(sound_is(0, true));
+        rig.audio_side.publish(sound(5));
+        rig.audio_side.publish(sound(15));
         assert_eq!(rig.published(&mut joiner), "both 0 p10 s15");
         // The sound is ahead of the encoder.
-        rig.heard.publish(sound_is(1, false));
-        rig.heard.publish(sound_is(2, true));
-        rig.heard.publish(sound(65));
-        rig.seen.publish(picture(20, false));
+        rig.audio_side.publish(sound_is(1, false));
+        rig.audio_side.publish(sound_is(2, true));
+        rig.audio_side.publish(sound(65));
+        rig.video_side.publish(picture(20, false));
         assert_eq!(rig.published(&mut joiner), "p20");
         // The encoder had no frame of the epoch in between.
-        rig.seen.publish(Entry::Stop("gone".into()));
-        rig.seen.publish(pictures_are(2));
-        rig.seen.publish(picture(60, true));
+        rig.video_side.publish(Entry::Stop("gone".into()));
+        rig.video_side.publish(pictures_are(2));
+        rig.video_side.publish(picture(60, true));
         assert_eq!(rig.published(&mut joiner), "stop gone both 2 p60 s65");
         // Now the sound is behind.
-        rig.seen.publish(pictures_are(3));
-        rig.seen.publish(picture(80, true));
-        rig.heard.publish(sound(75));
+        rig.video_side.publish(pictures_are(3));
+        rig.video_side.publish(picture(80, true));
+        rig.audio_side.publish(sound(75));
         assert_eq!(rig.published(&mut joiner), "s75");
-        rig.heard.publish(sound_is(3, false));
+        rig.audio_side.publish(sound_is(3, false));
         assert_eq!(rig.published(&mut joiner), "pictures 3 p80");
     }
 }

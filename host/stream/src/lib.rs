@@ -78,7 +78,7 @@ pub struct Stream {
     fleet: Arc<Fleet>,
     status: Arc<Status>,
     /// Whether a thread is probing the encoders; see [`Stream::probe_encoders`].
-    learning: AtomicBool,
+    probing: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -122,7 +122,7 @@ impl Stream {
             },
             fleet: fleet.clone(),
             status: Arc::new(Status::new(name, events.clone())),
-            learning: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
             control: Mutex::default(),
         })
     }
@@ -229,7 +229,7 @@ impl Stream {
 
     /// Probes the encoders on a thread of its own, unless one is doing so already.
     pub fn probe_encoders(self: &Arc<Stream>, info: &Arc<Info>, formats: &[Format]) {
-        if self.learning.swap(true, Ordering::AcqRel) {
+        if self.probing.swap(true, Ordering::AcqRel) {
             return;
         }
         let (stream, info, formats) = (self.clone(), info.clone(), formats.to_vec());
@@ -239,11 +239,11 @@ impl Stream {
                 if let Err(panicked) = contain(|| stream.offers(&info, &formats)) {
                     tracing::error!(stream = stream.name, "probing the encoders {panicked}");
                 }
-                stream.learning.store(false, Ordering::Release);
+                stream.probing.store(false, Ordering::Release);
             });
         if spawned.is_err() {
             // The next caller tries again.
-            self.learning.store(false, Ordering::Release);
+            self.probing.store(false, Ordering::Release);
         }
     }
 
@@ -354,7 +354,7 @@ impl Stream {
     /// Runs the source repeatedly until it is stopped. A panic counts as a failure, like a read error.
     fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
         let mut wait = BACKOFF.0;
-        let mut told = String::new();
+        let mut logged_reason = String::new();
         loop {
             let (began, before) = (Instant::now(), self.status.totals().samples);
             let encode = &self.recipes.encode;
@@ -380,7 +380,7 @@ impl Stream {
                 return;
             }
             if over {
-                self.lose(ingest, &reason);
+                self.report_loss(ingest, &reason);
                 self.status.failed(reason);
                 return;
             }
@@ -390,13 +390,13 @@ impl Stream {
                 wait = BACKOFF.0;
             }
             if began.elapsed() > BACKOFF.1 {
-                told.clear();
+                logged_reason.clear();
             }
-            if told != reason {
+            if logged_reason != reason {
                 tracing::warn!(stream = self.name, "{reason}; retrying");
-                told.clone_from(&reason);
+                logged_reason.clone_from(&reason);
             }
-            self.lose(ingest, &reason);
+            self.report_loss(ingest, &reason);
             stop.wait(jittered(wait));
             wait = (wait * 2).min(BACKOFF.1);
             if stop.is_stopped() {
@@ -406,7 +406,7 @@ impl Stream {
     }
 
     /// Announces that the source is lost for now, even if a panic left `ingest` in an inconsistent state.
-    fn lose(&self, ingest: &mut Ingest, reason: &str) {
+    fn report_loss(&self, ingest: &mut Ingest, reason: &str) {
         if let Err(panicked) = contain(|| ingest.lost(reason.to_owned())) {
             tracing::error!(
                 stream = self.name,

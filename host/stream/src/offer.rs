@@ -14,7 +14,7 @@ use sluicegate_config as config;
 use sluicegate_media::sample::{Audio, Format, Video};
 
 /// Bits per second and channel of AAC that the gateway encodes, or of sound whose rate is unknown.
-const SOUND: u32 = 64_000;
+const AAC_BITRATE_PER_CHANNEL: u32 = 64_000;
 
 /// One form of a stream, as offered to a transport.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +183,7 @@ fn sound(choice: &Selection, audio: &Audio, peaks: Peaks) -> Part {
         Some(Recipe::Aac) => true,
         _ => false,
     };
-    let usual = SOUND * u32::from(audio.channels.clamp(1, 2));
+    let usual = AAC_BITRATE_PER_CHANNEL * u32::from(audio.channels.clamp(1, 2));
     match (made, peaks.sound) {
         (true, _) => (codec::AAC_LC_CODEC.to_owned(), usual),
         (false, 0) => (audio.codec_string.clone(), usual),

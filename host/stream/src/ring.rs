@@ -113,9 +113,9 @@ impl GroupNumbers {
         self.lock().longest(group_ms, self.boundary)
     }
 
-    /// Presentation time of the source's keyframe that a frame presented at `shown` belongs to.
-    pub fn keyframe(&self, shown: u64) -> Option<u64> {
-        self.lock().keyframe(shown)
+    /// Presentation time of the source's keyframe that a frame presented at `presented_at` belongs to.
+    pub fn keyframe(&self, presented_at: u64) -> Option<u64> {
+        self.lock().keyframe(presented_at)
     }
 
     /// Whether the ring's own samples are recorded in the index.
@@ -190,7 +190,7 @@ pub struct Ring {
     starts: VecDeque<Start>,
     numbers: GroupNumbers,
     /// By reader.
-    needs: BTreeMap<u64, Retention>,
+    retentions: BTreeMap<u64, Retention>,
     /// Position of the newest frame that is not a repeat.
     newest_frame: Option<u64>,
     cut: bool,
@@ -210,7 +210,7 @@ struct Retention {
 struct Start {
     position: u64,
     /// Presentation time that identifies it in the group index.
-    shown: u64,
+    presented_at: u64,
 }
 
 impl Ring {
@@ -226,7 +226,7 @@ impl Ring {
             info: None,
             starts: VecDeque::new(),
             numbers,
-            needs: BTreeMap::new(),
+            retentions: BTreeMap::new(),
             newest_frame: None,
             cut: false,
         }
@@ -240,11 +240,14 @@ impl Ring {
                 self.bytes += sample.size();
                 self.repeats += usize::from(sample.repeat > 0);
                 if self.may_start(sample) {
-                    let shown = match self.numbers.writes {
+                    let presented_at = match self.numbers.writes {
                         true => self.numbers.lock().observe(sample),
                         false => sample.group_time.unwrap_or(sample.presentation_time()),
                     };
-                    self.starts.push_back(Start { position, shown });
+                    self.starts.push_back(Start {
+                        position,
+                        presented_at,
+                    });
                     self.cut = false;
                 }
                 if !sample.is_audio() && sample.repeat == 0 {
@@ -326,30 +329,30 @@ impl Ring {
         self.cut
     }
 
-    /// Registers that reader `who` needs groups of `group_ms` numbered and the newest `history` of them kept.
-    pub fn need(&mut self, who: u64, group_ms: u32, history: u32) {
+    /// Registers that reader `reader_id` needs groups of `group_ms` numbered and the newest `history` of them kept.
+    pub fn need(&mut self, reader_id: u64, group_ms: u32, history: u32) {
         let need = Retention {
             group_ms,
             history,
             unread: None,
         };
-        self.needs.insert(who, need);
+        self.retentions.insert(reader_id, need);
         self.numbers.need(group_ms);
     }
 
-    /// Retains everything from `unread` on while `who` reads the past; `None` ends that. Otherwise a group
+    /// Retains everything from `unread` on while `reader_id` reads the past; `None` ends that. Otherwise a group
     /// that begins meanwhile would evict the oldest one before it is read. The limits in bytes and entries
     /// still apply.
-    pub fn retain(&mut self, who: u64, unread: Option<u64>) {
-        if let Some(need) = self.needs.get_mut(&who) {
+    pub fn retain(&mut self, reader_id: u64, unread: Option<u64>) {
+        if let Some(need) = self.retentions.get_mut(&reader_id) {
             need.unread = unread;
         }
     }
 
-    /// Drops the needs of `who`. Groups continue to be numbered, so that the next reader gets the same
+    /// Drops the needs of `reader_id`. Groups continue to be numbered, so that the next reader gets the same
     /// numbers.
-    pub fn release(&mut self, who: u64) {
-        self.needs.remove(&who);
+    pub fn release(&mut self, reader_id: u64) {
+        self.retentions.remove(&reader_id);
     }
 
     /// The group at `position` for muxers of `group_ms`. A repeat belongs to the group in which it is
@@ -359,15 +362,15 @@ impl Ring {
         let after = self
             .starts
             .partition_point(|start| start.position <= position);
-        let start = self.starts.get(after.checked_sub(1)?)?.shown;
-        let shown = match self.get(position) {
+        let start = self.starts.get(after.checked_sub(1)?)?.presented_at;
+        let presented_at = match self.get(position) {
             Some(Entry::Sample(sample)) if sample.repeat > 0 => {
                 start.max(sample.presentation_time())
             }
             _ => start,
         };
         let index = self.numbers.lock();
-        index.group(group_ms, self.numbers.boundary, shown)
+        index.group(group_ms, self.numbers.boundary, presented_at)
     }
 
     /// Whether a group of `group_ms` begins with the sample at `position`; false if that is not in the ring.
@@ -378,7 +381,7 @@ impl Ring {
         let start = found.ok().and_then(|at| self.starts.get(at));
         start.is_some_and(|start| {
             let index = self.numbers.lock();
-            index.opens(group_ms, self.numbers.boundary, start.shown)
+            index.opens(group_ms, self.numbers.boundary, start.presented_at)
         })
     }
 
@@ -397,10 +400,13 @@ impl Ring {
     ) -> Option<u64> {
         let newest = self.starts.back()?;
         let index = numbers.lock();
-        let shown = index.history_start(group_ms, numbers.boundary, newest.shown, history);
+        let presented_at =
+            index.history_start(group_ms, numbers.boundary, newest.presented_at, history);
         // The group is older than the index, or than the ring.
-        let shown = shown.unwrap_or(newest.shown);
-        let at = self.starts.partition_point(|start| start.shown < shown);
+        let presented_at = presented_at.unwrap_or(newest.presented_at);
+        let at = self
+            .starts
+            .partition_point(|start| start.presented_at < presented_at);
         self.starts.get(at).map(|start| start.position)
     }
 
@@ -429,8 +435,10 @@ impl Ring {
         let begins = |groups: u32| {
             let at = self.history_start_of(numbers, past.group_ms, groups)?;
             let start = self.starts.partition_point(|start| start.position < at);
-            let shown = self.starts.get(start)?.shown;
-            let opens = numbers.lock().opens(past.group_ms, numbers.boundary, shown);
+            let presented_at = self.starts.get(start)?.presented_at;
+            let opens = numbers
+                .lock()
+                .opens(past.group_ms, numbers.boundary, presented_at);
             let near = self.time_at(at)?.saturating_add(past.max_encode_age()) >= newest;
             (opens && near).then_some(at)
         };
@@ -467,7 +475,7 @@ impl Ring {
 
     fn evict(&mut self) {
         let needed = self
-            .needs
+            .retentions
             .values()
             .flat_map(|need| [need.unread, self.history_start(need.group_ms, need.history)])
             .flatten()

@@ -20,13 +20,13 @@ use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
 /// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out` until it is
-/// stopped. Sets `current` once the past is converted. Every discontinuity of `source` is one in `out`.
+/// stopped. Sets `caught_up` once the past is converted. Every discontinuity of `source` is one in `out`.
 pub(super) fn run(
     source: &Arc<Feed>,
     out: &Feed,
     past: HistorySpan,
     status: &Status,
-    current: &CaughtUp,
+    caught_up: &CaughtUp,
     stop: &Stop,
 ) {
     let mut worker = Worker {
@@ -34,7 +34,7 @@ pub(super) fn run(
         position: 0,
         past,
         out,
-        current,
+        caught_up,
         status,
         info: None,
         converter: None,
@@ -49,7 +49,7 @@ struct Worker<'a> {
     position: u64,
     past: HistorySpan,
     out: &'a Feed,
-    current: &'a CaughtUp,
+    caught_up: &'a CaughtUp,
     status: &'a Status,
     /// Tracks at `position`.
     info: Option<Arc<Info>>,
@@ -80,14 +80,14 @@ impl Work for Worker<'_> {
                     Entry::Sample(sample) => self.convert(&sample),
                 }
             }
-            Next::Lost(on, info) => {
-                self.position = on;
+            Next::Lost(resume_at, info) => {
+                self.position = resume_at;
                 if let Some(info) = info {
                     self.configure(info);
                 }
             }
             Next::Wait => {
-                self.current.reached(self.out);
+                self.caught_up.reached(self.out);
                 thread::park();
             }
         }

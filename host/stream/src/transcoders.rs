@@ -53,7 +53,7 @@ pub struct DerivedFeed {
     recipe: Recipe,
     feed: Arc<Feed>,
     keyframes: Keyframes,
-    current: Arc<CaughtUp>,
+    caught_up: Arc<CaughtUp>,
     stop: Stop,
     /// The derived feeds that this one is joined from.
     _parts: Vec<Arc<DerivedFeed>>,
@@ -72,7 +72,7 @@ impl DerivedFeed {
 
     /// Whether it has caught up with the past, so that what follows is live.
     pub fn is_caught_up(&self) -> bool {
-        self.current.is_reached()
+        self.caught_up.is_reached()
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) struct Transcoders {
 #[derive(Debug, Default)]
 struct Inner {
     frames: Weak<Frames>,
-    made: Vec<Weak<DerivedFeed>>,
+    derived: Vec<Weak<DerivedFeed>>,
 }
 
 impl Transcoders {
@@ -152,12 +152,13 @@ impl Transcoders {
             _ => (None, None),
         };
         let mut inner = self.lock();
-        inner.made.retain(|made| made.strong_count() > 0);
-        let running: Vec<Arc<DerivedFeed>> = inner.made.iter().filter_map(Weak::upgrade).collect();
-        if let Some(made) = running.iter().find(|made| made.recipe == recipe) {
-            return Ok(made.clone());
+        inner.derived.retain(|derived| derived.strong_count() > 0);
+        let running: Vec<Arc<DerivedFeed>> =
+            inner.derived.iter().filter_map(Weak::upgrade).collect();
+        if let Some(derived) = running.iter().find(|derived| derived.recipe == recipe) {
+            return Ok(derived.clone());
         }
-        let made = match recipe {
+        let derived = match recipe {
             Recipe::Aac => self.start_sound(past)?,
             Recipe::Joined { .. } => self.join(recipe, pictures, sound, past)?,
             Recipe::Pictures(pictures) => {
@@ -167,7 +168,7 @@ impl Transcoders {
                         Recipe::Pictures(Pictures::Jpeg { ad_hoc: true, .. })
                     )
                 };
-                let ad_hoc = running.iter().filter(|made| is_ad_hoc(&made.recipe));
+                let ad_hoc = running.iter().filter(|derived| is_ad_hoc(&derived.recipe));
                 if is_ad_hoc(&recipe) && ad_hoc.count() >= MAX_AD_HOC {
                     return Err(DeriveError::TooMany);
                 }
@@ -175,8 +176,8 @@ impl Transcoders {
                 self.start_pictures(pictures, frames, past)?
             }
         };
-        inner.made.push(Arc::downgrade(&made));
-        Ok(made)
+        inner.derived.push(Arc::downgrade(&derived));
+        Ok(derived)
     }
 
     /// The shared decoder, started if it does not run.
@@ -200,21 +201,22 @@ impl Transcoders {
 
     /// Bytes of coded media in the rings of the derived feeds.
     pub fn bytes(&self) -> usize {
-        let made = self.lock().made.clone();
-        let running = made.iter().filter_map(Weak::upgrade);
+        let derived = self.lock().derived.clone();
+        let running = derived.iter().filter_map(Weak::upgrade);
         // The samples of joined feeds are those of their parts, or of the source.
         running
-            .filter(|made| !matches!(made.recipe, Recipe::Joined { .. }))
-            .map(|made| made.feed.bytes())
+            .filter(|derived| !matches!(derived.recipe, Recipe::Joined { .. }))
+            .map(|derived| derived.feed.bytes())
             .sum()
     }
 
     /// Settings of the running H.264 encoders.
     pub fn encoders(&self) -> Vec<config::Encode> {
-        let made = self.lock().made.clone();
-        made.iter()
+        let derived = self.lock().derived.clone();
+        derived
+            .iter()
             .filter_map(Weak::upgrade)
-            .filter_map(|made| match made.recipe {
+            .filter_map(|derived| match derived.recipe {
                 Recipe::Pictures(Pictures::H264(encoding)) => Some(encoding.encode),
                 _ => None,
             })
@@ -231,17 +233,21 @@ impl Transcoders {
             Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
             Pictures::H264(_) => ("encode", self.source.numbers().encoded()),
         };
-        let made = Arc::new(DerivedFeed {
+        let derived = Arc::new(DerivedFeed {
             recipe: Recipe::Pictures(pictures),
             feed: Feed::derived_from(&self.source, numbers),
             keyframes: Keyframes::default(),
-            current: Arc::default(),
+            caught_up: Arc::default(),
             stop: Stop::default(),
             _parts: Vec::new(),
         });
-        let (out, keyframes, stop) = (made.feed.clone(), made.keyframes.clone(), made.stop.clone());
+        let (out, keyframes, stop) = (
+            derived.feed.clone(),
+            derived.keyframes.clone(),
+            derived.stop.clone(),
+        );
         let (stream, status) = (self.stream.clone(), self.status.clone());
-        let (source, current) = (self.source.clone(), made.current.clone());
+        let (source, caught_up) = (self.source.clone(), derived.caught_up.clone());
         self.spawn(kind, move || {
             stop.attach();
             match pictures {
@@ -249,38 +255,38 @@ impl Transcoders {
                     let follower = frames.follow(1);
                     drop(frames);
                     // JPEGs are made of the newest frame only, so there is no past.
-                    current.reached(&out);
+                    caught_up.reached(&out);
                     jpeg::run(&follower, jpeg_settings, &stream, &out, &status, &stop);
                 }
                 Pictures::H264(encoding) => {
                     let pictures = Input::new(&source, frames, &out.numbers(), past, &status);
                     drop(source);
                     encoded::run(
-                        pictures, encoding, &out, &status, &keyframes, &current, &stop,
+                        pictures, encoding, &out, &status, &keyframes, &caught_up, &stop,
                     );
                 }
             }
         })?;
-        Ok(made)
+        Ok(derived)
     }
 
     fn start_sound(&self, past: HistorySpan) -> io::Result<Arc<DerivedFeed>> {
-        let made = Arc::new(DerivedFeed {
+        let derived = Arc::new(DerivedFeed {
             recipe: Recipe::Aac,
             feed: Feed::new(self.own_numbers()),
             keyframes: Keyframes::default(),
-            current: Arc::default(),
+            caught_up: Arc::default(),
             stop: Stop::default(),
             _parts: Vec::new(),
         });
-        let (source, out) = (self.source.clone(), made.feed.clone());
-        let (status, stop) = (self.status.clone(), made.stop.clone());
-        let current = made.current.clone();
+        let (source, out) = (self.source.clone(), derived.feed.clone());
+        let (status, stop) = (self.status.clone(), derived.stop.clone());
+        let caught_up = derived.caught_up.clone();
         self.spawn("sound", move || {
             stop.attach();
-            sound::run(&source, &out, past, &status, &current, &stop);
+            sound::run(&source, &out, past, &status, &caught_up, &stop);
         })?;
-        Ok(made)
+        Ok(derived)
     }
 
     fn join(
@@ -290,38 +296,44 @@ impl Transcoders {
         sound: Option<Arc<DerivedFeed>>,
         past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
-        let feed = |made: &Option<Arc<DerivedFeed>>| {
-            made.as_ref()
-                .map_or(&self.source, |made| &made.feed)
+        let feed = |derived: &Option<Arc<DerivedFeed>>| {
+            derived
+                .as_ref()
+                .map_or(&self.source, |derived| &derived.feed)
                 .clone()
         };
         let keyframes = pictures
             .as_ref()
-            .map_or(&self.keyframes, |made| &made.keyframes)
+            .map_or(&self.keyframes, |derived| &derived.keyframes)
             .clone();
-        let (seen, heard) = (feed(&pictures), feed(&sound));
+        let (video_side, audio_side) = (feed(&pictures), feed(&sound));
         let parts: Vec<Arc<DerivedFeed>> = pictures.into_iter().chain(sound).collect();
-        let of_parts: Vec<Arc<CaughtUp>> = parts.iter().map(|part| part.current.clone()).collect();
-        let made = Arc::new(DerivedFeed {
+        let parts_caught_up: Vec<Arc<CaughtUp>> =
+            parts.iter().map(|part| part.caught_up.clone()).collect();
+        let derived = Arc::new(DerivedFeed {
             recipe,
-            feed: Feed::derived_from(&seen, seen.numbers().followed()),
+            feed: Feed::derived_from(&video_side, video_side.numbers().followed()),
             keyframes,
-            current: Arc::default(),
+            caught_up: Arc::default(),
             stop: Stop::default(),
             _parts: parts,
         });
-        let (out, stop, current) = (made.feed.clone(), made.stop.clone(), made.current.clone());
+        let (out, stop, caught_up) = (
+            derived.feed.clone(),
+            derived.stop.clone(),
+            derived.caught_up.clone(),
+        );
         let status = self.status.clone();
         let parts = joined::Parts {
-            seen,
-            heard,
-            made: of_parts,
+            video_side,
+            audio_side,
+            derived: parts_caught_up,
         };
         self.spawn("join", move || {
             stop.attach();
-            joined::run(&parts, past, &out, &current, &status, &stop);
+            joined::run(&parts, past, &out, &caught_up, &status, &stop);
         })?;
-        Ok(made)
+        Ok(derived)
     }
 
     /// Numbering for feeds with groups of their own.

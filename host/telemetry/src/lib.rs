@@ -18,10 +18,10 @@ pub mod workers;
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
-pub use once::Once;
+pub use once::LogOnce;
 pub use panics::{Panicked, contain, panic_point};
 pub use process::resident_memory;
-pub use tcp_info::{Ends, TcpInfo, TcpProbe};
+pub use tcp_info::{SocketPair, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

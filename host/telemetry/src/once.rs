@@ -3,12 +3,12 @@
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
-/// The lines logged so far: at most [`Once::MAX_LINES`] different ones, compared by their first [`Once::MAX_LINE_LEN`]
+/// The lines logged so far: at most [`LogOnce::MAX_LINES`] different ones, compared by their first [`LogOnce::MAX_LINE_LEN`]
 /// bytes.
 #[derive(Debug, Default)]
-pub struct Once(Mutex<BTreeSet<String>>);
+pub struct LogOnce(Mutex<BTreeSet<String>>);
 
-impl Once {
+impl LogOnce {
     /// Largest number of different lines. After that, every line counts as logged, so that the memory is bounded.
     pub const MAX_LINES: usize = 64;
     /// Number of bytes by which lines are compared.
@@ -28,11 +28,11 @@ mod tests {
 
     #[test]
     fn a_line_is_new_once_and_lines_without_end_are_not_kept() {
-        let once = Once::default();
+        let once = LogOnce::default();
         assert!(once.is_new("a"));
         assert!(!once.is_new("a"));
         let new = (0..1000).filter(|nth| once.is_new(&format!("{nth} {}", "ä".repeat(2000))));
-        assert_eq!(new.count(), Once::MAX_LINES - 1);
+        assert_eq!(new.count(), LogOnce::MAX_LINES - 1);
         assert!(!once.is_new("b"));
     }
 }

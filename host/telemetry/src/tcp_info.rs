@@ -14,7 +14,7 @@ use std::{net::SocketAddr, time::Duration};
 
 /// Addresses of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
+pub struct SocketPair {
     /// Address at the gateway.
     pub local: SocketAddr,
     /// Address of the peer.
@@ -99,7 +99,11 @@ mod linux {
         /// Queries the connection between these addresses. Takes a few microseconds and does not block. `None` if there
         /// is no such connection (any more), or if the kernel was built without sock_diag for TCP. Either address may
         /// be IPv4 mapped to IPv6.
-        pub fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<TcpInfo>> {
+        pub fn query(
+            &mut self,
+            local: SocketAddr,
+            peer: SocketAddr,
+        ) -> io::Result<Option<TcpInfo>> {
             let queried = Endpoints::new(local, peer);
             self.sequence = self.sequence.wrapping_add(1);
             self.socket.send(&request(queried, self.sequence), 0)?;
@@ -272,8 +276,8 @@ mod linux {
             (socket.local_addr().unwrap(), socket.peer_addr().unwrap())
         }
 
-        fn ask((local, peer): (SocketAddr, SocketAddr)) -> Option<TcpInfo> {
-            TcpProbe::open().unwrap().ask(local, peer).unwrap()
+        fn query((local, peer): (SocketAddr, SocketAddr)) -> Option<TcpInfo> {
+            TcpProbe::open().unwrap().query(local, peer).unwrap()
         }
 
         /// A listener for both IPv4 and IPv6.
@@ -300,14 +304,14 @@ mod linux {
                 let (_listener, client, server) = connect(listener, address);
                 for socket in [client, server] {
                     let (local, peer) = ends(&socket);
-                    let info = probe.ask(local, peer).unwrap().unwrap();
+                    let info = probe.query(local, peer).unwrap().unwrap();
                     assert!(info.min_rtt > Duration::ZERO, "{local} {info:?}");
                     assert!(info.round_trip < Duration::from_secs(5), "{local} {info:?}");
                     assert_eq!((info.unsent, info.under_way), (0, 0), "{local}");
                     // In whatever form the addresses are given.
                     let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port()).into();
-                    assert!(probe.ask(plain(local), peer).unwrap().is_some());
-                    assert!(probe.ask(local, plain(peer)).unwrap().is_some());
+                    assert!(probe.query(plain(local), peer).unwrap().is_some());
+                    assert!(probe.query(local, plain(peer)).unwrap().is_some());
                 }
             }
         }
@@ -325,14 +329,14 @@ mod linux {
                 }
             };
             assert_eq!(full.kind(), ErrorKind::WouldBlock);
-            let info = ask(ends(&server)).unwrap();
+            let info = query(ends(&server)).unwrap();
             assert!(info.unsent > 0, "{info:?}");
             assert!(
                 (info.unsent + info.under_way) as usize <= written,
                 "{info:?}"
             );
             client.read_exact(&mut vec![0; written]).unwrap();
-            assert_eq!(ask(ends(&server)).unwrap().unsent, 0);
+            assert_eq!(query(ends(&server)).unwrap().unsent, 0);
         }
 
         #[test]
@@ -340,14 +344,14 @@ mod linux {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (listener, client, server) = connect(listener, "127.0.0.1");
             let gone = ends(&server);
-            assert!(ask(gone).is_some());
+            assert!(query(gone).is_some());
             // Reset the connection without waiting for the peer.
             let linger = Some(Duration::ZERO);
             SockRef::from(&server).set_linger(linger).unwrap();
             drop(server);
-            assert_eq!(ask(gone), None);
+            assert_eq!(query(gone), None);
             drop((client, listener));
-            assert_eq!(ask(gone), None);
+            assert_eq!(query(gone), None);
         }
 
         #[test]
@@ -359,7 +363,7 @@ mod linux {
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(server.read(&mut [0]).unwrap(), 0);
-            assert_eq!(ask(gone), None);
+            assert_eq!(query(gone), None);
         }
 
         #[test]
@@ -367,7 +371,7 @@ mod linux {
             let v4 = "192.0.2.1:9".parse().unwrap();
             let v6 = "[2001:db8::1]:9".parse().unwrap();
             for ends in [(v4, v4), (v6, v6), (v4, v6), (v6, v4)] {
-                assert_eq!(ask(ends), None);
+                assert_eq!(query(ends), None);
             }
         }
 
@@ -380,7 +384,7 @@ mod linux {
             let none = "192.0.2.1:9".parse().unwrap();
             let earlier = request(Endpoints::new(none, none), u32::MAX);
             probe.socket.send(&earlier, 0).unwrap();
-            assert!(probe.ask(local, peer).unwrap().is_some());
+            assert!(probe.query(local, peer).unwrap().is_some());
         }
 
         /// An answer of the kernel with sequence number 1, and its query.
@@ -389,7 +393,7 @@ mod linux {
             let (_listener, client, _server) = connect(listener, "127.0.0.1");
             let (local, peer) = ends(&client);
             let mut probe = TcpProbe::open().unwrap();
-            probe.ask(local, peer).unwrap().unwrap();
+            probe.query(local, peer).unwrap().unwrap();
             (probe.buffer, Endpoints::new(local, peer))
         }
 
@@ -494,7 +498,7 @@ mod other {
         }
 
         /// Cannot be called: there is no value of this type.
-        pub fn ask(&mut self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<TcpInfo>> {
+        pub fn query(&mut self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<TcpInfo>> {
             match *self {}
         }
     }

@@ -8,8 +8,9 @@
 
 use super::{
     outlet::Header,
-    piece::{Content, Piece},
+    piece::{Content, Encoding, Piece},
 };
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
@@ -58,10 +59,21 @@ pub struct Chunk {
     pub restarts: bool,
     /// The sample that the transport was given when it emitted this; absent where it emitted it for another reason.
     pub sample: Option<SampleTime>,
-    /// Has to be sent before the chunk; absent if the viewer has it already.
-    pub header: Option<Arc<Header>>,
+    /// The header that the chunk was made under. A carrier that opens a stream per group sends it first in each.
+    pub header: Arc<Header>,
+    /// The viewer has not received that header yet: a carrier with one byte stream sends it before the chunk.
+    pub is_new_header: bool,
     /// The payload.
     pub piece: Arc<Piece>,
+}
+
+impl Chunk {
+    /// What has to be written for it, as `E` encodes it: the header, if the viewer lacks it, and the payload.
+    pub fn encoded<E: Encoding>(&self) -> impl Iterator<Item = &Bytes> {
+        let header = self.is_new_header.then(|| self.header.pieces());
+        let pieces = header.into_iter().flatten().chain([&*self.piece]);
+        pieces.flat_map(|piece| piece.encoded::<E>())
+    }
 }
 
 /// Track and time of a sample, in units of 1/90,000 s on the stream's timeline: for RTP timestamps, for priorities, and
@@ -166,8 +178,8 @@ mod tests {
                 });
             }
             let stream = &mut self.all[self.open[&chunk.lane]];
-            let header = chunk.header.iter().flat_map(|header| header.pieces());
-            for piece in header.chain([&*chunk.piece]) {
+            let header = stream.text.is_empty().then(|| chunk.header.pieces());
+            for piece in header.into_iter().flatten().chain([&*chunk.piece]) {
                 for bytes in piece.encoded::<Plain>() {
                     stream.text.push_str(str::from_utf8(bytes).unwrap());
                 }
@@ -217,9 +229,9 @@ mod tests {
         };
         let expected = [
             stream("<h>Ab", 0, false, false),
-            stream("s", 0, true, false),
-            stream("C", 80, false, true),
-            stream("E", 2000, false, false),
+            stream("<h>s", 0, true, false),
+            stream("<h>C", 80, false, true),
+            stream("<h>E", 2000, false, false),
         ];
         assert_eq!(streams.all, expected);
     }

@@ -490,14 +490,13 @@ impl Ring {
                     position += 1;
                     continue;
                 }
-                let known = cursor
+                let is_new_header = cursor
                     .header
                     .as_ref()
-                    .is_some_and(|header| Arc::ptr_eq(header, &slot.header));
-                let header = (!known).then(|| slot.header.clone());
-                if let Some(header) = &header {
-                    taken.bytes += header.len();
-                    cursor.header = Some(header.clone());
+                    .is_none_or(|header| !Arc::ptr_eq(header, &slot.header));
+                if is_new_header {
+                    taken.bytes += slot.header.len();
+                    cursor.header = Some(slot.header.clone());
                 }
                 taken.bytes += slot.piece.content().len();
                 taken.chunks += 1;
@@ -509,7 +508,8 @@ impl Ring {
                     starts_group: slot.access == Access::Start,
                     restarts,
                     sample: slot.sample,
-                    header,
+                    header: slot.header.clone(),
+                    is_new_header,
                     piece: slot.piece.clone(),
                 }));
             }

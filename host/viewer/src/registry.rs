@@ -148,9 +148,9 @@ struct Inner {
     delays: BTreeMap<String, Arc<Delays>>,
 }
 
-/// Payload of the event `viewer-total_viewers`.
+/// Payload of the event `viewer-came`.
 #[derive(Serialize)]
-struct ViewerCame<'a> {
+struct ViewerJoined<'a> {
     /// Number of the viewer. It is not secret; the unguessable id is in `/api/sessions` only.
     viewer: u64,
     #[serde(flatten)]
@@ -199,7 +199,7 @@ impl Registry {
         drop(inner);
         self.events.publish(
             "viewer-came",
-            &ViewerCame {
+            &ViewerJoined {
                 viewer: id,
                 metric_key: &metric_key,
             },
@@ -218,7 +218,7 @@ impl Registry {
         &self,
         metric_key: MetricKey,
         bytes: usize,
-        asker: Option<RequestClient>,
+        request_client: Option<RequestClient>,
         now: Instant,
     ) {
         let mut inner = self.lock();
@@ -226,9 +226,11 @@ impl Registry {
         let past = inner.past.entry(metric_key.clone()).or_default();
         past.answers += 1;
         past.bytes += bytes as u64;
-        let Some(asker) = asker else { return };
+        let Some(request_client) = request_client else {
+            return;
+        };
         let request_clients = inner.request_clients.entry(metric_key).or_default();
-        if let Some(last) = request_clients.get_mut(&asker) {
+        if let Some(last) = request_clients.get_mut(&request_client) {
             past.total_viewers += u64::from(!is_present(*last, now));
             *last = now;
             return;
@@ -236,7 +238,7 @@ impl Registry {
         past.total_viewers += 1;
         request_clients.retain(|_, last| is_present(*last, now));
         if request_clients.len() < MAX_REQUEST_CLIENTS {
-            request_clients.insert(asker, now);
+            request_clients.insert(request_client, now);
         }
     }
 
@@ -318,12 +320,12 @@ impl Registration {
         &self.counter
     }
 
-    /// A meter for its carrier; `asked` is when the request arrived.
-    pub fn meter(&self, asked: Instant) -> Meter {
+    /// A meter for its carrier; `requested_at` is when the request arrived.
+    pub fn meter(&self, requested_at: Instant) -> Meter {
         Meter {
             counter: self.counter.clone(),
             delays: self.delays.clone(),
-            asked: Some(asked),
+            requested_at: Some(requested_at),
             published: None,
         }
     }
@@ -361,7 +363,7 @@ pub struct Meter {
     counter: Arc<Counter>,
     delays: Arc<Delays>,
     /// When the request arrived; `None` after the first bytes were written.
-    asked: Option<Instant>,
+    requested_at: Option<Instant>,
     /// When the oldest pending chunk was published.
     published: Option<Instant>,
 }
@@ -383,10 +385,10 @@ impl Meter {
         self.counter
             .bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
-        if let Some(asked) = self.asked.take() {
+        if let Some(requested_at) = self.requested_at.take() {
             self.delays
                 .first_byte
-                .observe(now.saturating_duration_since(asked));
+                .observe(now.saturating_duration_since(requested_at));
         }
         if all && let Some(published) = self.published.take() {
             self.delays

@@ -379,15 +379,18 @@ impl Window {
             self.newest.push(sample);
             return;
         }
-        let shown = self.epochs.back().map_or(0, |epoch| epoch.shown(&sample));
+        let presentation_time = self
+            .epochs
+            .back()
+            .map_or(0, |epoch| epoch.presentation_time(&sample));
         if let Some(before) = before {
-            self.append_last_to_part(before, Some(shown).filter(|_| follows));
+            self.append_last_to_part(before, Some(presentation_time).filter(|_| follows));
         }
         if let (Some(open), Some(epoch), true) = (&self.open, self.epochs.back_mut(), follows) {
             epoch.longest = epoch.longest.max(open.duration());
         }
         self.close_segment();
-        self.open_segment(&sample, shown);
+        self.open_segment(&sample, presentation_time);
         self.newest.push(sample);
     }
 
@@ -643,10 +646,10 @@ impl Epoch {
         )
     }
 
-    fn shown(&self, sample: &Sample) -> Time {
+    fn presentation_time(&self, sample: &Sample) -> Time {
         let offset = sample.composition_offset.into();
-        let shown = sample.decode_time.saturating_add_signed(offset);
-        time::from_ticks(shown, self.timescale(sample.track).unwrap_or(1))
+        let presentation_time = sample.decode_time.saturating_add_signed(offset);
+        time::from_ticks(presentation_time, self.timescale(sample.track).unwrap_or(1))
     }
 
     fn end(&self, sample: &Sample) -> Time {

@@ -140,8 +140,7 @@ fn read(cursor: &mut Cursor, outlet: &Outlet) {
         let Item::Chunk(chunk) = item else {
             panic!("a ring has chunks only: {item:?}");
         };
-        let header = chunk.header.iter().flat_map(|header| header.pieces());
-        for piece in header.chain([&*chunk.piece]) {
+        for piece in chunk.header.pieces().iter().chain([&*chunk.piece]) {
             whole_frames(&piece.encoded::<MessageEncoding>().concat());
         }
     }

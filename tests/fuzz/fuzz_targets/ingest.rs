@@ -63,7 +63,7 @@ fuzz_target!(|input: &[u8]| {
                 sound: input.flag(),
             }),
             12 => ingest.sound(sound(&mut input)),
-            13 => ingest.sound_frame(Bytes::copy_from_slice(input.bytes()), times(&mut input)),
+            13 => ingest.audio_frame(Bytes::copy_from_slice(input.bytes()), times(&mut input)),
             _ => {
                 now.fetch_add(input.word().into(), Ordering::Relaxed);
                 if input.flag() {

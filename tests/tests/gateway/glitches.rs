@@ -221,7 +221,7 @@ impl Bench {
                 continue;
             };
             match is_audio {
-                true => ingest.sound_frame(Bytes::copy_from_slice(&time.to_be_bytes()), times),
+                true => ingest.audio_frame(Bytes::copy_from_slice(&time.to_be_bytes()), times),
                 false => {
                     let nth = (time / PICTURE) as usize % COUNT;
                     ingest.access_unit(clip().pictures[nth].clone(), times);

@@ -244,6 +244,48 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_asks_and_never_reads_is_dropped_within_its_bound() {
+    const MESSAGES: usize = 1000;
+    const ANSWER: usize = 32 << 10;
+    let mut scene = Scene::new("message", &["echo"], "").await;
+    scene.show(3).await;
+    let mut viewer = Raw::with_buffer(scene.gateway.address, Some(4096)).await;
+    let head = viewer
+        .upgrade(scene.gateway.address, "/live/cam/echo")
+        .await;
+    assert_eq!(head.unwrap().status, 101);
+    for _ in 0..MESSAGES {
+        viewer.write(masked(0x81, b"more")).await;
+    }
+    // The component has answered them all, or was told that the viewer is gone.
+    within("the component drops the viewer", async {
+        while {
+            scene.show(1).await;
+            let path = "/live/cam/echo/viewers";
+            let (_, _, body) = http_get(scene.gateway.address, path, &[]).await.unwrap();
+            body != b"1"
+        } {}
+    })
+    .await;
+    // What was on its way still comes: the kernel's buffers, the session's and the muxer's, of 32 MiB of answers.
+    let mut received = 0;
+    let (code, reason) = within("the viewer is told", async {
+        loop {
+            let (opcode, payload) = viewer.frame().await.unwrap();
+            if opcode == 8 {
+                let reason = String::from_utf8_lossy(&payload[2..]).into_owned();
+                break (u16::from_be_bytes([payload[0], payload[1]]), reason);
+            }
+            received += payload.len();
+        }
+    })
+    .await;
+    assert_eq!(code, 1008, "{reason}");
+    assert!(received < MESSAGES * ANSWER / 2, "{received} bytes");
+    scene.others_are_unaffected().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_always_fails_is_rested_and_the_others_live_on() {
     let mut scene = Scene::new("push", &["panic"], "").await;
     let mut seen = BTreeSet::new();

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config as config;
 use sluicegate_plugin::{policy::Client, transports};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 /// Largest number of names in `?can=`; further ones are ignored.
 const MAX_NAMES: usize = 32;
@@ -86,13 +86,16 @@ async fn answer(
         let base = base(name, rendition.unwrap_or_default());
         return redirect(&base.replace("/live/", "../watch/"), request.query);
     }
-    let can = match target {
+    let mut can: Vec<String> = match target {
         Some(RedirectTarget::Embed(kinds)) => kinds
             .iter()
             .flat_map(|kind| transports::that_embed(&gateway.transports, *kind))
             .collect(),
         _ => can(gateway, request),
     };
+    // A transport may be suitable in several ways, and a client may repeat itself.
+    let mut seen = BTreeSet::new();
+    can.retain(|name| seen.insert(name.clone()));
     let mut pin = Pin {
         transport: request.parameter("transport"),
         rendition: request.parameter("rendition"),

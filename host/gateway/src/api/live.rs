@@ -17,7 +17,7 @@ use sluicegate_net::{
 };
 use sluicegate_plugin::muxer::{Refusal, Reply};
 use sluicegate_stream::Stream;
-use sluicegate_telemetry::Ends;
+use sluicegate_telemetry::SocketPair;
 use sluicegate_viewer::Carrier;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -97,22 +97,24 @@ async fn answer(
         Err(refusal) => return refused(&refusal),
     };
     let key = user.muxer().metric_key.clone();
-    let place = gateway.viewers.clone();
+    let registration = gateway.viewers.clone();
     let session = session.and_then(|id| gateway.sessions.get(&id));
-    let ends = request.extensions().get::<Ends>().copied();
+    let ends = request.extensions().get::<SocketPair>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     if let Some(handshake) = handshake {
-        let place = place.enter(key, peer);
-        session.inspect(|session| session.add_connection(place.counter(), ends));
-        let joined = user.join(place.id, Carrier::WEBSOCKET, rest, &query).await;
+        let registration = registration.enter(key, peer);
+        session.inspect(|session| session.add_connection(registration.counter(), ends));
+        let joined = user
+            .join(registration.id, Carrier::WEBSOCKET, rest, &query)
+            .await;
         let viewing = match joined {
             Ok(viewing) => viewing,
             Err(refusal) => return refused(&refusal),
         };
-        let (meter, drain) = (place.meter(started), gateway.drain());
+        let (meter, drain) = (registration.meter(started), gateway.drain());
         let response = handshake.upgrade(&mut request, |socket, first| async move {
             websocket::run(socket, first, viewing, meter, drain).await;
-            drop(place);
+            drop(registration);
         });
         return response.map(boxed);
     }
@@ -135,12 +137,15 @@ async fn answer(
     if request.method() == hyper::Method::HEAD {
         return endless(StatusCode::OK, &content_type);
     }
-    let place = place.enter(key, peer);
-    session.inspect(|session| session.add_connection(place.counter(), ends));
-    match user.join(place.id, Carrier::HTTP, rest, &query).await {
+    let registration = registration.enter(key, peer);
+    session.inspect(|session| session.add_connection(registration.counter(), ends));
+    match user
+        .join(registration.id, Carrier::HTTP, rest, &query)
+        .await
+    {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
-            let body = ViewerBody::new(viewing, place, started, media.pace);
+            let body = ViewerBody::new(viewing, registration, started, media.pace);
             let mut response = Response::new(Either::Left(body));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response

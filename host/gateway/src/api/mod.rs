@@ -47,12 +47,12 @@ where
 }
 
 /// Response headers that pages of `origins` may read beyond the safelisted ones (Fetch, CORS protocol).
-const EXPOSED: &str =
+const EXPOSED_HEADERS: &str =
     "retry-after, x-age-ms, x-capture-id, x-captured-at, x-height, x-path, x-width";
 /// Request headers that pages of `origins` may send beyond the safelisted ones.
-const SENDABLE: &str = "content-type, last-event-id";
+const ALLOWED_HEADERS: &str = "content-type, last-event-id";
 /// Seconds for which browsers may cache the answer to a preflight.
-const PREFLIGHT_LASTS: &str = "600";
+const PREFLIGHT_MAX_AGE: &str = "600";
 
 /// Answers one request: finds its route, checks the caller, calls the handler, and adds the headers of every response.
 pub async fn respond(
@@ -74,9 +74,9 @@ pub async fn respond(
         Found::Route(route, _) => route.role,
         _ => Role::Public,
     };
-    let foreign = match auth::check(server, &caller, role, (&request).into()) {
+    let cors_origin = match auth::check(server, &caller, role, (&request).into()) {
         // Pages of other origins may read responses of routes only.
-        Ok(foreign) => foreign.filter(|_| matches!(found, Found::Route(..))),
+        Ok(cors_origin) => cors_origin.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
             let text = denied.to_string();
             let client = caller.address.ip();
@@ -92,7 +92,7 @@ pub async fn respond(
         }
     };
     let response = match found {
-        Found::Route(route, _) if options => allowed(route.allowed(), foreign.is_some()),
+        Found::Route(route, _) if options => allowed(route.allowed(), cors_origin.is_some()),
         Found::OtherMethod(methods) if options => allowed(methods, false),
         _ if options && path == "*" => allowed("GET, HEAD, POST, OPTIONS", false),
         Found::Route(route, _) if is_service_worker(route, &request) => {
@@ -114,7 +114,7 @@ pub async fn respond(
             error(json, StatusCode::NOT_FOUND, text)
         }
     };
-    finish(to_head(head, response), foreign)
+    finish(to_head(head, response), cors_origin)
 }
 
 fn status(denied: &Denied) -> StatusCode {
@@ -141,15 +141,15 @@ fn method_asked_for(headers: &HeaderMap) -> Method {
 }
 
 /// The answer to OPTIONS (RFC 9110 section 9.3.7), for a page of `origins` also as a preflight.
-fn allowed(methods: &str, foreign: bool) -> Response<Body> {
+fn allowed(methods: &str, cors_origin: bool) -> Response<Body> {
     let mut response = Response::new(boxed(WholeBody::default()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     set(&mut response, header::ALLOW, methods);
-    if foreign {
+    if cors_origin {
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, SENDABLE),
-            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_LASTS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE),
         ] {
             set(&mut response, name, value);
         }
@@ -282,15 +282,15 @@ fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
     }
 }
 
-/// Adds the headers that every response has, and those for a page of `origins` if `foreign` is its origin.
-fn finish(mut response: Response<Body>, foreign: Option<String>) -> Response<Body> {
-    let embeddable = foreign.is_some();
-    if let Some(origin) = foreign {
+/// Adds the headers that every response has, and those for a page of `origins` if `cors_origin` is its origin.
+fn finish(mut response: Response<Body>, cors_origin: Option<String>) -> Response<Body> {
+    let embeddable = cors_origin.is_some();
+    if let Some(origin) = cors_origin {
         set(&mut response, header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
         set(
             &mut response,
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            EXPOSED,
+            EXPOSED_HEADERS,
         );
     }
     let headers: &mut HeaderMap = response.headers_mut();

@@ -38,7 +38,7 @@ use sluicegate_plugin::{
 };
 use sluicegate_source::{Fleet, Spec, SpecError};
 use sluicegate_stream::{Stream, Streams};
-use sluicegate_telemetry::{Chain, Events, Once, contain};
+use sluicegate_telemetry::{Chain, Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
@@ -194,7 +194,7 @@ pub struct Gateway {
     /// Shared response of `/api/devices`.
     pub devices: SharedResponse,
     /// Kinds of refused requests that were logged already.
-    pub refusals: Once,
+    pub refusals: LogOnce,
     /// Locked while the policy's component is being read again.
     pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
@@ -218,7 +218,7 @@ impl Gateway {
     /// # Errors
     /// All mistakes that were found.
     pub fn prepare(mut config: Config) -> Result<Gateway, StartError> {
-        let mut wrong = Vec::new();
+        let mut mistakes = Vec::new();
         let events = Arc::<Events>::default();
         let fleet = Fleet::new(&config.android);
         let streams = Streams::default();
@@ -227,7 +227,7 @@ impl Gateway {
                 Ok(source) => source,
                 Err(reason) => {
                     let stream = name.clone();
-                    wrong.push(StartError::Source { stream, reason });
+                    mistakes.push(StartError::Source { stream, reason });
                     continue;
                 }
             };
@@ -239,7 +239,7 @@ impl Gateway {
             });
         }
         if config.streams.is_empty() && !fleet.is_discovering() {
-            wrong.push(StartError::NoStream);
+            mistakes.push(StartError::NoStream);
         }
         if !config.server.listen.ip().to_canonical().is_loopback() {
             // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these
@@ -249,7 +249,7 @@ impl Gateway {
         let tls = config.server.tls.as_ref();
         let tls = tls.map(|tls| Tls::open(tls, &config.server).map(Arc::new));
         let tls = tls.transpose().unwrap_or_else(|error| {
-            wrong.push(error.into());
+            mistakes.push(error.into());
             None
         });
         let engine = Engine::new()?;
@@ -259,14 +259,14 @@ impl Gateway {
             (Ok(transports), Ok(policy)) => (transports, policy),
             (transports, policy) => {
                 let transports = transports.err().into_iter().flatten();
-                wrong.extend(transports.map(StartError::from));
-                wrong.extend(policy.err().map(StartError::from));
-                return Err(StartError::Multiple(wrong));
+                mistakes.extend(transports.map(StartError::from));
+                mistakes.extend(policy.err().map(StartError::from));
+                return Err(StartError::Multiple(mistakes));
             }
         };
         let is_discovering = fleet.is_discovering();
-        // Rules may name streams whose own errors are in `wrong`.
-        if wrong.is_empty() {
+        // Rules may name streams whose own errors are in `mistakes`.
+        if mistakes.is_empty() {
             check_clients(
                 &config.clients,
                 &streams,
@@ -275,7 +275,7 @@ impl Gateway {
                 &policy,
             )?;
         }
-        StartError::any(wrong)?;
+        StartError::any(mistakes)?;
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let move_timeout = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let policy_actor = PolicyHandle::start(policy).map_err(|reason| StartError::System {
@@ -294,7 +294,7 @@ impl Gateway {
             config,
             events,
             devices: SharedResponse::default(),
-            refusals: Once::default(),
+            refusals: LogOnce::default(),
             reloading: Arc::default(),
             tls,
             draining: watch::Sender::new(false),
@@ -402,10 +402,10 @@ fn check_clients(
     policy: &Policy,
 ) -> Result<(), StartError> {
     let all = streams.list();
-    let mut wrong = Vec::new();
+    let mut mistakes = Vec::new();
     for (index, client) in clients.iter().enumerate() {
         let nth = index + 1;
-        let mut refuse = |reason| wrong.push(StartError::Client { nth, reason });
+        let mut refuse = |reason| mistakes.push(StartError::Client { nth, reason });
         let known = |kind, name: &String, known: &mut dyn Iterator<Item = &String>| {
             let known: Vec<&String> = known.collect();
             match known.contains(&name) {
@@ -424,12 +424,12 @@ fn check_clients(
                 refuse(reason);
             }
         }
-        let meant = |stream: &&Arc<Stream>| {
+        let is_matched = |stream: &&Arc<Stream>| {
             let wanted = client.r#match.stream.as_ref();
             wanted.is_none_or(|wanted| *wanted == stream.name)
         };
         for name in client.rendition.iter().flatten() {
-            let there = all.iter().filter(meant);
+            let there = all.iter().filter(is_matched);
             let mut there = there.flat_map(|stream| stream.renditions());
             if !name.is_empty()
                 && let Err(reason) = known("rendition", name, &mut there)
@@ -439,12 +439,12 @@ fn check_clients(
         }
         if client.policy.is_some() {
             let options = policy.options_with(client.policy.as_ref());
-            let judged =
+            let checked =
                 policy.check_options(&format!("item {nth} of [[clients]]: `policy`"), &options);
-            wrong.extend(judged.err().map(StartError::from));
+            mistakes.extend(checked.err().map(StartError::from));
         }
     }
-    StartError::any(wrong)
+    StartError::any(mistakes)
 }
 
 /// Explains an error of the system to the user, as the beginning of a sentence.

@@ -32,7 +32,7 @@ use sluicegate_plugin::{
     transports::Transport,
 };
 use sluicegate_stream::{State, Stream};
-use sluicegate_telemetry::{Ends, Events, TcpInfo, TcpProbe};
+use sluicegate_telemetry::{Events, SocketPair, TcpInfo, TcpProbe};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -282,7 +282,7 @@ impl Sessions {
             report.stalled_ms = 0;
         }
         report.queued_ms = report.queued_ms.max(session.blocked_for());
-        let info = session.ends().and_then(|ends| self.ask(ends));
+        let info = session.ends().and_then(|ends| self.query(ends));
         let mut inner = session.lock();
         if inner
             .reported
@@ -307,9 +307,9 @@ impl Sessions {
     }
 
     /// The kernel's figures of a connection.
-    fn ask(&self, Ends { local, peer }: Ends) -> Option<TcpInfo> {
+    fn query(&self, SocketPair { local, peer }: SocketPair) -> Option<TcpInfo> {
         let mut probe = self.probe.as_ref()?.lock();
-        probe.ask(local, peer).ok().flatten()
+        probe.query(local, peer).ok().flatten()
     }
 
     /// Whether the transport and rendition exist; if not, a refusal is sent to the player.

@@ -9,7 +9,7 @@ use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, bas
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_plugin::policy::{Candidate, Report};
 use sluicegate_stream::Stream;
-use sluicegate_telemetry::Ends;
+use sluicegate_telemetry::SocketPair;
 use sluicegate_viewer::Counter;
 use std::{
     sync::{
@@ -62,7 +62,7 @@ pub(super) struct Inner {
     /// The newest report.
     pub(super) report: Option<Report>,
     /// Counters of the session's connections, and the addresses of their ends unless a proxy announced itself.
-    pub(super) counters: Vec<(Weak<Counter>, Option<Ends>)>,
+    pub(super) counters: Vec<(Weak<Counter>, Option<SocketPair>)>,
     /// The player's shortest round trip so far.
     pub(super) shortest_trip: Option<Duration>,
     /// The kernel's figures at the newest report.
@@ -129,14 +129,14 @@ impl Session {
 
     /// Adds a connection that carries the session's video. `ends` are its addresses, `None` if a proxy announced
     /// itself.
-    pub fn add_connection(&self, counter: &Arc<Counter>, ends: Option<Ends>) {
+    pub fn add_connection(&self, counter: &Arc<Counter>, ends: Option<SocketPair>) {
         let mut inner = self.lock();
         inner.counters.retain(|(known, _)| known.strong_count() > 0);
         inner.counters.push((Arc::downgrade(counter), ends));
     }
 
     /// Addresses of the newest connection that is still open.
-    pub(super) fn ends(&self) -> Option<Ends> {
+    pub(super) fn ends(&self) -> Option<SocketPair> {
         let inner = self.lock();
         let mut there = inner.counters.iter().rev();
         there

@@ -30,7 +30,7 @@ pub struct Caller {
 }
 
 /// Headers that proxies add. A loopback connection with one of them comes from a proxy.
-const TRACES: [&str; 6] = [
+const PROXY_HEADERS: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -41,7 +41,7 @@ const TRACES: [&str; 6] = [
 
 /// Whether the headers have a trace of a proxy, in which case the peer is the proxy and not the client.
 pub fn is_proxied(headers: &HeaderMap) -> bool {
-    TRACES.iter().any(|name| headers.contains_key(*name))
+    PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The client of a request on this connection with these headers.
@@ -422,7 +422,7 @@ mod tests {
             assert!(!ask("", "127.0.0.1", &[claim]).local);
             assert!(!ask("", "::1", &[claim]).local);
         }
-        for trace in TRACES {
+        for trace in PROXY_HEADERS {
             assert!(!ask("", "127.0.0.1", &[(trace, "x")]).local, "{trace}");
         }
         assert!(ask("", "127.0.0.1", &[]).local);

@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Validity. Apple's devices accept at most 825 days.
 const VALID: Duration = DAY.saturating_mul(800);
 /// How long before its end the certificate is renewed.
-const EARLY: Duration = DAY.saturating_mul(30);
+const RENEW_BEFORE_END: Duration = DAY.saturating_mul(30);
 /// How far in the past the validity begins, since clocks differ.
 const BACKDATED: Duration = DAY;
 /// Prefix of the first line of the file, before the PEM: end of validity in Unix seconds.
@@ -52,14 +52,14 @@ impl SelfSigned {
         }
     }
 
-    /// Loads the saved certificate if it is for these names and valid for longer than [`EARLY`], or else creates one.
+    /// Loads the saved certificate if it is for these names and valid for longer than [`RENEW_BEFORE_END`], or else creates one.
     /// Also returns when to renew it.
     pub(super) fn load(&self, now: SystemTime) -> Result<(CertifiedKey, SystemTime), TlsError> {
         let file = self.file();
         if let Some((key, until)) = file.as_ref().and_then(|file| parse(&private::read(file)?))
-            && now + EARLY < until
+            && now + RENEW_BEFORE_END < until
         {
-            return Ok((key, until - EARLY));
+            return Ok((key, until - RENEW_BEFORE_END));
         }
         let until = now + VALID;
         let text =
@@ -78,7 +78,7 @@ impl SelfSigned {
         }
         let (key, _) = parse(text.as_bytes())
             .ok_or_else(|| TlsError::Make("the new certificate cannot be read back".into()))?;
-        Ok((key, until - EARLY))
+        Ok((key, until - RENEW_BEFORE_END))
     }
 
     /// Path of the saved certificate. The name has a hash of the certificate's names, so other names use another file.

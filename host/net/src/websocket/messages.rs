@@ -27,14 +27,14 @@ use tokio::{
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 << 10;
 /// A client that accepts no data for this long is disconnected.
-const STALLED: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that sends nothing for this long is disconnected. A player reports every second, or every few while its
 /// page is hidden; other clients answer pings.
-const SILENCE: Duration = Duration::from_secs(90);
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 /// A client that may be silent is pinged after this long without a message.
 const PING: Duration = Duration::from_secs(30);
 /// Timeout of the closing handshake.
-const CLOSING: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +136,7 @@ where
             },
         }
     };
-    peer.farewell(&close).await;
+    peer.send_close(&close).await;
 }
 
 /// The client's side: socket, send queue, rate limit and timeouts.
@@ -219,12 +219,12 @@ where
 
     /// When the next timeout is to be checked.
     fn next_timeout(&self, listening: bool) -> Instant {
-        let mut next = self.last_received + SILENCE;
+        let mut next = self.last_received + READ_TIMEOUT;
         if self.rate_limit.may_be_silent {
             next = next.min(self.last_received.max(self.pinged) + PING);
         }
         if !self.waiting.is_empty() {
-            next = next.min(self.progressed + STALLED);
+            next = next.min(self.progressed + WRITE_TIMEOUT);
         }
         if !listening && self.left < 1.0 {
             let short = (1.0 - self.left) / self.rate_limit.rate;
@@ -236,10 +236,10 @@ where
     /// Checks the timeouts. An error ends the connection, with a close frame if the client may still read it.
     fn check_timeouts(&mut self) -> Result<(), Option<Close>> {
         let now = Instant::now();
-        if !self.waiting.is_empty() && now - self.progressed >= STALLED {
+        if !self.waiting.is_empty() && now - self.progressed >= WRITE_TIMEOUT {
             return Err(None);
         }
-        if now - self.last_received >= SILENCE {
+        if now - self.last_received >= READ_TIMEOUT {
             return Err(Some(Close::new(
                 1008,
                 "no message was received for too long",
@@ -277,9 +277,9 @@ where
         }
     }
 
-    async fn farewell(mut self, close: &Close) {
+    async fn send_close(mut self, close: &Close) {
         self.waiting.push_back(close_frame(close));
-        let deadline = Instant::now() + CLOSING;
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
         let said = timeout_at(deadline, async {
             for bytes in &self.waiting {
                 self.socket.write_all(bytes).await?;

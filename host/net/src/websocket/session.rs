@@ -27,11 +27,14 @@ const BATCH: usize = 64 << 10;
 /// Buffers in one vectored write.
 const SLICES: usize = 32;
 /// A viewer that accepts no data for this long is disconnected.
-const STALLED: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for the data in flight and the client's close frame.
-const CLOSING: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most pongs that may wait; a client that sends more pings without reading is disconnected.
 const MAX_CONTROL: usize = 64;
+/// Messages to this viewer alone that may wait for its socket, in bytes, with this much more for each.
+const MAX_MESSAGE_BACKLOG: usize = 256 << 10;
+const MESSAGE_OVERHEAD: usize = 64;
 
 /// How a connection ends.
 enum End {
@@ -56,6 +59,7 @@ where
         queue: VecDeque::new(),
         flushed: true,
         control: 0,
+        message_bytes: 0,
         stalled: None,
         meter,
     };
@@ -63,7 +67,7 @@ where
     let end = handle_connection(&mut wire, &mut viewing, &mut drain).await;
     // The viewer leaves the muxer before the closing handshake.
     drop(viewing);
-    wire.farewell(end).await;
+    wire.send_close(end).await;
 }
 
 /// One poll function instead of `select!`, so that each wake-up polls every source of events once.
@@ -93,10 +97,13 @@ where
                 }
             }
             let want = match wire.is_idle() {
-                true => Want::Chunks(BATCH),
-                false => Want::Messages,
+                true => Some(Want::All(BATCH)),
+                // Beyond that, messages wait in the muxer's queue, which drops a viewer that lets it overflow.
+                false => (wire.message_bytes < MAX_MESSAGE_BACKLOG).then_some(Want::Messages),
             };
-            if let Poll::Ready(taken) = viewing.poll_next(context, want, &mut wire.items) {
+            if let Some(want) = want
+                && let Poll::Ready(taken) = viewing.poll_next(context, want, &mut wire.items)
+            {
                 wire.meter.took(&taken);
                 if let Some(end) = wire.encode() {
                     return Poll::Ready(end);
@@ -171,6 +178,8 @@ struct Wire<S> {
     flushed: bool,
     /// Pongs queued since the queue was last empty.
     control: usize,
+    /// Bytes of messages that were put into the queue since it was last empty.
+    message_bytes: usize,
     /// Timer of a socket that accepts no data; `None` while nothing is pending.
     stalled: Option<Pin<Box<Sleep>>>,
     meter: Meter,
@@ -185,21 +194,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn encode(&mut self) -> Option<End> {
         while let Some(item) = self.items.pop_front() {
             match item {
-                Item::Chunk(chunk) => {
-                    let header = chunk.header.iter().flat_map(|header| header.pieces());
-                    for piece in header.chain([&*chunk.piece]) {
-                        let buffers = piece.encoded::<MessageEncoding>();
-                        self.queue.extend(buffers.iter().cloned());
-                    }
+                Item::Chunk(chunk) => self
+                    .queue
+                    .extend(chunk.encoded::<MessageEncoding>().cloned()),
+                Item::Message(content) => {
+                    self.message_bytes += MESSAGE_OVERHEAD + content.len();
+                    self.queue.extend(MessageEncoding::encode(&content));
                 }
-                Item::Message(content) => self.queue.extend(MessageEncoding::encode(&content)),
                 Item::Close(closing) => return Some(End::Close(close(closing))),
             }
         }
         None
     }
 
-    /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for [`STALLED`].
+    /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for [`WRITE_TIMEOUT`].
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wrote = if self.queue.is_empty() {
             Pin::new(&mut self.socket)
@@ -212,7 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.stalled = None;
             return wrote;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -240,21 +250,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         if self.queue.is_empty() {
             self.control = 0;
+            self.message_bytes = 0;
         }
         self.meter
             .wrote(wrote, self.queue.is_empty(), std::time::Instant::now());
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSING`] for the client to close (RFC 6455
+    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSE_TIMEOUT`] for the client to close (RFC 6455
     /// 7.1.1).
-    async fn farewell(&mut self, end: End) {
+    async fn send_close(&mut self, end: End) {
         let close = match end {
             End::Close(close) | End::Answered(close) => close,
             End::Gone => return,
         };
         self.queue.push_back(close_frame(&close));
-        let deadline = Instant::now() + CLOSING;
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
         let said = timeout_at(deadline, async {
             while !self.is_idle() {
                 poll_fn(|context| self.poll_write(context)).await?;

@@ -50,7 +50,7 @@ pub(super) struct Actor {
 
 /// Payload of the event `plugin`: the [`Phase`](super::Phase) of a guest has changed.
 #[derive(serde::Serialize)]
-struct Changed<'a> {
+struct PhaseChanged<'a> {
     #[serde(flatten)]
     metric_key: &'a MetricKey,
     /// Component, as name@version.
@@ -108,12 +108,12 @@ impl Actor {
                         self.end(&format!("the host {panicked}"));
                         return self.muxers.remove(&self.muxer);
                     }
-                    thread::park_timeout(self.next_look(None, Instant::now()));
+                    thread::park_timeout(self.park_duration(None, Instant::now()));
                 }
             }
             if holds && self.waited_since.is_none() {
                 // The reader in `source` retains the history from here on.
-                watch.rest();
+                watch.release_history();
                 holds = false;
             }
         }
@@ -141,7 +141,7 @@ impl Actor {
         }
         if !more && self.muxer.lock().messages.is_empty() {
             let repeat = self.fill_silence(now);
-            thread::park_timeout(self.next_look(repeat, now));
+            thread::park_timeout(self.park_duration(repeat, now));
         }
         true
     }
@@ -152,7 +152,7 @@ impl Actor {
         self.instance = None;
         if let Some(source) = &mut self.source {
             source.skip_pushed();
-            source.rest();
+            source.release_history();
         }
         self.muxer.requests.changed();
         self.record_failure(format!("the host {panicked}"), "(host)")
@@ -213,7 +213,7 @@ impl Actor {
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
         if let Some(source) = &self.source {
-            source.rest();
+            source.release_history();
         }
         self.muxer.requests.changed();
         self.record_failure(failure.to_string(), failure.call);
@@ -242,7 +242,7 @@ impl Actor {
     fn publish_phase(&self) {
         let phase = self.muxer.health.phase();
         let (state, reason) = phase.name_and_reason();
-        let changed = Changed {
+        let changed = PhaseChanged {
             metric_key: &self.muxer.metric_key,
             plugin: self.transport.plugin.to_string(),
             state,
@@ -273,7 +273,7 @@ impl Actor {
         self.refuse_joins(&stopped);
     }
 
-    fn next_look(&self, repeat: Option<Instant>, now: Instant) -> Duration {
+    fn park_duration(&self, repeat: Option<Instant>, now: Instant) -> Duration {
         let next = match self.instance {
             Some(_) => repeat,
             None => self.muxer.health.retry_at(),

@@ -291,7 +291,7 @@ impl MuxerUser {
         let outlet_end = self.outlet_end;
         let gone = self.muxer.gone();
         let mut viewing = Viewing::new(self, viewer, Cursor::since(outlet_end), effects);
-        viewing.joined(answer.await.unwrap_or(Err(gone))?);
+        viewing.set_join_effects(answer.await.unwrap_or(Err(gone))?);
         Ok(viewing)
     }
 }

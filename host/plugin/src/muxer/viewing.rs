@@ -10,7 +10,7 @@ use sluicegate_viewer::{Closing, Content, Cursor, Item, Next, Outlet, Taken};
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 /// A viewer that has joined; it leaves when this is dropped.
@@ -25,7 +25,9 @@ pub struct Viewing {
     /// The muxer still has this viewer: more effects may come.
     attached: bool,
     /// Effects of the component's answer to the join.
-    joined: Vec<Effect>,
+    join_effects: Vec<Effect>,
+    /// An [`Item::Close`] was returned.
+    closed: bool,
 }
 
 /// What a carrier takes now.
@@ -34,7 +36,7 @@ pub enum Want {
     /// Messages to this viewer alone: the client is not ready for chunks, and will get the newest ones when it is.
     Messages,
     /// Messages and chunks: at least one chunk if there is any, and about this many bytes at most.
-    Chunks(usize),
+    All(usize),
 }
 
 impl Viewing {
@@ -45,17 +47,19 @@ impl Viewing {
             cursor,
             effects,
             attached: true,
-            joined: Vec::new(),
+            join_effects: Vec::new(),
+            closed: false,
         }
     }
 
     /// Records the effects of the component's answer to the join.
-    pub(super) fn joined(&mut self, effects: Vec<Effect>) {
-        self.joined = effects;
+    pub(super) fn set_join_effects(&mut self, effects: Vec<Effect>) {
+        self.join_effects = effects;
     }
 
     /// Appends the viewer's next items to `items`. Ready if there were any, with the number of chunks; otherwise the
-    /// task is woken when there are. Chunks from before a message come before it. Nothing follows an [`Item::Close`].
+    /// task is woken when there are. The effects of the join come first; between later messages and chunks there is no
+    /// order. Nothing follows an [`Item::Close`].
     pub fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -63,53 +67,78 @@ impl Viewing {
         items: &mut VecDeque<Item>,
     ) -> Poll<Taken> {
         let before = items.len();
-        for effect in std::mem::take(&mut self.joined) {
+        for effect in std::mem::take(&mut self.join_effects) {
             self.apply(effect, items);
         }
         if items.len() > before {
             return Poll::Ready(Taken::default());
         }
         loop {
-            if let Want::Chunks(budget) = want {
-                let muxer = &self.user.muxer;
-                match muxer
-                    .outlet
-                    .poll_take(context, &mut self.cursor, budget, items)
-                {
-                    Poll::Ready(Next::Taken(taken)) => return Poll::Ready(taken),
-                    Poll::Ready(Next::Closed(reason)) => {
-                        items.push_back(Item::Close(Closing::Ended(reason)));
-                        return Poll::Ready(Taken::default());
-                    }
+            let (mut taken, mut ended) = (None, None);
+            if let Want::All(budget) = want
+                && !self.closed
+            {
+                let outlet = &self.user.muxer.outlet;
+                match outlet.poll_take(context, &mut self.cursor, budget, items) {
+                    Poll::Ready(Next::Taken(some)) => taken = Some(some),
+                    Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
                     Poll::Pending => {}
                 }
             }
-            if !self.attached {
-                return Poll::Pending;
+            // Polled even if there were chunks: a slow client always has some.
+            let changed = self.poll_effects(context, items);
+            if let Some(reason) = ended {
+                self.close(Closing::Ended(reason), items);
             }
-            match ready!(self.effects.poll_recv(context)) {
-                Some(effect) => self.apply(effect, items),
-                None => {
-                    self.attached = false;
-                    // A muxer that ends drops its viewers, too, and may have last chunks for them.
-                    if self.outlet().closed().is_none() {
-                        items.push_back(Item::Close(Closing::Dropped));
-                    }
-                }
+            if let Some(taken) = taken {
+                return Poll::Ready(taken);
             }
             if items.len() > before {
                 return Poll::Ready(Taken::default());
             }
+            // An effect may have chosen lanes that have chunks.
+            if !changed {
+                return Poll::Pending;
+            }
         }
     }
 
+    /// Applies the queued effects; returns whether there were any.
+    fn poll_effects(&mut self, context: &mut Context<'_>, items: &mut VecDeque<Item>) -> bool {
+        let mut changed = false;
+        while self.attached && !self.closed {
+            match self.effects.poll_recv(context) {
+                Poll::Pending => break,
+                Poll::Ready(Some(effect)) => self.apply(effect, items),
+                Poll::Ready(None) => {
+                    self.attached = false;
+                    // A muxer that ends drops its viewers, too, and has last chunks for them.
+                    if self.outlet().closed().is_none() {
+                        self.close(Closing::Dropped, items);
+                    }
+                }
+            }
+            changed = true;
+        }
+        changed
+    }
+
     fn apply(&mut self, effect: Effect, items: &mut VecDeque<Item>) {
+        if self.closed {
+            return;
+        }
         match effect {
             Effect::Send(content) => items.push_back(Item::Message(content)),
             Effect::Lanes(lanes) => self.cursor.choose(&lanes),
-            // The muxer requests keyframes from the source itself.
+            // The muxer forwards it to the source itself.
             Effect::Keyframe => {}
-            Effect::Close(reason) => items.push_back(Item::Close(Closing::Requested(reason))),
+            Effect::Close(reason) => self.close(Closing::Requested(reason), items),
+        }
+    }
+
+    fn close(&mut self, closing: Closing, items: &mut VecDeque<Item>) {
+        if !std::mem::replace(&mut self.closed, true) {
+            items.push_back(Item::Close(closing));
         }
     }
 

@@ -23,7 +23,7 @@ use std::{
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Interval at which the list is requested while a listed device is not ready or has no room: adb servers do not report
 /// every change of a device that is connected by network (seen with 29.0.6, when its link breaks).
-const AGAIN: Duration = Duration::from_secs(2);
+const RELIST_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval at which a waiting source checks again, although it is also woken.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Largest number of refused serials that are logged; others are refused silently.
@@ -250,7 +250,7 @@ impl Fleet {
     fn needs_refresh(&self, asked: Instant) -> bool {
         let mut inner = self.lock();
         let is_suspect = std::mem::take(&mut inner.is_suspect);
-        is_suspect || (inner.has_unready && asked.elapsed() >= AGAIN)
+        is_suspect || (inner.has_unready && asked.elapsed() >= RELIST_INTERVAL)
     }
 
     /// Applies a new list.

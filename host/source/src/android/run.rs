@@ -29,7 +29,7 @@ use std::{
 };
 
 /// How long to wait for the last output of a server that ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINAL_OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Shortest time between two resets of the encoder, since each interrupts the video briefly.
 const MIN_RESET_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -306,7 +306,7 @@ impl Mirroring<'_> {
         if let VideoFormat::Bare(bytes) = &mut self.pictures {
             bytes.silence(sink);
         }
-        self.shell.listen(LAST_WORDS);
+        self.shell.listen(FINAL_OUTPUT_TIMEOUT);
         Failure::Read(self.shell.output.explain_exit(self.version))
     }
 }

@@ -4,9 +4,9 @@
 use sluicegate_config::ScrcpyVersion;
 
 /// Largest amount of output that is kept, in bytes (the end of it).
-const KEPT: usize = 4096;
+const MAX_OUTPUT_BYTES: usize = 4096;
 /// Largest number of characters of it shown in a message.
-const TOLD: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 /// The oldest Android version that scrcpy supports: API level 21, Android 5.0.
 const OLDEST: u32 = 21;
 
@@ -85,7 +85,7 @@ impl Output {
             let sdk = text.lines().find_map(|line| line.strip_prefix("sdk="));
             self.sdk = sdk.and_then(|sdk| sdk.trim().parse().ok());
         }
-        let more = self.said.len().saturating_sub(KEPT);
+        let more = self.said.len().saturating_sub(MAX_OUTPUT_BYTES);
         self.said.drain(..more);
     }
 
@@ -136,7 +136,7 @@ fn summary(text: &str) -> String {
     let words = lines.get(from..).unwrap_or_default().join(": ");
     let words = words.strip_prefix("ERROR: ").unwrap_or(&words);
     let clean = words.chars().filter(|c| !c.is_control());
-    clean.take(TOLD).collect()
+    clean.take(MAX_MESSAGE_CHARS).collect()
 }
 
 fn between<'a>(text: &'a str, before: &str, behind: &str) -> Option<&'a str> {
@@ -215,7 +215,7 @@ mod tests {
                 output.push(piece);
             }
             let _ = output.explain_exit(&"3.0".parse().unwrap());
-            prop_assert!(output.said.len() <= KEPT);
+            prop_assert!(output.said.len() <= MAX_OUTPUT_BYTES);
         }
     }
 }

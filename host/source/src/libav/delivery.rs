@@ -23,7 +23,7 @@ use sluicegate_telemetry::Chain;
 pub struct Delivery {
     what: String,
     coding: Option<Coding>,
-    hearing: AudioDelivery,
+    audio_delivery: AudioDelivery,
 }
 
 /// State of the audio track.
@@ -52,18 +52,18 @@ impl Delivery {
         encode: &config::Encode,
         sink: &mut dyn Sink,
     ) -> Result<Delivery, SourceError> {
-        let hearing = match tracks.audio {
+        let audio_delivery = match tracks.audio {
             Some((parameters, language)) => AudioDelivery::new(parameters, language, sink),
             None => AudioDelivery::None,
         };
         sink.expect(Expected {
             pictures: tracks.video.is_some(),
-            sound: !matches!(hearing, AudioDelivery::None),
+            sound: !matches!(audio_delivery, AudioDelivery::None),
         });
         let mut delivery = Delivery {
             what: what.to_owned(),
             coding: None,
-            hearing,
+            audio_delivery,
         };
         match tracks.video {
             Some(media) => delivery.open_video(media, encode, sink)?,
@@ -110,7 +110,7 @@ impl Delivery {
     ) -> Result<(), SourceError> {
         let sink = &mut *context.sink;
         if packet.is_audio {
-            self.hearing.deliver_audio(&packet, sink);
+            self.audio_delivery.deliver_audio(&packet, sink);
             return Ok(());
         }
         if let Some(new_extradata) = &packet.new_extradata {
@@ -220,7 +220,7 @@ impl AudioDelivery {
         let mut data = packet.data();
         let AudioDelivery::Adts(newest, language) = self else {
             if matches!(self, AudioDelivery::Frames) {
-                sink.sound_frame(data, packet.times);
+                sink.audio_frame(data, packet.times);
             }
             return;
         };
@@ -245,7 +245,7 @@ impl AudioDelivery {
                     length
                 }
             };
-            sink.sound_frame(frame, times);
+            sink.audio_frame(frame, times);
             // The times of a packet are those of its first frame.
             for time in [&mut times.decode, &mut times.presentation] {
                 *time = time.map(|time| time.saturating_add(length));

@@ -49,8 +49,8 @@ pub enum Damage {
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
-    place: Place,
-    most: usize,
+    place: ReaderState,
+    max_bytes: usize,
     /// Boundary between parts, without surrounding dashes; empty if unknown.
     boundary: Vec<u8>,
     /// Set if the last JPEG lacked its EOI marker and was as long as its `Content-Length`.
@@ -58,7 +58,7 @@ pub struct Reader {
 }
 
 #[derive(Debug)]
-enum Place {
+enum ReaderState {
     /// In headers or anything else that is not a JPEG.
     Between(Head),
     /// The buffer starts with a JPEG.
@@ -93,8 +93,8 @@ impl Reader {
     pub fn new(boundary: Option<&str>) -> Reader {
         let mut reader = Reader {
             buffer: BytesMut::new(),
-            place: Place::Between(Head::default()),
-            most: MAX_PICTURE_BYTES,
+            place: ReaderState::Between(Head::default()),
+            max_bytes: MAX_PICTURE_BYTES,
             boundary: Vec::new(),
             trusts_length: false,
         };
@@ -103,8 +103,8 @@ impl Reader {
     }
 
     /// Sets the largest JPEG that is accepted, in bytes.
-    pub fn with_limit(mut self, most: usize) -> Reader {
-        self.most = most;
+    pub fn with_limit(mut self, max_bytes: usize) -> Reader {
+        self.max_bytes = max_bytes;
         self
     }
 
@@ -126,9 +126,9 @@ impl Reader {
     fn next(&mut self, is_end: bool) -> Option<ReaderEvent> {
         loop {
             let step = match self.place {
-                Place::Between(head) => self.read_headers(head),
-                Place::Picture { .. } => self.picture(is_end),
-                Place::Rest { left, fresh } => self.rest(left, fresh, is_end),
+                ReaderState::Between(head) => self.read_headers(head),
+                ReaderState::Picture { .. } => self.picture(is_end),
+                ReaderState::Rest { left, fresh } => self.rest(left, fresh, is_end),
             };
             match step {
                 Step::Again => {}
@@ -155,16 +155,16 @@ impl Reader {
                 self.buffer.advance(self.buffer.len() - (SOI.len() - 1));
                 head.is_cut = true;
             }
-            self.place = Place::Between(head);
+            self.place = ReaderState::Between(head);
             return Step::Wait;
         };
         if head.is_foreign {
             self.buffer.advance(soi + SOI.len() - 1);
-            self.place = Place::Between(head);
+            self.place = ReaderState::Between(head);
             return Step::Again;
         }
         self.buffer.advance(soi);
-        self.place = Place::Picture {
+        self.place = ReaderState::Picture {
             scan: Scan::default(),
             length: head.length,
             searched: 0,
@@ -185,7 +185,7 @@ impl Reader {
         } else if let Some(value) = field(line, b"content-length") {
             let value = str::from_utf8(value).ok();
             let length = value.and_then(|value| value.parse().ok());
-            head.length = length.filter(|length| (1..=self.most).contains(length));
+            head.length = length.filter(|length| (1..=self.max_bytes).contains(length));
         } else if let Some(value) = field(line, b"content-type") {
             let is = |kind: &[u8]| {
                 let start = value.get(..kind.len());
@@ -208,7 +208,7 @@ impl Reader {
     }
 
     fn picture(&mut self, is_end: bool) -> Step {
-        let Place::Picture {
+        let ReaderState::Picture {
             scan,
             length,
             searched,
@@ -228,7 +228,7 @@ impl Reader {
         let told = trusted.map_or(known, |length| length.min(known));
         let delimiter = coded.and_then(|coded| self.delimiter(coded.max(searched), told));
         let coded = coded.unwrap_or(usize::MAX);
-        if let Some(at) = delimiter.filter(|at| *at <= self.most) {
+        if let Some(at) = delimiter.filter(|at| *at <= self.max_bytes) {
             // The boundary comes before an EOI marker.
             let bare = trim_break(&self.buffer[..at]).len();
             let is_right = length.is_some_and(|length| (bare..=at).contains(&length));
@@ -245,8 +245,8 @@ impl Reader {
         // An unfinished JPEG may still end within the limit.
         let is_open = extent == Extent::Open && delimiter.is_none() && !is_end;
         let slack = if is_open { DELIMITER } else { 0 };
-        if delimiter.unwrap_or(known) > self.most + slack {
-            return self.discard(self.most + 1, Damage::TooLarge(self.most));
+        if delimiter.unwrap_or(known) > self.max_bytes + slack {
+            return self.discard(self.max_bytes + 1, Damage::TooLarge(self.max_bytes));
         }
         match extent {
             Extent::Complete(end) => {
@@ -264,7 +264,7 @@ impl Reader {
                 self.emit(end, None)
             }
             Extent::Open => {
-                if let Place::Picture { searched, .. } = &mut self.place {
+                if let ReaderState::Picture { searched, .. } = &mut self.place {
                     *searched = known.saturating_sub(DELIMITER);
                 }
                 Step::Wait
@@ -282,7 +282,7 @@ impl Reader {
             Bytes::from([data, &jpeg::EOI].concat())
         };
         self.buffer.advance(end);
-        self.place = Place::Rest {
+        self.place = ReaderState::Rest {
             left: length.map_or(0, |length| length.saturating_sub(end)),
             fresh: true,
         };
@@ -291,7 +291,7 @@ impl Reader {
 
     fn discard(&mut self, bytes: usize, damage: Damage) -> Step {
         self.buffer.advance(bytes.min(self.buffer.len()));
-        self.place = Place::Between(Head::default());
+        self.place = ReaderState::Between(Head::default());
         Step::ReaderEvent(ReaderEvent::Damaged(damage))
     }
 
@@ -313,10 +313,10 @@ impl Reader {
         };
         self.buffer.advance(bytes);
         if is_over {
-            self.place = Place::Between(Head::default());
+            self.place = ReaderState::Between(Head::default());
             return Step::Again;
         }
-        self.place = Place::Rest {
+        self.place = ReaderState::Rest {
             left: left - bytes,
             fresh: fresh && bytes == 0,
         };

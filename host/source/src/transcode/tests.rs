@@ -236,8 +236,21 @@ fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
         0, 3_000, 3_000, 1_500, 6_000, 5_000_000, 5_003_000, -90_000, -87_000,
     ]
     .map(|at| rate.select(at));
-    use Selection::{Anew, No, Yes};
-    assert_eq!(wanted, [Anew, Yes, No, No, Yes, Anew, Yes, Anew, Yes]);
+    use FrameDecision::{Discontinuity, No, Yes};
+    assert_eq!(
+        wanted,
+        [
+            Discontinuity,
+            Yes,
+            No,
+            No,
+            Yes,
+            Discontinuity,
+            Yes,
+            Discontinuity,
+            Yes
+        ]
+    );
 }
 
 #[test]

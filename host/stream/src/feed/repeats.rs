@@ -556,7 +556,7 @@ mod tests {
         assert!(samples(&made).len() > 10);
         // A reader that never checked changes nothing by leaving. When the last one that did has left, no
         // suspend is assumed.
-        made.reader(WakeOn::All).rest();
+        made.reader(WakeOn::All).release_history();
         assert!(made.lock().repeats_requested && made.lock().next_check.is_some());
         drop(reader);
         assert!(!made.lock().repeats_requested && made.lock().next_check.is_none());

@@ -109,7 +109,7 @@ impl Tracks {
     }
 
     /// Takes one frame (AAC) or packet (another codec) of sound.
-    pub fn sound_frame(&mut self, data: Bytes, times: Times) -> Entries {
+    pub fn audio_frame(&mut self, data: Bytes, times: Times) -> Entries {
         let Some(sound) = &self.sound else {
             return Entries::new();
         };
@@ -260,7 +260,7 @@ mod tests {
                 if sound && time.is_multiple_of(FRAME) {
                     let entries = self
                         .tracks
-                        .sound_frame(Bytes::from_static(b"tone"), at(time));
+                        .audio_frame(Bytes::from_static(b"tone"), at(time));
                     self.keep(entries);
                 }
             }

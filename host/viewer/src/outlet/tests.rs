@@ -17,8 +17,8 @@ fn text(items: VecDeque<Item>) -> String {
     let mut all = Vec::new();
     for item in items {
         let Item::Chunk(chunk) = item else { continue };
-        let header = chunk.header.iter().flat_map(|header| header.pieces());
-        for piece in header.chain([&*chunk.piece]) {
+        let header = chunk.is_new_header.then(|| chunk.header.pieces());
+        for piece in header.into_iter().flatten().chain([&*chunk.piece]) {
             let Content::Binary(payload) = piece.content() else {
                 continue;
             };

@@ -64,6 +64,8 @@ enum Misbehavior {
     /// In `request`: serves pages whose script, markup and service worker try what only the gateway's own pages may do.
     /// Elsewhere: nothing.
     Page,
+    /// In `message`: answers with 32 KiB. Elsewhere: nothing.
+    Echo,
     /// In `join` and `message`: sends 1,000 small texts to the viewer at once, more than may be queued. Elsewhere:
     /// nothing.
     Burst,
@@ -306,6 +308,7 @@ impl Hostile {
             | Misbehavior::Nonsense
             | Misbehavior::Refuse
             | Misbehavior::Page
+            | Misbehavior::Echo
             | Misbehavior::Burst => {}
         }
         self.options.r#do
@@ -370,6 +373,11 @@ fn effects(deed: Option<Misbehavior>) -> Vec<Effect> {
         Some(Misbehavior::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
         Some(Misbehavior::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
         Some(Misbehavior::Giant) => vec![Effect::Send(giant().into())],
+        Some(Misbehavior::Echo) => {
+            vec![Effect::Send(
+                Buffer::from([b'e'; 32 << 10].as_slice()).into(),
+            )]
+        }
         // There are no such lanes, and no uplink in the profile.
         Some(Misbehavior::Nonsense) => {
             vec![

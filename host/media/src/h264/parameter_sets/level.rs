@@ -39,7 +39,7 @@ const LEVELS: [(u8, u32, u32, u32); 19] = [
 /// Level 1b as the high profiles write it.
 const LEVEL_1B: u8 = 9;
 /// Frame rate assumed if the stream states none.
-const LIKELY_RATE: f32 = 30.0;
+const ASSUMED_FRAME_RATE: f32 = 30.0;
 /// Upper limit of `MaxDpbFrames` (A.3.1).
 const MAX_FRAMES: u32 = 16;
 /// Levels that allow interlaced coding (A.3.3).
@@ -54,7 +54,7 @@ pub fn exists(level_idc: u8) -> bool {
 pub fn lowest(requirements: Requirements, rate: f32) -> u8 {
     let Requirements { width, height, .. } = requirements;
     let size = width.saturating_mul(height);
-    let rate = if rate > 0.0 { rate } else { LIKELY_RATE };
+    let rate = if rate > 0.0 { rate } else { ASSUMED_FRAME_RATE };
     let speed = f64::from(size) * f64::from(rate);
     let kept = requirements.frames.min(MAX_FRAMES).saturating_mul(size);
     let fits = |level: &&(u8, u32, u32, u32)| {

@@ -37,7 +37,7 @@ pub(super) struct Source {
     info: Option<Arc<Info>>,
     gate: Gate,
     /// Whether all entries that the feed had when it was chosen have been read.
-    current: bool,
+    caught_up: bool,
     /// Positions of samples on which the guest failed, and of leading samples that its start skipped. They are skipped
     /// in replays, too.
     skipped: BTreeSet<u64>,
@@ -51,8 +51,8 @@ pub(super) struct Source {
 
 impl Source {
     /// Releases the history that the reader retains, while there is no instance.
-    pub(super) fn rest(&self) {
-        self.reader.rest();
+    pub(super) fn release_history(&self) {
+        self.reader.release_history();
     }
 
     /// Skips this sample in replays. Positions that have long left the ring are forgotten.
@@ -71,7 +71,7 @@ impl Source {
 
     /// Whether the guest is still reading the past, so that its answers would be outdated.
     pub(super) fn is_behind(&self) -> bool {
-        !self.current
+        !self.caught_up
     }
 
     /// Whether to push the sample at `position`: its format is one that the transport takes, and it comes after what
@@ -191,7 +191,7 @@ impl Actor {
             };
             let group_ms = profile.group_ms;
             let position = source.position;
-            let mut made_for = None;
+            let mut source_sample = None;
             // Read before `next`, because the derived feed grows meanwhile.
             let derived = source
                 .derived
@@ -199,12 +199,12 @@ impl Actor {
                 .is_none_or(|derived| derived.is_caught_up());
             let chunks = match source.reader.next(position, group_ms) {
                 Next::Wait => {
-                    source.current |= derived;
+                    source.caught_up |= derived;
                     return false;
                 }
-                Next::Lost(on, info) => {
+                Next::Lost(resume_at, info) => {
                     self.muxer.usage.overruns.fetch_add(1, Ordering::Relaxed);
-                    source.position = on;
+                    source.position = resume_at;
                     source.gate.wants_start = true;
                     source.info = info.clone();
                     if info.is_some_and(|info| !self.announce(lease, &info)) {
@@ -252,7 +252,7 @@ impl Actor {
                         self.progress.time = Some(sample.decode_time);
                     }
                     source.pushing = Some(position);
-                    made_for = Some(sample_time(&sample));
+                    source_sample = Some(sample_time(&sample));
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if let Some(source) = &mut self.source {
                         source.pushing = None;
@@ -270,7 +270,7 @@ impl Actor {
             let at = self.began.elapsed();
             self.muxer
                 .outlet
-                .publish(chunks.into_iter().map(Chunk::into_parts), at, made_for);
+                .publish(chunks.into_iter().map(Chunk::into_parts), at, source_sample);
         }
         true
     }
@@ -347,7 +347,7 @@ impl Actor {
             position,
             info: info.clone(),
             gate: Gate::new(&profile, true),
-            current: false,
+            caught_up: false,
             skipped: BTreeSet::new(),
             pushing: None,
             derived,
@@ -391,15 +391,15 @@ impl Actor {
     /// [`KEYFRAME_INTERVAL`].
     pub(super) fn ask_for_keyframe(&mut self, lease: &StreamLease, now: Instant) {
         let Some(source) = &self.source else { return };
-        let wish = &mut self.keyframe;
+        let pending = &mut self.keyframe;
         // A feed without samples will begin with a keyframe anyway.
         if source.reader.end() == 0 || !self.muxer.outlet.start_wanted() {
-            wish.waited_since = None;
-        } else if now >= *wish.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
-            wish.wanted = true;
+            pending.waited_since = None;
+        } else if now >= *pending.waited_since.get_or_insert(now) + KEYFRAME_WAIT {
+            pending.wanted = true;
         }
-        if !wish.wanted
-            || wish
+        if !pending.wanted
+            || pending
                 .asked
                 .is_some_and(|asked| now < asked + KEYFRAME_INTERVAL)
         {
@@ -409,7 +409,7 @@ impl Actor {
             Some(derived) => derived.keyframes().ask(),
             None => lease.keyframes().ask(),
         }
-        (wish.wanted, wish.asked) = (false, Some(now));
+        (pending.wanted, pending.asked) = (false, Some(now));
     }
 
     /// Configures the guest with the tracks and publishes the resulting header. Ignores `info` of an older epoch: a

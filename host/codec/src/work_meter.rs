@@ -30,8 +30,8 @@ mod tests {
 
     #[test]
     fn slow_work_counts_and_a_suspended_machine_does_not() {
-        let mut effort = WorkMeter::default();
-        let mut count = |ms| effort.count(Duration::from_millis(ms)).as_millis();
+        let mut work_meter = WorkMeter::default();
+        let mut count = |ms| work_meter.count(Duration::from_millis(ms)).as_millis();
         assert_eq!([20, 3000, 20].map(&mut count), [20, 250, 20]);
         assert_eq!([600, 600, 600].map(&mut count), [250, 600, 600]);
     }
