@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 4;
 const MAX_WORK: Duration = Duration::from_secs(5);
 
 /// The events that an encoder's thread processes, in order.
-pub(super) struct Pictures {
+pub(super) struct EncoderInput {
     frames: Arc<Frames>,
     past: Option<CatchUp>,
     live: Option<Follower>,
@@ -57,7 +57,7 @@ struct Progress {
     stopped: bool,
 }
 
-impl Pictures {
+impl EncoderInput {
     /// Creates the input from `source`, whose shared decoder is `frames`, for a feed that numbers its groups
     /// by `numbers`. It begins as far back as `past` says and the ring has. The calling thread is unparked
     /// when there is more.
@@ -67,11 +67,11 @@ impl Pictures {
         numbers: &GroupNumbers,
         past: HistorySpan,
         status: &Arc<Status>,
-    ) -> Pictures {
+    ) -> EncoderInput {
         let past = CatchUp::new(source, numbers, past, status);
         let live = past.is_none().then(|| frames.follow(MAX_WAITING));
         live.iter().for_each(Follower::go_live);
-        Pictures { frames, past, live }
+        EncoderInput { frames, past, live }
     }
 
     /// Whether the past is done, so that events come from the shared decoder.

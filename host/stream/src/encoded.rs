@@ -7,10 +7,10 @@
 //! runs it on a thread per recipe.
 
 use super::{
-    catchup::Pictures,
+    catchup::EncoderInput,
     feed::Feed,
     frames::{Decoded, Event},
-    ingest,
+    recipe::H264Settings,
     ring::{Entry, GroupNumbers, Info},
     status::Status,
     supervise::{self, Work},
@@ -18,41 +18,19 @@ use super::{
 };
 use sluicegate_codec as codec;
 use sluicegate_codec::{Colour, Encoder, Scaler, Settings};
-use sluicegate_config as config;
 use sluicegate_media::{
     h264::{access_unit::Assembler, annexb},
-    sample::{Codec, Sample, Times, Video},
+    sample::{Sample, Times, Video},
     time::{FrameRateLimiter, TIMESCALE},
 };
 use sluicegate_source::{Keyframes, Stop};
 use sluicegate_telemetry::{Chain, Panicked};
-use std::{sync::Arc, thread, time::Duration};
-
-/// Keyframe interval of an encoder that makes keyframes only where the source does.
-const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
-/// Frame rate assumed for rate control if the source declares none.
-const ASSUMED_FRAME_RATE: u32 = 25;
-
-/// Settings of an H.264 transcoder, as limits that depend on the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct H264Settings {
-    /// Encoder settings of the stream's config. Its size is not used, nor its rate if `frame_rate` is set.
-    pub encode: config::Encode,
-    /// Maximum width in pixels; the aspect ratio is kept.
-    pub max_width: u32,
-    /// Maximum height in pixels; the aspect ratio is kept.
-    pub max_height: u32,
-    /// Maximum frames per second; `None` for the rate of the source.
-    pub frame_rate: Option<u32>,
-    /// Longest time between keyframes. Independently of it, there are keyframes where the source has them, or
-    /// in each keyframe interval of `encode` if the source has only keyframes.
-    pub keyframe_interval: Option<config::Span>,
-}
+use std::{sync::Arc, thread};
 
 /// Encodes `pictures` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is
 /// encoded.
 pub(super) fn run(
-    pictures: Pictures,
+    pictures: EncoderInput,
     encoding: H264Settings,
     out: &Feed,
     status: &Status,
@@ -80,7 +58,7 @@ pub(super) fn run(
 }
 
 struct Worker<'a> {
-    pictures: Pictures,
+    pictures: EncoderInput,
     encoding: H264Settings,
     caught_up: &'a CaughtUp,
     out: &'a Feed,
@@ -207,7 +185,7 @@ impl Worker<'_> {
                     epoch: source.epoch,
                     video: Some(Video {
                         keyframe_ms: self.encoding.keyframe_ms(video),
-                        ..ingest::video(sets, settings.frame_rate as f32)
+                        ..sets.video(settings.frame_rate as f32)
                     }),
                     audio: None,
                     coding: None,
@@ -230,45 +208,5 @@ impl Worker<'_> {
             self.status.note("encoder", error.to_string());
         }
         Ok(())
-    }
-}
-
-impl H264Settings {
-    /// Encoder settings for frames of `video` with this display size. May block, see [`Settings::of`].
-    pub(super) fn settings(
-        &self,
-        video: &Video,
-        size: (u32, u32),
-    ) -> Result<Settings, codec::Error> {
-        Settings::of(&self.wanted(video, size))
-    }
-
-    /// Like [`H264Settings::settings`], without selecting an encoder.
-    pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
-        let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
-        let native = match video.frame_rate {
-            rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),
-            _ => None,
-        };
-        let frame_rate = match (self.frame_rate, native) {
-            (Some(most), Some(native)) => most.min(native),
-            (Some(rate), None) | (None, Some(rate)) => rate,
-            (None, None) => ASSUMED_FRAME_RATE,
-        };
-        config::Encode {
-            width,
-            height,
-            frame_rate,
-            keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
-            ..self.encode
-        }
-    }
-
-    /// Longest distance between keyframes in milliseconds; 0 if it is the source's.
-    fn keyframe_ms(&self, video: &Video) -> u32 {
-        let cell = (video.codec == Codec::Jpeg).then_some(self.encode.keyframe_interval);
-        let both = self.keyframe_interval.into_iter().chain(cell);
-        let least = both.map(|interval| interval.duration().as_millis()).min();
-        least.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX))
     }
 }

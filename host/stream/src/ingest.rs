@@ -24,7 +24,6 @@ use sluicegate_media::{
         self,
         access_unit::{AccessUnit, Assembler},
         annexb::{Piece, Splitter},
-        parameter_sets::ParameterSets,
     },
     jpeg,
     offset::{Offset, Offsets},
@@ -351,7 +350,7 @@ impl Ingest {
         }
         let geometry = self.geometry(sets.picture.pixel_aspect);
         let video = changes.then(|| {
-            let video = video(sets, self.frame_rate);
+            let video = sets.video(self.frame_rate);
             Video {
                 codec_string: self.in_band.configure(sets, video.codec_string),
                 geometry,
@@ -481,29 +480,6 @@ impl Ingest {
             self.status
                 .waiting_for_keyframe("data was lost; video resumes at the next keyframe");
         }
-    }
-}
-
-/// The video track that `sets` describe. `claimed_rate` (0: unknown) takes precedence over the rate in them.
-pub(super) fn video(sets: &ParameterSets, claimed_rate: f32) -> Video {
-    let frame_rate = if claimed_rate > 0.0 {
-        claimed_rate
-    } else {
-        sets.picture.frame_rate.unwrap_or(0.0)
-    };
-    let sets = sets.at_rate(frame_rate);
-    Video {
-        codec: Codec::H264,
-        config: sets.decoder_config(),
-        codec_string: sets.picture.codec,
-        width: sets.picture.width,
-        height: sets.picture.height,
-        geometry: Geometry {
-            pixel_aspect: sets.picture.pixel_aspect.unwrap_or_default(),
-            ..Geometry::default()
-        },
-        frame_rate,
-        keyframe_ms: 0,
     }
 }
 

@@ -7,6 +7,7 @@
 use super::{
     feed::Feed,
     frames::{Decoded, Event, Follower},
+    recipe::JpegSettings,
     ring::{Entry, Info},
     status::Status,
     supervise::{self, Work},
@@ -26,31 +27,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-/// Settings of a JPEG transcoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JpegSettings {
-    /// Maximum width in pixels; the aspect ratio is kept.
-    pub max_width: u32,
-    /// Maximum height in pixels; the aspect ratio is kept.
-    pub max_height: u32,
-    /// Quality, 1 to 100.
-    pub quality: u8,
-    /// Maximum frames per second, at least 1.
-    pub max_per_second: u32,
-}
-
-impl Default for JpegSettings {
-    /// The settings of MJPEG viewers that request no others.
-    fn default() -> JpegSettings {
-        JpegSettings {
-            max_width: 1280,
-            max_height: 720,
-            quality: 75,
-            max_per_second: 10,
-        }
-    }
-}
 
 /// Encodes the frames of `follower` and publishes the JPEGs in `out` until it is stopped.
 pub(super) fn run(

@@ -20,6 +20,7 @@ mod joined;
 mod jpeg;
 mod offer;
 mod peak;
+mod recipe;
 mod registry;
 mod ring;
 mod sound;
@@ -31,17 +32,16 @@ mod testing;
 mod transcoders;
 mod variant;
 
-pub use encoded::H264Settings;
 pub use feed::{Feed, Next, Reader, WakeOn};
 pub use frames::{Decoded, DecoderState, Frames};
 pub use ingest::Ingest;
-pub use jpeg::JpegSettings;
 pub use offer::{Offer, Peaks};
+pub use recipe::{H264Settings, JpegSettings, Recipe, VideoTranscode};
 pub use registry::Streams;
 pub use ring::{Bounds, Entry, GroupNumbers, HistorySpan, Info, Ring};
 pub use status::{Report, State, Status, Totals};
 pub use transcoders::{DeriveError, DerivedFeed};
-pub use variant::{Pictures, Recipe, Selection, Variant, VariantOptions};
+pub use variant::{Selection, Variant, VariantOptions};
 
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_codec as codec;

@@ -6,8 +6,9 @@
 //! their variants, the session code makes candidates of it.
 
 use super::{
+    recipe::{Recipe, VideoTranscode},
     ring::Info,
-    variant::{Pictures, Recipe, Recipes, Selection, Variant},
+    variant::{Recipes, Selection, Variant},
 };
 use sluicegate_codec as codec;
 use sluicegate_config as config;
@@ -137,7 +138,7 @@ fn pictures(
 ) -> Option<(Part, (u32, u32), f32)> {
     let size = video.display_size();
     let made = match choice.recipe {
-        Some(Recipe::Pictures(made)) => Some(made),
+        Some(Recipe::Video(made)) => Some(made),
         Some(Recipe::Joined { pictures, .. }) => pictures,
         _ => None,
     };
@@ -149,7 +150,7 @@ fn pictures(
             };
             ((video.codec_string.clone(), bits), size, video.frame_rate)
         }
-        Some(Pictures::Jpeg { jpeg_settings, .. }) => {
+        Some(VideoTranscode::Jpeg { jpeg_settings, .. }) => {
             let size = codec::fit(
                 size.0,
                 size.1,
@@ -165,7 +166,7 @@ fn pictures(
             let bits = estimated_bitrate(size, rate).saturating_mul(10);
             ((String::new(), bits), size, rate)
         }
-        Some(Pictures::H264(encoding)) => {
+        Some(VideoTranscode::H264(encoding)) => {
             let wanted = encoding.wanted(video, size);
             let bits = wanted.bitrate.bits_per_second();
             (

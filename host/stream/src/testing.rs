@@ -1,7 +1,7 @@
 //! An encoded source and its decoded frames, for the tests of what is made from them.
 
 use super::{
-    catchup::Pictures,
+    catchup::EncoderInput,
     feed::Feed,
     frames::{Decoded, Event, Frames},
     ingest::Ingest,
@@ -70,10 +70,10 @@ impl Source {
     }
 
     /// The input of an encoder that begins now, as far back as `past` says.
-    pub fn pictures(&self, past: HistorySpan) -> Pictures {
+    pub fn pictures(&self, past: HistorySpan) -> EncoderInput {
         let frames = Frames::start("stream", &self.feed, self.status.clone()).unwrap();
         let numbers = self.feed.numbers().encoded();
-        Pictures::new(&self.feed, frames, &numbers, past, &self.status)
+        EncoderInput::new(&self.feed, frames, &numbers, past, &self.status)
     }
 }
 
@@ -81,7 +81,7 @@ impl Source {
 ///
 /// # Panics
 /// There is none within 30 s.
-pub fn next_picture(pictures: &mut Pictures) -> Arc<Decoded> {
+pub fn next_picture(pictures: &mut EncoderInput) -> Arc<Decoded> {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
         match pictures.next() {

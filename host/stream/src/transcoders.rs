@@ -7,15 +7,15 @@
 //! point; the work is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
 
 use super::{
-    catchup::Pictures as Input,
+    catchup::EncoderInput,
     encoded,
     feed::Feed,
     frames::Frames,
     joined, jpeg,
+    recipe::{Recipe, VideoTranscode},
     ring::{GroupNumbers, HistorySpan},
     sound,
     status::Status,
-    variant::{Pictures, Recipe},
 };
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_config as config;
@@ -145,7 +145,7 @@ impl Transcoders {
         let (pictures, sound) = match recipe {
             Recipe::Joined { pictures, aac } => {
                 let pictures =
-                    pictures.map(|pictures| self.derived_feed(Recipe::Pictures(pictures), past));
+                    pictures.map(|pictures| self.derived_feed(Recipe::Video(pictures), past));
                 let sound = aac.then(|| self.derived_feed(Recipe::Aac, past));
                 (pictures.transpose()?, sound.transpose()?)
             }
@@ -161,11 +161,11 @@ impl Transcoders {
         let derived = match recipe {
             Recipe::Aac => self.start_sound(past)?,
             Recipe::Joined { .. } => self.join(recipe, pictures, sound, past)?,
-            Recipe::Pictures(pictures) => {
+            Recipe::Video(pictures) => {
                 let is_ad_hoc = |recipe: &Recipe| {
                     matches!(
                         recipe,
-                        Recipe::Pictures(Pictures::Jpeg { ad_hoc: true, .. })
+                        Recipe::Video(VideoTranscode::Jpeg { ad_hoc: true, .. })
                     )
                 };
                 let ad_hoc = running.iter().filter(|derived| is_ad_hoc(&derived.recipe));
@@ -217,7 +217,7 @@ impl Transcoders {
             .iter()
             .filter_map(Weak::upgrade)
             .filter_map(|derived| match derived.recipe {
-                Recipe::Pictures(Pictures::H264(encoding)) => Some(encoding.encode),
+                Recipe::Video(VideoTranscode::H264(encoding)) => Some(encoding.encode),
                 _ => None,
             })
             .collect()
@@ -225,16 +225,16 @@ impl Transcoders {
 
     fn start_pictures(
         &self,
-        pictures: Pictures,
+        pictures: VideoTranscode,
         frames: Arc<Frames>,
         past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
         let (kind, numbers) = match pictures {
-            Pictures::Jpeg { .. } => ("jpeg", self.own_numbers()),
-            Pictures::H264(_) => ("encode", self.source.numbers().encoded()),
+            VideoTranscode::Jpeg { .. } => ("jpeg", self.own_numbers()),
+            VideoTranscode::H264(_) => ("encode", self.source.numbers().encoded()),
         };
         let derived = Arc::new(DerivedFeed {
-            recipe: Recipe::Pictures(pictures),
+            recipe: Recipe::Video(pictures),
             feed: Feed::derived_from(&self.source, numbers),
             keyframes: Keyframes::default(),
             caught_up: Arc::default(),
@@ -251,15 +251,16 @@ impl Transcoders {
         self.spawn(kind, move || {
             stop.attach();
             match pictures {
-                Pictures::Jpeg { jpeg_settings, .. } => {
+                VideoTranscode::Jpeg { jpeg_settings, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
                     // JPEGs are made of the newest frame only, so there is no past.
                     caught_up.reached(&out);
                     jpeg::run(&follower, jpeg_settings, &stream, &out, &status, &stop);
                 }
-                Pictures::H264(encoding) => {
-                    let pictures = Input::new(&source, frames, &out.numbers(), past, &status);
+                VideoTranscode::H264(encoding) => {
+                    let pictures =
+                        EncoderInput::new(&source, frames, &out.numbers(), past, &status);
                     drop(source);
                     encoded::run(
                         pictures, encoding, &out, &status, &keyframes, &caught_up, &stop,

@@ -5,7 +5,10 @@
 //! [`Selection`]. What the transport takes passes unchanged; otherwise the selection has a [`Recipe`], which
 //! also is the key by which `transcoders` share what they make.
 
-use super::{encoded::H264Settings, jpeg::JpegSettings, ring::Info};
+use super::{
+    recipe::{H264Settings, JpegSettings, Recipe, VideoTranscode},
+    ring::Info,
+};
 use sluicegate_config as config;
 use sluicegate_media::{
     h264::{avcc::DecoderConfig, parameter_sets::ParameterSets},
@@ -70,36 +73,6 @@ impl From<Format> for Selection {
             recipe: None,
         }
     }
-}
-
-/// What is made from a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipe {
-    /// Transcoded video, without sound.
-    Pictures(Pictures),
-    /// The sound transcoded to AAC, without video.
-    Aac,
-    /// Video and sound in one feed, either of them transcoded or as the source delivers it.
-    Joined {
-        /// How the video is transcoded; `None` if it is as the source delivers it.
-        pictures: Option<Pictures>,
-        /// Whether the sound is transcoded to AAC.
-        aac: bool,
-    },
-}
-
-/// How video is transcoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pictures {
-    /// To JPEGs.
-    Jpeg {
-        /// Size, quality and rate.
-        jpeg_settings: JpegSettings,
-        /// Whether the settings come from a viewer and not from the config, so that their number is limited.
-        ad_hoc: bool,
-    },
-    /// To H.264.
-    H264(H264Settings),
 }
 
 impl VariantOptions {
@@ -204,7 +177,7 @@ impl Recipes {
             .is_some_and(|audio| audio.codec != Codec::Aac);
         let recipe = match (video, pictures, audio) {
             (None, _, None) => return None,
-            (_, Some(pictures), None) => Some(Recipe::Pictures(pictures)),
+            (_, Some(pictures), None) => Some(Recipe::Video(pictures)),
             (None, _, Some(_)) if aac => Some(Recipe::Aac),
             (Some(_), pictures, Some(_)) if aac || pictures.is_some() => {
                 Some(Recipe::Joined { pictures, aac })
@@ -224,15 +197,15 @@ impl Recipes {
         native: Codec,
         rendition: Option<&config::Rendition>,
         ask: VariantOptions,
-    ) -> Pictures {
+    ) -> VideoTranscode {
         match format {
-            Format::Jpeg => Pictures::Jpeg {
+            Format::Jpeg => VideoTranscode::Jpeg {
                 jpeg_settings: self.jpeg_settings(rendition, ask),
                 ad_hoc: ask.is_for_jpeg(),
             },
             // The encoder makes no B-frames. H.264 keeps its size and rate.
             _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
-                Pictures::H264(H264Settings {
+                VideoTranscode::H264(H264Settings {
                     encode: self.encode,
                     max_width: u32::MAX,
                     max_height: u32::MAX,
@@ -240,7 +213,7 @@ impl Recipes {
                     keyframe_interval: None,
                 })
             }
-            _ => Pictures::H264(self.encoding(rendition)),
+            _ => VideoTranscode::H264(self.encoding(rendition)),
         }
     }
 
@@ -376,15 +349,15 @@ mod tests {
         let made = |variant: &Variant, codec, format| {
             let choice = recipes.choose(variant, &info(Some(codec), None), &[format]);
             match choice.unwrap().recipe {
-                Some(Recipe::Pictures(pictures)) => pictures,
+                Some(Recipe::Video(pictures)) => pictures,
                 other => panic!("{other:?}"),
             }
         };
-        let Pictures::H264(encoding) = made(&plain, Codec::Jpeg, H264AnnexB) else {
+        let VideoTranscode::H264(encoding) = made(&plain, Codec::Jpeg, H264AnnexB) else {
             panic!("no H.264");
         };
         assert_eq!((encoding.max_width, encoding.frame_rate), (1280, Some(15)));
-        let Pictures::Jpeg {
+        let VideoTranscode::Jpeg {
             jpeg_settings,
             ad_hoc,
         } = made(&plain, Codec::H264, Jpeg)
@@ -392,7 +365,7 @@ mod tests {
             panic!("no JPEG");
         };
         assert_eq!((jpeg_settings, ad_hoc), (JpegSettings::default(), false));
-        let Pictures::Jpeg {
+        let VideoTranscode::Jpeg {
             jpeg_settings,
             ad_hoc,
         } = made(&variant("mobile", None, Some(43)), Codec::Jpeg, Jpeg)
@@ -407,7 +380,7 @@ mod tests {
             (jpeg_settings.quality, jpeg_settings.max_per_second, ad_hoc),
             (40, 5, true)
         );
-        let Pictures::H264(encoding) =
+        let VideoTranscode::H264(encoding) =
             made(&variant("mobile", None, None), Codec::H264, H264AnnexB)
         else {
             panic!("no H.264");
@@ -553,7 +526,8 @@ mod tests {
         assert_eq!(made(&asked(""), config(66)), None);
         for config in [config(77), Bytes::new()] {
             assert_eq!(made(&Variant::default(), config.clone()), None);
-            let Some(Recipe::Pictures(Pictures::H264(encoding))) = made(&asked(""), config) else {
+            let Some(Recipe::Video(VideoTranscode::H264(encoding))) = made(&asked(""), config)
+            else {
                 panic!("no H.264");
             };
             // At the source's size and rate.

@@ -7,7 +7,8 @@
 
 use super::avcc::DecoderConfig;
 use super::nal;
-use crate::geometry::PixelAspect;
+use crate::geometry::{Geometry, PixelAspect};
+use crate::sample::{Codec, Video};
 use bytes::Bytes;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, ByteReader, decode_nal};
@@ -133,6 +134,30 @@ impl ParameterSets {
     /// Writes an AVCDecoderConfigurationRecord (avcC, ISO/IEC 14496-15 5.3.3.1) for samples with lengths of four bytes.
     pub fn decoder_config(&self) -> Bytes {
         DecoderConfig::write(self)
+    }
+
+    /// The video track that these parameter sets describe. `claimed_rate` (frames per second, 0: unknown) takes
+    /// precedence over the rate in them.
+    pub fn video(&self, claimed_rate: f32) -> Video {
+        let frame_rate = if claimed_rate > 0.0 {
+            claimed_rate
+        } else {
+            self.picture.frame_rate.unwrap_or(0.0)
+        };
+        let sets = self.at_rate(frame_rate);
+        Video {
+            codec: Codec::H264,
+            config: sets.decoder_config(),
+            codec_string: sets.picture.codec,
+            width: sets.picture.width,
+            height: sets.picture.height,
+            geometry: Geometry {
+                pixel_aspect: sets.picture.pixel_aspect.unwrap_or_default(),
+                ..Geometry::default()
+            },
+            frame_rate,
+            keyframe_ms: 0,
+        }
     }
 
     pub(super) fn of_picture(sps: &Sps, pps: Vec<Bytes>) -> Self {
