@@ -72,12 +72,12 @@ async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // Most pictures do not wait at all. Compares the quickest rounds, since other load on the machine only makes rounds
-    // slower.
-    let alone = medians.iter().map(|(alone, _)| *alone).min().unwrap();
-    let quickest = medians.iter().map(|(_, beside)| *beside).min().unwrap();
-    let allowed = alone * 11 / 10 + Duration::from_millis(3);
-    assert!(quickest <= allowed, "{medians:?}");
+    // Most pictures do not wait at all. The two halves of a round follow each other, so they share what else the machine
+    // does; other load that comes between them spoils a round, not all three.
+    let unharmed = |(alone, beside): &(Duration, Duration)| {
+        *beside <= *alone * 11 / 10 + Duration::from_millis(3)
+    };
+    assert!(medians.iter().any(unharmed), "{medians:?}");
     gateway.no_panic();
 }
 
