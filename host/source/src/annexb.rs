@@ -1,7 +1,7 @@
 //! Raw Annex B from a TCP socket or standard input.
 //!
 //! The stream has neither times nor lengths. A frame gets the arrival time of its first byte, and ends where the next
-//! one starts or after [`DATA_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are lost up
+//! one starts or after [`FRAME_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are lost up
 //! to the next start point.
 
 use super::{POLL_INTERVAL, Sink, SourceContext, SourceError, readable};
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// After this long without a byte the buffered frame is considered complete.
-const DATA_TIMEOUT: Duration = Duration::from_millis(20);
+const FRAME_TIMEOUT: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// TCP keepalive: idle time before the first probe and interval between probes, three of which may fail. A sender may
 /// be silent for any time, but one whose machine is gone must be noticed.
@@ -129,7 +129,7 @@ impl ByteStream {
     /// How long to wait for more bytes before reporting silence.
     pub(super) fn wait(&self) -> Duration {
         if self.is_open {
-            DATA_TIMEOUT
+            FRAME_TIMEOUT
         } else {
             POLL_INTERVAL
         }

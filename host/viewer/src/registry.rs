@@ -449,9 +449,9 @@ mod tests {
     #[test]
     fn what_viewers_got_stays_counted_when_they_leave() {
         let registry = registry();
-        let (is_present, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
+        let (stays, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
         let now = Instant::now();
-        for (place, bytes) in [(&is_present, 10), (&leaves, 5)] {
+        for (place, bytes) in [(&stays, 10), (&leaves, 5)] {
             let mut meter = place.meter(now);
             meter.took(&Taken {
                 chunks: 2,
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(after[&metric_key("nal")], nal);
         let hls = after[&metric_key("hls")];
         assert_eq!((hls.answers, hls.bytes), (1, 7));
-        drop(is_present);
+        drop(stays);
         assert_eq!(
             registry.totals()[&metric_key("nal")],
             Totals { viewers: 0, ..nal }

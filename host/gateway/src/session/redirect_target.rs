@@ -49,7 +49,7 @@ const TABLE: &[(Sign, RedirectTarget)] = &[
     (Sign::Accept("text/html"), RedirectTarget::Page),
 ];
 
-/// Where this client is redirected; MJPEG if no sign matches.
+/// Where this client is redirected; a transport that embeds as an image if no sign matches.
 pub fn redirect_target(request: &ClientRequest<'_>) -> RedirectTarget {
     let agent = request.agent().to_ascii_lowercase();
     let dest = request.header("sec-fetch-dest").unwrap_or_default();
