@@ -1,15 +1,43 @@
-//! Embeds the built web pages (`target/web`) in the binary, as a table of name, fingerprint and content that
-//! `src/api/pages.rs` includes. The pages are built before, by `make build`.
+//! Embeds what is built before, by `make build`: the built-in components (`target/plugins`) as tables of name and bytes
+//! that `src/gateway/built_in.rs` includes, and the web pages (`target/web`) as a table of name, fingerprint and content
+//! that `src/api/pages.rs` includes.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
+
+/// Names of the built-in transports.
+const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+/// Names of the built-in policies; the first is the default.
+const POLICIES: [&str; 1] = ["auto"];
 
 fn main() {
     // The variable at run time, not `env!`: a build folder may have been moved, or be shared by several checkouts.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
-    let web = Path::new(&package).join("../../target/web");
+    let target = Path::new(&package).join("../../target");
+    embed_components(&target.join("plugins"), &TRANSPORTS, "transports.rs");
+    embed_components(&target.join("plugins"), &POLICIES, "policies.rs");
+    embed_pages(&target.join("web"), "pages.rs");
+}
+
+/// Writes a table of components, with name and bytes, to the file `out` in `OUT_DIR`.
+fn embed_components(plugins: &Path, names: &[&str], out: &str) {
+    let mut table = String::from("&[");
+    for name in names {
+        let file = plugins.join(format!("{name}.wasm"));
+        println!("cargo::rerun-if-changed={}", file.display());
+        if !file.is_file() {
+            missing(&format!("the component target/plugins/{name}.wasm"));
+        }
+        let _ = write!(table, "({name:?}, include_bytes!({:?})),", absolute(&file));
+    }
+    table.push(']');
+    write_out(out, &table);
+}
+
+/// Writes a table of pages, with path, fingerprint and content, to the file `out` in `OUT_DIR`.
+fn embed_pages(web: &Path, out: &str) {
     println!("cargo::rerun-if-changed={}", web.display());
     let mut files = Vec::new();
-    collect(&web, "", &mut files);
+    collect(web, "", &mut files);
     if !files.iter().any(|name| name == "index.html") {
         missing("the web pages in target/web");
     }
@@ -27,7 +55,7 @@ fn main() {
         );
     }
     table.push(']');
-    write_out("pages.rs", &table);
+    write_out(out, &table);
 }
 
 /// Adds the paths of all files below `dir`, relative to the first call's directory, to `files`.

@@ -259,24 +259,15 @@ fn check(file: &Path) -> anyhow::Result<()> {
     }
     match good.filter(|_| found.is_empty()) {
         Some(gateway) => {
-            let ignored = gateway
-                .transports
-                .values()
-                .filter(|transport| !transport.profile.ignored.is_empty())
-                .map(|transport| {
-                    format!(
-                        "{}: note: this gateway ignores of [transports.{}]: {}\n",
-                        file.display(),
-                        transport.name,
-                        transport.profile.ignored.join(", ")
-                    )
-                });
-            print(&ignored.collect::<String>())?;
+            let transports = gateway.transports.all();
+            for note in transports.values().filter_map(|known| known.note()) {
+                print(&format!("{}: note: {note}\n", file.display()))?;
+            }
             print(&format!(
                 "{}: valid: {} streams, {} transports\n",
                 file.display(),
                 gateway.streams.names().len(),
-                gateway.transports.len()
+                transports.len()
             ))
         }
         None => Err(anyhow::Error::msg(found.join("\n"))),

@@ -37,6 +37,30 @@ pub use world::{Kind, World};
 
 use std::time::Duration;
 
+/// Components that the binary contains, as name and bytes. The host knows none of them by name: whoever builds the
+/// binary lists them, and the first policy of its list is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BuiltIn(pub &'static [(&'static str, &'static [u8])]);
+
+impl BuiltIn {
+    /// Their names, in order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+
+    /// The bytes of the component `name`.
+    pub fn find(self, name: &str) -> Option<&'static [u8]> {
+        let mut all = self.0.iter();
+        all.find(|(known, _)| *known == name)
+            .map(|(_, bytes)| *bytes)
+    }
+
+    /// Their names, separated by commas, for messages.
+    fn list(self) -> String {
+        self.names().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Limits of one guest instance; `memory` and `call` come from `limits` of a `[transports.NAME]` or of `[policy]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

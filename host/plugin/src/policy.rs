@@ -5,7 +5,7 @@
 //! to the gateway (`PolicyActor`). If a call fails, the whole instance must be replaced.
 
 use super::{
-    Engine, Guest, Limits, LoadError, Plugin, Usage,
+    BuiltIn, Engine, Guest, Limits, LoadError, Plugin, Usage,
     bindings::{PolicyPlugin, PolicyPluginPre, policy},
     sandbox::{Failure, Sandbox},
     transports::limits,
@@ -17,10 +17,6 @@ use wasmtime::component::ResourceAny;
 
 pub use policy::{Candidate, Choice, Client, Event, Report};
 
-/// Built-in policies, as name and bytes.
-const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/policies.rs"));
-/// Name of the policy that is used if the config names none.
-pub const DEFAULT: &str = "auto";
 /// Longest reason in characters; the rest is cut off.
 const MAX_REASON_LEN: usize = 300;
 
@@ -71,23 +67,27 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Loads the policy that the config names, and validates its options.
+    /// Loads the policy that the config names, or else the first built-in one, and validates its options.
     ///
     /// # Errors
     ///
     /// The component cannot be loaded, fails, or rejects its options.
-    pub fn load(engine: &Engine, config: Option<&config::Policy>) -> Result<Policy, PolicyError> {
+    pub fn load(
+        engine: &Engine,
+        built_in: BuiltIn,
+        config: Option<&config::Policy>,
+    ) -> Result<Policy, PolicyError> {
         let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
-        let name = config.map_or(DEFAULT, |config| config.plugin.as_str());
-        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
-        let plugin = match built_in {
-            Some((_, bytes)) => engine.load(name, bytes, limits)?,
+        let default = built_in.names().next().unwrap_or_default();
+        let name = config.map_or(default, |config| config.plugin.as_str());
+        let bytes = built_in.find(name);
+        let plugin = match bytes {
+            Some(bytes) => engine.load(name, bytes, limits)?,
             None if name.contains(['.', '/']) => engine.load_file(Path::new(name), limits)?,
             None => {
-                let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
                 return Err(PolicyError::NotBuiltIn {
                     name: name.to_owned(),
-                    built_in: names.join(", "),
+                    built_in: built_in.list(),
                 });
             }
         };
@@ -98,7 +98,7 @@ impl Policy {
                 || serde_json::Value::Object(serde_json::Map::new()),
                 |config| config.options.clone(),
             ),
-            built_in: built_in.is_some(),
+            built_in: bytes.is_some(),
             usage: Arc::<Usage>::default(),
         };
         policy.check_options("[policy]", &policy.options)?;

@@ -1,15 +1,17 @@
 //! The transports of this gateway: those in the binary, and those that the config replaces or adds.
 //!
 //! Each is loaded once and opened once with its options, which validates the options and gives its profile; muxers then
-//! open instances of their own. Called at start, by `check` and on reload.
+//! open instances of their own. [`Transports`] is the table of them by name. It can change while the gateway runs:
+//! [`Transports::reload`] reads a component's file again. Who needs several entries that agree takes a snapshot
+//! ([`Transports::all`]). Made at start and by `check`; which components the binary contains is up to its builder.
 
-use super::{Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages};
+use super::{
+    BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages,
+};
+use parking_lot::RwLock;
 use sluicegate_config as config;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
-
-/// Built-in components, as name and bytes.
-const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
 
 /// A loaded transport.
 #[derive(Debug)]
@@ -26,8 +28,8 @@ pub struct Transport {
     pub trusted: bool,
     /// Profile that `open` returned with these options.
     pub profile: Profile,
-    /// Calls and time of all its instances.
-    pub usage: Usages,
+    /// Calls and time of all its instances, also of those of components that had its name before.
+    pub usage: Arc<Usages>,
 }
 
 impl Transport {
@@ -37,6 +39,14 @@ impl Transport {
             "" => &self.name,
             label => label,
         }
+    }
+
+    /// What to tell the user about it: the parts of its profile that this host ignores, if any.
+    pub fn note(&self) -> Option<String> {
+        let ignored = &self.profile.ignored;
+        let (name, list) = (&self.name, ignored.join(", "));
+        (!ignored.is_empty())
+            .then(|| format!("this gateway ignores of [transports.{name}]: {list}"))
     }
 
     /// Path of its entry below the stream: `hls/index.m3u8`.
@@ -50,17 +60,101 @@ impl Transport {
     }
 }
 
-/// Names of the transports whose entry can be used as `embed`, the built-in ones first.
-pub fn that_embed(transports: &BTreeMap<String, Arc<Transport>>, embed: Embed) -> Vec<String> {
-    let mut found: Vec<&Arc<Transport>> = transports
-        .values()
-        .filter(|transport| transport.profile.embeds.contains(&embed))
-        .collect();
-    found.sort_by_key(|transport| !transport.built_in);
-    found
-        .into_iter()
-        .map(|transport| transport.name.clone())
-        .collect()
+/// The transports of a gateway by name.
+#[derive(Debug)]
+pub struct Transports {
+    engine: Arc<Engine>,
+    built_in: BuiltIn,
+    config: BTreeMap<String, config::Transport>,
+    table: RwLock<Arc<Table>>,
+}
+
+/// Transports by name.
+pub type Table = BTreeMap<String, Arc<Transport>>;
+
+impl Transports {
+    /// Loads every built-in and configured transport, and opens each once with its options.
+    ///
+    /// # Errors
+    /// One error for each transport that cannot be used.
+    pub fn load(
+        engine: &Arc<Engine>,
+        built_in: BuiltIn,
+        config: &BTreeMap<String, config::Transport>,
+    ) -> Result<Transports, Vec<TransportError>> {
+        let added = config.keys().map(String::as_str);
+        let added = added.filter(|name| built_in.find(name).is_none());
+        let mut names: Vec<&str> = built_in.names().collect();
+        names.extend(added);
+        let mut table = Table::new();
+        let mut failures = Vec::new();
+        for name in names {
+            match load(engine, built_in, name, config.get(name), Arc::default()) {
+                Ok(transport) => {
+                    table.insert(name.to_owned(), Arc::new(transport));
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        Ok(Transports {
+            engine: engine.clone(),
+            built_in,
+            config: config.clone(),
+            table: RwLock::new(Arc::new(table)),
+        })
+    }
+
+    /// A snapshot of the table.
+    pub fn all(&self) -> Arc<Table> {
+        self.table.read().clone()
+    }
+
+    /// The transport that has this name now.
+    pub fn get(&self, name: &str) -> Option<Arc<Transport>> {
+        self.table.read().get(name).cloned()
+    }
+
+    /// Names of the transports whose entry can be used as `embed`, the built-in ones first.
+    pub fn that_embed(&self, embed: Embed) -> Vec<String> {
+        let table = self.all();
+        let mut found: Vec<&Arc<Transport>> = table
+            .values()
+            .filter(|transport| transport.profile.embeds.contains(&embed))
+            .collect();
+        found.sort_by_key(|transport| !transport.built_in);
+        found
+            .into_iter()
+            .map(|transport| transport.name.clone())
+            .collect()
+    }
+
+    /// Loads the transport `name` again, and puts it in the place of the one that has the name. If nothing about it has
+    /// changed, the current one stays. Running muxers are not touched: see [`super::muxer::Muxers::retire_replaced`].
+    /// Blocks; compiling may take seconds.
+    ///
+    /// # Errors
+    /// The component cannot be used. The current transport then stays.
+    pub fn reload(&self, name: &str) -> Result<Arc<Transport>, TransportError> {
+        let current = self.get(name);
+        let usage = current.as_ref().map(|current| current.usage.clone());
+        let loaded = load(
+            &self.engine,
+            self.built_in,
+            name,
+            self.config.get(name),
+            usage.unwrap_or_default(),
+        )?;
+        if let Some(current) = current.filter(|current| current.plugin.hash == loaded.plugin.hash) {
+            return Ok(current);
+        }
+        let loaded = Arc::new(loaded);
+        let mut table = self.table.write();
+        Arc::make_mut(&mut table).insert(name.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
 }
 
 /// Reason why a transport cannot be used.
@@ -101,37 +195,6 @@ impl TransportError {
     }
 }
 
-/// Names of the built-in transports.
-pub fn built_in<'a>() -> impl Iterator<Item = &'a str> {
-    BUILT_IN.iter().map(|(name, _)| *name)
-}
-
-/// Loads every built-in and configured transport, and opens each once with its options.
-///
-/// # Errors
-/// One error for each transport that cannot be used.
-pub fn load(
-    engine: &Engine,
-    config: &BTreeMap<String, config::Transport>,
-) -> Result<BTreeMap<String, Arc<Transport>>, Vec<TransportError>> {
-    let mut transports = BTreeMap::new();
-    let mut failures = Vec::new();
-    let added = config.keys().map(String::as_str);
-    let added = added.filter(|name| !built_in().any(|built_in| built_in == *name));
-    for name in built_in().chain(added) {
-        match load_one(engine, name, config.get(name)) {
-            Ok(transport) => {
-                transports.insert(name.to_owned(), transport);
-            }
-            Err(failure) => failures.push(failure),
-        }
-    }
-    match failures.is_empty() {
-        true => Ok(transports),
-        false => Err(failures),
-    }
-}
-
 /// Limits from the config.
 pub(super) fn limits(config: &config::Limits) -> Limits {
     Limits {
@@ -141,24 +204,23 @@ pub(super) fn limits(config: &config::Limits) -> Limits {
     }
 }
 
-fn load_one(
+/// Loads one transport, and opens it once with its options.
+fn load(
     engine: &Engine,
+    built_in: BuiltIn,
     name: &str,
     config: Option<&config::Transport>,
-) -> Result<Arc<Transport>, TransportError> {
+    usage: Arc<Usages>,
+) -> Result<Transport, TransportError> {
     let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
     let file = config.and_then(|config| config.plugin.as_deref());
-    let bytes = BUILT_IN
-        .iter()
-        .find(|(built_in, _)| *built_in == name)
-        .map(|(_, bytes)| *bytes);
-    let plugin = match (file, bytes) {
+    let plugin = match (file, built_in.find(name)) {
         (Some(path), _) => engine.load_file(Path::new(path), limits),
         (None, Some(bytes)) => engine.load(name, bytes, limits),
         (None, None) => {
             return Err(TransportError::NotBuiltIn {
                 name: name.to_owned(),
-                built_in: built_in().collect::<Vec<_>>().join(", "),
+                built_in: built_in.list(),
             });
         }
     };
@@ -167,7 +229,6 @@ fn load_one(
         reason,
     })?;
     let options = config.map_or_else(|| "{}".to_owned(), |config| config.options.to_string());
-    let usage = Usages::default();
     let (_, profile) =
         Instance::open(&plugin, "(check)", &options, usage.check.clone()).map_err(|reason| {
             TransportError::Open {
@@ -175,7 +236,7 @@ fn load_one(
                 reason,
             }
         })?;
-    Ok(Arc::new(Transport {
+    Ok(Transport {
         name: name.to_owned(),
         plugin,
         options,
@@ -183,5 +244,5 @@ fn load_one(
         trusted: config.is_some_and(|config| config.trusted),
         profile,
         usage,
-    }))
+    })
 }

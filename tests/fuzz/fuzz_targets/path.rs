@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
-use sluicegate_net::auth::{Peer, Role, caller, check};
+use sluicegate_net::auth::{Peer, Permission, Role, caller, check};
 use sluicegate_net::websocket::Handshake;
 use std::{net::SocketAddr, path::Path, sync::OnceLock};
 
@@ -76,7 +76,12 @@ fuzz_target!(|input: &[u8]| {
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();
     for role in [Role::Public, Role::View, Role::Admin] {
-        if let Ok(foreign) = check(server, &caller, role, (&request).into()) {
+        if let Ok(foreign) = check(
+            server,
+            &caller,
+            Permission { role, stream: None },
+            (&request).into(),
+        ) {
             // Only origins listed in the config are ever allowed across sites.
             assert!(
                 foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))

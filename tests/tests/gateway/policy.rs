@@ -2,7 +2,10 @@
 //! moves, little wasted bandwidth, and reproducible decisions.
 
 use serde_json::{Value, json};
-use sluicegate::session::{Call, LoggedCall};
+use sluicegate::{
+    gateway::built_in,
+    session::{Call, LoggedCall},
+};
 use sluicegate_link::{CANDIDATES, Decider, Outcome, SECONDS, decider, run, traces};
 use sluicegate_plugin::{
     Engine,
@@ -13,7 +16,7 @@ use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, wit
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
 
 fn policy() -> Policy {
-    Policy::load(&Engine::new().unwrap(), None).unwrap()
+    Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None).unwrap()
 }
 
 #[test]
@@ -85,7 +88,11 @@ async fn a_swap_moves_nobody_and_takes_who_comes() {
     assert_eq!(status, 422, "{body}");
     let (status, body) = reload("mjpeg").await;
     assert!(
-        status == 409 && body["error"].as_str().unwrap().contains("restart"),
+        status == 409
+            && body["error"]
+                .as_str()
+                .unwrap()
+                .contains("part of the binary"),
         "{status} {body}"
     );
     assert_eq!(reload("polcy").await.0, 404);

@@ -3,7 +3,7 @@
 use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Watcher,
     camera::{self, GROUP},
-    client,
+    client::{self, Nal},
     command::{Ended, check, sluicegate},
     http_get, scratch, within,
 };
@@ -229,6 +229,71 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
     assert_eq!(nal["component"], "hostile@0.1.0");
     assert_eq!(nal["built_in"], false);
     assert_eq!(nal["size"], std::fs::metadata(plugin).unwrap().len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transport_is_replaced_while_it_is_watched() {
+    let path = scratch("replaced").join("mine.wasm");
+    std::fs::copy(Gateway::component("nal"), &path).unwrap();
+    let config = format!("{DEMO}[transports.mine]\nplugin = \"{}\"\n", path.display());
+    let gateway = Gateway::with_config(&config).await;
+    let reload = || async {
+        let asked = client::request(gateway.address, "POST", "/api/plugins/mine/reload", &[]);
+        let (status, _, body) = within("a reload", asked).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (status, body)
+    };
+    let watch = || async {
+        let opened = Nal::open(gateway.address, "/live/demo/mine");
+        within("a viewer", opened).await.unwrap()
+    };
+    let mut viewer = watch().await;
+    within("a frame", viewer.next_unit()).await.unwrap();
+
+    // A file that has not changed, or is no component, disturbs nobody.
+    let (status, same) = reload().await;
+    assert_eq!(
+        (status, &same["component"]),
+        (200, &"nal@0.1.0".into()),
+        "{same}"
+    );
+    std::fs::write(&path, b"no component").unwrap();
+    let (status, refused) = reload().await;
+    let said = refused["error"].as_str().unwrap();
+    assert_eq!(status, 422, "{refused}");
+    assert!(
+        said.contains("[transports.mine]") && said.contains("is not WebAssembly"),
+        "{said}"
+    );
+    for _ in 0..GROUP {
+        within("a frame", viewer.next_unit()).await.unwrap();
+    }
+
+    // Viewers of the old component are sent away with a reason, and get the new one when they come back. Counters go on.
+    std::fs::copy(Gateway::component("hostile"), &path).unwrap();
+    let (status, new) = reload().await;
+    assert_eq!(
+        (status, &new["component"]),
+        (200, &"hostile@0.1.0".into()),
+        "{new}"
+    );
+    assert!(
+        new["calls"].as_u64() > same["calls"].as_u64(),
+        "{same} {new}"
+    );
+    let close = within("a close frame", viewer.closed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(u16::from(close.code), 1001, "{close:?}");
+    assert!(
+        close.reason.contains("the transport was replaced"),
+        "{close:?}"
+    );
+    let mut viewer = watch().await;
+    let first = within("a frame", viewer.next_unit()).await.unwrap();
+    assert!(first.is_idr());
+    within("a frame", viewer.next_unit()).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::alone;
 use rustix::time::{ClockId, clock_gettime};
+use sluicegate::gateway::built_in;
 use sluicegate_plugin::{
     Engine,
     policy::{Candidate, Client, Event, Policy, PolicyInstance, Report},
@@ -20,7 +21,7 @@ fn spent() -> Duration {
 #[tokio::test]
 async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
     let _alone = alone().await;
-    let policy = Policy::load(&Engine::new().unwrap(), None).unwrap();
+    let policy = Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None).unwrap();
     let mut instance = PolicyInstance::new(&policy).unwrap();
     let client = Client {
         address: "203.0.113.7".into(),

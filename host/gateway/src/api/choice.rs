@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config as config;
-use sluicegate_plugin::{policy::Client, transports};
+use sluicegate_plugin::policy::Client;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 /// Largest number of names in `?can=`; further ones are ignored.
@@ -89,7 +89,7 @@ async fn answer(
     let mut can: Vec<String> = match target {
         Some(RedirectTarget::Embed(kinds)) => kinds
             .iter()
-            .flat_map(|kind| transports::that_embed(&gateway.transports, *kind))
+            .flat_map(|kind| gateway.transports.that_embed(*kind))
             .collect(),
         _ => can(gateway, request),
     };
@@ -180,7 +180,7 @@ fn can(gateway: &Gateway, request: &ClientRequest<'_>) -> Vec<String> {
             .take(MAX_NAMES)
             .map(str::to_owned)
             .collect(),
-        None => gateway.transports.keys().cloned().collect(),
+        None => gateway.transports.all().keys().cloned().collect(),
     }
 }
 

@@ -70,7 +70,7 @@ async fn answer(
         return error(
             false,
             StatusCode::NOT_FOUND,
-            &config::unknown("transport", transport, gateway.transports.keys()),
+            &config::unknown("transport", transport, gateway.transports.all().keys()),
         );
     };
     let handshake = match handshake(&request) {
@@ -92,7 +92,10 @@ async fn answer(
         Ok(media) => media,
         Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
     };
-    let user = match gateway.muxers.enter(&stream, &media.variant, transport) {
+    let user = match gateway
+        .muxers
+        .enter(&stream, &media.variant, &transport.name)
+    {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };

@@ -193,7 +193,7 @@ fn build_info(gateway: &Gateway, text: &mut Exposition) {
         Kind::Gauge,
         "Always 1; labels name the component of each transport.",
     );
-    for transport in gateway.transports.values() {
+    for transport in gateway.transports.all().values() {
         let labels = [
             ("transport", transport.name.as_str()),
             ("plugin", &transport.plugin.to_string()),
@@ -294,6 +294,7 @@ fn viewers(gateway: &Gateway, text: &mut Exposition) {
 fn muxers(gateway: &Gateway, text: &mut Exposition) {
     let spent: Vec<(MetricKey, UsageSnapshot)> = gateway
         .transports
+        .all()
         .values()
         .flat_map(|transport| transport.usage.by_key())
         .collect();

@@ -30,9 +30,9 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
-use sluicegate_net::auth::{self, Denied, Peer, Role};
+use sluicegate_net::auth::{self, Denied, Peer, Permission, Role};
 use sluicegate_net::{ViewerBody, WholeBody};
-use sluicegate_plugin::{Embed, transports};
+use sluicegate_plugin::Embed;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 /// Body of a response: the chunks of a muxer for a viewer, or any other.
@@ -70,11 +70,17 @@ pub async fn respond(
     };
     let server = &gateway.config.server;
     let caller = auth::caller(server, peer, request.headers());
-    let role = match &found {
-        Found::Route(route, _) => route.role,
-        _ => Role::Public,
+    let needed = match &found {
+        Found::Route(route, parameters) => Permission {
+            role: route.role,
+            stream: parameters.stream().map(|name| media_query::split(name).0),
+        },
+        _ => Permission {
+            role: Role::Public,
+            stream: None,
+        },
     };
-    let cors_origin = match auth::check(server, &caller, role, (&request).into()) {
+    let cors_origin = match auth::check(server, &caller, needed, (&request).into()) {
         // Pages of other origins may read responses of routes only.
         Ok(cors_origin) => cors_origin.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
@@ -86,7 +92,7 @@ pub async fn respond(
                 .refusals
                 .is_new(&format!("{kind:?} {}", client.is_loopback()))
             {
-                tracing::warn!(%client, "refused a request; further ones of this kind are not logged: {text}");
+                tracing::warn!(%client, stream = needed.stream, "refused a request; further ones of this kind are not logged: {text}");
             }
             return finish(to_head(head, error(json, status(&denied), &text)), None);
         }
@@ -177,12 +183,7 @@ async fn route_to(
     parameters: &Parameters,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let name = || {
-        parameters
-            .get("stream")
-            .or(parameters.get("serial"))
-            .unwrap_or_default()
-    };
+    let name = || parameters.stream().unwrap_or_default();
     match target {
         Target::Dashboard => pages::page("index.html", request.headers()),
         Target::Watch => pages::page("watch.html", request.headers()),
@@ -225,7 +226,7 @@ async fn route_to(
         Target::Capture => capture::post(gateway, name(), request).await,
         Target::CaptureSocket => capture::socket(gateway, name(), request).await,
         Target::NalStream => {
-            let names = transports::that_embed(&gateway.transports, Embed::AccessUnits);
+            let names = gateway.transports.that_embed(Embed::AccessUnits);
             match names.first() {
                 Some(transport) => live::serve(gateway, peer, name(), transport, "", request).await,
                 None => {

@@ -1,7 +1,7 @@
-//! `POST /api/plugins/{name}/reload`: reads the policy's component again and puts it in force.
+//! `POST /api/plugins/{name}/reload`: reads the component of a transport or of the policy again and puts it in force.
 //!
-//! One reload at a time, on a blocking thread, since compiling takes seconds. Transports cannot be reloaded: their
-//! profile is fixed when the gateway starts.
+//! One reload at a time, on a blocking thread, since compiling takes seconds. Viewers of a replaced transport are
+//! disconnected with a reason and come back to the new component; sessions keep what they play when the policy changes.
 
 use super::{Body, error, json, set, state};
 use crate::gateway::Gateway;
@@ -9,20 +9,30 @@ use hyper::{Response, StatusCode, header};
 use sluicegate_config as config;
 use std::sync::Arc;
 
-/// Reloads the component `name`, which is `policy` or the policy's own name; answers with its entry of `/api/plugins`.
+/// Reloads the component `name`: a transport's name, `policy` or the policy's own name. Answers with its entry of
+/// `/api/plugins`.
 pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let policy = gateway.sessions.policy_actor().policy();
-    if name != "policy" && name != policy.name {
-        if gateway.transports.contains_key(name) {
-            let text = format!(
-                "the component of the transport `{name}` is only read at start; restart the gateway to read it again"
-            );
-            return error(true, StatusCode::CONFLICT, &text);
-        }
-        let policies = [&"policy".to_owned(), &policy.name];
-        let known = policies.into_iter().chain(gateway.transports.keys());
-        let text = config::unknown("component", name, known);
-        return error(true, StatusCode::NOT_FOUND, &text);
+    let transport = match name == "policy" || name == policy.name {
+        true => None,
+        false => match gateway.transports.get(name) {
+            Some(transport) => Some(transport),
+            None => {
+                let transports = gateway.transports.all();
+                let policies = [&"policy".to_owned(), &policy.name];
+                let known = policies.into_iter().chain(transports.keys());
+                let text = config::unknown("component", name, known);
+                return error(true, StatusCode::NOT_FOUND, &text);
+            }
+        },
+    };
+    if let Some(transport) = &transport
+        && transport.built_in
+    {
+        let text = format!(
+            "the transport `{name}` is part of the binary, there is no file to read again; set `plugin` under [transports.{name}] to replace it"
+        );
+        return error(true, StatusCode::CONFLICT, &text);
     }
     // The guard moves to the blocking thread, so the reload completes alone even if the client disconnects.
     let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
@@ -34,14 +44,22 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let reading = gateway.clone();
     // Compiling may take seconds.
     let read = tokio::task::spawn_blocking(move || {
-        let read = reading.reload_policy();
+        let read = match transport {
+            Some(transport) => reading
+                .reload_transport(&transport.name)
+                .map(|()| reading.transports.get(&transport.name)),
+            None => reading.reload_policy().map(|()| None),
+        };
         drop(turn);
         read
     });
-    let read = read.await;
-    match read {
-        Ok(Ok(())) => json(StatusCode::OK, &state::policy(gateway)),
-        // The current policy stays in force.
+    match read.await {
+        Ok(Ok(None)) => json(StatusCode::OK, &state::policy(gateway)),
+        Ok(Ok(Some(transport))) => {
+            let muxers = gateway.muxers.list();
+            json(StatusCode::OK, &state::transport(&transport, &muxers))
+        }
+        // What was in force stays.
         Ok(Err(reason)) => error(true, StatusCode::UNPROCESSABLE_ENTITY, &reason.to_string()),
         Err(_) => error(
             true,

@@ -119,6 +119,11 @@ impl Parameters {
             .find(|(known, _)| *known == name)
             .map(|(_, value)| value.as_str())
     }
+
+    /// The stream in the path, which may be followed by `@` and a rendition; `None` if the route is not about a stream.
+    pub fn stream(&self) -> Option<&str> {
+        self.get("stream").or(self.get("serial"))
+    }
 }
 
 impl Route {

@@ -18,6 +18,8 @@ use sluicegate_plugin as plugin;
 use sluicegate_plugin::{
     Guest, World,
     bindings::{PolicyPluginPre, TransportPluginPre},
+    muxer,
+    transports::Transport,
 };
 use sluicegate_stream::{State, Stream};
 use sluicegate_telemetry::unix_ms;
@@ -397,52 +399,56 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
 /// Lists the components with their usage: transports, then the policy.
 pub fn plugins(gateway: &Gateway) -> Response<Body> {
     let muxers = gateway.muxers.list();
-    let mut plugins: Vec<Plugin> = gateway
-        .transports
-        .values()
-        .map(|transport| {
-            let spent = transport.usage.total();
-            Plugin {
-                kind: TransportPluginPre::<Guest>::KIND.name,
-                name: transport.name.clone(),
-                component: transport.plugin.to_string(),
-                built_in: transport.built_in,
-                hash: transport.plugin.hash.clone(),
-                size: transport.plugin.size,
-                limits: Limits::from(transport.plugin.limits),
-                calls: spent.calls,
-                pushes: spent.pushes,
-                failures: spent.failures,
-                instances: spent.instances,
-                us_per_call: spent.us_per_call(),
-                state: None,
-                reason: None,
-                muxers: muxers
-                    .iter()
-                    .filter(|muxer| muxer.transport == transport.name)
-                    .map(|muxer| {
-                        let phase = muxer.health.phase();
-                        let (state, reason) = phase.name_and_reason();
-                        let spent = muxer.usage.read();
-                        Muxer {
-                            stream: muxer.stream.clone(),
-                            serial: muxer.metric_key.stream.clone(),
-                            rendition: muxer.metric_key.rendition.clone(),
-                            state,
-                            reason: reason.to_owned(),
-                            failures: muxer.health.failures(),
-                            calls: spent.calls,
-                            us_per_call: spent.us_per_call(),
-                            overruns: spent.overruns,
-                            buffered_bytes: muxer.outlet.bytes(),
-                        }
-                    })
-                    .collect(),
-            }
-        })
-        .collect();
+    let transports = gateway.transports.all();
+    let transports = transports.values();
+    let mut plugins: Vec<Plugin> = transports.map(|known| transport(known, &muxers)).collect();
     plugins.push(policy(gateway));
     json(StatusCode::OK, &plugins)
+}
+
+/// Describes a transport, with those of `muxers` that run it, as an entry of `/api/plugins`.
+pub fn transport(transport: &Transport, muxers: &[Arc<muxer::Muxer>]) -> Plugin {
+    let spent = transport.usage.total();
+    let muxers = muxers
+        .iter()
+        .filter(|muxer| muxer.transport == transport.name);
+    Plugin {
+        kind: TransportPluginPre::<Guest>::KIND.name,
+        name: transport.name.clone(),
+        component: transport.plugin.to_string(),
+        built_in: transport.built_in,
+        hash: transport.plugin.hash.clone(),
+        size: transport.plugin.size,
+        limits: Limits::from(transport.plugin.limits),
+        calls: spent.calls,
+        pushes: spent.pushes,
+        failures: spent.failures,
+        instances: spent.instances,
+        us_per_call: spent.us_per_call(),
+        state: None,
+        reason: None,
+        muxers: muxers.map(|muxer| Muxer::from(muxer.as_ref())).collect(),
+    }
+}
+
+impl From<&muxer::Muxer> for Muxer {
+    fn from(muxer: &muxer::Muxer) -> Muxer {
+        let phase = muxer.health.phase();
+        let (state, reason) = phase.name_and_reason();
+        let spent = muxer.usage.read();
+        Muxer {
+            stream: muxer.stream.clone(),
+            serial: muxer.metric_key.stream.clone(),
+            rendition: muxer.metric_key.rendition.clone(),
+            state,
+            reason: reason.to_owned(),
+            failures: muxer.health.failures(),
+            calls: spent.calls,
+            us_per_call: spent.us_per_call(),
+            overruns: spent.overruns,
+            buffered_bytes: muxer.outlet.bytes(),
+        }
+    }
 }
 
 /// Describes the policy in force, as an entry of `/api/plugins`.
@@ -513,7 +519,7 @@ fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) ->
         made: frame_counts(stream.codec()),
         renditions: stream.renditions().cloned().collect(),
         encoder: codec::encoders(),
-        transports: gateway.transports.keys().cloned().collect(),
+        transports: gateway.transports.all().keys().cloned().collect(),
         notes: report.notes,
     }
 }

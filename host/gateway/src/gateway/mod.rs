@@ -6,6 +6,8 @@
 //! of them at once, at most 8 s (`docs/decisions/0038-shutdown-order.md`). `main` calls it; requests get the
 //! [`Gateway`].
 
+pub mod built_in;
+
 mod announce;
 mod arguments;
 mod devices;
@@ -29,12 +31,11 @@ use sluicegate_config::Config;
 use sluicegate_net as net;
 use sluicegate_net::auth::Peer;
 use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls, TlsError};
-use sluicegate_plugin as plugin;
 use sluicegate_plugin::{
     Engine, LoadError,
     muxer::Muxers,
     policy::{Policy, PolicyError},
-    transports::{Transport, TransportError},
+    transports::{Table, TransportError, Transports},
 };
 use sluicegate_source::{Fleet, Spec, SpecError};
 use sluicegate_stream::{Stream, Streams};
@@ -180,7 +181,7 @@ pub struct Gateway {
     /// Attached Android devices.
     pub fleet: Arc<Fleet>,
     /// Transports by name.
-    pub transports: BTreeMap<String, Arc<Transport>>,
+    pub transports: Arc<Transports>,
     /// Running muxers.
     pub muxers: Arc<Muxers>,
     /// Sessions of players, and the policy.
@@ -253,8 +254,8 @@ impl Gateway {
             None
         });
         let engine = Engine::new()?;
-        let transports = plugin::transports::load(&engine, &config.transports);
-        let policy = Policy::load(&engine, config.policy.as_ref());
+        let transports = Transports::load(&engine, built_in::TRANSPORTS, &config.transports);
+        let policy = Policy::load(&engine, built_in::POLICIES, config.policy.as_ref());
         let (transports, policy) = match (transports, policy) {
             (Ok(transports), Ok(policy)) => (transports, policy),
             (transports, policy) => {
@@ -271,11 +272,12 @@ impl Gateway {
                 &config.clients,
                 &streams,
                 is_discovering,
-                &transports,
+                &transports.all(),
                 &policy,
             )?;
         }
         StartError::any(mistakes)?;
+        let transports = Arc::new(transports);
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let move_timeout = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let policy_actor = PolicyHandle::start(policy).map_err(|reason| StartError::System {
@@ -287,8 +289,8 @@ impl Gateway {
             streams,
             fleet,
             sessions: Sessions::new(policy_actor, move_timeout, &transports, &events),
+            muxers: Muxers::new(&transports, &events),
             transports,
-            muxers: Muxers::new(&events),
             viewers: viewer::Registry::new(&events),
             captures: Captures::new(&config.capture, &events),
             config,
@@ -302,12 +304,30 @@ impl Gateway {
         })
     }
 
+    /// Reads the component of the transport `name` again and puts it in the place of the current one, whose viewers are
+    /// then disconnected and come back to the new one. If the component has not changed, nothing happens. Blocks;
+    /// compiling may take seconds.
+    ///
+    /// # Errors
+    /// The component cannot be used. The current one then stays.
+    pub fn reload_transport(&self, name: &str) -> Result<(), StartError> {
+        let transport = self.transports.reload(name)?;
+        transport.note().inspect(|note| tracing::warn!("{note}"));
+        self.muxers.retire_replaced();
+        tracing::info!(transport = name, plugin = %transport.plugin, "the component was read again");
+        Ok(())
+    }
+
     /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.
     ///
     /// # Errors
     /// The component cannot be used, or refuses the options of a rule. The current policy then stays in force.
     pub fn reload_policy(&self) -> Result<(), StartError> {
-        let policy = Policy::load(&self.engine, self.config.policy.as_ref())?;
+        let policy = Policy::load(
+            &self.engine,
+            built_in::POLICIES,
+            self.config.policy.as_ref(),
+        )?;
         let Gateway {
             config,
             streams,
@@ -319,7 +339,7 @@ impl Gateway {
             &config.clients,
             streams,
             is_discovering,
-            transports,
+            &transports.all(),
             &policy,
         )?;
         self.sessions.policy_actor().replace(policy);
@@ -351,7 +371,7 @@ impl Gateway {
         self.streams.remove(name);
         self.captures.forget(name);
         self.viewers.forget(name);
-        for transport in self.transports.values() {
+        for transport in self.transports.all().values() {
             transport.usage.forget(name);
         }
         let mut rates = self.rates.lock();
@@ -398,7 +418,7 @@ fn check_clients(
     clients: &[config::Client],
     streams: &Streams,
     is_discovering: bool,
-    transports: &BTreeMap<String, Arc<Transport>>,
+    transports: &Table,
     policy: &Policy,
 ) -> Result<(), StartError> {
     let all = streams.list();
@@ -497,6 +517,9 @@ where
         }
         None => "http",
     };
+    for transport in gateway.transports.all().values() {
+        transport.note().inspect(|note| tracing::warn!("{note}"));
+    }
     announce::announce(scheme, local);
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {

@@ -10,9 +10,12 @@ use super::{MAX_SESSIONS, MAX_UNCLAIMED};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config as config;
-use sluicegate_plugin::{policy::Candidate, transports::Transport};
+use sluicegate_plugin::{
+    policy::Candidate,
+    transports::{Table, Transport},
+};
 use sluicegate_stream::{Info, Offer, Stream};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
@@ -91,11 +94,7 @@ impl Pin {
 
 /// Waits until it is known which renditions this machine can encode for the transports in `can`. The first time,
 /// encoders are probed, on a blocking thread, since a driver may hang.
-pub(super) async fn wait_for_probes(
-    transports: &BTreeMap<String, Arc<Transport>>,
-    stream: &Arc<Stream>,
-    can: &[String],
-) {
+pub(super) async fn wait_for_probes(transports: &Table, stream: &Arc<Stream>, can: &[String]) {
     let Some(info) = stream.info() else { return };
     for transport in can.iter().filter_map(|name| transports.get(name)) {
         let formats = &transport.profile.formats;
@@ -111,7 +110,7 @@ pub(super) async fn wait_for_probes(
 /// Candidates of a client, best first; at least one. Never waits. A pin overrides a rule's lists unless the rule has
 /// `force = true`.
 pub(super) fn candidates(
-    transports: &BTreeMap<String, Arc<Transport>>,
+    transports: &Table,
     stream: &Arc<Stream>,
     can: &[String],
     allowed: &Allowed,

@@ -29,7 +29,7 @@ use parking_lot::{Mutex, MutexGuard};
 use policy_actor::SessionStart;
 use sluicegate_plugin::{
     policy::{Candidate, Client, Report},
-    transports::Transport,
+    transports::Transports,
 };
 use sluicegate_stream::{State, Stream};
 use sluicegate_telemetry::{Events, SocketPair, TcpInfo, TcpProbe};
@@ -77,7 +77,7 @@ pub struct SessionRequest {
 pub struct Sessions {
     policy_actor: PolicyHandle,
     events: Arc<Events>,
-    transports: BTreeMap<String, Arc<Transport>>,
+    transports: Arc<Transports>,
     /// Reads the kernel's figures of connections; `None` where the kernel cannot be asked.
     probe: Option<Mutex<TcpProbe>>,
     /// Shortest timeout of a move's first frame.
@@ -92,7 +92,7 @@ impl Sessions {
     pub fn new(
         policy_actor: PolicyHandle,
         move_timeout: Duration,
-        transports: &BTreeMap<String, Arc<Transport>>,
+        transports: &Arc<Transports>,
         events: &Arc<Events>,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
@@ -127,7 +127,7 @@ impl Sessions {
             pin,
             options,
         } = session_request;
-        wait_for_probes(&self.transports, &stream, &can).await;
+        wait_for_probes(&self.transports.all(), &stream, &can).await;
         let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
         let (decisions, mut messages) = mpsc::unbounded_channel();
         let first = Form::from(&candidates[0]);
@@ -213,7 +213,7 @@ impl Sessions {
             pin,
             ..
         } = session_request;
-        wait_for_probes(&self.transports, stream, can).await;
+        wait_for_probes(&self.transports.all(), stream, can).await;
         let candidates = self.candidates(stream, can, allowed, pin)?;
         Ok(Form::from(&candidates[0]))
     }
@@ -319,7 +319,7 @@ impl Sessions {
             rendition,
         } = form;
         let mut renditions = session.stream.renditions();
-        let known = self.transports.contains_key(transport)
+        let known = self.transports.get(transport).is_some()
             && (rendition.is_empty() || renditions.any(|known| known == rendition));
         if !known {
             session.lock().notify_player(ServerMessage::Refused {
@@ -489,7 +489,7 @@ impl Sessions {
         allowed: &Allowed,
         pin: &Pin,
     ) -> Result<Vec<Candidate>, SessionError> {
-        candidates(&self.transports, stream, can, allowed, pin)
+        candidates(&self.transports.all(), stream, can, allowed, pin)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Session>>> {

@@ -31,6 +31,16 @@ pub enum Role {
     Admin,
 }
 
+/// What a route requires of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission<'a> {
+    /// The role.
+    pub role: Role,
+    /// Name of the stream for which the caller needs the role; `None` if the route is not about a single stream. All
+    /// callers have their role for all streams, until there are accounts.
+    pub stream: Option<&'a str>,
+}
+
 /// The parts of a request that identify its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
@@ -88,7 +98,7 @@ pub enum Denied {
     AdminProxy,
 }
 
-/// Checks `Host`, `Origin`, Fetch Metadata and role. Returns the foreign origin for the CORS headers, if the request
+/// Checks `Host`, `Origin`, Fetch Metadata and permission. Returns the foreign origin for the CORS headers, if the request
 /// has an allowed one. `server.listen` must have the actual port.
 ///
 /// # Errors
@@ -96,9 +106,10 @@ pub enum Denied {
 pub fn check(
     server: &Server,
     caller: &Caller,
-    role: Role,
+    needed: Permission<'_>,
     asked: RequestHead<'_>,
 ) -> Result<Option<String>, Denied> {
+    let role = needed.role;
     let host = host(asked)?;
     if !is_ours(server, &host) {
         return Err(Denied::Host(shortened(host.host)));
@@ -232,7 +243,8 @@ mod tests {
         request: &Request<()>,
     ) -> Result<Option<String>, Denied> {
         let caller = caller(server, peer, request.headers());
-        check(server, &caller, role, request.into())
+        let stream = None;
+        check(server, &caller, Permission { role, stream }, request.into())
     }
 
     fn plain(address: &str) -> Peer {

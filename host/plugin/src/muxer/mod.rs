@@ -17,7 +17,10 @@ pub use health::{Health, Phase};
 pub use viewing::{Viewing, Want};
 
 use self::request_cache::{AskOutcome, RequestCache};
-use super::{Effect, Profile, Response, Usage, transports::Transport};
+use super::{
+    Effect, Profile, Response, Usage,
+    transports::{Transport, Transports},
+};
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_stream::{Stream, Variant};
 use sluicegate_telemetry::{Events, contain};
@@ -305,6 +308,7 @@ impl Drop for MuxerUser {
 /// All running muxers of the gateway.
 #[derive(Debug)]
 pub struct Muxers {
+    transports: Arc<Transports>,
     events: Arc<Events>,
     running: Mutex<Running>,
 }
@@ -315,6 +319,7 @@ type Running = BTreeMap<(String, String), Slot>;
 #[derive(Debug)]
 struct Slot {
     muxer: Arc<Muxer>,
+    transport: Arc<Transport>,
     /// Serves a size or quality that viewers chose in the URL. Such muxers may be evicted.
     ad_hoc: bool,
     thread: JoinHandle<()>,
@@ -323,26 +328,27 @@ struct Slot {
 }
 
 impl Muxers {
-    /// An empty set. Failures and recoveries of guests are published to `events`.
-    pub fn new(events: &Arc<Events>) -> Arc<Muxers> {
+    /// An empty set of muxers for `transports`. Failures and recoveries of guests are published to `events`.
+    pub fn new(transports: &Arc<Transports>, events: &Arc<Events>) -> Arc<Muxers> {
         Arc::new(Muxers {
+            transports: transports.clone(),
             events: events.clone(),
             running: Mutex::default(),
         })
     }
 
-    /// Returns the muxer of `transport` on `variant` of `stream`; starts it if it does not run.
+    /// Returns the muxer of the transport `name` on `variant` of `stream`; starts it if it does not run.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Unavailable`] if no thread can be started.
+    /// [`Refusal::Unavailable`] if there is no such transport any more, or no thread can be started.
     pub fn enter(
         self: &Arc<Muxers>,
         stream: &Arc<Stream>,
         variant: &Variant,
-        transport: &Arc<Transport>,
+        name: &str,
     ) -> Result<MuxerUser, Refusal> {
-        let key = (format!("{}{variant}", stream.name), transport.name.clone());
+        let key = (format!("{}{variant}", stream.name), name.to_owned());
         let mut running = self.lock();
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
@@ -352,6 +358,12 @@ impl Muxers {
                 muxers: self.clone(),
             });
         }
+        // Looked up under the lock, so that no muxer of a replaced transport starts after `retire_replaced`.
+        let Some(transport) = self.transports.get(name) else {
+            return Err(Refusal::Unavailable(format!(
+                "there is no transport `{name}` any more"
+            )));
+        };
         let metric_key = MetricKey {
             stream: stream.name.clone(),
             rendition: variant.rendition.clone(),
@@ -398,6 +410,7 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
+                transport,
                 ad_hoc: variant.ask.is_for_jpeg(),
                 thread,
                 users: 1,
@@ -423,6 +436,20 @@ impl Muxers {
     pub fn shut_down(&self, reason: &str) {
         for muxer in self.list() {
             let _ = muxer.send(Message::End(reason.to_owned()));
+        }
+    }
+
+    /// Ends every muxer whose transport was replaced in the table since it started. Its viewers get the chunks that are
+    /// in the outlet, then a reason; when they come back, they get a muxer of the new transport.
+    pub fn retire_replaced(&self) {
+        let table = self.transports.all();
+        let is_current = |slot: &Slot| {
+            let current = table.get(&slot.transport.name);
+            current.is_some_and(|current| Arc::ptr_eq(current, &slot.transport))
+        };
+        for (_, slot) in self.lock().extract_if(.., |_, slot| !is_current(slot)) {
+            let reason = "the transport was replaced; connect again";
+            let _ = slot.muxer.send(Message::End(reason.into()));
         }
     }
 

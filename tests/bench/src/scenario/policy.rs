@@ -2,6 +2,7 @@
 
 use crate::{bench::Bench, report::Table};
 use anyhow::Result;
+use sluicegate::gateway::built_in;
 use sluicegate_link::{CANDIDATES, Decider, Outcome, SECONDS, decider, run as view, traces};
 use sluicegate_plugin::{Engine, policy::Policy};
 
@@ -15,7 +16,7 @@ const MOBILE: &str = "4G drive";
 /// Every trace with several seeds; the table has the means.
 pub fn run(bench: &Bench) -> Result<Table> {
     let seeds: u64 = bench.pick(1, 10);
-    let policy = Policy::load(&*Engine::new()?, None)?;
+    let policy = Policy::load(&*Engine::new()?, built_in::POLICIES, None)?;
     let mut table = Table::new(
         "policy",
         &[

@@ -397,7 +397,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 (404, "There is no component of that name.", None),
                 (
                     409,
-                    "The name is a transport, which is only read at start, or a reload is in progress.",
+                    "The component is part of the binary, or a reload is in progress.",
                     None,
                 ),
                 (
@@ -408,9 +408,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             ],
             ..json_response(
                 "components",
-                "Reload the policy",
-                "Reads the component of the policy again. `name` is `policy` or the policy's own name. Sessions keep playing \
-                 what they play.",
+                "Reload a component",
+                "Reads the component of a transport or of the policy again. `name` is the transport's name, `policy` or the \
+                 policy's own name. Viewers of a transport that has changed are disconnected and may connect again at \
+                 once; after a change of the policy, sessions keep playing what they play.",
                 schemas.of::<state::Plugin>().to_value(),
             )
         },
