@@ -1,4 +1,4 @@
-//! Limits of connections: in total, and per client address. Also the log line for bursts of refusals.
+//! Limits of connections: in total, and per client address.
 //!
 //! Called by `listener` for each accepted connection. The total is bounded by the config and by the files that the
 //! process may open.
@@ -10,13 +10,9 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
-    time::Duration,
 };
 use thiserror::Error;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// File descriptors that are reserved for everything except connections, in total and per stream: sources, pipes,
 /// components, pages.
@@ -158,28 +154,6 @@ fn open_files() -> u64 {
     }
 }
 
-/// Rate limit of a log line: one for a burst of the same event, with the number of those left out. Pure.
-#[derive(Debug, Default)]
-pub struct LogRateLimit {
-    quiet_until: Option<Instant>,
-    hidden: u64,
-}
-
-impl LogRateLimit {
-    /// Shortest interval between two lines.
-    const QUIET: Duration = Duration::from_secs(10);
-
-    /// Whether to log the event now; the value is how many were left out since the previous line.
-    pub fn tell(&mut self, now: Instant) -> Option<u64> {
-        if self.quiet_until.is_some_and(|until| now < until) {
-            self.hidden += 1;
-            return None;
-        }
-        self.quiet_until = Some(now + Self::QUIET);
-        Some(std::mem::take(&mut self.hidden))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -229,17 +203,5 @@ mod tests {
         assert_eq!(enter().unwrap_err(), Refused::Full(2));
         drop(first);
         assert!(enter().is_ok());
-    }
-
-    #[test]
-    fn a_burst_is_told_once_and_then_counted() {
-        let mut burst = LogRateLimit::default();
-        let began = Instant::now();
-        assert_eq!(burst.tell(began), Some(0));
-        for _ in 0..5 {
-            assert_eq!(burst.tell(began + LogRateLimit::QUIET / 2), None);
-        }
-        assert_eq!(burst.tell(began + LogRateLimit::QUIET), Some(5));
-        assert_eq!(burst.tell(began + LogRateLimit::QUIET * 3), Some(0));
     }
 }

@@ -1,22 +1,21 @@
 //! The listening socket and its accept loop: each connection that the limiter admits gets a task (`http`), others are
 //! reset at once.
 
-use super::{
-    BoxError, Drain, http,
-    limiter::{ConnectionLimiter, LogRateLimit},
-    tls::Tls,
-};
+use super::{BoxError, Drain, http, limiter::ConnectionLimiter, tls::Tls};
 use crate::auth::Peer;
 use bytes::Bytes;
 use hyper::{
     Request, Response,
     body::{Body, Incoming},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    time::Instant,
+use sluicegate_telemetry::LogRateLimit;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
 };
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Pause after an error of accept, such as too many open files. The connection stays in the kernel's queue meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);

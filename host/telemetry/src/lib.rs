@@ -11,6 +11,7 @@ mod logs;
 mod once;
 mod panics;
 pub mod process;
+mod rate_limit;
 mod tcp_info;
 #[cfg(debug_assertions)]
 pub mod workers;
@@ -21,6 +22,7 @@ pub use logs::{Chain, LogFormat, init};
 pub use once::LogOnce;
 pub use panics::{Panicked, contain, panic_point};
 pub use process::resident_memory;
+pub use rate_limit::LogRateLimit;
 pub use tcp_info::{SocketPair, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
