@@ -1,0 +1,128 @@
+//! Why the gateway does not start, in words for the user who has to correct it.
+//!
+//! `prepare` in [`super`] collects all mistakes that it finds, so that `check` and `serve` tell them at once instead of
+//! one for each attempt; a [`StartError`] is one of them or several. Every message names the place in the config or the
+//! argument, and what to do. `main` prints them together with those of the config itself, and leaves out those that may
+//! only follow from a mistake there.
+
+use sluicegate_net::TlsError;
+use sluicegate_plugin::{LoadError, policy::PolicyError, transports::TransportError};
+use sluicegate_source::SpecError;
+use sluicegate_telemetry::Chain;
+use std::{io, net::SocketAddr};
+use thiserror::Error;
+
+/// Why the gateway does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A stream's source is invalid.
+    #[error("[streams.{stream}]: {reason}")]
+    Source {
+        /// Name of the stream.
+        stream: String,
+        /// What is wrong with the source.
+        reason: SpecError,
+    },
+    /// The engine for components does not start.
+    #[error(transparent)]
+    Engine(#[from] LoadError),
+    /// A transport cannot be loaded or opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The policy cannot be loaded or opened.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A rule names a stream, transport or rendition that does not exist.
+    #[error("item {nth} of [[clients]]: {reason}")]
+    Client {
+        /// Number of the rule in the config, from 1.
+        nth: usize,
+        /// The unknown name, and the known ones.
+        reason: String,
+    },
+    /// The certificate cannot be read or made.
+    #[error("`tls` under [server]: {0}")]
+    Tls(#[from] TlsError),
+    /// A source on the command line has the name of another stream.
+    #[error(
+        "there are two streams `{0}`: give the source on the command line another name, as in porch=SOURCE"
+    )]
+    DuplicateName(String),
+    /// A name on the command line is not a valid stream name.
+    #[error("`{name}` {reason}")]
+    Name {
+        /// The name as written, without secrets.
+        name: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// One or more errors.
+    #[error("{}", lines(.0))]
+    Multiple(Vec<StartError>),
+    /// No stream is configured and discovery of devices is off.
+    #[error(
+        "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
+    )]
+    NoStream,
+    /// The gateway cannot listen on the address.
+    #[error(
+        "cannot listen on {address}: {reason}; {}choose another with --listen or `listen` under [server]",
+        explain_listen_error(reason)
+    )]
+    Listen {
+        /// The address as configured.
+        address: SocketAddr,
+        /// The system's error.
+        reason: io::Error,
+    },
+    /// The system refuses something that the gateway needs.
+    #[error("cannot {what}: {reason}")]
+    System {
+        /// What was being done, as in "catch SIGTERM".
+        what: &'static str,
+        /// The system's error.
+        reason: io::Error,
+    },
+}
+
+/// The errors with their causes, one per line.
+fn lines(errors: &[StartError]) -> String {
+    let lines = errors.iter().map(|error| Chain(error).to_string());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl StartError {
+    /// `Err` with all errors if there are any.
+    pub(super) fn any(errors: Vec<StartError>) -> Result<(), StartError> {
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(StartError::Multiple(errors)),
+        }
+    }
+
+    /// Whether the error stays true whatever else is corrected in the config. An unknown name, for example, may be
+    /// defined in a part that could not be read.
+    pub fn is_independent(&self) -> bool {
+        let misses = matches!(self, StartError::Client { .. } | StartError::NoStream);
+        let no_plugin = TransportError::is_not_built_in;
+        !misses && !matches!(self, StartError::Transport(error) if no_plugin(error))
+    }
+
+    /// The single errors.
+    pub fn into_errors(self) -> Vec<StartError> {
+        match self {
+            StartError::Multiple(errors) => errors,
+            error => vec![error],
+        }
+    }
+}
+
+/// Explains an error of the system to the user, as the beginning of a sentence.
+fn explain_listen_error(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => "another program is using it; ",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; ",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; ",
+        _ => "",
+    }
+}
