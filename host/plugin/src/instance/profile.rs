@@ -1,0 +1,329 @@
+//! The profile of a transport: what it declares when it is opened, checked and in the host's own types.
+//!
+//! A component fills in the record `profile` of `wit/gateway.wit` and may write anything there. `Profile::from_guest`
+//! refuses what no transport can mean, with a message that names the field, and drops names of carriers, formats and
+//! embeds that this gateway does not know; [`Profile::ignored`] lists them for the user. So everybody who reads a
+//! [`Profile`] can trust it: `Instance::open` makes it, muxers and the gateway's API read it.
+
+use crate::bindings::transport;
+use sluicegate_media::sample::{Codec, Format, Sample};
+use sluicegate_viewer::Carrier;
+use std::time::Duration;
+
+/// Upper limits of a profile: no group is worth waiting for longer than a minute, and no viewer is ten minutes behind.
+const MAX_GROUP_MS: u32 = 60_000;
+const MAX_HISTORY: u32 = 64;
+const MAX_LANES: usize = 16;
+/// Bytes of `profile.entry`, and characters of `profile.label`.
+const MAX_ENTRY_LEN: usize = 256;
+const MAX_LABEL_LEN: usize = 64;
+/// Entries of `profile.embeds`.
+const MAX_EMBEDS: usize = 16;
+const MAX_STALE_MS: u32 = 600_000;
+const MAX_REPEAT_MS: u32 = 600_000;
+const MAX_LATENCY_MS: u32 = 600_000;
+/// Shortest interval at which a silent source's last frame is repeated; a shorter `repeat-ms` is raised to it.
+const MIN_REPEAT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a transport declares when it is opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Carriers that it supports, of those that the host knows; at least one.
+    pub carriers: Vec<Carrier>,
+    /// Formats that it takes, of those that the host knows, in order of preference; at least one.
+    pub formats: Vec<Format>,
+    /// Lag bound of each lane: how far a viewer may fall behind. Empty for a transport that only answers requests.
+    pub lanes: Vec<Duration>,
+    /// Shortest group, in milliseconds; `profile.group-ms` in `wit/gateway.wit`.
+    pub group_ms: u32,
+    /// Past groups that a new instance gets; `profile.history`.
+    pub history: u32,
+    /// How long a source must be silent before its last frame is repeated; `None`: never. `profile.repeat-ms`.
+    pub repeat: Option<Duration>,
+    /// Latency that the transport adds, in milliseconds; `profile.latency-ms`.
+    pub latency_ms: u32,
+    /// See `profile.entry`.
+    pub entry: String,
+    /// See `profile.label`; empty if the component has none.
+    pub label: String,
+    /// See `profile.embeds`.
+    pub embeds: Vec<Embed>,
+    /// What the component's profile has and this gateway ignores, for the user.
+    pub ignored: Vec<String>,
+}
+
+/// What a client without a player of ours can use a transport's entry as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embed {
+    /// Picture of an `<img>`.
+    Image,
+    /// HLS playlist.
+    Playlist,
+    /// Media file without an end.
+    File,
+    /// WebSocket with one access unit of H.264 (Annex B) in each message.
+    AccessUnits,
+}
+
+impl Embed {
+    const ALL: [Embed; 4] = [
+        Embed::Image,
+        Embed::Playlist,
+        Embed::File,
+        Embed::AccessUnits,
+    ];
+
+    /// Its name in the WIT.
+    pub fn name(self) -> &'static str {
+        match self {
+            Embed::Image => "image",
+            Embed::Playlist => "playlist",
+            Embed::File => "file",
+            Embed::AccessUnits => "access-units",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Embed> {
+        Embed::ALL.into_iter().find(|embed| embed.name() == name)
+    }
+}
+
+impl Profile {
+    /// Checks what a component declares.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the user.
+    pub(super) fn from_guest(raw: transport::Profile) -> Result<Profile, String> {
+        let carriers: Vec<Carrier> = raw
+            .carriers
+            .iter()
+            .filter_map(|name| Carrier::from_name(name))
+            .collect();
+        let formats: Vec<Format> = raw
+            .formats
+            .iter()
+            .filter_map(|name| Format::from_name(name))
+            .collect();
+        if carriers.is_empty() {
+            return Err(format!(
+                "its profile names no carrier of this gateway: {}; available are http and websocket",
+                named(&raw.carriers)
+            ));
+        }
+        if formats.is_empty() {
+            return Err(format!(
+                "its profile names no format of this gateway: {}; available are h264/annexb, h264/avcc, jpeg and aac",
+                named(&raw.formats)
+            ));
+        }
+        if raw.lanes.len() > MAX_LANES {
+            return Err(format!(
+                "its profile has {} lanes; at most {MAX_LANES} are allowed",
+                raw.lanes.len()
+            ));
+        }
+        let stale_ms = raw.lanes.iter().map(|lane| lane.stale_ms).max();
+        for (what, value, good) in [
+            ("group-ms", raw.group_ms, 0..=MAX_GROUP_MS),
+            ("history", raw.history, 1..=MAX_HISTORY),
+            ("repeat-ms", raw.repeat_ms, 0..=MAX_REPEAT_MS),
+            ("latency-ms", raw.latency_ms, 0..=MAX_LATENCY_MS),
+            (
+                "stale-ms of a lane",
+                stale_ms.unwrap_or(0),
+                0..=MAX_STALE_MS,
+            ),
+        ] {
+            if !good.contains(&value) {
+                return Err(format!(
+                    "its profile has {value} for {what}; {} to {} are allowed",
+                    good.start(),
+                    good.end()
+                ));
+            }
+        }
+        check_entry(&raw.entry)?;
+        if raw.label.chars().count() > MAX_LABEL_LEN || raw.label.contains(char::is_control) {
+            return Err(format!(
+                "its profile has an invalid label; at most {MAX_LABEL_LEN} characters are possible, none of them \
+                 control characters"
+            ));
+        }
+        if raw.embeds.len() > MAX_EMBEDS {
+            return Err(format!(
+                "its profile has {} embeds; at most {MAX_EMBEDS} are possible",
+                raw.embeds.len()
+            ));
+        }
+        Ok(Profile {
+            ignored: ignored(&raw),
+            entry: raw.entry,
+            label: raw.label,
+            embeds: raw
+                .embeds
+                .iter()
+                .filter_map(|name| Embed::from_name(name))
+                .collect(),
+            carriers,
+            formats,
+            lanes: raw
+                .lanes
+                .iter()
+                .map(|lane| Duration::from_millis(lane.stale_ms.into()))
+                .collect(),
+            group_ms: raw.group_ms,
+            history: raw.history,
+            repeat: (raw.repeat_ms > 0)
+                .then(|| MIN_REPEAT_INTERVAL.max(Duration::from_millis(raw.repeat_ms.into()))),
+            latency_ms: raw.latency_ms,
+        })
+    }
+
+    /// Whether the transport does not get this sample, because it is a repeated frame and the transport wants none.
+    pub fn skips(&self, sample: &Sample) -> bool {
+        sample.repeat > 0 && self.repeat.is_none()
+    }
+
+    /// The format in which samples of this codec are passed to the transport; `None` if it does not take the codec.
+    pub fn format_for(&self, codec: Codec) -> Option<Format> {
+        self.formats
+            .iter()
+            .copied()
+            .find(|format| format.codec() == codec)
+    }
+}
+
+/// Checks `profile.entry`, which becomes part of URLs.
+fn check_entry(entry: &str) -> Result<(), String> {
+    let is_valid = entry.len() <= MAX_ENTRY_LEN
+        && !entry.starts_with('/')
+        && !entry
+            .split('/')
+            .any(|segment| matches!(segment, "." | ".."))
+        && !entry.contains(|c: char| c.is_control() || "?#%\\".contains(c));
+    match is_valid {
+        true => Ok(()),
+        false => Err(format!(
+            "its profile has an invalid entry {}; it is a relative path such as index.m3u8, of at most \
+             {MAX_ENTRY_LEN} bytes",
+            named(&[entry.to_owned()])
+        )),
+    }
+}
+
+/// What of a profile this gateway does not know, or does not support yet.
+fn ignored(raw: &transport::Profile) -> Vec<String> {
+    let unknown = |what: &str, names: &[String], is_known: &dyn Fn(&str) -> bool| {
+        let names: Vec<String> = names
+            .iter()
+            .filter(|name| !is_known(name))
+            .cloned()
+            .collect();
+        (!names.is_empty()).then(|| format!("{what} {}", named(&names)))
+    };
+    let uplink = raw
+        .uplink
+        .as_ref()
+        .map(|format| format!("uplink {}", named(std::slice::from_ref(format))));
+    let datagrams = raw.lanes.iter().any(|lane| lane.datagrams);
+    [
+        unknown("carriers", &raw.carriers, &|name| {
+            Carrier::from_name(name).is_some()
+        }),
+        unknown("formats", &raw.formats, &|name| {
+            Format::from_name(name).is_some()
+        }),
+        unknown("embeds", &raw.embeds, &|name| {
+            Embed::from_name(name).is_some()
+        }),
+        uplink,
+        datagrams.then(|| "datagrams of lanes".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The first of a guest's names, shortened for a message: a guest can return thousands of names with megabytes.
+fn named(names: &[String]) -> String {
+    let short = names.iter().take(8).map(|name| {
+        let name: String = name.chars().take(64).collect();
+        format!("{name:?}")
+    });
+    format!("[{}]", short.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn raw() -> transport::Profile {
+        transport::Profile {
+            carriers: vec!["http".into()],
+            formats: vec!["jpeg".into()],
+            uplink: None,
+            lanes: vec![transport::Lane {
+                stale_ms: 1000,
+                datagrams: false,
+            }],
+            group_ms: 2000,
+            history: 1,
+            repeat_ms: 0,
+            latency_ms: 0,
+            entry: String::new(),
+            label: String::new(),
+            embeds: vec![],
+        }
+    }
+
+    #[test]
+    fn what_no_transport_can_mean_is_refused_by_its_name() {
+        assert!(Profile::from_guest(raw()).is_ok());
+        type Change = fn(&mut transport::Profile);
+        let changes: [(&str, Change); 13] = [
+            ("group-ms", |raw| raw.group_ms = u32::MAX),
+            ("history", |raw| raw.history = 65),
+            ("history", |raw| raw.history = 0),
+            ("repeat-ms", |raw| raw.repeat_ms = u32::MAX),
+            ("latency-ms", |raw| raw.latency_ms = u32::MAX),
+            ("stale-ms", |raw| raw.lanes[0].stale_ms = u32::MAX),
+            ("17 lanes", |raw| raw.lanes = vec![raw.lanes[0]; 17]),
+            ("17 embeds", |raw| raw.embeds = vec!["file".into(); 17]),
+            ("label", |raw| raw.label = "x".repeat(65)),
+            ("label", |raw| raw.label = "H\nLS".into()),
+            ("entry", |raw| raw.entry = "/etc".into()),
+            ("entry", |raw| raw.entry = "a/../../b".into()),
+            ("entry", |raw| raw.entry = "a?b".into()),
+        ];
+        for (part, change) in changes {
+            let mut changed = raw();
+            change(&mut changed);
+            let refusal = Profile::from_guest(changed).unwrap_err();
+            assert!(refusal.contains(part), "{part}: {refusal}");
+        }
+        let mut long = raw();
+        long.carriers = vec!["x".repeat(1 << 20); 100];
+        assert!(Profile::from_guest(long).unwrap_err().len() < 1000);
+    }
+
+    #[test]
+    fn what_this_host_ignores_of_a_profile_is_listed() {
+        let mut asks = raw();
+        asks.carriers.push("webtransport".into());
+        asks.formats.push("opus".into());
+        asks.embeds = vec!["hologram".into(), "file".into()];
+        asks.uplink = Some("opus".into());
+        asks.lanes[0].datagrams = true;
+        let profile = Profile::from_guest(asks).unwrap();
+        assert_eq!(profile.embeds, [Embed::File]);
+        let expected = [
+            "carriers [\"webtransport\"]",
+            "formats [\"opus\"]",
+            "embeds [\"hologram\"]",
+            "uplink [\"opus\"]",
+            "datagrams of lanes",
+        ];
+        assert_eq!(profile.ignored, expected);
+    }
+}
