@@ -5,8 +5,11 @@
 //! `Progress` has the newest epoch and decode time that it was given, and `Gate` lets it start only at a start point
 //! after that. Samples on which the guest failed are remembered and skipped in every later replay.
 
+mod gate;
+
 use super::Actor;
 use crate::{Chunk, Profile, Rendition, muxer::Refusal};
+use gate::Gate;
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
 use sluicegate_stream::{
@@ -87,75 +90,6 @@ impl Source {
         let is_new = progress.time.is_none_or(|time| sample.decode_time > time);
         self.gate
             .admits(sample, position, group.number, is_new, &self.reader)
-    }
-}
-
-/// Decides where the guest may start. Sees only samples of the track that groups begin with: video, or audio if there
-/// is no video.
-struct Gate {
-    /// Samples are skipped until one at which the guest may start.
-    wants_start: bool,
-    /// The guest started at the newest independent sample, so samples that lead it are skipped.
-    joined: bool,
-    /// Set for transports without lanes: the guest gets whole groups or none. Clients address groups by number, and a
-    /// partial group would differ from what other renditions have under that number.
-    whole_groups: Option<WholeGroups>,
-    /// Newest group from which the guest was given samples.
-    group: Option<u64>,
-}
-
-struct WholeGroups {
-    group_ms: u32,
-    /// Newest group whose start was checked.
-    group: Option<u64>,
-}
-
-impl Gate {
-    fn new(profile: &Profile, wants_start: bool) -> Gate {
-        let whole_groups = profile.lanes.is_empty().then_some(WholeGroups {
-            group_ms: profile.group_ms,
-            group: None,
-        });
-        Gate {
-            wants_start,
-            joined: false,
-            whole_groups,
-            group: None,
-        }
-    }
-
-    /// Whether to push the sample. `is_new`: the sample is after everything that the guest was given, so it may start
-    /// here.
-    fn admits(
-        &mut self,
-        sample: &Sample,
-        position: u64,
-        group: u64,
-        is_new: bool,
-        reader: &Reader,
-    ) -> bool {
-        // A repeat of the last frame of the previous group must not begin a group whose start was lost.
-        let is_other = sample.repeat > 0 && !sample.independent;
-        if is_other && self.group.is_some_and(|newest| group > newest) {
-            return false;
-        }
-        let mut starts = sample.independent;
-        if let Some(whole_groups) = &mut self.whole_groups
-            && (self.wants_start || whole_groups.group != Some(group))
-        {
-            starts = starts && reader.opens_group(whole_groups.group_ms, position);
-            self.wants_start |= !starts;
-            whole_groups.group = Some(group);
-        }
-        if starts {
-            self.joined = self.wants_start;
-        }
-        self.wants_start &= !(starts && is_new);
-        let admitted = !(self.wants_start || self.joined && sample.leading);
-        if admitted {
-            self.group = Some(group);
-        }
-        admitted
     }
 }
 
