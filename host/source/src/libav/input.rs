@@ -4,7 +4,10 @@
 //! when the source is stopped, or when the process's memory grows too much; [`Budget`] bounds reads that pass through
 //! our own streams.
 
-use super::budget::{Budget, BudgetedReader};
+use super::{
+    budget::{Budget, BudgetedReader},
+    deadline::Deadline,
+};
 use crate::{DATA_TIMEOUT, POLL_INTERVAL, Presentation, SourceError, SourceTimes, Stop, readable};
 use bytes::Bytes;
 use ffmpeg_next::{
@@ -13,25 +16,18 @@ use ffmpeg_next::{
     media, packet,
 };
 use sluicegate_media::{geometry::Orientation, time::rescale};
-use sluicegate_telemetry as telemetry;
 use std::{
     fs::File,
     io::{self, Read, Seek},
     os::fd::AsFd,
     path::Path,
     process::ChildStdout,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
 /// Largest packet that is accepted, in bytes.
-const MAX_PACKET_BYTES: usize = 64 << 20;
-/// Largest growth of the process's memory between two packets of inputs that libavformat reads itself, in bytes: a few
-/// of the largest packets.
-const MAX_MEMORY: u64 = 4 * MAX_PACKET_BYTES as u64;
+pub(super) const MAX_PACKET_BYTES: usize = 64 << 20;
 /// Divisor for the largest index of a long file: MP4 needs some 16 bytes for a sample. The file is the operator's own,
 /// but its content may be wrong.
 const INDEX_SHARE: u64 = 32;
@@ -449,86 +445,6 @@ impl<P: Read + AsFd> Read for Pipe<P> {
             self.0.read(buffer)
         } else {
             Err(io::ErrorKind::Interrupted.into())
-        }
-    }
-}
-
-/// Decides when a blocking call of libavformat is interrupted: no data for too long, or too much memory for one packet.
-/// What libavformat reads itself is not counted, so the growth of the whole process is used, whatever causes it.
-struct Deadline {
-    start: Instant,
-    at_ms: AtomicU64,
-    /// Resident memory in bytes when the newest packet arrived; 0 if not measured since.
-    memory: AtomicU64,
-    exceeds_memory: AtomicBool,
-}
-
-impl Deadline {
-    fn new() -> Deadline {
-        let deadline = Deadline {
-            start: Instant::now(),
-            at_ms: AtomicU64::new(0),
-            memory: AtomicU64::new(0),
-            exceeds_memory: AtomicBool::new(false),
-        };
-        deadline.extend();
-        deadline
-    }
-
-    fn extend(&self) {
-        let at = self.start.elapsed() + DATA_TIMEOUT;
-        self.at_ms.store(
-            u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-        self.memory.store(0, Ordering::Relaxed);
-    }
-
-    /// The interrupt callback: returns true when a blocking call must be given up.
-    fn watch(self: &Arc<Deadline>, stop: &Stop) -> impl FnMut() -> bool + Send + 'static {
-        let (deadline, stop) = (self.clone(), stop.clone());
-        let mut looked = Instant::now();
-        move || {
-            if looked.elapsed() >= POLL_INTERVAL / 4 {
-                looked = Instant::now();
-                deadline.check_memory();
-            }
-            stop.is_stopped() || deadline.is_over()
-        }
-    }
-
-    fn check_memory(&self) {
-        let Some(now) = telemetry::resident_memory() else {
-            return;
-        };
-        let before = match self.memory.load(Ordering::Relaxed) {
-            0 => {
-                self.memory.store(now, Ordering::Relaxed);
-                now
-            }
-            before => before,
-        };
-        if now > before + MAX_MEMORY {
-            self.exceeds_memory.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.timed_out() || self.exceeds_memory.load(Ordering::Relaxed)
-    }
-
-    fn timed_out(&self) -> bool {
-        self.start.elapsed().as_millis() >= u128::from(self.at_ms.load(Ordering::Relaxed))
-    }
-
-    fn explain(&self, error: &ffmpeg::Error) -> String {
-        if self.exceeds_memory.load(Ordering::Relaxed) {
-            let most = MAX_MEMORY >> 20;
-            format!("memory grew by {most} MiB without a video or audio packet, which is the limit")
-        } else if self.timed_out() {
-            format!("no data for {} s", DATA_TIMEOUT.as_secs())
-        } else {
-            error.to_string()
         }
     }
 }

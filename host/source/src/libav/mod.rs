@@ -1,9 +1,10 @@
 //! Media that libavformat demuxes: containers from files, servers and pipes, and its own network protocols.
 //!
-//! `input` opens and reads, within memory and time limits (`budget`); `delivery` turns packets into calls of the sink.
-//! Live inputs are delivered as they arrive, everything else is paced ([`play_paced`]).
+//! `input` opens and reads, within limits of memory and time (`budget`, `deadline`); `delivery` turns packets into
+//! calls of the sink. Live inputs are delivered as they arrive, everything else is paced ([`play_paced`]).
 
 mod budget;
+mod deadline;
 mod delivery;
 mod input;
 
