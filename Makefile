@@ -11,7 +11,8 @@ SHELL := bash
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-# The build scripts of host/plugin and host/gateway take the components and pages from here, so nobody's own setting may move it.
+# The build scripts of host/plugin and host/gateway read components and pages from here, so this overrides the
+# environment.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export SLUICEGATE_BIN := $(CURDIR)/target/debug/sluicegate
 ifeq ($(origin CHROMIUM),undefined)
@@ -51,11 +52,11 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== browser\n'
 	cd web && npm run --silent test:browser
 
-## bench: measure the gateway beside a bare program, into docs/benchmarks.md; QUICK=1: to see whether it works; ONLY=nal,hls,page,…
+## bench: compare the gateway with a baseline, into docs/benchmarks.md; QUICK=1 checks that it works; ONLY=nal,hls,…
 bench: setup-bench release-and-bench
 	@target/release/sluicegate-bench run $(if $(QUICK),--quick,--write docs/benchmarks.md) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-## profile: where the time of a delivery goes, into docs/benchmarks.md; ARGS="--transport mjpeg --viewers 1000" prints it only
+## profile: where processor time goes, into docs/benchmarks.md; ARGS="--transport mjpeg --viewers 1000" only prints it
 profile: setup-profile release-and-bench
 	@target/release/sluicegate-bench profile $(or $(ARGS),--write docs/benchmarks.md)
 

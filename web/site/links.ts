@@ -62,7 +62,10 @@ function served(path: string, kind: "file" | "folder"): string {
   return path.slice(0, -".md".length).replace(/(?:^|\/)index$/, "");
 }
 
-/** The file below target/web with what is served at `address`; a page's name ends in .html, though its address does not. */
+/**
+ * The file below target/web with what is served at `address`. A page's file name ends in .html, though its address does
+ * not.
+ */
 export function outputOf(address: string, isPage: boolean): string {
   const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
   if (!isPage) return path;

@@ -44,7 +44,10 @@ export function titleOf(path: string, page: Document | undefined): string {
   return page?.title ?? words(name.replace(/\.md$/, ""));
 }
 
-/** The pages in the order to read them: as the first page links to them, then as those do that stand for a folder, then by name. */
+/**
+ * The pages in reading order: as the first page links to them, then as the folders' index pages link to them, then by
+ * name.
+ */
 function reading(pages: ReadonlyMap<string, Document>): Set<string> {
   const all = [...pages.keys()].sort((one, other) => one.localeCompare(other, "en", { numeric: true }));
   const heads = [TOP, ...all.filter((path) => path !== TOP && path.endsWith("/index.md"))];

@@ -1,8 +1,8 @@
 //! The text of a config file with the place of each key and value, so that a mistake can be reported with line and
 //! column.
 //!
-//! To find more than the first mistake, [`Document::remove_mistake`] removes a mistake from a working copy of the tree and
-//! the caller reads the copy again. Error messages refer to the original file, so paths are translated back by the
+//! To find more than the first mistake, [`Document::remove_mistake`] removes a mistake from a working copy of the tree
+//! and the caller reads the copy again. Error messages refer to the original file, so paths are translated back by the
 //! place of each value. `Config::parse` calls this module; it calls `error` for the wording.
 
 use std::borrow::Cow;

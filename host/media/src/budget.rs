@@ -1,8 +1,8 @@
 //! A shared limit in bytes for messages that wait in queues.
 //!
 //! Messages differ in size, so a queue that counts entries bounds no memory. A [`Budget`] counts bytes: each waiting
-//! message owns a [`Reservation`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to clone.
-//! Used for capture requests, the policy's inbox, messages of muxers to viewers, and decoded frames.
+//! message owns a [`Reservation`], which returns its bytes when dropped, wherever that happens. Lock-free and cheap to
+//! clone. Used for capture requests, the policy's inbox, messages of muxers to viewers, and decoded frames.
 
 use bytes::Bytes;
 use std::sync::{

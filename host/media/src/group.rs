@@ -131,8 +131,8 @@ impl GroupIndex {
         }
     }
 
-    /// Group that contains presentation time `presented_at`. `None` if it is before the oldest known group, or if groups of
-    /// `group_ms` are not numbered.
+    /// Group that contains presentation time `presented_at`. `None` if it is before the oldest known group, or if
+    /// groups of `group_ms` are not numbered.
     pub fn group(
         &self,
         group_ms: u32,
@@ -152,8 +152,8 @@ impl GroupIndex {
         groups.map_or(0, |groups| groups.longest)
     }
 
-    /// Whether a group begins at presentation time `presented_at`. A keyframe inside a group, or one after a lost start, opens
-    /// none.
+    /// Whether a group begins at presentation time `presented_at`. A keyframe inside a group, or one after a lost
+    /// start, opens none.
     pub fn opens(&self, group_ms: u32, boundary: GroupBoundary, presented_at: u64) -> bool {
         let groups = self.groups.get(&(group_ms, boundary));
         let starts = groups.map(|groups| &groups.starts);
@@ -164,8 +164,8 @@ impl GroupIndex {
         })
     }
 
-    /// Presentation time at which the `history`-th newest group up to `presented_at` starts (1: the newest), or the oldest
-    /// known one if there are fewer.
+    /// Presentation time at which the `history`-th newest group up to `presented_at` starts (1: the newest), or the
+    /// oldest known one if there are fewer.
     pub fn history_start(
         &self,
         group_ms: u32,

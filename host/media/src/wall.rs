@@ -1,9 +1,9 @@
 //! Maps stream time to wall-clock time: when was a frame captured?
 //!
 //! Arrival times jitter, and a source's clock drifts by seconds a day; neither gives a capture time on its own.
-//! [`WallClock`] keeps an estimate of the date of decode time 0 and lets it follow arrival slowly, or immediately when the
-//! wall clock is set. Segment dates (`EXT-X-PROGRAM-DATE-TIME`) and `captured_at` of every sample come from it, so all
-//! renditions of a stream have the same dates. Called by `stream::Ingest` once per sample.
+//! [`WallClock`] keeps an estimate of the date of decode time 0 and lets it follow arrival slowly, or immediately when
+//! the wall clock is set. Segment dates (`EXT-X-PROGRAM-DATE-TIME`) and `captured_at` of every sample come from it, so
+//! all renditions of a stream have the same dates. Called by `stream::Ingest` once per sample.
 
 use super::time::{Moment, TIMESCALE};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The byte stream of one connection, with or without TLS, including its permit from the connection limiter.
 //!
-//! It adds two things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), and a lingering close, so that a client
-//! that is still sending gets to read the answer.
+//! It adds two things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), and a lingering close, so that a
+//! client that is still sending gets to read the answer.
 
 use super::limiter::Permit;
 use std::{

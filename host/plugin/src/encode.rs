@@ -1,8 +1,8 @@
 //! Converts core modules, as wit-bindgen leaves them, to components.
 //!
-//! A core module carries its component type in custom sections. [`check_world`] reads them first and rejects packages other
-//! than the gateway's own, because the encoder does not terminate on packages that depend on each other in a circle.
-//! Called by `Engine::load` and, in the child process, by `compile`.
+//! A core module carries its component type in custom sections. [`check_world`] reads them first and rejects packages
+//! other than the gateway's own, because the encoder does not terminate on packages that depend on each other in a
+//! circle. Called by `Engine::load` and, in the child process, by `compile`.
 
 use super::{
     engine::{LoadError, quoted},
@@ -13,8 +13,8 @@ use wasmparser::{
     InstanceTypeDeclaration, Parser, Payload,
 };
 
-/// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`], or
-/// this may not terminate.
+/// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`],
+/// or this may not terminate.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Host side of the guest's imports, `media` and `log`, with the limits of one instance.
 //!
 //! [`Guest`] is the data of a guest's `Store`: its handle table and its use of buffers, memory, time and log lines. A
-//! guest that exceeds a limit gets a [`LimitExceeded`], which ends the call like a trap. Called by wasmtime during guest
-//! calls, and by `Sandbox` around them.
+//! guest that exceeds a limit gets a [`LimitExceeded`], which ends the call like a trap. Called by wasmtime during
+//! guest calls, and by `Sandbox` around them.
 
 use super::{
     Limits,

@@ -1,8 +1,8 @@
 //! Raw Annex B from a TCP socket or standard input.
 //!
 //! The stream has neither times nor lengths. A frame gets the arrival time of its first byte, and ends where the next
-//! one starts or after [`FRAME_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are lost up
-//! to the next start point.
+//! one starts or after [`FRAME_TIMEOUT`] without data. If a sender pauses longer than that within a frame, frames are
+//! lost up to the next start point.
 
 use super::{POLL_INTERVAL, Sink, SourceContext, SourceError, readable};
 use bytes::Bytes;

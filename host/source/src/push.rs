@@ -1,9 +1,10 @@
 //! A source that is pushed to: other code, for example a server that receives video, hands it packets.
 //!
-//! [`channel`] gives both ends. The [`Pusher`] may be used from any thread and never blocks, so it suits code on tokio's
-//! threads. The [`PushSource`] is the [`Source`] of a stream: on the stream's own thread it passes the packets on to the
-//! sink, in order. Packets wait in a queue bounded in bytes. A full queue means that the stream cannot keep up; the pusher
-//! is told, and viewers resume at the next keyframe. While nobody watches the stream, packets are rejected.
+//! [`channel`] gives both ends. The [`Pusher`] may be used from any thread and never blocks, so it suits code on
+//! tokio's threads. The [`PushSource`] is the [`Source`] of a stream: on the stream's own thread it passes the packets
+//! on to the sink, in order. Packets wait in a queue bounded in bytes. A full queue means that the stream cannot keep
+//! up; the pusher is told, and viewers resume at the next keyframe. While nobody watches the stream, packets are
+//! rejected.
 
 use super::{POLL_INTERVAL, Sink, Sound, Source, SourceContext, SourceError, SourceTimes};
 use bytes::Bytes;
@@ -121,7 +122,8 @@ impl Pusher {
     /// Appends a packet.
     ///
     /// # Errors
-    /// The queue is full, or no stream has the source. The packet is dropped then, and viewers resume at the next keyframe.
+    /// The queue is full, or no stream has the source. The packet is dropped then, and viewers resume at the next
+    /// keyframe.
     pub fn push(&self, packet: Packet) -> Result<(), PushError> {
         let queue = self.0.0.upgrade().ok_or(PushError::Gone)?;
         let mut state = queue.lock();

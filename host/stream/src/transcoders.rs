@@ -1,10 +1,10 @@
 //! Everything that is made from a stream natively, and shared by all who use it: decoded frames, JPEGs,
 //! H.264, AAC, and joined feeds.
 //!
-//! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread
-//! ends when the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined
-//! feed holds the feeds that it is joined from. [`StreamLease::derived_feed`](super::StreamLease::derived_feed) is the entry
-//! point; the work is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
+//! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread ends when
+//! the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined feed holds the feeds
+//! that it is joined from. [`StreamLease::derived_feed`](super::StreamLease::derived_feed) is the entry point; the work
+//! is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
 
 use super::{
     catchup::EncoderInput,

@@ -3,8 +3,8 @@
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
-/// The lines logged so far: at most [`LogOnce::MAX_LINES`] different ones, compared by their first [`LogOnce::MAX_LINE_LEN`]
-/// bytes.
+/// The lines logged so far: at most [`LogOnce::MAX_LINES`] different ones, compared by their first
+/// [`LogOnce::MAX_LINE_LEN`] bytes.
 #[derive(Debug, Default)]
 pub struct LogOnce(Mutex<BTreeSet<String>>);
 

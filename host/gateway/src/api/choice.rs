@@ -1,8 +1,8 @@
 //! `GET /live/{stream}`: which transport and rendition this client should play.
 //!
 //! A player (it accepts JSON) gets a session with the policy's choice; any other client is redirected to the first
-//! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. All answers name
-//! paths relative to the origin or to this path, so that they hold behind a reverse proxy.
+//! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. All
+//! answers name paths relative to the origin or to this path, so that they hold behind a reverse proxy.
 
 use super::{Body, error, full, json, live, media_query, set};
 use crate::gateway::Gateway;

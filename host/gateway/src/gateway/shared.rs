@@ -16,8 +16,8 @@ pub struct SharedResponse(Mutex<Option<(Instant, Bytes)>>);
 
 impl SharedResponse {
     /// Returns the response for a request that arrived at `arrived`. A kept response is returned if making it began
-    /// after `arrived`, or with `accepts_shared` less than half a second before; otherwise `make` makes a new one. Blocks
-    /// while another caller makes one.
+    /// after `arrived`, or with `accepts_shared` less than half a second before; otherwise `make` makes a new one.
+    /// Blocks while another caller makes one.
     ///
     /// # Errors
     /// Those of `make`; nothing is kept then.

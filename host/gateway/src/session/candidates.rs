@@ -213,7 +213,8 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
     offers.into_iter().map(candidate).collect()
 }
 
-/// Whether two lists differ so little that the policy need not be told: bandwidths within [`BANDWIDTH_TOLERANCE`], all else equal.
+/// Whether two lists differ so little that the policy need not be told: bandwidths within [`BANDWIDTH_TOLERANCE`], all
+/// else equal.
 pub(super) fn is_similar(old: &[Candidate], new: &[Candidate]) -> bool {
     let near = |old: u32, new: u32| {
         let (old, new) = (f64::from(old), f64::from(new));

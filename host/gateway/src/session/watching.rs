@@ -1,9 +1,10 @@
 //! One session: what the client may play, what was decided for it, what its player shows, and the counters of its
 //! connections.
 //!
-//! The decision (`latest_decision`) and what plays (`playing`) are kept apart, because a move is complete only when the player
-//! reports its first frame. All state is behind one mutex that is never held while waiting.
-//! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by [`Session::add_connection`].
+//! The decision (`latest_decision`) and what plays (`playing`) are kept apart, because a move is complete only when the
+//! player reports its first frame. All state is behind one mutex that is never held while waiting.
+//! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by
+//! [`Session::add_connection`].
 
 use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
 use parking_lot::{Mutex, MutexGuard};

@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// There is no output before the first picture at which decoding may start and whose parameter sets are known, and none
 /// between a loss and the next such picture; [`Self::dropped`] counts what is withheld. A loss is either reported by
 /// [`Self::damaged`] or detected: a NAL unit marked as damaged (`forbidden_zero_bit`), an unreadable slice, a gap in
-/// `frame_num` unless the source [counts wrongly](Self::ignores_frame_num), a picture without its first slice, or a different
-/// SPS without a start point. Unreadable parameter sets are dropped.
+/// `frame_num` unless the source [counts wrongly](Self::ignores_frame_num), a picture without its first slice, or a
+/// different SPS without a start point. Unreadable parameter sets are dropped.
 ///
 /// An access unit is complete when the next one begins or [`Self::flush`] is called. Both fields of a frame are one
 /// access unit, as players expect (ISO/IEC 14496-15 has one sample for both), so a first field waits for the second.

@@ -27,8 +27,8 @@ const P_ONLY: u32 = 5;
 const MAX_REORDERED: usize = 16;
 
 /// Returns the NAL units of a picture that repeats the last output one of `pictures`. `pictures` are the access units
-/// up to the newest, back to the last IDR picture or [`MAX_LOOKBACK`] of them; `sps` and `pps` are the parameter sets that
-/// are valid before the first.
+/// up to the newest, back to the last IDR picture or [`MAX_LOOKBACK`] of them; `sps` and `pps` are the parameter sets
+/// that are valid before the first.
 ///
 /// Nothing is predicted from the repeat, so it may be sent any number of times or not at all, and what follows decodes
 /// identically. In output order it directly follows the picture that it repeats, and precedes everything after that.

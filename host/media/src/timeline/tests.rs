@@ -137,8 +137,8 @@ const GLITCH: i64 = 4 * SECOND;
 const END: i64 = 12 * SECOND;
 
 impl Source {
-    /// Runs a source whose time stamps are `stated(is_audio, time, nth)`, where `nth` counts the samples of a track from
-    /// the glitch. The outer `None` drops the sample, the inner one its time stamp.
+    /// Runs a source whose time stamps are `stated(is_audio, time, nth)`, where `nth` counts the samples of a track
+    /// from the glitch. The outer `None` drops the sample, the inner one its time stamp.
     fn run(stated: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
         let mut source = Source {
             timeline: Timeline::default(),

@@ -52,8 +52,8 @@ impl SelfSigned {
         }
     }
 
-    /// Loads the saved certificate if it is for these names and valid for longer than [`RENEW_BEFORE_END`], or else creates one.
-    /// Also returns when to renew it.
+    /// Loads the saved certificate if it is for these names and valid for longer than [`RENEW_BEFORE_END`], or else
+    /// creates one. Also returns when to renew it.
     pub(super) fn load(&self, now: SystemTime) -> Result<(CertifiedKey, SystemTime), TlsError> {
         let file = self.file();
         if let Some((key, until)) = file.as_ref().and_then(|file| parse(&private::read(file)?))

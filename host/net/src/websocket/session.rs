@@ -257,8 +257,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSE_TIMEOUT`] for the client to close (RFC 6455
-    /// 7.1.1).
+    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSE_TIMEOUT`] for the client to close (RFC
+    /// 6455 7.1.1).
     async fn send_close(&mut self, end: End) {
         let close = match end {
             End::Close(close) | End::Answered(close) => close,

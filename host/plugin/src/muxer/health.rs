@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// [`MAX_FAILURES`] failures within [`WINDOW`] open the circuit breaker for [`OPEN_FOR`]. The log line in `actor.rs` names
-/// that time.
+/// [`MAX_FAILURES`] failures within [`WINDOW`] open the circuit breaker for [`OPEN_FOR`]. The log line in `actor.rs`
+/// names that time.
 const MAX_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 const OPEN_FOR: Duration = Duration::from_secs(30);

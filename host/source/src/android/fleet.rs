@@ -1,8 +1,8 @@
 //! The attached devices, as listed by the adb server.
 //!
-//! One thread follows the list ([`Fleet::follow`]) and tells an [`DeviceObserver`], the gateway, about each change. Sources
-//! of devices wait here until their device is ready ([`Fleet::ready`]) and find out here whether it was detached
-//! ([`Fleet::gone`]).
+//! One thread follows the list ([`Fleet::follow`]) and tells a [`DeviceObserver`], the gateway, about each change.
+//! Sources of devices wait here until their device is ready ([`Fleet::ready`]) and find out here whether it was
+//! detached ([`Fleet::gone`]).
 
 use super::{
     super::Stop,

@@ -1,5 +1,6 @@
-//! Recognises playlists, and rewrites them for libavformat. libavformat speaks only plain HTTP to the [`super::PlaylistProxy`],
-//! which adds TLS where the original URL has it, so the scheme is encoded in host names. Pure.
+//! Recognises playlists, and rewrites them for libavformat. libavformat speaks only plain HTTP to the
+//! [`super::PlaylistProxy`], which adds TLS where the original URL has it, so the scheme is encoded in host names.
+//! Pure.
 
 use super::url::{Scheme, Url};
 use memchr::memmem;

@@ -28,8 +28,8 @@ use std::{
 const MIN_PACE: Duration = Duration::from_millis(100);
 /// Most repeats published at once: the first request during a long silence does not fill all of it.
 const MAX_AT_ONCE: u32 = 50;
-/// A check that comes more than `SUSPEND_THRESHOLD` late means that the machine was suspended, since a reader that fills
-/// silences checks sooner otherwise. The source, which was suspended too, then has `RESUME_GRACE` to resume.
+/// A check that comes more than `SUSPEND_THRESHOLD` late means that the machine was suspended, since a reader that
+/// fills silences checks sooner otherwise. The source, which was suspended too, then has `RESUME_GRACE` to resume.
 const SUSPEND_THRESHOLD: Duration = Duration::from_secs(1);
 const RESUME_GRACE: Duration = Duration::from_secs(2);
 /// Most repeats that fill a gap in the times: a longer gap is not filled from its beginning.

@@ -18,8 +18,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Rates that are measured from `now` on, when the counters had these values. `declared` is the frame rate to report
-    /// until a window is complete.
+    /// Rates that are measured from `now` on, when the counters had these values. `declared` is the frame rate to
+    /// report until a window is complete.
     pub fn since(now: Instant, bytes: u64, samples: u64, declared: f32) -> Rates {
         Rates {
             window_start: now,

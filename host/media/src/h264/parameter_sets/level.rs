@@ -50,7 +50,8 @@ pub fn exists(level_idc: u8) -> bool {
     level_idc == LEVEL_1B || LEVELS.iter().any(|level| level.0 == level_idc)
 }
 
-/// Lowest level with room for `requirements` at `rate` frames per second (0: unknown); the highest level if none has room.
+/// Lowest level with room for `requirements` at `rate` frames per second (0: unknown); the highest level if none has
+/// room.
 pub fn lowest(requirements: Requirements, rate: f32) -> u8 {
     let Requirements { width, height, .. } = requirements;
     let size = width.saturating_mul(height);
