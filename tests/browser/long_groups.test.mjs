@@ -30,7 +30,7 @@ describe("a group of a minute", { timeout: 120_000 }, () => {
     await gateway.stop();
   });
 
-  test("a selected hls without segments falls back with the gateway's reason", async (t) => {
+  test("a selected HLS without segments falls back, with the gateway's reason", async (t) => {
     const { page, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
     const began = Date.now();
     const refused = page.waitForResponse((response) => response.url().includes("/hls/") && response.status() === 503);

@@ -7,7 +7,7 @@ import { clockUrl, streamBase } from "../src/player/address";
 const HOME = "https://gateway.example/";
 const PAGE = "https://pets.example/cats/";
 
-test("a stream is found by its path, by its name, and by name on another gateway", () => {
+test("a stream is found by path, by name, and by name on another gateway", () => {
   for (const [src, stream, expected] of [
     ["/live/demo", "", "https://pets.example/live/demo"],
     ["https://other.example/live/demo@small", "", "https://other.example/live/demo@small"],
@@ -24,7 +24,7 @@ test("a stream is found by its path, by its name, and by name on another gateway
   }
 });
 
-test("the gateway's clock is beside its streams", () => {
+test("the clock URL is next to the stream URLs", () => {
   for (const [base, expected] of [
     ["https://h/live/demo", "https://h/healthz"],
     ["https://h/live/demo/", "https://h/healthz"],

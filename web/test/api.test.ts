@@ -9,7 +9,7 @@ import { bitRate, duration, frameRate, milliseconds, size } from "../src/page/fo
 import { Meter } from "../src/player/meter";
 import { socketUrl, transportUrl } from "../src/transport/transport";
 
-test("a device with everything is read as it is", () => {
+test("a complete device is parsed", () => {
   const [device] = parseDevices([
     {
       serial: "demo",
@@ -34,7 +34,7 @@ test("a device with everything is read as it is", () => {
   assert.deepEqual([device?.frameRate, device?.bitsIn, device?.viewers, device?.transports], [30, 1e6, 2, ["mjpeg", "nal"]]);
 });
 
-test("absent, unknown and wrong fields do no harm", () => {
+test("missing, unknown and invalid fields are tolerated", () => {
   const [device] = parseDevices([{ serial: "a b/ä", viewers: "many", bits_in: null, notes: [1, "x"], since: "2026-11-21T03:00:00Z", new: {} }]);
   assert.deepEqual(
     [device?.url, device?.watch, device?.viewers, device?.bitsIn, device?.notes, device?.state],
@@ -45,13 +45,13 @@ test("absent, unknown and wrong fields do no harm", () => {
   for (const odd of [null, 5, {}, { sessions: 1 }]) assert.deepEqual(parseViewers(odd), []);
 });
 
-test("links that lead away from the gateway are not followed", () => {
+test("links to another origin are not followed", () => {
   for (const bad of ["javascript:alert(1)", "//elsewhere/live", "https://elsewhere/", "/\\elsewhere"]) {
     assert.equal(parseDevices([{ serial: "x", watch: bad }])[0]?.watch, "/watch/x");
   }
 });
 
-test("an error answer is told in the gateway's own words", async () => {
+test("an error response is reported with the gateway's message", async () => {
   for (const [body, text] of [
     ['{"error":"no stream called x"}', "no stream called x"],
     ['{"error":{"code":"UNKNOWN_DEVICE","message":"no such device"}}', "no such device"],
@@ -64,21 +64,21 @@ test("an error answer is told in the gateway's own words", async () => {
   }
 });
 
-test("transport addresses stand below the stream's", () => {
+test("transport URLs are below the stream URL", () => {
   assert.equal(socketUrl(new URL("http://h:1/live/demo"), "nal").href, "ws://h:1/live/demo/nal");
   assert.equal(socketUrl(new URL("https://h/live/a%20b@small/"), "mse").href, "wss://h/live/a%20b@small/mse");
   assert.equal(transportUrl(new URL("https://h/live/demo?client=hall"), "mjpeg").href, "https://h/live/demo/mjpeg?client=hall");
   assert.equal(transportUrl(new URL("https://h/live/demo/"), "hls", "index.m3u8").href, "https://h/live/demo/hls/index.m3u8");
 });
 
-test("figures read well", () => {
+test("numbers are formatted for people", () => {
   assert.deepEqual([bitRate(0), bitRate(999), bitRate(64_000), bitRate(2_340_000), bitRate(null)], ["0 bit/s", "999 bit/s", "64 kbit/s", "2.3 Mbit/s", "–"]);
   assert.deepEqual([frameRate(30), frameRate(29.97), frameRate(0)], ["30 fps", "29.97 fps", "–"]);
   assert.deepEqual([size(1280, 720), size(null, 720), milliseconds(41.6)], ["1280 × 720", "–", "42 ms"]);
   assert.deepEqual([duration(59_000), duration(3_599_000), duration(3_661_000), duration(300_000_000)], ["59 s", "59 min", "1 h 1 min", "3 days"]);
 });
 
-test("rates are those of the time between two looks", () => {
+test("rates are averaged over the time since the previous sample", () => {
   const meter = new Meter(0);
   for (let times = 0; times < 20; times++) meter.frames(3);
   meter.bytes(1000);
@@ -86,7 +86,7 @@ test("rates are those of the time between two looks", () => {
   assert.deepEqual(meter.look(3000), { framesPerSecond: 0, bitsPerSecond: 0 });
 });
 
-test("the flow is an area from the first value to the right edge", () => {
+test("the rate graph is an area from the first value to the right edge", () => {
   assert.equal(levelPath([5]), "");
   assert.match(levelPath([1, 2]), /^M118\.0 32L118\.0 19\.2L120\.0 6\.4L120 32Z$/);
 });

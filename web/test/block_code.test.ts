@@ -25,7 +25,7 @@ function paint(data: Uint8ClampedArray, width: number, top: number, rows: number
   }
 }
 
-test("both rows are read at any size", () => {
+test("both rows are read at any picture size", () => {
   for (const [width, height] of [[1280, 720], [320, 180], [1920, 1080], [640, 480], [322, 182], [160, 96]] as const) {
     const row = rowHeight(height);
     for (const value of [0, 1, 0x123456, MODULUS - 1]) {
@@ -36,7 +36,7 @@ test("both rows are read at any size", () => {
   }
 });
 
-test("washed out levels are still read", () => {
+test("rows with reduced contrast are read", () => {
   const pixels = picture(640, 360, 4711, 815, 170, 90);
   assert.equal(readRow(pixels, 330, 30), 4711);
 });
@@ -49,20 +49,20 @@ test("a picture without the code gives no number", () => {
   assert.equal(readRow(flipped, 330, 30), null);
 });
 
-test("rows outside the picture or too small to carry cells give no number", () => {
+test("rows outside the picture or too small for cells give no number", () => {
   const pixels = picture(640, 360, 1, 2);
   assert.equal(readRow(pixels, 340, 30), null);
   assert.equal(readRow(pixels, -1, 30), null);
   assert.equal(readRow({ ...pixels, width: 40 }, 0, 30), null);
 });
 
-test("the check value is the one agreed on", () => {
+test("the checksum matches the published check value of CRC-8", () => {
   // Computed independently: CRC-8, poly 07, init FF, over the usual check string.
   assert.equal(crc8([...new TextEncoder().encode("123456789")]), 0xfb);
   assert.equal(crc8([]), 0xff);
 });
 
-test("age counts over the wrap and both ways", () => {
+test("the age is correct across a wrap, and may be negative", () => {
   const now = 1_763_700_000_123;
   assert.equal(age((now - 250) % MODULUS, now), 250);
   assert.equal(age((now + 40) % MODULUS, now), -40);

@@ -20,7 +20,7 @@ const taken = (url: string): Omit<Capture, "key"> => ({
   url,
 });
 
-test("the strip keeps the last pictures, newest first, and lets go of each that it drops, once", () => {
+test("the newest captures are kept, and each removed one is released once", () => {
   const released: string[] = [];
   const captures = new Captures((url) => released.push(url), 3);
   for (const url of ["1", "2", "3", "4", "5"]) captures.add(taken(url));
@@ -33,7 +33,7 @@ test("the strip keeps the last pictures, newest first, and lets go of each that 
   assert.equal(released.length, 5);
 });
 
-test("from each picture one gets to its neighbours, and not beyond the ends", () => {
+test("each capture has its neighbours, and the first and last have one", () => {
   const captures = new Captures(() => {});
   const [one, two] = [captures.add(taken("1")), captures.add(taken("2"))];
   assert.notEqual(one.key, two.key);
@@ -42,7 +42,7 @@ test("from each picture one gets to its neighbours, and not beyond the ends", ()
   assert.deepEqual([captures.beside(two.key, -1), captures.beside(one.key, 1), captures.beside("gone", 1)], [null, null, null]);
 });
 
-test("a file's name is one that every file system takes, and tells what and when", () => {
+test("file names are portable and contain stream and time", () => {
   const at = Date.UTC(2026, 10, 22, 3, 4, 5, 678);
   for (const [serial, name] of [
     ["door", "door-2026-11-22T03-04-05-678Z.jpg"],
@@ -55,7 +55,7 @@ test("a file's name is one that every file system takes, and tells what and when
   }
 });
 
-test("a picture that was taken comes with what its headers say", async () => {
+test("a capture response is read with its headers", async () => {
   const headers = { "content-type": "image/jpeg", "x-capture-id": "c7", "x-captured-at": "2026-11-22T03:04:05.678Z", "x-age-ms": "12", "x-width": "640", "x-height": "360" };
   const full = await readTaken(new Response("jpg", { headers: { ...headers, "x-path": "door/1.jpg" } }), 0);
   assert.deepEqual(
@@ -66,7 +66,7 @@ test("a picture that was taken comes with what its headers say", async () => {
   assert.deepEqual([bare.at, bare.ageMs, bare.width, bare.path], [99, null, null, null]);
 });
 
-test("why no picture was taken is told by code and words, whoever answers", async () => {
+test("a failed capture has code and message, whatever the response is", async () => {
   for (const [status, body, code, message] of [
     [504, '{"type":"error","code":"CAPTURE_TIMEOUT","message":"no picture came within 5 s","capture_id":"c1"}', "CAPTURE_TIMEOUT", "no picture came within 5 s"],
     [403, '{"error":"this is for administrators"}', "HTTP 403", "this is for administrators"],
@@ -88,7 +88,7 @@ const device = (fields: object): Device => {
   return found;
 };
 
-test("a look at the wall starts nothing and keeps nothing running; what somebody watches, or is always on, is shown", () => {
+test("the wall displays running streams only if they are watched or always on", () => {
   const follows = (fields: object, choice: boolean | null = null): boolean => showing(device(fields), choice).follow;
   assert.equal(follows({ state: "idle", always_on: false }), false);
   assert.equal(follows({ state: "live", viewers: 0, always_on: false }), false);
@@ -102,7 +102,7 @@ test("a look at the wall starts nothing and keeps nothing running; what somebody
   }
 });
 
-test("a device that is not there or lets nobody in is not asked for pictures, and says why", () => {
+test("an offline or unauthorized device is not requested, and the reason shown", () => {
   for (const state of ["offline", "unauthorized"]) {
     const { follow, startable, words } = showing(device({ state, reason: "tap Allow" }), true);
     assert.deepEqual([follow, startable, words], [false, false, "tap Allow"]);
@@ -112,10 +112,10 @@ test("a device that is not there or lets nobody in is not asked for pictures, an
   assert.equal(showing(device({ state: "idle", reason: "nobody watches" }), null).words, "");
 });
 
-test("an old picture says that it is, a fresh one nothing", () => {
+test("the age of a picture is displayed from 3 s on", () => {
   assert.deepEqual([null, 0, 2999, 3000, 59_000, 61_000, 7_300_000].map(ageText), ["", "", "", "3 s old", "59 s old", "1 min old", "2 h old"]);
 });
 
-test("a stream's address is used as the gateway gave it", () => {
+test("stream URLs are used as the gateway sent them", () => {
   assert.equal(frameUrl(device({ serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555" }).url), "/live/192.168.1.7%3A5555/frame.jpg?width=320&quality=60");
 });

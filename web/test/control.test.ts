@@ -25,7 +25,7 @@ function attend(t: TestContext) {
   return { clock, sockets, told, control, last, said };
 }
 
-test("a channel that neither opens nor fails is closed after 8 s, and lost", (t) => {
+test("a channel that neither opens nor fails is closed after 8 s as lost", (t) => {
   const { clock, sockets, told, control, last } = attend(t);
   control.failed({ transport: "nal", rendition: "" });
   clock.advance(7999);
@@ -37,7 +37,7 @@ test("a channel that neither opens nor fails is closed after 8 s, and lost", (t)
   assert.deepEqual([told, sockets.length, clock.running], [["lost"], 1, 0]);
 });
 
-test("one that breaks off comes back, and tells what failed, what plays and what was chosen by hand, the newest of each", (t) => {
+test("a reconnected channel repeats the newest failure, form and selection", (t) => {
   const { clock, sockets, told, control, last, said } = attend(t);
   last().open();
   control.playing({ transport: "nal", rendition: "" });
@@ -62,7 +62,7 @@ test("one that breaks off comes back, and tells what failed, what plays and what
   assert.deepEqual(told, []);
 });
 
-test("a channel on which no ping is answered for 30 s is opened anew", (t) => {
+test("a channel without a pong for 30 s is reconnected", (t) => {
   const { clock, sockets, told, control, last } = attend(t);
   last().open();
   for (let second = 0; second < 30; second++) {
@@ -83,7 +83,7 @@ test("a channel on which no ping is answered for 30 s is opened anew", (t) => {
   assert.deepEqual([told, last().closed], [[], false]);
 });
 
-test("what the gateway closes for good is lost, and closed by the page nothing runs on", (t) => {
+test("a refused channel is lost, and a closed one leaves no timers", (t) => {
   const gone = attend(t);
   gone.last().open().end(1008);
   assert.deepEqual([gone.told, gone.clock.running], [["lost"], 0]);

@@ -24,7 +24,7 @@ const PLUGINS = [
   },
 ];
 
-test("muxers are read as they are, and what is odd does no harm", () => {
+test("muxers are parsed, and invalid ones are skipped", () => {
   const muxers = parseMuxers(PLUGINS);
   assert.deepEqual(
     muxers.slice(0, 2).map(({ stream, transport, component, state, calls }) => [stream, transport, component, state, calls]),
@@ -37,7 +37,7 @@ test("muxers are read as they are, and what is odd does no harm", () => {
   assert.deepEqual(parseMuxers([{ muxers: [{}] }])[0]?.calls, 0);
 });
 
-test("a stream's table has the transports with viewers and those at work, by name", () => {
+test("the table of a stream lists active transports and those with viewers", () => {
   const [device] = parseDevices([{ serial: "door", watching: [{ transport: "nal", rendition: "", viewers: 2 }, { transport: "nal", rendition: "small", viewers: 1 }, { transport: "hls" }, 7] }]);
   assert.ok(device);
   const rows = rowsOf(device, parseMuxers(PLUGINS));
@@ -58,7 +58,7 @@ test("a stream's table has the transports with viewers and those at work, by nam
   assert.deepEqual(rowsOf(idle, []), []);
 });
 
-test("the encoder is read with those that were passed over", () => {
+test("the encoder is parsed with the rejected ones", () => {
   const told = { name: "libx264", passed_over: [{ name: "h264_nvenc", reason: "no driver" }] };
   assert.deepEqual(parseDevices([{ serial: "x", encoder: told }])[0]?.encoder, {
     name: "libx264",
@@ -68,7 +68,7 @@ test("the encoder is read with those that were passed over", () => {
   assert.deepEqual(parseDevices([{ serial: "x", encoder: {} }])[0]?.encoder, { name: "", passedOver: [] });
 });
 
-test("what a stream's pictures cost is told a second, and only what there is", () => {
+test("decoding and encoding rates are per second, and zero rates are omitted", () => {
   const work = new Work();
   const at = (decoded: number, encoded: number, jpegs: number) => ({ decoded, encoded, jpegs });
   assert.deepEqual(workFacts(work.look(at(5000, 0, 100), 0)), []);
@@ -79,7 +79,7 @@ test("what a stream's pictures cost is told a second, and only what there is", (
   assert.deepEqual(workFacts(work.look(at(0, 15, 0), 3000)), ["encodes 15/s"]);
 });
 
-test("the cost of a call is that of the calls since the last look", () => {
+test("the time per call is averaged over the calls since the last sample", () => {
   const at = (calls: number, microsPerCall: number) => ({ calls, microsPerCall });
   assert.equal(microsBetween(undefined, at(10, 3)), 3);
   assert.equal(microsBetween(at(10, 3), at(20, 4)), 5);
@@ -88,7 +88,7 @@ test("the cost of a call is that of the calls since the last look", () => {
   assert.equal(microsBetween(at(100, 3), at(5, 7)), 7);
 });
 
-test("events are read as they come, and what is none does no harm", () => {
+test("events are parsed, and invalid ones are skipped", () => {
   assert.deepEqual(parseEvent("stream", '{"at":5,"serial":"door","state":"live","reason":"receiving video","since":4}'), {
     kind: "stream",
     at: 5,
@@ -107,7 +107,7 @@ test("events are read as they come, and what is none does no harm", () => {
   for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseEvent("stream", odd), null);
 });
 
-test("events read well", () => {
+test("events are described for people", () => {
   const said = (kind: Parameters<typeof parseEvent>[0], data: object) => {
     const happening = parseEvent(kind, JSON.stringify(data));
     return happening && describe(happening);

@@ -114,7 +114,7 @@ class World {
   }
 }
 
-test("what the gateway chooses is played, and it is told so", async () => {
+test("the gateway's choice is played and reported back", async () => {
   const world = new World();
   await world.play("hls");
   assert.deepEqual(world.open, ["first hls /live/demo"]);
@@ -125,7 +125,7 @@ test("what the gateway chooses is played, and it is told so", async () => {
   assert.deepEqual([world.open, world.said.at(-1)], [[], "close"]);
 });
 
-test("a gateway that does not choose leaves it to the browser", async () => {
+test("without a choice from the gateway, the browser chooses", async () => {
   const world = new World();
   await world.play(new Error("404"));
   assert.deepEqual([world.open, world.director.state.why], [["first nal /live/demo"], ""]);
@@ -134,7 +134,7 @@ test("a gateway that does not choose leaves it to the browser", async () => {
   assert.deepEqual(world.open, ["first mse /live/demo"]);
 });
 
-test("a move plays behind what is seen until it has a picture, and takes over then", async () => {
+test("a move plays hidden until its first picture, then takes over", async () => {
   const world = new World();
   await world.play();
   world.picture();
@@ -155,7 +155,7 @@ test("a move plays behind what is seen until it has a picture, and takes over th
   assert.deepEqual([world.open, world.swapped], [["first mjpeg /live/demo"], "first"]);
 });
 
-test("a move without a picture in time, or that ends, is given up, and what is seen goes on", async () => {
+test("a move that ends or has no picture in time is cancelled and reported", async () => {
   const world = new World();
   await world.play();
   world.picture();
@@ -171,7 +171,7 @@ test("a move without a picture in time, or that ends, is given up, and what is s
   assert.deepEqual([world.open.length, world.said.at(-1)], [1, "failed webrtc@"]);
 });
 
-test("what is left for something smaller leaves the link to it, until that plays or is given up", async () => {
+test("a transport that makes way rests until the move completes or fails", async () => {
   const world = new World();
   await world.play("hls");
   world.picture();
@@ -187,7 +187,7 @@ test("what is left for something smaller leaves the link to it, until that plays
   assert.ok(!world.said.slice(-1).includes("hls rests true"));
 });
 
-test("what may be played later is prepared for once something plays, where the gateway chooses", async () => {
+test("offered transports are preloaded once something plays, unless pinned", async () => {
   const offered = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, sound: false }));
   const world = new World();
   await world.play();
@@ -202,7 +202,7 @@ test("what may be played later is prepared for once something plays, where the g
   assert.deepEqual([...pinned.prepared], []);
 });
 
-test("what is chosen by hand while something plays comes behind the picture; before, or refused, the gateway is asked anew", async () => {
+test("a selection during playback is a pin; otherwise the gateway is asked again", async () => {
   const world = new World();
   await world.play();
   const choose = (transport: TransportName | "auto", rendition: string | null): void =>
@@ -227,7 +227,7 @@ test("what is chosen by hand while something plays comes behind the picture; bef
   assert.equal(early.said.at(-1), "choose hls null");
 });
 
-test("a move back to what is seen gives up the one under way; another takes its place", async () => {
+test("a move back cancels the current one, and another move replaces it", async () => {
   const world = new World();
   await world.play();
   world.picture();
@@ -240,7 +240,7 @@ test("a move back to what is seen gives up the one under way; another takes its 
   assert.ok(!world.said.some((text) => text.startsWith("failed")));
 });
 
-test("a choice by hand that did not come through is told again, to the next session and to a page that is shown again", async () => {
+test("a selection that was not carried out is repeated in the next session", async () => {
   const world = new World();
   await world.play("nal");
   world.picture();
@@ -271,7 +271,7 @@ test("a choice by hand that did not come through is told again, to the next sess
   assert.ok(!forced.said.some((text) => text.startsWith("pin")), "it would be refused");
 });
 
-test("a gateway that accepts the question what to play and never answers is not waited for", async () => {
+test("a gateway that accepts the request but never responds is not awaited", async () => {
   const world = new World();
   world.answers = false;
   await world.play("hls");
@@ -298,7 +298,7 @@ test("a gateway that accepts the question what to play and never answers is not 
   assert.equal(later.said.at(-1), "playing hls@");
 });
 
-test("hidden, nothing moves; visible, what was seen is taken up again", async () => {
+test("a hidden page ignores moves, and a visible one resumes what it played", async () => {
   const world = new World();
   await world.play();
   world.picture();
@@ -310,7 +310,7 @@ test("hidden, nothing moves; visible, what was seen is taken up again", async ()
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
 });
 
-test("what gives no picture at the start is reported, and something else played at once", async () => {
+test("a transport without a picture at the start is reported and replaced", async () => {
   const world = new World();
   await world.play("nal");
   world.advance(8000);
@@ -329,7 +329,7 @@ test("what gives no picture at the start is reported, and something else played 
   assert.equal(refused.said.at(-1), "failed hls@");
 });
 
-test("what the link carries is told where enough came", async () => {
+test("throughput is reported only if enough data arrived", async () => {
   const world = new World();
   await world.play();
   const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true };
@@ -346,7 +346,7 @@ test("what the link carries is told where enough came", async () => {
   assert.equal(world.said.at(-1), "report 16000000 0");
 });
 
-test("a picture stands still after a second, and only what is beyond counts, once", () => {
+test("a stall starts after one second, and its time is counted once", () => {
   const standstill = new StallMeter();
   assert.equal(standstill.look(400), 0);
   standstill.shown(500);
@@ -358,7 +358,7 @@ test("a picture stands still after a second, and only what is beyond counts, onc
   assert.equal(standstill.look(4000), 0);
 });
 
-test("a session that is lost is followed by another, later and later, and what plays goes on", async () => {
+test("a lost session is reopened with growing delays while playback continues", async () => {
   const world = new World();
   await world.play();
   world.picture();
@@ -379,7 +379,7 @@ test("a session that is lost is followed by another, later and later, and what p
   assert.equal(world.opened.length, 1);
 });
 
-test("who listens says so when asking and reporting, and sees that there is sound where what plays has none", async () => {
+test("listening is reported, and transports with audio are named", async () => {
   const world = new World();
   world.director.setListening(true);
   await world.play("nal");
@@ -402,7 +402,7 @@ test("who listens says so when asking and reporting, and sees that there is soun
   assert.equal(world.director.state.pattern, true);
 });
 
-test("what was found out against transports is still said when the gateway has chosen another", async () => {
+test("obstacles of transports are displayed after the gateway chose another", async () => {
   const world = new World();
   await world.play("nal");
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no intra refresh" });
@@ -424,7 +424,7 @@ test("what was found out against transports is still said when the gateway has c
   assert.equal(world.director.state.fallback, "no intra refresh");
 });
 
-test("where no WebSocket gets through, what can be played is found by trying", async () => {
+test("without WebSockets, a playable transport is found by trial", async () => {
   const world = new World();
   await world.play("nal");
   const refused = { kind: "refused", reason: "the WebSocket could not be opened" } as const;

@@ -10,14 +10,14 @@ function feed(watchdog: DisplayWatchdog, from: number, ms: number): number | nul
   return null;
 }
 
-test("a page that was suspended starts counting anew", () => {
+test("a page that was suspended starts counting again", () => {
   const watchdog = new DisplayWatchdog();
   assert.equal(feed(watchdog, 0, 7000), null);
   assert.equal(feed(watchdog, 3_600_000, 7000), null);
   assert.equal(feed(watchdog, 3_607_000, 7000), 3_608_000);
 });
 
-test("a picture that is shown excuses those before it, and the next pause may be longer", () => {
+test("a displayed picture resets the count and allows a longer pause", () => {
   const watchdog = new DisplayWatchdog();
   assert.equal(feed(watchdog, 0, 7000), null);
   watchdog.shown();
@@ -25,7 +25,7 @@ test("a picture that is shown excuses those before it, and the next pause may be
   assert.equal(feed(watchdog, 21_000, 2000), 22_000);
 });
 
-test("pictures in a lump count, and still are given their time", () => {
+test("a burst of pictures triggers the watchdog only after 8 s", () => {
   const watchdog = new DisplayWatchdog();
   assert.equal(watchdog.fed(300, 0), false);
   assert.equal(watchdog.fed(300, 7999), false);

@@ -16,7 +16,7 @@ const operation = (path: string) => {
 const words = (description: readonly Block[]): string =>
   description.map((block) => (block.kind === "paragraph" ? block.spans.map(({ text }) => text).join("") : block.kind)).join("|");
 
-test("operations are grouped by tag, in the tags' order; what has none comes last, and no group is empty", () => {
+test("operations are grouped by tag in order, those without a tag last", () => {
   assert.deepEqual(
     manual.groups.map(({ id, name, operations }) => [id, name, operations.map(({ path }) => path)]),
     [
@@ -28,12 +28,12 @@ test("operations are grouped by tag, in the tags' order; what has none comes las
   assert.deepEqual([manual.title, manual.version, words(manual.description)], ["Sluicegate", "0.1.0", "Live video.|Times are Unix ms:|list"]);
 });
 
-test("every operation has a place of its own on the page", () => {
+test("every operation has a unique id on the page", () => {
   const ids = manual.groups.flatMap(({ operations }) => operations.map(({ id }) => id));
   assert.deepEqual(ids, ["op-capture", "op-capturesocket", "op-devices", "op-get-api-events", "op-capture-2"]);
 });
 
-test("an operation's parameters go before its path's, and references are followed", () => {
+test("an operation's parameters precede its path's, and references resolve", () => {
   const { parameters, body, answers, errors, role } = operation("/api/devices/{serial}/capture");
   assert.deepEqual(
     parameters.map(({ name, place, required, schema }) => [name, place, required, schema.type, schema.limits]),
@@ -55,7 +55,7 @@ test("an operation's parameters go before its path's, and references are followe
   assert.equal(role, "capture");
 });
 
-test("a WebSocket has its messages and codes; beside a plain answer it is told with it", () => {
+test("a WebSocket is listed with its messages, close codes and errors", () => {
   const { methods, socket, errors } = operation("/api/ws/capture/{serial}");
   assert.deepEqual(methods, ["WS"]);
   assert.deepEqual(socket?.client.map(({ name, schema }) => [name, schema?.ref]), [["text", "Asked"]]);
@@ -66,7 +66,7 @@ test("a WebSocket has its messages and codes; beside a plain answer it is told w
   assert.deepEqual(operation("/api/events").events.map(({ name }) => name), ["hello"]);
 });
 
-test("the filter wants all words, wherever they stand", () => {
+test("the filter requires all words, in any place", () => {
   const found = (typed: string): string[] => manual.groups.flatMap(({ operations }) => operations.filter((one) => matches(one.words, typed)).map(({ path }) => path));
   assert.equal(found("").length, 5);
   assert.deepEqual(found(" CAPTURE_busy "), ["/api/ws/capture/{serial}"]);
@@ -74,7 +74,7 @@ test("the filter wants all words, wherever they stand", () => {
   assert.deepEqual(found("ws xyz"), []);
 });
 
-test("a schema is a tree of what it holds; references end it", () => {
+test("a schema is a tree that ends at references", () => {
   const schema = (name: string): Schema => {
     const found = manual.schemas.find((one) => one.name === name);
     assert.ok(found);
@@ -97,7 +97,7 @@ test("a schema is a tree of what it holds; references end it", () => {
   assert.deepEqual([schema("State").variants?.word, schema("State").variants?.schemas.map(({ values }) => values[0])], ["one of", ['"live"', '"idle"']]);
 });
 
-test("what is odd does no harm", () => {
+test("invalid descriptions are tolerated", () => {
   for (const odd of [null, 5, "x", [], {}, { paths: [] }, { paths: { "/x": null } }, { paths: { "/x": { get: 5 } } }, { tags: 1, components: "x" }]) {
     assert.deepEqual(readManual(odd).groups, []);
   }
@@ -112,7 +112,7 @@ test("what is odd does no harm", () => {
   assert.deepEqual([readSchema(true).type, readSchema({ type: "null" }).type, readSchema({ properties: {} }).type], ["", "null", "object"]);
 });
 
-test("descriptions are paragraphs, lists and code, and everything else is text", () => {
+test("descriptions have paragraphs, lists and code; all else is text", () => {
   assert.deepEqual(blocks("one\ntwo\n\n- a `b`\n- c\n  d\n\n1. x\n\n```\nlet <a>;\n\n- no item\n```\nend"), [
     { kind: "paragraph", spans: [{ kind: "text", text: "one two" }] },
     { kind: "list", ordered: false, items: [[{ kind: "text", text: "a " }, { kind: "code", text: "b" }], [{ kind: "text", text: "c d" }]] },

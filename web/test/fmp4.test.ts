@@ -11,7 +11,7 @@ test("the video track is found among others", () => {
   assert.equal(videoTrack(initSegment("soun")), null);
 });
 
-test("a keyframe is told by whichever flags are there, and only for its own track", () => {
+test("a keyframe is recognised by any kind of flags, for its own track only", () => {
   for (const way of ["first", "each", "default"] as const) {
     assert.equal(startsWithSync(fragment(2, true, way), 2), true, way);
     assert.equal(startsWithSync(fragment(2, false, way), 2), false, way);
@@ -19,7 +19,7 @@ test("a keyframe is told by whichever flags are there, and only for its own trac
   }
 });
 
-test("a fragment has samples of the tracks that it names, and of no others", () => {
+test("a fragment has samples only of the tracks that it names", () => {
   for (const way of ["first", "each", "default"] as const) {
     assert.equal(hasSamples(fragment(2, false, way), 2), true, way);
     assert.equal(hasSamples(fragment(1, true, way), 2), false, way);
@@ -27,7 +27,7 @@ test("a fragment has samples of the tracks that it names, and of no others", () 
   assert.equal(hasSamples(initSegment("vide"), 1), false);
 });
 
-test("what is cut short or damaged is read without harm", () => {
+test("truncated and damaged boxes throw no exception", () => {
   const random = seeded(3);
   for (const whole of [initSegment("soun", "vide"), fragment(2, true, "each")]) {
     for (let times = 0; times < 2000; times++) {

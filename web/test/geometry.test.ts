@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { displaySize, readGeometry } from "../src/media/geometry";
 
-test("a message tells the shape of pixels and which way is up, and the size on the screen follows", () => {
+test("the display size follows from pixel aspect and rotation", () => {
   for (const [aspect, rotation, size] of [
     [[16, 11], 0, { width: 931, height: 360 }],
     [[16, 11], 90, { width: 360, height: 931 }],
@@ -19,7 +19,7 @@ test("a message tells the shape of pixels and which way is up, and the size on t
   }
 });
 
-test("no side is longer than a canvas can be, whatever the shape of pixels, and the picture keeps its shape", () => {
+test("the display size is at most a canvas, at the same aspect ratio", () => {
   for (const [aspect, rotation, coded, size] of [
     [[16, 1], 0, [16384, 360], { width: 16384, height: 23 }],
     [[16, 1], 90, [4096, 2160], { width: 540, height: 16384 }],
@@ -30,7 +30,7 @@ test("no side is longer than a canvas can be, whatever the shape of pixels, and 
   }
 });
 
-test("other texts are none", () => {
+test("invalid geometry messages are rejected", () => {
   for (const text of [
     "",
     "[]",

@@ -19,7 +19,7 @@ function open(t: TestContext) {
   return { clock, told, transport, released: () => released };
 }
 
-test("an HLS player that does not come in 15 s is refused, so that something else may play", async (t) => {
+test("an HLS player that does not load within 15 s counts as refused", async (t) => {
   const { clock, told, released } = open(t);
   clock.advance(15_000);
   await settled();
@@ -28,7 +28,7 @@ test("an HLS player that does not come in 15 s is refused, so that something els
   assert.equal(clock.running, 0);
 });
 
-test("stopped while the HLS player comes, nothing runs on", async (t) => {
+test("stopping while the HLS player loads leaves no timers", async (t) => {
   const { clock, told, transport } = open(t);
   transport.stop();
   assert.equal(clock.running, 0);

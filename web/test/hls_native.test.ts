@@ -27,7 +27,7 @@ function play(t: TestContext) {
   return { clock, element, told, playback };
 }
 
-test("a browser that loads nothing in 12 s is given up, once", (t) => {
+test("a browser that loads nothing within 12 s is reported once", (t) => {
   const { clock, told } = play(t);
   clock.advance(11_000);
   assert.deepEqual(told, []);
@@ -35,7 +35,7 @@ test("a browser that loads nothing in 12 s is given up, once", (t) => {
   assert.deepEqual([told, clock.running], [["loading"], 0]);
 });
 
-test("who waits for a tap need not load anything", (t) => {
+test("before autoplay is allowed, nothing has to load", (t) => {
   const { clock, element, told } = play(t);
   element.paused = true;
   clock.advance(60_000);
@@ -47,7 +47,7 @@ test("who waits for a tap need not load anything", (t) => {
   assert.deepEqual(told, ["fed 10", "fed 10"]);
 });
 
-test("an end of the stream is one, and nothing runs on behind it", (t) => {
+test("the end of the stream is reported once and leaves no timers", (t) => {
   const { clock, element, told } = play(t);
   element.dispatchEvent(new Event("ended"));
   element.dispatchEvent(new Event("ended"));

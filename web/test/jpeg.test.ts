@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isJpeg, withEnd } from "../src/media/jpeg";
 
-test("a picture without its end marker is given one, and one that has it stays as it is", () => {
+test("a missing end marker is appended, and an existing one is kept", () => {
   const whole = Uint8Array.of(0xff, 0xd8, 1, 2, 0xff, 0xd9);
   assert.equal(withEnd(whole), whole);
   assert.deepEqual(withEnd(whole.slice(0, -2)), whole);
@@ -13,6 +13,6 @@ test("a picture without its end marker is given one, and one that has it stays a
   assert.deepEqual(withEnd(new Uint8Array(0)), Uint8Array.of(0xff, 0xd9));
 });
 
-test("cameras' names of the type are known", () => {
+test("MIME types that cameras use for JPEG are recognised", () => {
   assert.deepEqual(["image/jpeg", "image/jpg", "image/pjpeg", "image/png", "", "text/plain"].map(isJpeg), [true, true, true, false, false, false]);
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Lateness } from "../src/net/lateness";
 
-test("what comes is late by what it is later than the least late one, whatever the clocks say", () => {
+test("lateness is relative to the least late frame, whatever the clocks", () => {
   const lateness = new Lateness();
   // The sender's clock is an hour behind.
   const arrived = (taken: number, ms: number): number | null => lateness.arrived(taken, taken + 3_600_000 + ms);
@@ -18,7 +18,7 @@ test("what comes is late by what it is later than the least late one, whatever t
   assert.equal(arrived(300, 240), null);
 });
 
-test("what was least late a minute ago is forgotten, and what came since counts", () => {
+test("the least late frame is forgotten after a minute", () => {
   const lateness = new Lateness();
   assert.equal(lateness.arrived(0, 40), 0);
   assert.equal(lateness.arrived(1000, 1240), 200);

@@ -69,7 +69,7 @@ function play({ seconds, frame = 1 / 30, start = 50_000, backlog = 0.8, late = (
 
 const worst = (values: number[], seconds: number): number => Math.max(...values.slice(-seconds * 200));
 
-test("who joins in the middle of a group is near live at once, with one jump", () => {
+test("a viewer that joins in the middle of a group is live after one jump", () => {
   for (const backlog of [0, 0.2, 0.8, 9.9]) {
     const { element, behind } = play({ seconds: 5, backlog });
     assert.equal(element.seeks.length, 1, `${backlog} s of backlog: ${element.seeks}`);
@@ -77,7 +77,7 @@ test("who joins in the middle of a group is near live at once, with one jump", (
   }
 });
 
-test("pictures that come evenly are shown one frame and little more behind, at 60 as at 15 a second", () => {
+test("evenly timed pictures are displayed with little delay at any frame rate", () => {
   for (const rate of [60, 30, 15]) {
     const { element, behind } = play({ seconds: 20, frame: 1 / rate });
     assert.ok(worst(behind, 10) < 1 / rate + 0.1, `${rate}/s: ${worst(behind, 10)} s`);
@@ -85,7 +85,7 @@ test("pictures that come evenly are shown one frame and little more behind, at 6
   }
 });
 
-test("the cushion is as large as pictures come late, and goes with the reason for it", () => {
+test("the buffer grows with jitter and shrinks when the jitter ends", () => {
   const random = seeded(7);
   const shaky = play({ seconds: 20, late: () => 0.15 * random() });
   assert.ok(worst(shaky.behind, 10) < 0.35, `${worst(shaky.behind, 10)} s`);
@@ -95,26 +95,26 @@ test("the cushion is as large as pictures come late, and goes with the reason fo
   assert.ok(settled < 1, `waited ${settled} s`);
 });
 
-test("after it has settled, evenly late pictures never run dry", () => {
+test("after settling, constant jitter causes no more stalls", () => {
   const late = (time: number): number => ((time * 30) % 7 < 1 ? 0.09 : 0.01);
   const long = play({ seconds: 60, late }).element.waited;
   const short = play({ seconds: 10, late }).element.waited;
   assert.ok(long - short < 0.001, `${short} s in 10 s, ${long} s in 60 s`);
 });
 
-test("one picture a second is played without an end of waiting and jumping", () => {
+test("one picture per second plays without repeated jumps", () => {
   const { element, behind } = play({ seconds: 60, frame: 1 });
   assert.equal(element.seeks.length, 1);
   assert.ok(worst(behind, 20) < 2.2, `${worst(behind, 20)} s`);
 });
 
-test("a network that held everything back for 6 s is followed by a jump, not by a chase", () => {
+test("a network stall of 6 s is followed by one jump", () => {
   const { element, behind } = play({ seconds: 40, late: (time) => (time > 50_010 && time < 50_016 ? 50_016 - time : 0) });
   assert.equal(element.seeks.length, 2);
   assert.ok(worst(behind, 2) < 0.3, `${worst(behind, 2)} s`);
 });
 
-test("after a pause it plays live at once, with one jump, but not for a moment's pause", () => {
+test("after a pause playback jumps to live once, but not after a short pause", () => {
   for (const [paused, jumps] of [[2, true], [0.1, false]] as const) {
     const edge = new LiveEdge({ rates: true });
     for (let picture = 0; picture < 300; picture++) edge.arrived(picture * 33, picture / 30, (picture + 1) / 30);
@@ -128,7 +128,7 @@ test("after a pause it plays live at once, with one jump, but not for a moment's
   }
 });
 
-test("a gap in the media is jumped over as soon as there is something behind it", () => {
+test("a gap in the media is skipped as soon as there is data after it", () => {
   const edge = new LiveEdge({ rates: true });
   edge.arrived(0, 10, 10.5);
   assert.deepEqual(edge.look(100, 0, [{ from: 10, to: 10.5 }])?.kind, "seek");
@@ -137,7 +137,7 @@ test("a gap in the media is jumped over as soon as there is something behind it"
   assert.ok(move?.kind === "seek" && move.to >= 15 && move.to < 15.03, JSON.stringify(move));
 });
 
-test("in a silence nothing is done, however long", () => {
+test("a silence causes no jumps or rate changes", () => {
   const edge = new LiveEdge({ rates: true });
   const spans = [{ from: 10, to: 11 }];
   edge.arrived(0, 10, 11);
@@ -148,7 +148,7 @@ test("in a silence nothing is done, however long", () => {
   }
 });
 
-test("a margin that was too small for decoding is widened, and shrinks again", () => {
+test("a margin that was too small for decoding grows, and shrinks later", () => {
   const at = (wider: boolean): number => {
     const edge = new LiveEdge({ rates: true });
     const spans = [{ from: 0, to: 60 }];
@@ -171,7 +171,7 @@ test("a margin that was too small for decoding is widened, and shrinks again", (
   assert.ok(Math.abs(at(true) - at(false)) < 0.01);
 });
 
-test("where rates are not smooth, only jumps are used, and not one after the other", () => {
+test("without smooth rates only jumps are used, and not in quick succession", () => {
   const { element } = play({ seconds: 60, rates: false, late: (time) => (time > 50_010 && time < 50_016 ? 50_016 - time : 0) });
   assert.equal(element.rate, 1);
   assert.ok(element.seeks.length >= 2 && element.seeks.length <= 3, `${element.seeks}`);

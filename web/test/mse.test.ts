@@ -48,7 +48,7 @@ function open(t: TestContext) {
   return { clock, socket, sources, urls, transport, send, fed: () => fed };
 }
 
-test("a media source that never opens is given pictures all the same, and is let go when it is stopped", (t) => {
+test("a media source that never opens counts pictures and is released on stop", (t) => {
   const { clock, socket, sources, urls, transport, send, fed } = open(t);
   for (const message of [VIDEO, initSegment("vide"), fragment(1, true), fragment(1, false)]) send(message);
   assert.deepEqual([fed(), urls.size], [2, 1]);

@@ -87,7 +87,7 @@ const SECOND = fragment(1, false);
 /** A fragment of the second track. */
 const SOUND = fragment(2, true);
 
-test("a MIME type opens a source, and what comes meanwhile waits for it", () => {
+test("a MIME type opens a source, and messages wait until it is open", () => {
   const world = new World();
   world.send(VIDEO, 0);
   const init = initSegment("vide");
@@ -102,13 +102,13 @@ test("a MIME type opens a source, and what comes meanwhile waits for it", () => 
   assert.equal(world.sound, false);
 });
 
-test("each fragment tells how far the media goes now", () => {
+test("each fragment reports how far the media reaches", () => {
   const world = new World().begin();
   for (let times = 0; times < 3; times++) world.send(SECOND);
   assert.deepEqual(world.playable, [[1000, 1001], [1001, 1002], [1002, 1003]]);
 });
 
-test("pictures alone of which the browser takes none are given up, and it is said why", () => {
+test("video of which the browser buffers nothing is given up with a reason", () => {
   const world = new World().begin();
   world.takesNothing = true;
   for (let times = 0; times < 19; times++) world.send(times === 0 ? KEY : SECOND);
@@ -119,7 +119,7 @@ test("pictures alone of which the browser takes none are given up, and it is sai
   ]);
 });
 
-test("with sound too, or after some was taken, an empty buffer proves nothing: but pictures that were fed are told", () => {
+test("an empty buffer is no failure with audio or after data was accepted", () => {
   const both = new World().begin(BOTH, initSegment("vide", "soun"));
   both.takesNothing = true;
   for (let times = 0; times < 40; times++) {
@@ -136,7 +136,7 @@ test("with sound too, or after some was taken, an empty buffer proves nothing: b
   assert.deepEqual([emptied.endings, emptied.fed], [[], 41]);
 });
 
-test("sound is no picture, however much of it comes between two pictures", () => {
+test("audio fragments do not count as pictures", () => {
   const slides = new World().begin(BOTH, initSegment("soun", "vide"));
   slides.send(fragment(2, true));
   for (let times = 0; times < 47 * 20; times++) slides.send(fragment(1, true));
@@ -147,7 +147,7 @@ test("sound is no picture, however much of it comes between two pictures", () =>
   assert.equal(alone.fed, 40);
 });
 
-test("pictures count when they come: a browser that never opens a source, or never ends a step, is given some too", () => {
+test("pictures are counted on arrival, even if the browser never appends them", () => {
   const unopened = new World();
   unopened.send(BOTH, 0);
   unopened.send(initSegment("vide", "soun"), 0);
@@ -158,7 +158,7 @@ test("pictures count when they come: a browser that never opens a source, or nev
   assert.deepEqual([stuck.log.length, stuck.fed], [1, 3]);
 });
 
-test("another codec of the same kinds is a change of type, in order with what is around it", () => {
+test("another codec with the same tracks is a type change, in order", () => {
   const world = new World().begin();
   const init = initSegment("vide");
   world.send(KEY, 0);
@@ -167,14 +167,14 @@ test("another codec of the same kinds is a change of type, in order with what is
   assert.deepEqual(world.log, [`append ${KEY.length}`, `append ${SECOND.length}`, `change ${OTHER_VIDEO}`, `append ${init.length}`, `append ${KEY.length}`]);
 });
 
-test("the same type again is a new init segment only", () => {
+test("the same type again appends only a new init segment", () => {
   const world = new World().begin();
   world.send(VIDEO, 0);
   world.send(initSegment("vide"));
   assert.deepEqual(world.log, [`append ${initSegment("vide").length}`]);
 });
 
-test("sound that comes later needs a new source, which begins with the init segment", () => {
+test("an added audio track opens a new source with the init segment", () => {
   const world = new World().begin();
   world.send(BOTH, 0);
   const init = initSegment("vide", "soun");
@@ -184,7 +184,7 @@ test("sound that comes later needs a new source, which begins with the init segm
   assert.deepEqual(world.log, [`open ${BOTH}`, `append ${init.length}`]);
 });
 
-test("what the browser cannot play, and what does not say what it is, ends the playback once", () => {
+test("unsupported types and messages without a type end playback once", () => {
   const world = new World();
   world.supported = false;
   world.send('video/mp4; codecs="hvc1.1.6.L93"', 0);
@@ -198,7 +198,7 @@ test("what the browser cannot play, and what does not say what it is, ends the p
   assert.deepEqual(mute.endings.map(({ kind }) => kind), ["refused"]);
 });
 
-test("fifteen seconds stay behind the position, cut at keyframes", () => {
+test("fifteen seconds are kept behind the position, cut at keyframes", () => {
   const world = new World().begin();
   for (let second = 0; second < 60; second++) {
     world.send(second % 4 === 0 ? KEY : SECOND, 2);
@@ -210,7 +210,7 @@ test("fifteen seconds stay behind the position, cut at keyframes", () => {
   for (const until of removed) assert.equal((until - 1000) % 4, 0, `${until} is no keyframe`);
 });
 
-test("a group longer than what would stay is not cut away under the position", () => {
+test("a group that is still playing is not removed, however long it is", () => {
   const world = new World().begin();
   for (let second = 0; second < 100; second++) {
     world.send(second === 0 ? KEY : SECOND, 2);
@@ -225,7 +225,7 @@ test("a group longer than what would stay is not cut away under the position", (
   assert.deepEqual(world.log.filter((line) => line.startsWith("remove")), ["remove 0 1100"]);
 });
 
-test("sound alone is trimmed anywhere", () => {
+test("audio without video is trimmed anywhere", () => {
   const world = new World().begin('audio/mp4; codecs="mp4a.40.2"', initSegment("soun"));
   for (let second = 0; second < 60; second++) {
     world.send(KEY, 2);
@@ -234,7 +234,7 @@ test("sound alone is trimmed anywhere", () => {
   }
 });
 
-test("a full buffer is emptied further, and one that stays full ends the playback", () => {
+test("a full buffer is trimmed further, and ends playback if it stays full", () => {
   const world = new World().begin();
   for (let second = 0; second < 10; second++) world.send(KEY);
   world.position = world.to - 0.5;
@@ -247,14 +247,14 @@ test("a full buffer is emptied further, and one that stays full ends the playbac
   assert.deepEqual(world.endings, [{ kind: "lost", reason: "the browser's buffer is full" }]);
 });
 
-test("a browser that takes nothing is given up, not waited for with ever more in memory", () => {
+test("a browser that appends nothing is given up before memory grows", () => {
   const world = new World().begin();
   const large = fragment(1, false, "default", 1024 * 1024);
   for (let times = 0; times < 40; times++) world.send(large, 0);
   assert.deepEqual(world.endings.map(({ kind }) => kind), ["lost"]);
 });
 
-test("kinds of tracks are read from the codecs", () => {
+test("the kinds of tracks are read from the codecs", () => {
   for (const [mime, kinds] of [
     [VIDEO, ["video"]],
     [BOTH, ["audio", "video"]],

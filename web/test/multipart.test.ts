@@ -19,7 +19,7 @@ function bodies(parts: readonly Part[]): number[][] {
   return parts.map(({ body }) => [...body]);
 }
 
-test("parts come out whole wherever the bytes are cut", () => {
+test("parts are complete however the bytes are split", () => {
   const random = seeded(1);
   for (let run = 0; run < 200; run++) {
     const sent = Array.from({ length: 1 + Math.floor(random() * 5) }, () =>
@@ -38,14 +38,14 @@ test("parts come out whole wherever the bytes are cut", () => {
   }
 });
 
-test("a part is given out with its last byte, not with the next delimiter", () => {
+test("a part is returned with its last byte, not with the next delimiter", () => {
   const wire = part(Uint8Array.of(1, 2, 3));
   const parts = new MultipartReader("frame").push(wire.subarray(0, wire.length - 2));
   assert.deepEqual(bodies(parts), [[1, 2, 3]]);
   assert.equal(parts[0]?.type, "image/jpeg");
 });
 
-test("header names are read in any case, and unknown headers are passed over", () => {
+test("header names are case-insensitive, and unknown headers are ignored", () => {
   const headers = "X-Time: 5\r\ncontent-LENGTH:  2\r\nCONTENT-type: Image/JPEG; q=1";
   const parts = new MultipartReader("frame").push(part(Uint8Array.of(7, 8), headers));
   assert.deepEqual(bodies(parts), [[7, 8]]);
@@ -66,13 +66,13 @@ for (const [name, wire] of [
   ["a part above the limit", "--frame\r\nContent-Length: 101\r\n\r\nx"],
   ["endless headers", `--frame\r\nX: ${"x".repeat(300)}`],
 ] as const) {
-  test(`is refused: ${name}`, () => {
+  test(`rejected: ${name}`, () => {
     const reader = new MultipartReader("frame", { head: 200, body: 100 });
     assert.throws(() => reader.push(encoder.encode(wire)), MultipartError);
   });
 }
 
-test("the boundary is read from the Content-Type", () => {
+test("the boundary is read from Content-Type", () => {
   for (const [type, boundary] of [
     ["multipart/x-mixed-replace; boundary=frame", "frame"],
     ['Multipart/X-Mixed-Replace;charset=x;Boundary="a b"', "a b"],

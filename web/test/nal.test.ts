@@ -53,7 +53,7 @@ function open(t: TestContext) {
   return { clock, socket, told, transport, send };
 }
 
-test("what goes into the decoder is told, whether it is shown or not", (t) => {
+test("pictures given to the decoder are counted, displayed or not", (t) => {
   const { told, send } = open(t);
   send(DELTA);
   assert.deepEqual(told, { fed: 0, dropped: 1, pictures: 0 });
@@ -62,7 +62,7 @@ test("what goes into the decoder is told, whether it is shown or not", (t) => {
   assert.deepEqual(told, { fed: 21, dropped: 1, pictures: 0 });
 });
 
-test("stopped, socket and decoder are closed, and what comes out late is let go", (t) => {
+test("stop closes socket and decoder, and late frames are released", (t) => {
   const { clock, socket, told, transport, send } = open(t);
   send(AUD, SPS, PPS, IDR);
   const [decoder] = FakeDecoder.made;

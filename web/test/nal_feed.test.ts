@@ -48,7 +48,7 @@ function feed(): {
 
 const KEY = [AUD, SPS, PPS, IDR];
 
-test("a stream with parameter sets in its keyframes goes through untouched", () => {
+test("a stream with parameter sets in its keyframes is not changed", () => {
   const { decoder, send } = feed();
   send(...KEY);
   send(AUD, DELTA);
@@ -56,7 +56,7 @@ test("a stream with parameter sets in its keyframes goes through untouched", () 
   assert.deepEqual(decoder.units[0]?.data, [...annexB(KEY)]);
 });
 
-test("parameter sets that come in a message of their own are put before every keyframe without", () => {
+test("separate parameter sets are added to every keyframe without them", () => {
   const { decoder, send } = feed();
   send(SPS, PPS);
   send(USER_DATA);
@@ -67,7 +67,7 @@ test("parameter sets that come in a message of their own are put before every ke
   for (const at of [0, 2]) assert.deepEqual(decoder.units[at]?.data, [...annexB([AUD, SPS, PPS, IDR])]);
 });
 
-test("a PPS sent apart from its SPS, again and again, is kept once", () => {
+test("a PPS that is repeated apart from its SPS is kept once", () => {
   const { decoder, send } = feed();
   send(SPS);
   for (let times = 0; times < 3; times++) send(PPS);
@@ -88,7 +88,7 @@ test("the newest PPS of each id is kept, however often they change", () => {
   assert.deepEqual(decoder.units.at(-1)?.data, [...annexB([SPS, second, IDR])]);
 });
 
-test("B pictures behind the recovery point that decoding begins with are left out, and no others", () => {
+test("only B pictures after the first recovery point are dropped", () => {
   const { decoder, drops, send } = feed();
   const b = [0x01, 0xa0, 0x33];
   send(SPS, PPS, RECOVERY, DELTA);
@@ -102,7 +102,7 @@ test("B pictures behind the recovery point that decoding begins with are left ou
   assert.equal(drops(), 2);
 });
 
-test("pictures before the first keyframe, and keyframes before the first SPS, are dropped", () => {
+test("delta pictures before a keyframe, and keyframes before an SPS, are dropped", () => {
   const { decoder, drops, send } = feed();
   send(DELTA);
   send(IDR);
@@ -112,7 +112,7 @@ test("pictures before the first keyframe, and keyframes before the first SPS, ar
   assert.equal(drops(), 3);
 });
 
-test("each picture that goes to the decoder is told, and neither those left out nor parameter sets", () => {
+test("only pictures that go to the decoder are counted", () => {
   const { decoder, drops, fed, send, wait } = feed();
   send(DELTA);
   send(SPS, PPS);
@@ -127,7 +127,7 @@ test("each picture that goes to the decoder is told, and neither those left out 
   assert.deepEqual([fed(), drops(), decoder.units.length], [5, 2, 5]);
 });
 
-test("another SPS configures the decoder anew, the same one does not", () => {
+test("a different SPS reconfigures the decoder, the same one does not", () => {
   const { decoder, send } = feed();
   send(...KEY);
   send(...KEY);
@@ -135,7 +135,7 @@ test("another SPS configures the decoder anew, the same one does not", () => {
   assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "key", "avc1.640028", "key"]);
 });
 
-test("a decoder that is behind for half a second is given nothing up to the next keyframe", () => {
+test("a decoder that is late for 0.5 s gets nothing until the next keyframe", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
   nal.shown();
@@ -151,7 +151,7 @@ test("a decoder that is behind for half a second is given nothing up to the next
   assert.deepEqual(decoder.log, ["avc1.42c01f", "key", "delta", "key", "delta"]);
 });
 
-test("a burst that the decoder works off in time loses nothing", () => {
+test("a burst that the decoder handles in time loses nothing", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
   nal.shown();
@@ -164,7 +164,7 @@ test("a burst that the decoder works off in time loses nothing", () => {
   assert.equal(drops(), 0);
 });
 
-test("a keyframe that finds the decoder behind clears its queue", () => {
+test("a keyframe clears the queue of a decoder that is behind", () => {
   const { decoder, feed: nal, send, wait } = feed();
   send(...KEY);
   nal.shown();
@@ -179,7 +179,7 @@ test("a keyframe that finds the decoder behind clears its queue", () => {
   assert.equal(decoder.log.at(-1), "delta");
 });
 
-test("an endless queue is cut however fast it grew", () => {
+test("an excessive queue is cut, however fast it grew", () => {
   const { decoder, drops, send } = feed();
   send(...KEY);
   decoder.queued = 901;
@@ -187,7 +187,7 @@ test("an endless queue is cut however fast it grew", () => {
   assert.equal(drops(), 1);
 });
 
-test("the burst a late viewer is sent is decoded whole", () => {
+test("the burst for a late viewer is decoded completely", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
   for (let count = 1; count <= 300; count++) {
@@ -204,7 +204,7 @@ test("the burst a late viewer is sent is decoded whole", () => {
   assert.equal(drops(), 1);
 });
 
-test("an intra-refresh stream starts at a recovery point; one with IDR pictures does not", () => {
+test("decoding starts at recovery points only without IDR pictures", () => {
   const refresh = feed();
   refresh.send(SPS, PPS);
   refresh.send(DELTA);
@@ -219,7 +219,7 @@ test("an intra-refresh stream starts at a recovery point; one with IDR pictures 
   assert.deepEqual(plain.decoder.log, ["avc1.42c01f", "key", "delta"]);
 });
 
-test("an intra-refresh stream watched from its only IDR picture goes on after a failure", () => {
+test("an intra-refresh stream that began with an IDR resumes after a failure", () => {
   const { decoder, feed: nal, send } = feed();
   send(...KEY);
   nal.decoderFailed();
@@ -239,7 +239,7 @@ test("after a failure the next keyframe configures the decoder again", () => {
   assert.deepEqual(decoder.units[1]?.data, [...annexB([SPS, PPS, IDR])]);
 });
 
-test("timestamps rise even when messages arrive together", () => {
+test("timestamps increase even if messages arrive together", () => {
   const { decoder, feed: nal } = feed();
   for (let count = 0; count < 4; count++) nal.message(annexB(KEY), 500);
   assert.deepEqual(decoder.units.map(({ timestamp }) => timestamp), [500, 501, 502, 503]);

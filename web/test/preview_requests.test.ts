@@ -59,7 +59,7 @@ class Stage {
   }
 }
 
-test("nothing is asked for before the page is seen, nor for what is not in sight", async () => {
+test("nothing is requested before the page is visible, or for hidden tiles", async () => {
   const { pump, asked } = new Stage();
   pump.want("a", true);
   assert.equal(asked.length, 0);
@@ -69,7 +69,7 @@ test("nothing is asked for before the page is seen, nor for what is not in sight
   assert.equal(asked.length, 1);
 });
 
-test("what leaves the screen ends its request at once, and asks no more", async () => {
+test("a tile that leaves the screen aborts its request and makes no more", async () => {
   const stage = new Stage();
   stage.pump.run(true);
   stage.pump.want("a", true);
@@ -82,7 +82,7 @@ test("what leaves the screen ends its request at once, and asks no more", async 
   assert.equal(stage.asked.length, 2);
 });
 
-test("a page that is hidden has no request and no timer left, and goes on when it is shown", async () => {
+test("a hidden page has no requests or timers, and resumes when visible", async () => {
   const stage = new Stage();
   stage.pump.run(true);
   for (const name of ["a", "b", "c"]) stage.pump.want(name, true);
@@ -97,7 +97,7 @@ test("a page that is hidden has no request and no timer left, and goes on when i
   assert.ok(stage.asked.length > before);
 });
 
-test("the next is asked for when the last has come, half a second later; one that never comes is given up", async () => {
+test("the next request is 0.5 s after a response, and one times out after 15 s", async () => {
   const stage = new Stage();
   stage.pump.run(true);
   stage.pump.want("a", true);
@@ -116,7 +116,7 @@ test("the next is asked for when the last has come, half a second later; one tha
   assert.equal(stage.asked.length, 3);
 });
 
-test("the limit may fall and rise while pictures come", async () => {
+test("the limit may change while requests run", async () => {
   const stage = new Stage();
   stage.pump.run(true);
   for (const name of ["a", "b", "c"]) {
@@ -131,7 +131,7 @@ test("the limit may fall and rise while pictures come", async () => {
   assert.equal(stage.asked.length, 6);
 });
 
-test("what is gone is forgotten, with its request", async () => {
+test("a removed tile aborts its request", async () => {
   const stage = new Stage();
   stage.pump.run(true);
   stage.pump.want("a", true);

@@ -17,7 +17,7 @@ function prove(tiles: PreviewScheduler, names: readonly string[], now = 0): void
   }
 }
 
-test("a tile asks again half a second after its picture came, and not while it waits for one", () => {
+test("a tile asks 0.5 s after its picture, and not while it waits for one", () => {
   const tiles = rota();
   tiles.want("a");
   const turn = tiles.take(0);
@@ -30,7 +30,7 @@ test("a tile asks again half a second after its picture came, and not while it w
   assert.equal(tiles.take(5500)?.name, "a");
 });
 
-test("three wait at a time, and who is due longest is next", () => {
+test("three requests run at a time, and the longest due is next", () => {
   const tiles = rota();
   prove(tiles, ["a", "b", "c", "d", "e"]);
   const first = [tiles.take(500), tiles.take(500), tiles.take(500)];
@@ -45,7 +45,7 @@ test("three wait at a time, and who is due longest is next", () => {
   assert.equal(tiles.take(2000)?.name, "e");
 });
 
-test("those that never brought a picture leave a place to those that do", () => {
+test("tiles without a picture so far leave a slot for the others", () => {
   const tiles = rota();
   prove(tiles, ["live"]);
   for (const name of ["asleep", "dead", "lost"]) tiles.want(name);
@@ -58,7 +58,7 @@ test("those that never brought a picture leave a place to those that do", () => 
   assert.equal(narrow.take(0)?.name, "asleep");
 });
 
-test("failures are asked again later and later, at once when there is news, and a picture ends that", () => {
+test("failures back off, news retries at once, and a picture resets the delay", () => {
   const tiles = rota();
   tiles.want("a");
   const fail = (now: number): number | null => {
@@ -78,7 +78,7 @@ test("failures are asked again later and later, at once when there is news, and 
   assert.equal(tiles.wait(1600), 500);
 });
 
-test("who left the screen and came back asks no sooner, and its old request counts no more", () => {
+test("a returning tile asks no sooner, and its old request is ignored", () => {
   const tiles = rota();
   tiles.want("a");
   const turn = tiles.take(0);
@@ -96,7 +96,7 @@ test("who left the screen and came back asks no sooner, and its old request coun
   assert.equal(tiles.wait(2000), null);
 });
 
-test("sixteen tiles over any link: never more than the limit, never more than two a second each, nobody starves", () => {
+test("sixteen tiles: limit and rate are kept, and every tile gets pictures", () => {
   const random = seeded(7);
   for (const slowest of [5, 60, 900]) {
     const tiles = rota();

@@ -6,7 +6,7 @@ import { classifyRefusal } from "../src/transport/refusal";
 
 const answer = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
 
-test("who has nothing to send yet is told from who refuses", async () => {
+test("a muxer without data yet is distinguished from a refusal", async () => {
   for (const [status, cache, ms, kind] of [
     // The gateway waited without result, or the component reports immediately that it is not ready, and for how long.
     [503, "", 11_000, "unready"],

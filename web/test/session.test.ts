@@ -89,7 +89,7 @@ class World {
   }
 }
 
-test("auto plays the first that the browser can, and says what is against those before it", () => {
+test("auto plays the first transport that can play, and lists the obstacles", () => {
   const able = new World();
   able.play();
   able.picture();
@@ -105,14 +105,14 @@ test("auto plays the first that the browser can, and says what is against those 
   }
 });
 
-test("a pinned transport that the browser cannot play makes way for the best it can", () => {
+test("a pinned transport that the browser cannot play is replaced", () => {
   const world = new World();
   world.obstacles.hls = "no HLS";
   world.play("hls");
   assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "no HLS"]);
 });
 
-test("an ended connection is tried again, later and later, and soon again after a success", () => {
+test("an ended connection is retried with growing delays until a success", () => {
   const world = new World();
   world.play();
   for (const wait of [500, 1000, 2000]) {
@@ -131,7 +131,7 @@ test("an ended connection is tried again, later and later, and soon again after 
   assert.equal(world.session.state.reconnects, 4);
 });
 
-test("what a given-up transport still delivers is closed and changes nothing", () => {
+test("a replaced transport changes nothing, and its pictures are closed", () => {
   const world = new World();
   world.play("nal");
   const old = world.last;
@@ -143,7 +143,7 @@ test("what a given-up transport still delivers is closed and changes nothing", (
   assert.deepEqual([world.session.state.transport, world.session.state.phase], ["mjpeg", "connecting"]);
 });
 
-test("hidden gives the connection back, visible takes it up again at once", () => {
+test("a hidden page disconnects, and a visible one reconnects at once", () => {
   const world = new World();
   world.play();
   world.picture();
@@ -156,7 +156,7 @@ test("hidden gives the connection back, visible takes it up again at once", () =
   assert.equal(world.session.state.reconnects, 0);
 });
 
-test("hidden while waiting, nothing is tried until it is visible", () => {
+test("a hidden page does not retry", () => {
   const world = new World();
   world.play();
   world.end("unreachable");
@@ -165,7 +165,7 @@ test("hidden while waiting, nothing is tried until it is visible", () => {
   assert.equal(world.opened.length, 1);
 });
 
-test("a decoder that cannot play the stream makes way for the next, and is not tried again", () => {
+test("a transport that cannot decode the stream is replaced and not retried", () => {
   const world = new World();
   world.play("nal");
   world.end("unsupported", "cannot decode");
@@ -179,7 +179,7 @@ test("a decoder that cannot play the stream makes way for the next, and is not t
   assert.equal(world.last.name, "mjpeg");
 });
 
-test("auto goes on to the next when one is refused twice, a pinned one does not", () => {
+test("auto tries the next transport after two refusals, a pinned one does not", () => {
   const auto = new World();
   auto.play("auto");
   for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"], ["mjpeg", "mjpeg"]]) {
@@ -201,7 +201,7 @@ test("auto goes on to the next when one is refused twice, a pinned one does not"
   }
 });
 
-test("pictures that go in and never come out are given up by every transport, and the chain ends at MJPEG", () => {
+test("every transport that displays no video is given up, down to MJPEG", () => {
   const world = new World();
   world.play();
   for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"]] as const) {
@@ -221,7 +221,7 @@ test("pictures that go in and never come out are given up by every transport, an
   assert.equal(world.last.name, "mjpeg");
 });
 
-test("a few pictures, however long ago, prove nothing: a decoder may hold them back", () => {
+test("a few undisplayed pictures are no failure, however long ago they came", () => {
   const world = new World();
   world.play("nal");
   for (let nth = 0; nth < 19; nth++) {
@@ -234,7 +234,7 @@ test("a few pictures, however long ago, prove nothing: a decoder may hold them b
   assert.equal(world.last.name, "mse");
 });
 
-test("one that shows no more, though pictures come, is opened anew, and given up if it stays so", () => {
+test("a transport that stops displaying is reopened, then given up", () => {
   const world = new World();
   world.play("mse");
   world.feed(10, world.last.sink);
@@ -251,7 +251,7 @@ test("one that shows no more, though pictures come, is opened anew, and given up
   assert.equal(world.last.name, "hls");
 });
 
-test("who waits for a tap is not taken for one that shows nothing", () => {
+test("waiting for a click is not a failure to display", () => {
   const world = new World();
   world.play("mse");
   world.feed(7);
@@ -262,7 +262,7 @@ test("who waits for a tap is not taken for one that shows nothing", () => {
   assert.equal(world.session.state.phase, "playing");
 });
 
-test("sound alone plays when it is heard", () => {
+test("audio without video counts as playing once it is heard", () => {
   const world = new World();
   world.play("mse");
   world.last.sink.sound(true);
@@ -279,14 +279,14 @@ test("sound alone plays when it is heard", () => {
   assert.equal(world.session.state.soundOnly, false);
 });
 
-test("one that the gateway has nothing for yet makes way, also where it was chosen by hand", () => {
+test("a transport without data yet is replaced, even if selected", () => {
   const world = new World();
   world.play("hls");
   world.end("unready", "no segment is whole yet");
   assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS is not ready yet (no segment is whole yet)"]);
 });
 
-test("what a video element shows plays as pictures do", () => {
+test("a video element that displays pictures counts as playing", () => {
   const world = new World();
   world.play("mse");
   world.video();
@@ -299,7 +299,7 @@ test("what a video element shows plays as pictures do", () => {
   assert.deepEqual([world.session.state.phase, world.session.state.sound, world.shown], ["connecting", false, 1]);
 });
 
-test("who is asked for a tap is not hurried, and plays after it", () => {
+test("a blocked transport has no deadline, and plays after the click", () => {
   const world = new World();
   world.play("hls");
   world.last.sink.bytes(1000);
@@ -312,7 +312,7 @@ test("who is asked for a tap is not hurried, and plays after it", () => {
   assert.equal(world.session.state.phase, "silent");
 });
 
-test("sound is known over a reconnect, and forgotten with the transport", () => {
+test("audio is remembered across a reconnect, but not for another transport", () => {
   const world = new World();
   world.play("mse");
   world.last.sink.sound(true);
@@ -324,7 +324,7 @@ test("sound is known over a reconnect, and forgotten with the transport", () => 
   assert.equal(world.session.state.sound, false);
 });
 
-test("a gateway that is away does not make auto give up on nal", () => {
+test("an unreachable gateway does not make auto give up nal", () => {
   const world = new World();
   world.play();
   for (let times = 0; times < 5; times++) {
@@ -334,7 +334,7 @@ test("a gateway that is away does not make auto give up on nal", () => {
   assert.equal(world.last.name, "nal");
 });
 
-test("silence is said after 10 s, and the connection made anew after 30 s", () => {
+test("silence is reported after 10 s, and the connection reopened after 30 s", () => {
   const world = new World();
   world.play();
   world.advance(5000);
@@ -351,7 +351,7 @@ test("silence is said after 10 s, and the connection made anew after 30 s", () =
   assert.equal(world.session.state.phase, "playing");
 });
 
-test("a picture after a silence plays on, and the next silence is noticed too", () => {
+test("a picture ends a silence, and the next silence is reported too", () => {
   const world = new World();
   world.play();
   world.picture();
@@ -364,7 +364,7 @@ test("a picture after a silence plays on, and the next silence is noticed too", 
   assert.equal(world.opened.length, 1);
 });
 
-test("a network that is back cuts the wait short", () => {
+test("a restored network retries at once", () => {
   const world = new World();
   world.play();
   world.end("unreachable");
@@ -374,7 +374,7 @@ test("a network that is back cuts the wait short", () => {
   assert.equal(world.opened.length, 2);
 });
 
-test("stopped, nothing runs on", () => {
+test("stop leaves no transport and no timers", () => {
   const world = new World();
   world.play();
   world.picture();
@@ -384,7 +384,7 @@ test("stopped, nothing runs on", () => {
   assert.equal(world.session.state.phase, "idle");
 });
 
-test("wanting the same again does not reconnect", () => {
+test("selecting the same again does not reconnect", () => {
   const world = new World();
   world.play();
   world.play();

@@ -46,7 +46,7 @@ test("a link is another site's, the gateway's, or a file's", () => {
   }
 });
 
-test("every file has an address; what the gateway knows no type for ends in .txt", () => {
+test("every file has a URL, and unknown types end in .txt", () => {
   for (const [path, kind, address] of [
     ["docs/index.md", "file", "/docs"],
     ["docs/guide/index.md", "file", "/docs/guide"],
@@ -64,13 +64,13 @@ test("every file has an address; what the gateway knows no type for ends in .txt
   }
 });
 
-test("headings have the anchors that GitHub gives them", () => {
+test("headings have the same anchors as on GitHub", () => {
   const page = readMarkdown("# A `--flag`, & more!\n## Twice\n### Twice\n## `[server]` names_of\n> ## Über\n\n<a name=\"own\"></a>\n");
   assert.equal(page.title, "A --flag, & more!");
   assert.deepEqual([...page.ids], ["a---flag--more", "twice", "twice-1", "server-names_of", "über", "own"]);
 });
 
-test("links lead to served pages, and what they name outside docs/ comes along", () => {
+test("links lead to served pages, and files linked outside docs/ are included", () => {
   const site = siteOf({
     "docs/index.md": "# Docs\n[install](guide/install.md#now) ![shot](../web/shot.png) [readme](../README.md) [old](http://127.0.0.1:8080/watch/demo) [out](https://example.org/)",
     "docs/guide/install.md": "# Install\n## Now\n[config](../../examples/config/lan.toml), [here](#now), [up](../index.md), <a href='../../LICENSE'>license</a>",
@@ -103,7 +103,7 @@ test("links lead to served pages, and what they name outside docs/ comes along",
   for (const source of ["docs/index.md", "README.md", "examples/config/lan.toml"]) assert.ok(site.sources.has(source), source);
 });
 
-test("the navigation has the folders' pages in the first page's order, and every page its neighbours", () => {
+test("the navigation follows the first page, and pages link to their neighbours", () => {
   const site = siteOf({
     "docs/index.md": "# Sluicegate\n[b](guide/b.md) [limits](reference/limits.md) [why](decisions/) [bench](benchmarks.md)",
     "docs/guide/a.md": "# A",
@@ -128,7 +128,7 @@ test("the navigation has the folders' pages in the first page's order, and every
   assert.deepEqual(links(article(site.text("docs/decisions.html"))), ["/docs/decisions/2-two", "/docs/decisions/10-ten"]);
 });
 
-test("a link that leads nowhere is told with its line, and stays as words", () => {
+test("a dead link is reported with its line and rendered as text", () => {
   const site = siteOf({
     "docs/index.md": "# Docs\n\nText\nthat goes on, [gone](gone.md), ![no picture](no.png)\n\n[bin](../a.bin) [far](../../x) [place](#nowhere) [there](a.md#nowhere)",
     "docs/a.md": "# A",
@@ -145,7 +145,7 @@ test("a link that leads nowhere is told with its line, and stays as words", () =
   assert.match(site.text("docs/index.html"), /that goes on, gone, no picture/);
 });
 
-test("there is nothing that the gateway's policy for pages refuses", () => {
+test("pages contain nothing that the gateway's CSP blocks", () => {
   const site = siteOf({
     "docs/index.md": "# Docs\n\n| a | b |\n|--:|:-:|\n| 1 | 2 |\n\n```toml\n[server] # <b>\n```\n\n> [!NOTE]\n> Mind <this>.\n",
   });
@@ -156,7 +156,7 @@ test("there is nothing that the gateway's policy for pages refuses", () => {
   assert.match(html, /<blockquote class="alert note" data-title="Note">\n<p>Mind <this>\.<\/p>/);
 });
 
-test("without a first page, or with two files for one address, there is no site", () => {
+test("a missing first page or two files for one URL are an error", () => {
   assert.throws(() => siteOf({ "README.md": "# x" }), /docs\/index\.md is missing/);
   assert.throws(() => siteOf({ "docs/index.md": "", "docs/api.md": "" }), /docs\/api\.md would be served at \/docs\/api/);
   assert.throws(() => siteOf({ "docs/index.md": "", "docs/a.md": "", "docs/a/index.md": "" }), /would be served at \/docs\/a, /);

@@ -23,7 +23,7 @@ function open(t: TestContext, answer: () => Response | null = () => new Response
   return { clock, socket, told, close };
 }
 
-test("one that opens tells what comes, and why it ends", async (t) => {
+test("an open socket reports its messages and why it ended", async (t) => {
   const { clock, socket, told } = open(t);
   assert.equal(socket.url, "ws://gateway/live/demo/nal");
   socket.open().hear("a picture");
@@ -34,7 +34,7 @@ test("one that opens tells what comes, and why it ends", async (t) => {
   assert.deepEqual(told, ["a picture", { kind: "draining", reason: "restarts" }]);
 });
 
-test("one that cannot be opened ends in the gateway's words, or as refused where it has none", async (t) => {
+test("a socket that fails to open reports the gateway's error, or a refusal", async (t) => {
   const { socket, told } = open(t, () => new Response("no such stream", { status: 404 }));
   socket.end();
   await settled();
@@ -45,7 +45,7 @@ test("one that cannot be opened ends in the gateway's words, or as refused where
   assert.deepEqual(blocked.told, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
 });
 
-test("one that neither opens nor fails is closed after 8 s, and ends as refused", async (t) => {
+test("a socket that neither opens nor fails is closed after 8 s as refused", async (t) => {
   const { clock, socket, told } = open(t);
   clock.advance(7999);
   await settled();
@@ -58,7 +58,7 @@ test("one that neither opens nor fails is closed after 8 s, and ends as refused"
   assert.equal(clock.running, 0);
 });
 
-test("where nothing else is answered either, that is said soon enough, and is no refusal", async (t) => {
+test("a gateway that responds to nothing is unreachable, not refusing", async (t) => {
   const { clock, told } = open(t, () => null);
   clock.advance(8000);
   await settled();
@@ -68,7 +68,7 @@ test("where nothing else is answered either, that is said soon enough, and is no
   assert.equal(clock.running, 0);
 });
 
-test("closed while it connects, it is let open first, but not waited for without end", async (t) => {
+test("closing during connect waits for the connection, for a limited time", async (t) => {
   const opened = open(t);
   opened.close();
   assert.equal(opened.socket.closed, false);
@@ -84,7 +84,7 @@ test("closed while it connects, it is let open first, but not waited for without
   assert.deepEqual([opened.told, never.told, never.clock.running], [[], [], 0]);
 });
 
-test("closed while the gateway is asked why, nothing more is told", async (t) => {
+test("closing while the gateway is asked for the reason reports nothing", async (t) => {
   const { clock, socket, told, close } = open(t, () => null);
   socket.end();
   close();
@@ -92,7 +92,7 @@ test("closed while the gateway is asked why, nothing more is told", async (t) =>
   assert.deepEqual([told, clock.running], [[], 0]);
 });
 
-test("where every upgrade is swallowed, auto goes on past the WebSockets within a minute", async (t) => {
+test("if no WebSocket opens, auto is past them within a minute", async (t) => {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
   replace(t, "location", { origin: "http://gateway" });
