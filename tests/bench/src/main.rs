@@ -144,7 +144,7 @@ fn run(arguments: Arguments) -> Result<()> {
                 }
             }
             println!(
-                "\nMeasured in {:.0} s. Aims missed in: {}.",
+                "\nMeasured in {:.0} s. Targets missed in: {}.",
                 began.elapsed().as_secs_f64(),
                 if missed.is_empty() {
                     "none".into()

@@ -1,5 +1,5 @@
 //! Result tables, printed to standard output and, with `--write`, put between markers in docs/benchmarks.md. Each table
-//! states its aims and whether they were met.
+//! states its targets and whether they were met.
 
 use anyhow::{Context, Result};
 use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};
@@ -38,7 +38,7 @@ impl Table {
     pub fn aim(&mut self, what: &str, found: f64, aim: f64, show: impl Fn(f64) -> String) {
         let verdict = if found <= aim { "met" } else { "**missed**" };
         self.note(format!(
-            "Aim: {what} at most {}: {verdict}, {}.",
+            "Target: {what} at most {}: {verdict}, {}.",
             show(aim),
             show(found)
         ));
@@ -202,7 +202,7 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         assert_eq!(
             text,
-            "a\n<!-- bench:x -->\n| what | ms |\n|---|---:|\n| one | 2 |\n\nAim: time at most 2 ms: **missed**, 3 ms.\n\
+            "a\n<!-- bench:x -->\n| what | ms |\n|---|---:|\n| one | 2 |\n\nTarget: time at most 2 ms: **missed**, 3 ms.\n\
              <!-- /bench:x -->\nb\n<!-- bench:y -->\n<!-- /bench:y -->\n"
         );
         assert!(table.missed());

@@ -63,12 +63,12 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let mut table = Table::new(
         "bytes",
         &[
-            "<form",
+            "<stream",
             "SSIM",
-            "KB a picture",
+            "KB per frame",
             "Mbit/s",
-            "of which media",
-            "pictures",
+            "media only, Mbit/s",
+            "frames",
         ],
     );
     let jpegs_alike = jpegs.judge(&scene, &mut table)?;
@@ -90,7 +90,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     match (equal, equal_media) {
         (Some(equal), Some(media)) => {
             table.note(format!(
-                "At MJPEG's SSIM, between the renditions, HLS takes {:.1} KB a picture with its playlists and heads and {:.1} without: \
+                "At MJPEG's SSIM, interpolated between renditions, HLS takes {:.1} KB per frame with playlists and headers and {:.1} without: \
                  MJPEG takes {:.1} and {:.1} times as much.",
                 equal / 1e3,
                 media / 1e3,
@@ -99,14 +99,14 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
             ));
             // The target is a minimum, but `aim` checks a maximum, so both are inverted.
             table.aim(
-                &format!("HLS's bytes at MJPEG's SSIM, 1/{AIM} of MJPEG's:"),
+                "bytes of HLS relative to MJPEG at MJPEG's SSIM",
                 equal / jpegs.each(),
                 1.0 / AIM,
                 |part| format!("{part:.3}"),
             );
         }
         _ => table.note(format!(
-            "The aim was **missed**: no renditions have MJPEG's SSIM of {jpegs_alike:.4} between them."
+            "Target **missed**: MJPEG's SSIM of {jpegs_alike:.4} is not within the range of the renditions."
         )),
     }
 
@@ -118,7 +118,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let (nearest, ssim) = nearest.context("no renditions")?;
     let mut methods = Table::new(
         "methods",
-        &["<transport", "SSIM", "Mbit/s", "of which media"],
+        &["<transport", "SSIM", "Mbit/s", "media only, Mbit/s"],
     );
     for transport in ["nal", "mse"] {
         let (bytes, media) = receive(address, &nearest.name, transport, settled, pictures)?;
@@ -138,7 +138,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
             format!("{:.2}", megabits(recording.media_each())),
         ]);
     }
-    methods.note(format!("H.264 is the rendition of {}.", nearest.name));
+    methods.note(format!("H.264 is the rendition {}.", nearest.name));
     Ok([table, methods])
 }
 

@@ -148,12 +148,12 @@ fn times(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
     let mut table = Table::new(
         "captures",
         &[
-            "<pictures",
+            "<size",
             "<decoder",
             "captures",
             "p50 ms",
             "p99 ms",
-            "KB a capture",
+            "KB per capture",
         ],
     );
     let mut aims = Vec::new();
@@ -170,7 +170,7 @@ fn times(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
         for (name, took) in [
             ("warm", at_work),
             ("cold", stopped),
-            ("cold, and the source too", asleep),
+            ("cold, source idle", asleep),
         ] {
             let count = took.times.count();
             table.row([
@@ -200,11 +200,11 @@ fn decoders(bench: &Bench, stages: [&Stage; 2]) -> Result<Table> {
     let mut table = Table::new(
         "decoders",
         &[
-            "<pictures",
-            "without, CPU ms a second",
-            "with a client of captures",
-            "the decoder",
-            "ms a picture",
+            "<size",
+            "without client, CPU ms per second",
+            "with client",
+            "difference",
+            "ms per frame",
         ],
     );
     for stage in stages {
@@ -241,16 +241,16 @@ fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
     let mut table = Table::new(
         "storm",
         &[
-            "<beside",
+            "<capture load",
             "viewers",
-            "pictures timed",
+            "frames timed",
             "p50 ms",
             "p99 ms",
             "missed",
-            "gateway, % of a core",
-            "captures asked for a second",
-            "got a second",
-            "the storm itself, % of a core",
+            "gateway CPU, % of a core",
+            "captures requested per second",
+            "received per second",
+            "load generator, % of a core",
         ],
     );
     let load = stage.watch(viewers, TIMED_ONE_IN)?;
@@ -270,14 +270,14 @@ fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
         beside.push(measured);
     }
     let of_storm = |nth: usize| median(&storms.iter().map(|of| of[nth]).collect::<Vec<_>>());
-    for (name, runs) in [("nothing", &calm), ("the storm", &beside)] {
+    for (name, runs) in [("none", &calm), ("heavy", &beside)] {
         let mut delays = Histogram::default();
         runs.iter().for_each(|run| delays.merge(&run.counts.delays));
         let of = |value: fn(&Measured) -> f64| {
             median(&runs.iter().map(value).collect::<Vec<_>>()) * 100.0
         };
         let rates = match name {
-            "nothing" => [0.0; 3],
+            "none" => [0.0; 3],
             _ => [0, 1, 2].map(of_storm),
         };
         table.row([
@@ -303,7 +303,7 @@ fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
         )
     });
     table.note(format!(
-        "Beside the storm, for each alone just before: p50 {half} ×, p99 {most} ×."
+        "Under load, relative to the run without load just before: p50 {half} ×, p99 {most} ×."
     ));
     Ok(table)
 }

@@ -28,9 +28,9 @@ pub fn run(bench: &Bench) -> Result<Table> {
             "viewers",
             "first byte p50 ms",
             "p99 ms",
-            "first picture's first byte p50 ms",
+            "first byte of the first frame p50 ms",
             "p99 ms",
-            "first picture whole p50 ms",
+            "last byte of the first frame p50 ms",
             "p99 ms",
         ],
     );

@@ -147,13 +147,13 @@ struct States<'a> {
 impl States<'_> {
     fn new(gateway: &Process, devices: usize) -> States<'_> {
         let head = [
-            "<devices are",
+            "<state",
             "devices",
             "% of a core",
-            "resident MB",
+            "RSS, MB",
             "threads",
-            "descriptors",
-            "pictures a second",
+            "file descriptors",
+            "frames or captures per second",
             "p50 ms",
             "p99 ms",
         ];
@@ -188,7 +188,7 @@ impl States<'_> {
         if got.is_some() {
             let count = self.devices as f64;
             self.table.note(format!(
-                "Each that is {name}, beyond one that is idle: {:.2} % of a core, {:.2} MB.",
+                "Each {name} device, compared with an idle one: {:.2} % of a core, {:.2} MB.",
                 (percent - idle.0) / count,
                 (memory - idle.1) / count,
             ));

@@ -16,12 +16,12 @@ pub fn run(bench: &Bench, viewers: &[usize], rounds: usize, time: Duration) -> R
     let mut table = Table::new(
         "fanout",
         &[
-            "<way",
+            "<method",
             "viewers",
-            "µs a message",
-            "of the bare way's",
-            "in the kernel",
-            "sleeps a message",
+            "µs per message",
+            "relative to `bare`",
+            "kernel time",
+            "sleeps per message",
             "p50 ms",
             "p99 ms",
             "missed",

@@ -44,21 +44,21 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         "cpu-hls",
         &[
             "players",
-            "gateway, % of a core",
-            "gateway, µs a part",
-            "bare, µs",
-            "nginx, µs",
-            "gateway : bare",
-            "gateway : nginx",
-            "gateway in the kernel",
-            "newest picture's age, p50 ms",
+            "gateway CPU, % of a core",
+            "gateway, µs per part",
+            "baseline, µs per part",
+            "nginx, µs per part",
+            "gateway / baseline",
+            "gateway / nginx",
+            "gateway, kernel time",
+            "age of the newest frame, p50 ms",
             "p99 ms",
-            "the load itself, µs",
+            "load generator, µs per part",
         ],
     );
     let mut guest = Table::new(
         "guest-hls",
-        &["players", "calls a second", "parts a second"],
+        &["players", "calls per second", "parts per second"],
     );
     let servers = Servers::start(bench, time)?;
     let mut asked = Vec::new();
@@ -120,7 +120,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     }
     if let ([one, .., most], Some(count)) = (&asked[..], counts.last()) {
         guest.aim(
-            &format!("calls at {count} players, for each at one"),
+            &format!("calls at {count} players, relative to one player,"),
             most / one,
             AIM,
             |ratio| format!("{ratio:.2}"),

@@ -27,7 +27,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         &[
             "<program",
             "viewers",
-            "pictures timed",
+            "frames timed",
             "p50 ms",
             "p90 ms",
             "p99 ms",
@@ -37,7 +37,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     let pair = Pair::start(bench, Transport::Nal)?;
     let subjects = [
         ("gateway", &pair.gateway, pair.path.as_str()),
-        ("bare", &pair.bare, "/"),
+        ("baseline", &pair.bare, "/"),
     ];
     let mut delays: [Histogram; 2] = Default::default();
     let mut handed = Buckets::default();
@@ -74,14 +74,14 @@ pub fn run(bench: &Bench) -> Result<Table> {
     }
     let own = [0.5, 0.9, 0.99, 0.999].map(|part| format!("≤ {}", ms(handed.quantile(part))));
     let row = [
-        "gateway, by its own count".to_owned(),
+        "gateway's own histogram".to_owned(),
         viewers.to_string(),
         format!("{:.0}", handed.total()),
     ];
     table.row(row.into_iter().chain(own));
     table.note(
-        "The gateway's own count (`sluicegate_delivery_seconds`) is of all viewers, from a chunk made to its bytes handed to the \
-         viewer's socket, and tells the upper bound of a bucket. The other rows are from the camera's write to the viewer's read.",
+        "The gateway's own histogram (`sluicegate_delivery_seconds`) covers all viewers, from the creation of a chunk to the write \
+         into the viewer's socket; the values are upper bounds of buckets. The other rows are from the camera's write to the viewer's read.",
     );
     for (part, aim) in [0.5, 0.99].into_iter().zip(AIM) {
         let found = delays[0].quantile(part).as_secs_f64() * 1e3;

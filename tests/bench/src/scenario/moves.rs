@@ -31,9 +31,9 @@ pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
         "moves",
         &[
             "<move",
-            "link to picture, s",
-            "word to picture, s",
-            "longest without a picture, s",
+            "link change to first frame, s",
+            "`move` message to first frame, s",
+            "longest time without a new frame, s",
             "moves",
         ],
     );

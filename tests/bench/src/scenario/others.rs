@@ -27,9 +27,9 @@ pub fn run(bench: &Bench) -> Result<Table> {
             "<program",
             "viewers",
             "% of a core",
-            "µs a picture",
-            "pictures a second and viewer",
-            "resident MB",
+            "µs per frame",
+            "frames per second and viewer",
+            "RSS, MB",
         ],
     );
     for (name, start) in [("go2rtc", go2rtc as Start), ("ustreamer", ustreamer)] {

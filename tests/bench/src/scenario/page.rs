@@ -21,7 +21,7 @@ const BROWSERS: [&str; 4] = [
 pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
     let seconds = bench.pick(3, 30);
     let found = look(bench, script, seconds)?;
-    let mut table = Table::new("page", &["<transport", "median ms", "worst ms", "looks"]);
+    let mut table = Table::new("page", &["<transport", "median ms", "max ms", "samples"]);
     for age in &found {
         match &age.ms {
             Ok([median, worst]) => table.row([
@@ -31,7 +31,7 @@ pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
                 seconds.to_string(),
             ]),
             Err(problem) => {
-                table.note(format!("`{}` was **missed**: {problem}.", age.transport));
+                table.note(format!("`{}`: **missed**, {problem}.", age.transport));
             }
         }
     }

@@ -21,15 +21,15 @@ pub fn run(bench: &Bench) -> Result<Table> {
         "policy",
         &[
             "<link",
-            "auto: stalled s",
-            "MJPEG",
-            "HLS",
-            "HLS, mobile",
+            "stalled s: auto",
+            "MJPEG only",
+            "HLS only",
+            "HLS mobile only",
             "HLS by throughput",
-            "auto: moves a minute",
-            "wasted %",
-            "GB/h",
-            "MJPEG: GB/h",
+            "auto: moves per minute",
+            "auto: wasted %",
+            "auto: GB/h",
+            "MJPEG only: GB/h",
         ],
     );
     let mut mobile = 0.0;
@@ -73,7 +73,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
         );
     }
     table.aim(
-        &format!("auto on {MOBILE}, GB an hour"),
+        &format!("auto on {MOBILE}, GB/h"),
         mobile,
         AIM,
         |gigabytes| format!("{gigabytes:.2}"),

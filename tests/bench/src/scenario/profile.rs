@@ -44,15 +44,19 @@ pub fn run(
     let calls = calls(id, time)?;
     let samples = samples(bench, id, time)?;
 
-    let mut account = Table::new("profile", &["<where", "µs a picture sent", "of all"]);
-    account.row(["all".into(), format!("{:.2}", plain.each()), "100 %".into()]);
+    let mut account = Table::new("profile", &["<part", "µs per frame", "share"]);
+    account.row([
+        "total".into(),
+        format!("{:.2}", plain.each()),
+        "100 %".into(),
+    ]);
     let each = |share: f64| format!("{:.2}", plain.each() * share / 100.0);
     for (name, share) in samples.inclusive {
         account.row([name, each(share), format!("{share:.1} %")]);
     }
     account.note(format!(
-        "{} viewers on `{}`, {:.0} pictures a second; in the kernel {:.0} % by the kernel's own count; {:.3} sleeps and {:.2} µs of waiting for a processor a picture. \
-         A function's time includes what it calls, so lines overlap.",
+        "{} viewers on `{}`, {:.0} frames sent per second; {:.0} % kernel time by the kernel's accounting; {:.3} sleeps and {:.2} µs of waiting for a CPU per frame. \
+         A function's time includes what it calls, so rows overlap.",
         viewers,
         transport.name(),
         plain.counts.messages as f64 / plain.time.as_secs_f64(),
@@ -63,32 +67,28 @@ pub fn run(
 
     let mut functions = Table::new(
         "profile-functions",
-        &[
-            "<function, without what it calls",
-            "µs a picture sent",
-            "of all",
-        ],
+        &["<function (self time)", "µs per frame", "share"],
     );
     for (name, share) in samples.own {
         functions.row([format!("`{name}`"), each(share), format!("{share:.1} %")]);
     }
 
-    let mut system = Table::new("profile-calls", &["<system call", "for each `writev`"]);
+    let mut system = Table::new("profile-calls", &["<system call", "per `writev`"]);
     for (name, count) in calls {
         system.row([format!("`{name}`"), format!("{count:.3}")]);
     }
     system.note(
-        "Counted by strace, which slows the process down: with it there are fewer wake-ups, and more to do at each, than without.",
+        "Counted by strace, which slows the process down, so there are fewer wake-ups than without it and more work at each.",
     );
 
     let mut sleeps = Table::new(
         "profile-threads",
         &[
-            "<threads named",
-            "how many",
-            "µs a picture sent",
-            "sleeps a picture",
-            "µs of waiting for a processor a picture",
+            "<thread name",
+            "threads",
+            "µs per frame",
+            "sleeps per frame",
+            "µs waiting for a CPU per frame",
         ],
     );
     let messages = plain.counts.messages as f64;
@@ -186,17 +186,17 @@ struct Samples {
 
 /// Kernel functions to look for, and their meaning.
 const INSIDE: [(&str, &str); 8] = [
-    ("tcp_sendmsg", "TCP: taking the bytes and sending them"),
-    ("_copy_from_iter", "copying the bytes into the kernel"),
+    ("tcp_sendmsg", "TCP send"),
+    ("_copy_from_iter", "copying the data into the kernel"),
     (
         "__local_bh_enable_ip",
-        "the loopback's receiving end, in the sender's time",
+        "receive path of the loopback, in the sender's time",
     ),
-    ("sock_def_readable", "waking the reader"),
+    ("sock_def_readable", "waking the receiver"),
     ("tcp_ack", "acknowledgements"),
-    ("ep_poll_callback", "telling an epoll"),
+    ("ep_poll_callback", "notifying epoll"),
     ("try_to_wake_up", "waking a thread"),
-    ("__schedule", "changing threads"),
+    ("__schedule", "context switch"),
 ];
 
 fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
@@ -289,10 +289,7 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
         "perf names no system calls: is /proc/sys/kernel/kptr_restrict set?"
     );
     let entry = find("do_syscall_64").context("perf names no entry of the kernel")?;
-    inclusive.push((
-        "in the process itself, interrupts included".into(),
-        100.0 - entry,
-    ));
+    inclusive.push(("user space, with interrupts".into(), 100.0 - entry));
     for (name, what) in INSIDE {
         if let Some(share) = find(name) {
             inclusive.push((format!("`{name}`: {what}"), share));

@@ -30,15 +30,15 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
         "sandbox",
         &[
             "<transport",
-            "bytes a picture",
+            "bytes per frame",
             "sandbox p50 µs",
             "p99",
             "native p50 µs",
             "p99",
-            "the sandbox adds, µs",
+            "sandbox overhead, µs",
             "viewers",
-            "µs a call in the gateway",
-            "of the gateway's time",
+            "gateway, µs per call",
+            "share of gateway CPU",
         ],
     );
     let viewers = bench.pick(20, 300);
@@ -88,7 +88,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     for (transport, share) in aims {
         table.aim(
             &format!(
-                "{} at {viewers} viewers, all calls of the guest",
+                "{} at {viewers} viewers, all calls of the component",
                 transport.name()
             ),
             share,
@@ -97,8 +97,8 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
         );
     }
     table.note(
-        "Calls one after the other, of which the caches profit. In the gateway a call comes every 33 or 100 ms and finds them cold. \
-         Linked natively, `mjpeg` copies each picture to join it with its head, which in the sandbox the host does by reference.",
+        "The p50 and p99 columns are of calls in a loop, with warm caches. In the gateway there is one call every 33 or 100 ms, with cold caches. \
+         Linked natively, `mjpeg` copies each picture to join it with its header; in the sandbox the host joins them by reference.",
     );
     Ok(table)
 }

@@ -24,16 +24,10 @@ pub fn run(bench: &Bench) -> Result<Table> {
     let runs = bench.pick(3, 20);
     let mut table = Table::new(
         "start",
-        &[
-            "<compiled components",
-            "runs",
-            "p50 ms",
-            "p95 ms",
-            "most ms",
-        ],
+        &["<components", "runs", "p50 ms", "p95 ms", "max ms"],
     );
     let mut aim = Duration::ZERO;
-    for (name, cold) in [("from the cache", false), ("compiled anew", true)] {
+    for (name, cold) in [("from the cache", false), ("compiled at start", true)] {
         let cache = bench.dir.join("start-cache");
         let mut times = Histogram::default();
         // The first run fills our cache and the kernel's, and does not count.

@@ -28,10 +28,10 @@ pub fn run(bench: &Bench) -> Result<Table> {
         &[
             "streams",
             "% of a core",
-            "µs a picture",
-            "resident MB",
+            "µs per frame",
+            "RSS, MB",
             "threads",
-            "descriptors",
+            "file descriptors",
         ],
     );
     let mut ends = Vec::new();
@@ -71,7 +71,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     if let (Some(first), Some(last)) = (ends.first(), ends.last()) {
         let streams = last.0 - first.0;
         table.note(format!(
-            "Each further stream with its viewer: {:.2} % of a core, {:.0} KB.",
+            "Each additional stream with its viewer: {:.2} % of a core, {:.0} KB.",
             (last.1 - first.1) / streams * 100.0,
             (last.2 - first.2) / streams / 1e3,
         ));

@@ -30,31 +30,31 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
         cpu,
         &[
             "viewers",
-            "gateway, % of a core",
-            "bare, % of a core",
-            "gateway, µs a picture sent",
-            "bare, µs",
-            "gateway : bare",
-            "gateway in the kernel",
-            "missed by gateway's, bare's viewers",
-            "the load itself, µs",
+            "gateway CPU, % of a core",
+            "baseline CPU, % of a core",
+            "gateway, µs per frame",
+            "baseline, µs per frame",
+            "gateway / baseline",
+            "gateway, kernel time",
+            "frames missed: gateway, baseline",
+            "load generator, µs per frame",
         ],
     );
     let mut memory = Table::new(
         memory,
         &[
             "viewers",
-            "resident MB",
-            "proportional MB",
+            "RSS, MB",
+            "PSS, MB",
             "threads",
-            "descriptors",
-            "sockets in the kernel, MB",
+            "file descriptors",
+            "kernel socket memory, MB",
         ],
     );
     let pair = Pair::start(bench, transport)?;
     let idle = idle(&pair.gateway)?;
     memory.row([
-        "none yet".into(),
+        "0".into(),
         mb(idle.0),
         mb(idle.1),
         String::new(),
@@ -132,7 +132,7 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
     }
     for (count, ratio) in ratios {
         if count == 1 {
-            cpu.note(format!("With one viewer the gateway takes {ratio:.2} × the bare program's time: reading the source, and the guest."));
+            cpu.note(format!("With one viewer the gateway takes {ratio:.2} × the baseline's time, because it also parses the source and calls the component."));
         } else {
             cpu.aim(&format!("{count} viewers"), ratio, AIM, times);
         }
@@ -147,21 +147,18 @@ pub fn run(bench: &Bench, transport: Transport) -> Result<[Table; 2]> {
             Transport::Mjpeg => f64::from(crate::film::Album::RATE),
         };
         cpu.note(format!(
-            "Each further viewer: gateway {:.0} µs a second ({:.2} a picture), bare {:.0} ({:.2}).",
+            "Each additional viewer: gateway {:.0} µs per second ({:.2} per frame), baseline {:.0} ({:.2}).",
             slope(0),
             slope(0) / rate,
             slope(1),
             slope(1) / rate,
         ));
-        cpu.aim("each further viewer", slope(0) / slope(1), AIM, times);
+        cpu.aim("each additional viewer", slope(0) / slope(1), AIM, times);
+        memory.aim("PSS without viewers", idle.1 as f64, AIM_IDLE, |bytes| {
+            format!("{:.1} MB", bytes / 1e6)
+        });
         memory.aim(
-            "at rest, before the first viewer (proportional)",
-            idle.1 as f64,
-            AIM_IDLE,
-            |bytes| format!("{:.1} MB", bytes / 1e6),
-        );
-        memory.aim(
-            "each further viewer",
+            "each additional viewer",
             (last.2 - first.2) / viewers,
             AIM_EACH,
             |bytes| format!("{:.1} KiB", bytes / 1024.0),
