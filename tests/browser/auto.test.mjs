@@ -85,7 +85,7 @@ describe("auto", { timeout: 240_000 }, () => {
     await playing(page, "hls");
     await page.locator("#rendition").selectOption("mobile");
     await shows("hls", "mobile");
-    assert.match(await page.locator("#why").textContent(), /^Moved from HLS to HLS \(mobile\) at .*: it was chosen by hand\.$/);
+    assert.match(await page.locator("#why").textContent(), /^Moved from HLS to HLS \(mobile\) at .*: it was selected manually\.$/);
     const { blank, longest } = await page.evaluate(() => window.seen);
     assert.equal(blank, 0);
     assert.ok(longest < 1000, `${longest} ms without a new frame`);

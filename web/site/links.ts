@@ -14,7 +14,7 @@ export type Link =
   | { readonly kind: "gateway"; readonly path: string }
   /** A file or folder by its path in the repository: "" is the top. `anchor` is "" or begins with #. */
   | { readonly kind: "file"; readonly path: string; readonly anchor: string }
-  /** A path that leads out of the repository. */
+  /** A path that points outside the repository. */
   | { readonly kind: "beyond" };
 
 /** The link `href` in the file at `from`, a path in the repository. */

@@ -58,7 +58,7 @@ class Maker {
     // Grows while it is gone through.
     for (const path of this.#queue) this.#serve(path);
     for (const { at, path, id } of this.#anchors) {
-      if (this.#pages.get(path)?.ids.has(id) === false) this.#problems.push(`${at}: ${path} has no place #${id}`);
+      if (this.#pages.get(path)?.ids.has(id) === false) this.#problems.push(`${at}: ${path} has no anchor #${id}`);
     }
     return { files: this.#made, sources: this.#sources, problems: this.#problems };
   }
@@ -72,7 +72,7 @@ class Maker {
 
   #put(address: string, isPage: boolean, path: string, content: Uint8Array | string): void {
     const name = outputOf(address, isPage);
-    if (this.#made.has(name) || name === "docs/api.html") throw new Error(`${path} would be served at ${address}, where something else is: rename it`);
+    if (this.#made.has(name) || name === "docs/api.html") throw new Error(`${path} would be served at ${address}, which is already in use: rename it`);
     this.#made.set(name, typeof content === "string" ? new TextEncoder().encode(content) : content);
   }
 
@@ -123,12 +123,12 @@ class Maker {
       this.#problems.push(`${at}: ${href} ${why}`);
       return null;
     };
-    if (link.kind === "beyond") return nowhere("leads out of the repository");
+    if (link.kind === "beyond") return nowhere("points outside the repository");
     const path = this.#pages.has(`${link.path}/index.md`) ? `${link.path}/index.md` : link.path;
     const kind = this.#files.kind(path);
-    if (kind === null) return nowhere("is not there");
-    if (kind === "folder" && this.#below(path).length > MOST_FILES) return nowhere(`has more than ${MOST_FILES} files, too many to carry along`);
-    if (kind === "file" && !path.endsWith(".md") && !isPicture(path) && this.#read(path).includes(0)) return nowhere("is no text, and no picture that is served");
+    if (kind === null) return nowhere("does not exist");
+    if (kind === "folder" && this.#below(path).length > MOST_FILES) return nowhere(`has more than ${MOST_FILES} files, too many to include`);
+    if (kind === "file" && !path.endsWith(".md") && !isPicture(path) && this.#read(path).includes(0)) return nowhere("is neither text nor an image that is served");
     this.#queue.add(path);
     if (link.anchor.length > 1 && path.endsWith(".md")) this.#anchors.push({ at, path, id: decoded(link.anchor.slice(1)) });
     return link.path === from && link.anchor !== "" ? link.anchor : addressOf(path, kind) + link.anchor;

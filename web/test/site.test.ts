@@ -135,12 +135,12 @@ test("a dead link is reported with its line and rendered as text", () => {
     "a.bin": "\0",
   });
   assert.deepEqual(site.problems, [
-    "docs/index.md:4: gone.md is not there",
-    "docs/index.md:4: no.png is not there",
-    "docs/index.md:6: ../a.bin is no text, and no picture that is served",
-    "docs/index.md:6: ../../x leads out of the repository",
-    "docs/index.md:6: docs/index.md has no place #nowhere",
-    "docs/index.md:6: docs/a.md has no place #nowhere",
+    "docs/index.md:4: gone.md does not exist",
+    "docs/index.md:4: no.png does not exist",
+    "docs/index.md:6: ../a.bin is neither text nor an image that is served",
+    "docs/index.md:6: ../../x points outside the repository",
+    "docs/index.md:6: docs/index.md has no anchor #nowhere",
+    "docs/index.md:6: docs/a.md has no anchor #nowhere",
   ]);
   assert.match(site.text("docs/index.html"), /that goes on, gone, no picture/);
 });

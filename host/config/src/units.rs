@@ -169,7 +169,7 @@ impl Scale {
         let divisor = 10_u128.pow(fraction.len() as u32);
         if !scaled.is_multiple_of(divisor) {
             let smallest = self.units.last().map_or("", |(name, _)| name);
-            return refuse(&format!("it is finer than 1 {smallest}"));
+            return refuse(&format!("it is more precise than 1 {smallest}"));
         }
         match u64::try_from(scaled / divisor) {
             Ok(value) if value <= self.max => Ok(value),
@@ -316,7 +316,7 @@ mod tests {
             ("10MS", "the unit is written `ms`"),
             ("1.2.3s", "the unit `.3s` is not known"),
             ("1e3s", "the unit `e3s` is not known"),
-            ("0.5us", "finer than 1 µs"),
+            ("0.5us", "more precise than 1 µs"),
             ("366d", "it is too large"),
             ("18446744073709551615d", "too many digits"),
             ("٣s", "does not start with a number"),

@@ -46,7 +46,7 @@ pub enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Fault::Stopped => "they stand still",
+            Fault::Stopped => "they do not advance",
             Fault::Slow => "they advance too slowly",
             Fault::Fast => "they advance too fast",
             Fault::Repeats => "many frames have the time stamp of the previous one",

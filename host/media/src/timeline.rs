@@ -91,7 +91,7 @@ impl std::fmt::Display for ClockEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ClockEvent::Jump { is_audio, by } => {
-                let track = if *is_audio { "sound" } else { "video" };
+                let track = if *is_audio { "audio" } else { "video" };
                 let seconds = *by as f64 / f64::from(TIMESCALE);
                 write!(
                     f,
@@ -104,7 +104,7 @@ impl std::fmt::Display for ClockEvent {
                  firmware of the source"
             ),
             ClockEvent::Recovered => {
-                f.write_str("the time stamps of the source's video are usable again and used")
+                f.write_str("the time stamps of the source's video are usable again and in use")
             }
         }
     }

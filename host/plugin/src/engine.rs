@@ -100,7 +100,7 @@ pub enum LoadError {
     },
     /// The component imports interfaces that the gateway does not provide.
     #[error(
-        "{path} imports {imports}, which the gateway does not offer: guests see only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)"
+        "{path} imports {imports}, which the gateway does not provide: components may import only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)"
     )]
     Imports {
         /// Path of the file.
@@ -394,7 +394,7 @@ impl Ticker {
                 let _ = ticker.thread.set(handle.thread().clone());
             }
             Err(error) => tracing::error!(
-                "cannot start the thread for guest deadlines: {error}; endless loops in plugins will not be stopped"
+                "cannot start the thread for component deadlines: {error}; endless loops in plugins will not be stopped"
             ),
         }
         ticker

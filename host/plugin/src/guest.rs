@@ -113,7 +113,7 @@ impl LogBudget {
             *self = LogBudget::new();
             if dropped > 0 {
                 let Name { plugin, stream } = name;
-                tracing::warn!(%plugin, %stream, "{dropped} log lines of this guest were dropped by the rate limit");
+                tracing::warn!(%plugin, %stream, "{dropped} log lines of this component were dropped by the rate limit");
             }
         }
         let granted = self.lines < LOG_LINES;
@@ -308,7 +308,7 @@ impl log::Host for Guest {
         let Name { plugin, stream } = &self.name;
         match level {
             log::Level::Error => {
-                tracing::debug!(%plugin, %stream, "guest error: {message}");
+                tracing::debug!(%plugin, %stream, "component error: {message}");
                 self.last_error = Some(message);
             }
             log::Level::Warn => tracing::warn!(%plugin, %stream, "{message}"),

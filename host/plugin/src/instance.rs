@@ -32,7 +32,7 @@ use wasmtime::StoreContextMut;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The component rejects its options, or its profile is invalid.
-    #[error("{plugin} refuses its options: {message}")]
+    #[error("{plugin} rejected its options: {message}")]
     Refused {
         /// Component, as name@version.
         plugin: String,

@@ -55,7 +55,7 @@ pub enum PolicyError {
     #[error("[policy]: {0}")]
     Failed(#[from] Failure),
     /// The component rejects its options.
-    #[error("{place}: {plugin} refuses its options: {message}")]
+    #[error("{place}: {plugin} rejected its options: {message}")]
     Refused {
         /// Where the options are in the config.
         place: String,

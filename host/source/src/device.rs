@@ -84,10 +84,10 @@ pub fn run_screen(screen: &Screen, context: &mut SourceContext<'_>) -> Result<()
     let advice = |errno: Errno| {
         Some(match errno {
             Errno::IO => {
-                "is there an X server, and may this user see it? Check DISPLAY and XAUTHORITY"
+                "is there an X server, and may this user access it? Check DISPLAY and XAUTHORITY"
             }
             Errno::INVAL => {
-                "is the part within the screen? Write e.g. screen::0+100,200?size=640x360"
+                "is the region within the screen? Write e.g. screen::0+100,200?size=640x360"
             }
             _ => return None,
         })

@@ -60,7 +60,7 @@ impl Packet {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PushError {
     /// The queue is full. What follows is useful from the next keyframe on, so ask the sender for one.
-    #[error("the stream does not keep up with its sender; {0} bytes are waiting")]
+    #[error("the stream cannot keep up with its sender; {0} bytes are waiting")]
     Full(usize),
     /// The stream is idle, because nobody watches it.
     #[error("nobody is watching the stream")]

@@ -161,7 +161,7 @@ impl Transcoder {
             .map(|zero| i64::try_from(ticks(zero.elapsed())).unwrap_or(i64::MAX));
         // For files with decode times only, libavcodec sometimes loses the time of the last frame.
         let Some(pts) = arrival.or(frame.pts()).or(self.rate.following()) else {
-            sink.note("damage", "dropped a frame without a time".into());
+            sink.note("damage", "dropped a frame without a time stamp".into());
             return Ok(());
         };
         let wanted = self.rate.select(pts);

@@ -237,7 +237,7 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
         ),
         (
             "[server] ERROR: Could not create default video encoder for h264\n",
-            "the device's encoder fails: Could not create",
+            "the device's encoder failed: Could not create",
         ),
     ] {
         device.change(|state| state.fails = Some(words.into()));

@@ -90,7 +90,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
         ),
         (
             "[transports.nal]\nstael = \"1s\"\n",
-            &["[transports.nal]: nal@", "refuses its options", "`stael`"],
+            &["[transports.nal]: nal@", "rejected its options", "`stael`"],
         ),
     ] {
         let config = if config.contains("streams") {

@@ -66,7 +66,7 @@ async fn rules_of_every_kind_apply_and_a_manual_choice_wins_unless_one_forces() 
             "can=nal,hls&transport=nal&rendition=mobile",
             &[("X-Room", "hall")],
             "nal@mobile",
-            "by hand",
+            "manually",
         ),
         (
             "can=nal,mjpeg&transport=nal",
@@ -508,7 +508,7 @@ async fn a_policy_that_breaks_costs_no_session_anything() {
             if call != "observe" {
                 let reason = chosen["reason"].as_str().unwrap();
                 assert!(
-                    chosen["transport"] == "mjpeg" && reason.contains("first choice"),
+                    chosen["transport"] == "mjpeg" && reason.contains("first candidate"),
                     "{chosen}"
                 );
             }
@@ -565,7 +565,7 @@ async fn rules_and_policies_that_cannot_be_are_refused_at_the_start() {
         ),
         (
             "[[clients]]\nmatch = {}\npolicy = { up-at = 3 }",
-            "item 1 of [[clients]]: `policy`: auto@0.1.0 refuses its options: option `up-at`: 3 is out of range",
+            "item 1 of [[clients]]: `policy`: auto@0.1.0 rejected its options: option `up-at`: 3 is out of range",
         ),
         (
             "[policy]\nup-aft = \"1s\"",

@@ -343,7 +343,7 @@ async fn a_component_that_does_not_open_is_found_by_check_and_serve() {
     for (deed, part) in [
         (
             "refuse",
-            "hostile@0.1.0 refuses its options: hostile refuses these options",
+            "hostile@0.1.0 rejected its options: hostile refuses these options",
         ),
         (
             "trap",
@@ -370,7 +370,7 @@ async fn a_component_that_does_not_open_is_found_by_check_and_serve() {
     let plugin = Gateway::component("hostile");
     let checked = check(&options.replace("PLUGIN", plugin.to_str().unwrap())).await;
     checked.refused(&[
-        "[transports.hostile]: hostile@0.1.0 refuses its options:",
+        "[transports.hostile]: hostile@0.1.0 rejected its options:",
         "`before`",
     ]);
 }

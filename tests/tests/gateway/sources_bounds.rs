@@ -116,7 +116,7 @@ async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
     let _viewer = within("connect", mjpeg(gateway.address, "refused"))
         .await
         .unwrap();
-    until_reported(&gateway, "refused", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "refused", "refers to another host, 127.0.0.2").await;
     let mut viewer = within("connect", mjpeg(gateway.address, "named"))
         .await
         .unwrap();
@@ -192,7 +192,7 @@ async fn a_playlist_names_hosts_that_the_config_names_only() {
         .logged("a playlist names a URL that is not permitted")
         .await;
     assert!(line.contains("another host, 127.0.0.2"), "{line}");
-    until_reported(&gateway, "refused", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "refused", "refers to another host, 127.0.0.2").await;
     assert_eq!(other.connections(), 0);
     for stream in ["own", "named"] {
         Numbered::connect(&gateway, stream).await.count(20).await;
@@ -404,6 +404,6 @@ async fn an_rtsp_redirect_to_another_host_is_not_followed() {
     let _viewer = within("connect", Nal::connect(gateway.address, "127.0.0.1"))
         .await
         .unwrap();
-    until_reported(&gateway, "127.0.0.1", "leads to another host, 127.0.0.2").await;
+    until_reported(&gateway, "127.0.0.1", "refers to another host, 127.0.0.2").await;
     camera.abort();
 }

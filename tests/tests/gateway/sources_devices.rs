@@ -51,8 +51,8 @@ async fn a_screen_that_is_not_there_is_told_with_what_to_do() {
     ))
     .await;
     for (stream, told) in [
-        ("none", "is there an X server, and may this user see it?"),
-        ("outside", "is the part within the screen?"),
+        ("none", "is there an X server, and may this user access it?"),
+        ("outside", "is the region within the screen?"),
     ] {
         let _viewer = Nal::connect(gateway.address, stream).await.unwrap();
         let says = |device: &Value| {

@@ -51,7 +51,7 @@ async fn inspect_says_what_a_good_component_is() {
     ];
     sluicegate(&inspect)
         .await
-        .refused(&["nal@", "refuses its options", "`stael`"]);
+        .refused(&["nal@", "rejected its options", "`stael`"]);
 }
 
 #[tokio::test]
@@ -452,7 +452,7 @@ async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() 
     let [(busy, first), (refused, second)] = answers;
     assert_eq!((busy, refused), (409, 422), "{first} {second}");
     assert!(
-        first.contains("is already being read") && second.contains("does not compile"),
+        first.contains("is already being reloaded") && second.contains("does not compile"),
         "{first} {second}"
     );
     let more = gateway.memory().saturating_sub(before);

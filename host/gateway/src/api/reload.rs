@@ -36,7 +36,7 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     }
     // The guard moves to the blocking thread, so the reload completes alone even if the client disconnects.
     let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
-        let text = format!("the component of `{name}` is already being read; try again later");
+        let text = format!("the component of `{name}` is already being reloaded; try again later");
         let mut response = error(true, StatusCode::CONFLICT, &text);
         set(&mut response, header::RETRY_AFTER, "1");
         return response;
@@ -64,7 +64,7 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         Err(_) => error(
             true,
             StatusCode::INTERNAL_SERVER_ERROR,
-            "reading the component failed, see the log; the previous one stays in force",
+            "the component could not be loaded, see the log; the previous one stays in use",
         ),
     }
 }

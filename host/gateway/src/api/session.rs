@@ -40,7 +40,7 @@ pub enum ClientMessage {
         /// Name of the rendition; empty for the stream itself.
         rendition: String,
     },
-    /// The user chose by hand. What is null or absent is left to the policy.
+    /// The user selected manually. What is null or absent is left to the policy.
     Pin {
         /// Name of the transport.
         transport: Option<String>,

@@ -215,7 +215,7 @@ impl Gateway {
     /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.
     ///
     /// # Errors
-    /// The component cannot be used, or refuses the options of a rule. The current policy then stays in force.
+    /// The component cannot be used, or refuses the options of a rule. The current policy then stays in use.
     pub fn reload_policy(&self) -> Result<(), StartError> {
         let policy = Policy::load(
             &self.engine,

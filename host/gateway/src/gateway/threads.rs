@@ -37,7 +37,7 @@ impl Threads {
         });
         if timeout_at(deadline.into(), joined).await.is_err() {
             tracing::warn!(
-                "threads of these did not end in time and are abandoned: {}",
+                "threads that did not end in time and are abandoned: {}",
                 self.running().join(", ")
             );
         }

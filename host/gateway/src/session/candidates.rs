@@ -36,7 +36,7 @@ pub enum SessionError {
         allowed: String,
     },
     /// A rule with `force = true` applies, so the user may not choose.
-    #[error("the gateway's config decides for this client; choosing by hand is switched off")]
+    #[error("the gateway's config decides for this client; manual selection is disabled")]
     Forced,
     /// The client cannot play what was chosen or the stream does not offer it: the choice, and what is available.
     #[error("{0} is not available; available are: {1}")]

@@ -420,7 +420,7 @@ impl Sessions {
         {
             session.decided(Decision {
                 form,
-                reason: "it was chosen by hand".into(),
+                reason: "it was selected manually".into(),
             });
         }
     }

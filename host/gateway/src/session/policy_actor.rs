@@ -290,7 +290,7 @@ impl PolicyHandle {
     fn send(&self, message: Message) {
         let held = self.budget.take(message.bytes());
         if held.is_none_or(|held| self.inbox.try_send((message, held)).is_err()) {
-            tracing::warn!("the policy's inbox is full; a message to it was dropped");
+            tracing::warn!("the policy's message queue is full; a message was dropped");
         }
     }
 }

@@ -84,10 +84,10 @@ impl Session {
         let form = Form::from(&inner.candidates[0]);
         let mut decision = decided.unwrap_or_else(|| Decision {
             form,
-            reason: "the policy did not answer in time, so the first choice plays".into(),
+            reason: "the policy did not answer in time, so the first candidate is used".into(),
         });
         if inner.pin != Pin::default() && !self.allowed.force {
-            decision.reason = "it was chosen by hand".into();
+            decision.reason = "it was selected manually".into();
         } else if only {
             decision.reason =
                 match self.allowed.transports.is_some() || self.allowed.renditions.is_some() {
@@ -104,9 +104,9 @@ impl Session {
     pub(super) fn decided(&self, mut decision: Decision) {
         let mut inner = self.lock();
         let fits = |form: &Form| inner.pin.fits(&form.transport, &form.rendition);
-        // A move within the pin is the policy's own, and a rule that forces leaves no choice by hand.
+        // A move within the pin is the policy's own, and a rule with `force` permits no manual selection.
         if !self.allowed.force && inner.playing.as_ref().is_some_and(|form| !fits(form)) {
-            decision.reason = "it was chosen by hand".into();
+            decision.reason = "it was selected manually".into();
         }
         let group = self
             .stream

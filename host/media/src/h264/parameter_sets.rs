@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// The SPS describes a picture size that is not accepted.
     #[error(
-        "the SPS states {width}×{height} pixels, sides of 1 to {MAX_SIDE} are accepted; it is ignored"
+        "the SPS declares {width}×{height} pixels, but sides of 1 to {MAX_SIDE} are accepted; it is ignored"
     )]
     Size {
         /// Width in pixels.

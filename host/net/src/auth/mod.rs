@@ -68,9 +68,7 @@ pub enum Denied {
     #[error("{0}; a request must name one host and port in `Host`")]
     BadHost(String),
     /// A host name that the gateway does not have (DNS rebinding).
-    #[error(
-        "this gateway does not answer to the host name `{0}`; add it to `names` under [server]"
-    )]
+    #[error("this gateway does not serve the host name `{0}`; add it to `names` under [server]")]
     Host(String),
     /// A page of another site, by its `Origin`.
     #[error("pages of {0} may not use this gateway; add it to `origins` under [server]")]

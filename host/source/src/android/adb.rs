@@ -39,8 +39,8 @@ pub enum AdbError {
     /// The server refused the request; its own message.
     #[error("adb: {0}")]
     Refused(String),
-    /// The connection broke.
-    #[error("the connection to the adb server broke: {0}")]
+    /// The connection was lost.
+    #[error("the connection to the adb server was lost: {0}")]
     Broken(#[from] io::Error),
     /// The peer is not an adb server, or not a known version.
     #[error("the peer at the adb server's address is not an adb server: {0}")]

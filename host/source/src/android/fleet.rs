@@ -186,7 +186,7 @@ impl Fleet {
                 Some(Presence::Offline(reason) | Presence::Unauthorized(reason)) => {
                     Some(reason.clone())
                 }
-                _ => (known.gone != before).then(|| "it was detached for a moment".into()),
+                _ => (known.gone != before).then(|| "it was detached briefly".into()),
             }
         })
     }

@@ -52,7 +52,7 @@ pub fn run(serial: &str, context: &mut SourceContext<'_>) -> Result<(), SourceEr
         };
         match (context.fleet.gone(serial, before, context.stop), error) {
             (Some(gone), _) => {
-                tracing::info!("{what}: {gone}; it is mirrored again once it is back");
+                tracing::info!("{what}: {gone}; it resumes when the device is back");
                 context.sink.lost(format!("{what}: {gone}"));
             }
             (None, true) => return Err(SourceError::Open { what, reason }),
@@ -241,7 +241,7 @@ impl Mirroring<'_> {
         loop {
             match parser.take() {
                 Ok(Some(Event::Size { width, height })) => {
-                    tracing::debug!("scrcpy shows {width}x{height}");
+                    tracing::debug!("scrcpy sends {width}x{height}");
                 }
                 Ok(Some(Event::Config(data))) => *sets = split(&data),
                 Ok(Some(Event::Picture { at_us, key, data })) => {

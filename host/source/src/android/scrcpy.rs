@@ -49,17 +49,17 @@ pub enum WireError {
     Disabled,
     /// The codec is not H.264.
     #[error(
-        "its video is not H.264 but {0:#010x}; is `version` under [android] the version of `server`?"
+        "its video is not H.264 but {0:#010x}; check that `version` under [android] is that of `server`"
     )]
     Codec(u32),
     /// A size that no screen has, in pixels.
     #[error(
-        "scrcpy announced a frame of {0}x{1}; is `version` under [android] the version of `server`?"
+        "scrcpy announced a frame of {0}x{1}; check that `version` under [android] is that of `server`"
     )]
     Size(u32, u32),
     /// An empty packet, or one that exceeds the limit.
     #[error(
-        "scrcpy announced a packet of {0} bytes; is `version` under [android] the version of `server`?"
+        "scrcpy announced a packet of {0} bytes; check that `version` under [android] is that of `server`"
     )]
     Packet(u32),
 }

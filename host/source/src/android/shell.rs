@@ -111,7 +111,7 @@ impl Output {
         }
         if has("encoder for ") || has("ncoding error") || has("CodecException") {
             return format!(
-                "the device's encoder fails: {said}; try a smaller max-size, frame-rate or bitrate for it under [android.devices]"
+                "the device's encoder failed: {said}; try a smaller max-size, frame-rate or bitrate for it under [android.devices]"
             );
         }
         match self.exit {
@@ -172,7 +172,7 @@ mod tests {
         for (text, reason) in [
             (mismatch, "write version = \"3.3.1\""),
             ("sdk=19\nCANNOT LINK EXECUTABLE\n", "API level 19"),
-            (encoder, "the device's encoder fails: Could not create"),
+            (encoder, "the device's encoder failed: Could not create"),
             (
                 "Error: java.lang.ClassNotFoundException: com.x\n",
                 "is not a scrcpy-server",

@@ -250,7 +250,7 @@ impl Client {
             loop {
                 match body.frame().await {
                     None => return Ok(None),
-                    Some(Err(error)) => return Err(format!("the connection broke: {error}")),
+                    Some(Err(error)) => return Err(format!("the connection was lost: {error}")),
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => return Ok(Some(data)),

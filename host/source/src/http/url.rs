@@ -257,16 +257,19 @@ impl Redirects {
     pub fn admit(&self, next: Url) -> Result<Url, String> {
         let from = &self.from;
         if next.scheme.is_http() != from.scheme.is_http() {
-            return Err("it leads to another protocol, which is not followed".into());
+            return Err("it redirects or refers to another protocol, which is not followed".into());
         }
         if from.host != next.host && !self.named.iter().any(|named| named.as_str() == next.host) {
             let host = next.host.escape_debug();
             return Err(format!(
-                "it leads to another host, {host}, which is not followed; allow it with redirects = [\"{host}\"] under the stream",
+                "it redirects or refers to another host, {host}, which is not followed; allow it with redirects = [\"{host}\"] under the stream",
             ));
         }
         if from.scheme.is_secure() && !next.scheme.is_secure() {
-            return Err("it leads from TLS to a plain connection, which is not followed".into());
+            return Err(
+                "it redirects or refers from TLS to a plain connection, which is not followed"
+                    .into(),
+            );
         }
         let login = from.login.clone().filter(|_| from.may_get_login(&next));
         Ok(Url { login, ..next })

@@ -402,7 +402,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (
                     422,
-                    "The new component is invalid; the previous one stays in force.",
+                    "The new component is invalid; the previous one stays in use.",
                     None,
                 ),
             ],

@@ -151,9 +151,9 @@ impl PolicyActor {
             Err(no_decision) => {
                 let reason = match &no_decision {
                     NoDecision::Unavailable => {
-                        "the policy is not available after a failure, so the first choice plays"
+                        "the policy is not available after a failure, so the first candidate is used"
                     }
-                    NoDecision::Failed(_) => "the policy failed, so the first choice plays",
+                    NoDecision::Failed(_) => "the policy failed, so the first candidate is used",
                 };
                 self.record_failure(id, no_decision);
                 Choice {
@@ -214,7 +214,8 @@ impl PolicyActor {
         let count = u32::try_from(entry.start.candidates.len()).ok()?;
         entry.decision(Choice {
             candidate: (failed + 1) % count.max(1),
-            reason: "the previous choice showed no picture, and the policy is not available".into(),
+            reason: "the previous choice displayed no frame, and the policy is not available"
+                .into(),
         })
     }
 
@@ -272,7 +273,7 @@ impl PolicyActor {
         let opened = instance.open(client, options)?;
         let session = opened.map_err(|message| {
             // Options were checked with the policy that was in force at the start; this may be another one.
-            NoDecision::Failed(format!("it refuses its options: {message}"))
+            NoDecision::Failed(format!("it rejected its options: {message}"))
         })?;
         let call = Call::Open {
             client: client.clone(),

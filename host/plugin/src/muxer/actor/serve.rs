@@ -150,7 +150,7 @@ impl Actor {
     pub(super) fn expire(&mut self, now: Instant) {
         if self.instance.is_some() {
             return self.muxer.requests.expire(now, || {
-                let text = "the transport did not have the response in time; try again";
+                let text = "the transport did not respond in time; try again";
                 Refusal::Unavailable(text.to_owned())
             });
         }
@@ -189,9 +189,7 @@ impl Actor {
             Phase::Running => "it failed".to_owned(),
             Phase::BackingOff(reason) | Phase::Broken(reason) => reason,
         };
-        Refusal::Unavailable(format!(
-            "the transport is being repaired; try again. {reason}"
-        ))
+        Refusal::Unavailable(format!("the transport is restarting; try again. {reason}"))
     }
 
     /// Joins the connected viewers to a new instance. The effects are discarded: the viewers have their messages and
