@@ -1,6 +1,6 @@
 //! Shared parts of the scenarios: test media, the programs under measurement, and a single measurement of one of them.
-//! A scenario starts a [`Pair`] (the gateway and the bare program with the same pictures), takes a [`Measured`] of each
-//! in turn and puts the figures into a table.
+//! A scenario starts a [`Pair`] (the gateway and the baseline with the same pictures), takes a [`Measured`] of each in
+//! turn and puts the figures into a table.
 
 use crate::{
     feeder::{Feeder, Media},
@@ -79,7 +79,7 @@ impl Bench {
         Process::start(&self.gateway, &arguments, &[("XDG_CACHE_HOME", &self.dir)])
     }
 
-    /// Starts a bare program that only forwards what the feeder sends.
+    /// Starts a baseline program that only forwards what the feeder sends.
     pub fn start_bare(&self, way: FanOut, feeder: &Feeder) -> Result<Process> {
         let name = way
             .to_possible_value()
@@ -145,13 +145,13 @@ impl Transport {
     }
 }
 
-/// The gateway and the bare program, both serving the same pictures.
+/// The gateway and the baseline, both serving the same pictures.
 pub struct Pair {
     /// The pictures that viewers get.
     pub show: Expected,
     /// The gateway.
     pub gateway: Process,
-    /// The bare program.
+    /// The baseline.
     pub bare: Process,
     /// Path of the stream in the gateway.
     pub path: String,

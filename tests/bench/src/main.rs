@@ -1,4 +1,4 @@
-//! `make bench`: cost and speed of the gateway, compared with a bare program that writes the same bytes to the same
+//! `make bench`: cost and speed of the gateway, compared with a baseline program that writes the same bytes to the same
 //! number of sockets. Method and results are in docs/benchmarks.md.
 
 mod answer;

@@ -1,4 +1,4 @@
-//! Programs that take runs of bytes from one connection and write each to all viewers, in several ways. The bare one is
+//! Programs that take runs of bytes from one connection and write each to all viewers, in several ways. The baseline is
 //! the lower bound with which the gateway is compared; the others show which way to write to many sockets costs least
 //! (scenario `fanout`). They run as processes of their own: `bench serve`.
 
@@ -23,7 +23,7 @@ use tokio::{io::AsyncWriteExt, sync::Notify};
 /// How runs reach the viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FanOut {
-    /// The bare program: the thread that has the run writes it to each socket in turn, and a viewer whose socket is
+    /// The baseline: the thread that has the run writes it to each socket in turn, and a viewer whose socket is
     /// full misses what does not fit. It does nothing else, and less work is not possible.
     Bare,
     /// A tokio task per viewer, woken for each run, on as many threads as there are processors.

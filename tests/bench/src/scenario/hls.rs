@@ -1,5 +1,5 @@
-//! Cost of an HLS player, compared with the bare program that pushes the same bytes and with nginx that serves the same
-//! files; and the number of guest calls.
+//! Cost of an HLS player, compared with the baseline, which pushes the same bytes, and with nginx, which serves the
+//! same files; and the number of guest calls.
 
 use super::others::{Program, free, on_path};
 use crate::{

@@ -1,4 +1,4 @@
-//! Processor time and memory by number of viewers, compared with a bare program that writes the same bytes.
+//! Processor time and memory by number of viewers, compared with a baseline program that writes the same bytes.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport},
@@ -8,7 +8,7 @@ use crate::{
 use anyhow::Result;
 use std::time::Duration;
 
-/// Target ratio to the bare program's processor time.
+/// Target ratio to the baseline's processor time.
 const AIM: f64 = 1.25;
 /// Memory targets in bytes: idle, and per viewer.
 const AIM_IDLE: f64 = 40e6;
