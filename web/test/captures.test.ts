@@ -102,7 +102,7 @@ test("the wall displays running streams only if they are watched or always on", 
   }
 });
 
-test("an offline or unauthorized device is not requested, and the reason shown", () => {
+test("an unavailable device gets no requests, and the reason is displayed", () => {
   for (const state of ["offline", "unauthorized"]) {
     const { follow, startable, words } = showing(device({ state, reason: "tap Allow" }), true);
     assert.deepEqual([follow, startable, words], [false, false, "tap Allow"]);

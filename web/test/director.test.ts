@@ -171,7 +171,7 @@ test("a move that ends or has no picture in time is cancelled and reported", asy
   assert.deepEqual([world.open.length, world.said.at(-1)], [1, "failed webrtc@"]);
 });
 
-test("a transport that makes way rests until the move completes or fails", async () => {
+test("a transport that makes way pauses until the move completes or fails", async () => {
   const world = new World();
   await world.play("hls");
   world.picture();

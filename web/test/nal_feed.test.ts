@@ -88,7 +88,7 @@ test("the newest PPS of each id is kept, however often they change", () => {
   assert.deepEqual(decoder.units.at(-1)?.data, [...annexB([SPS, second, IDR])]);
 });
 
-test("only B pictures after the first recovery point are dropped", () => {
+test("only B pictures right after the starting recovery point are dropped", () => {
   const { decoder, drops, send } = feed();
   const b = [0x01, 0xa0, 0x33];
   send(SPS, PPS, RECOVERY, DELTA);
@@ -204,7 +204,7 @@ test("the burst for a late viewer is decoded completely", () => {
   assert.equal(drops(), 1);
 });
 
-test("decoding starts at recovery points only without IDR pictures", () => {
+test("only a stream without IDR pictures starts at a recovery point", () => {
   const refresh = feed();
   refresh.send(SPS, PPS);
   refresh.send(DELTA);
