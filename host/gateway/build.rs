@@ -1,6 +1,6 @@
-//! Embeds what is built before, by `make build`: the built-in components (`target/plugins`) as tables of name and bytes
-//! that `src/gateway/built_in.rs` includes, and the web pages (`target/web`) as a table of name, fingerprint and content
-//! that `src/api/pages.rs` includes.
+//! Embeds what `make build` has built before: the built-in components (`target/plugins`) as tables of name and bytes,
+//! which `src/gateway/built_in.rs` includes, and the web pages (`target/web`) as a table of path, fingerprint and
+//! content, which `src/api/pages.rs` includes.
 
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 

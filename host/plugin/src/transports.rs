@@ -45,8 +45,9 @@ impl Transport {
     pub fn note(&self) -> Option<String> {
         let ignored = &self.profile.ignored;
         let (name, list) = (&self.name, ignored.join(", "));
-        (!ignored.is_empty())
-            .then(|| format!("this gateway ignores of [transports.{name}]: {list}"))
+        (!ignored.is_empty()).then(|| {
+            format!("the profile of [transports.{name}] has values that this gateway ignores: {list}")
+        })
     }
 
     /// Path of its entry below the stream: `hls/index.m3u8`.

@@ -56,20 +56,17 @@ pub struct Selection {
 impl Selection {
     /// The format in which it gets samples of that codec.
     pub fn format(&self, codec: Codec) -> Option<Format> {
-        let formats = [self.video, self.audio].into_iter().flatten();
-        formats.into_iter().find(|format| format.codec() == codec)
+        let mut formats = [self.video, self.audio].into_iter().flatten();
+        formats.find(|format| format.codec() == codec)
     }
 }
 
 impl From<Format> for Selection {
     /// Selects that format alone, as the source delivers it.
     fn from(format: Format) -> Selection {
-        let (audio, video) = [format]
-            .into_iter()
-            .partition::<Vec<_>, _>(|format| format.is_audio());
         Selection {
-            video: video.first().copied(),
-            audio: audio.first().copied(),
+            video: Some(format).filter(|format| !format.is_audio()),
+            audio: Some(format).filter(|format| format.is_audio()),
             recipe: None,
         }
     }

@@ -269,7 +269,7 @@ async fn a_transport_is_replaced_while_it_is_watched() {
         within("a frame", viewer.next_unit()).await.unwrap();
     }
 
-    // Viewers of the old component are sent away with a reason, and get the new one when they come back. Counters go on.
+    // Viewers of the old component are disconnected with a reason, and get the new one when they come back.
     std::fs::copy(Gateway::component("hostile"), &path).unwrap();
     let (status, new) = reload().await;
     assert_eq!(

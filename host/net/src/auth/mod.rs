@@ -96,8 +96,8 @@ pub enum Denied {
     AdminProxy,
 }
 
-/// Checks `Host`, `Origin`, Fetch Metadata and permission. Returns the foreign origin for the CORS headers, if the request
-/// has an allowed one. `server.listen` must have the actual port.
+/// Checks `Host`, `Origin`, Fetch Metadata and permission. Returns the foreign origin for the CORS headers, if the
+/// request has an allowed one. `server.listen` must have the actual port.
 ///
 /// # Errors
 /// What is not allowed, and what to change to allow it.

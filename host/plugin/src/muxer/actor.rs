@@ -151,7 +151,7 @@ impl Actor {
     fn panicked(&mut self, panicked: &Panicked) -> bool {
         self.instance = None;
         if let Some(source) = &mut self.source {
-            source.skip_pushed();
+            source.pushed(false);
             source.release_history();
         }
         self.muxer.requests.changed();

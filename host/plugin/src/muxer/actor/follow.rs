@@ -65,9 +65,10 @@ impl Source {
         self.skipped.retain(recent);
     }
 
-    /// After a panic of the host: skips the sample that was being pushed.
-    pub(super) fn skip_pushed(&mut self) {
-        if let Some(position) = self.pushing.take() {
+    /// The push has ended. If it failed, or the host panicked in it, the sample is never pushed again.
+    pub(super) fn pushed(&mut self, worked: bool) {
+        let position = self.pushing.take();
+        if let Some(position) = position.filter(|_| !worked) {
             self.skip(position);
         }
     }
@@ -189,12 +190,7 @@ impl Actor {
                     source_sample = Some(sample_time(&sample));
                     let pushed = self.ask(|instance| instance.push(&sample, group));
                     if let Some(source) = &mut self.source {
-                        source.pushing = None;
-                    }
-                    if pushed.is_none()
-                        && let Some(source) = &mut self.source
-                    {
-                        source.skip(position);
+                        source.pushed(pushed.is_some());
                     }
                     pushed
                 }
@@ -446,8 +442,7 @@ impl Actor {
                     }
                     let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
                     if let Some(source) = &mut self.source {
-                        let pushing = source.pushing.take().filter(|_| !pushed);
-                        source.skipped.extend(pushing);
+                        source.pushed(pushed);
                     }
                     pushed
                 }
