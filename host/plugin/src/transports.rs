@@ -46,7 +46,9 @@ impl Transport {
         let ignored = &self.profile.ignored;
         let (name, list) = (&self.name, ignored.join(", "));
         (!ignored.is_empty()).then(|| {
-            format!("the profile of [transports.{name}] has values that this gateway ignores: {list}")
+            format!(
+                "the profile of [transports.{name}] has values that this gateway ignores: {list}"
+            )
         })
     }
 

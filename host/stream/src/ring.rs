@@ -17,6 +17,7 @@ use sluicegate_media::{
     sample::{Audio, Sample, Video},
     time::{TIMESCALE, ticks},
 };
+use sluicegate_telemetry::{Sequence, Size};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -171,6 +172,15 @@ pub enum Entry {
     Stop(Arc<str>),
 }
 
+impl Size for Entry {
+    fn size(&self) -> usize {
+        match self {
+            Entry::Sample(sample) => sample.size(),
+            Entry::Configure(_) | Entry::Stop(_) => 0,
+        }
+    }
+}
+
 /// A bounded ring of entries, whose positions never repeat within a run.
 ///
 /// Invariant: `info_at` knows the tracks for every retained position, also if their `Configure` was evicted.
@@ -178,10 +188,7 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct Ring {
     bounds: Bounds,
-    entries: VecDeque<Entry>,
-    /// Position of the front entry.
-    first: u64,
-    bytes: usize,
+    entries: Sequence<Entry>,
     repeats: usize,
     /// Tracks at the front entry, if their `Configure` was evicted.
     front_info: Option<Arc<Info>>,
@@ -218,9 +225,7 @@ impl Ring {
     pub fn new(bounds: Bounds, numbers: GroupNumbers) -> Ring {
         Ring {
             bounds,
-            entries: VecDeque::new(),
-            first: 0,
-            bytes: 0,
+            entries: Sequence::default(),
             repeats: 0,
             front_info: None,
             info: None,
@@ -237,7 +242,6 @@ impl Ring {
         let position = self.end();
         match &entry {
             Entry::Sample(sample) => {
-                self.bytes += sample.size();
                 self.repeats += usize::from(sample.repeat > 0);
                 if self.may_start(sample) {
                     let presented_at = match self.numbers.writes {
@@ -265,13 +269,13 @@ impl Ring {
             }
             Entry::Stop(_) => self.close_group(),
         }
-        self.entries.push_back(entry);
+        self.entries.push(entry);
         self.evict();
     }
 
     /// Position after the newest entry.
     pub fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        self.entries.end()
     }
 
     /// Frames from the newest back to the last discontinuity, without repeats.
@@ -290,18 +294,17 @@ impl Ring {
 
     /// Position of the oldest entry.
     pub fn first(&self) -> u64 {
-        self.first
+        self.entries.first()
     }
 
     /// Bytes of coded media in the ring.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.entries.bytes()
     }
 
     /// The entry at `position`; `None` if it was evicted or does not exist yet.
     pub fn get(&self, position: u64) -> Option<&Entry> {
-        self.entries
-            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+        self.entries.get(position)
     }
 
     /// The newest tracks.
@@ -311,10 +314,8 @@ impl Ring {
 
     /// Tracks that a sample at `position` belongs to: the newest `Configure` before it.
     pub fn info_at(&self, position: u64) -> Option<Arc<Info>> {
-        let before = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries
-            .iter()
-            .take(before)
+            .before(position)
             .rev()
             .find_map(|entry| match entry {
                 Entry::Configure(info) => Some(info.clone()),
@@ -482,7 +483,7 @@ impl Ring {
             .chain(self.starts.back().map(|start| start.position))
             .min()
             .unwrap_or(self.end());
-        while self.first < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
+        while self.first() < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
             self.pop();
         }
         // The needed entries may themselves exceed the limits: then whole groups go, and finally the newest
@@ -504,11 +505,11 @@ impl Ring {
     fn starts_at_front(&self) -> bool {
         self.starts
             .front()
-            .is_some_and(|start| start.position == self.first)
+            .is_some_and(|start| start.position == self.first())
     }
 
     fn over(&self, bytes: usize, span: Option<u64>) -> bool {
-        if self.bytes > bytes || self.entries.len() - self.repeats > self.bounds.entries {
+        if self.bytes() > bytes || self.entries.len() - self.repeats > self.bounds.entries {
             return true;
         }
         let time = |entry: &Entry| match entry {
@@ -526,19 +527,16 @@ impl Ring {
     }
 
     fn pop(&mut self) {
-        match self.entries.pop_front() {
-            Some(Entry::Sample(sample)) => {
-                self.bytes -= sample.size();
-                self.repeats -= usize::from(sample.repeat > 0);
-            }
+        match self.entries.pop() {
+            Some(Entry::Sample(sample)) => self.repeats -= usize::from(sample.repeat > 0),
             Some(Entry::Configure(info)) => self.front_info = Some(info),
             Some(Entry::Stop(_)) | None => {}
         }
-        self.first += 1;
+        let first = self.first();
         while self
             .starts
             .front()
-            .is_some_and(|start| start.position < self.first)
+            .is_some_and(|start| start.position < first)
         {
             self.starts.pop_front();
         }

@@ -4,11 +4,12 @@
 //! `missed` event with the number of events it lost. All parts of the gateway publish; the HTTP handler in
 //! `host/gateway/src/api/events.rs` polls one [`Reader`] per connection.
 
+use crate::{Sequence, Size};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,12 +38,15 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Ring {
-    /// The events as sent on the wire, oldest first.
-    events: VecDeque<Bytes>,
-    bytes: usize,
-    /// Number of the newest event.
-    newest: u64,
+    /// The events as sent on the wire, at their numbers.
+    events: Sequence<Bytes>,
     waiting: BTreeMap<u64, Waker>,
+}
+
+impl Size for Bytes {
+    fn size(&self) -> usize {
+        self.len()
+    }
 }
 
 #[derive(Serialize)]
@@ -63,9 +67,7 @@ impl Default for Events {
             run: u64::try_from(run).unwrap_or(u64::MAX),
             started,
             ring: Mutex::new(Ring {
-                events: VecDeque::new(),
-                bytes: 0,
-                newest: 0,
+                events: Sequence::starting_at(1),
                 waiting: BTreeMap::new(),
             }),
             next_reader: AtomicU64::new(0),
@@ -82,13 +84,10 @@ impl Events {
             return;
         };
         let mut ring = self.lock();
-        ring.newest += 1;
-        let event = self.wire(name, ring.newest, &data);
-        ring.bytes += event.len();
-        ring.events.push_back(event);
-        while ring.events.len() > MAX_EVENTS || ring.bytes > MAX_BYTES {
-            let gone = ring.events.pop_front().map_or(0, |event| event.len());
-            ring.bytes -= gone;
+        let event = self.wire(name, ring.events.end(), &data);
+        ring.events.push(event);
+        while ring.events.len() > MAX_EVENTS || ring.events.bytes() > MAX_BYTES {
+            ring.events.pop();
         }
         let waiting = std::mem::take(&mut ring.waiting);
         drop(ring);
@@ -98,9 +97,9 @@ impl Events {
     /// Creates a reader of future events. With the id of the last event that a client has (`Last-Event-ID`), it starts
     /// with the events after that, as far as they are still in the ring.
     pub fn reader(self: &Arc<Events>, last: Option<&str>) -> Reader {
-        let newest = self.lock().newest;
-        let known = last.map(|last| self.number(last).filter(|number| *number <= newest));
-        let position = known.flatten().unwrap_or(newest);
+        let end = self.lock().events.end();
+        let known = last.map(|last| self.number(last).filter(|number| *number < end));
+        let position = known.flatten().unwrap_or(end - 1);
         let mut first = format!("retry: {}\n", RETRY.as_millis()).into_bytes();
         first.extend_from_slice(
             &self.wire(
@@ -174,19 +173,17 @@ impl Reader {
             return Poll::Ready(first);
         }
         let mut ring = self.events.lock();
-        if self.position >= ring.newest {
+        if self.position + 1 >= ring.events.end() {
             ring.waiting.insert(self.id, context.waker().clone());
             return Poll::Pending;
         }
-        let before_oldest = ring.newest - ring.events.len() as u64;
-        let missed = before_oldest.saturating_sub(self.position);
+        let missed = ring.events.first().saturating_sub(self.position + 1);
         self.position += missed;
         let mut text = Vec::new();
         if missed > 0 {
             text.extend_from_slice(&self.events.missed(self.position, Some(missed)));
         }
-        let known = usize::try_from(self.position - before_oldest).unwrap_or(usize::MAX);
-        for event in ring.events.iter().skip(known) {
+        for event in ring.events.from(self.position + 1) {
             if !text.is_empty() && text.len() + event.len() > BATCH {
                 break;
             }
@@ -331,7 +328,7 @@ mod tests {
             say(&events, &"x".repeat(100_000));
         }
         let ring = events.lock();
-        assert!(ring.bytes <= MAX_BYTES && ring.events.len() == 10);
+        assert!(ring.events.bytes() <= MAX_BYTES && ring.events.len() == 10);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! How the gateway reports on itself: logs, the event ring, histograms, the Prometheus text format, process and TCP
-//! figures, and the containment of panics.
+//! figures, and the containment of panics. [`Sequence`] is what all of the gateway's rings are built on.
 //!
 //! This crate depends on no other crate of the gateway, so that all of them may use it. It decides nothing: counters
 //! and events are kept where things happen, and `host/gateway` serves them.
@@ -12,6 +12,7 @@ mod once;
 mod panics;
 pub mod process;
 mod rate_limit;
+mod sequence;
 mod tcp_info;
 #[cfg(debug_assertions)]
 pub mod workers;
@@ -23,6 +24,7 @@ pub use once::LogOnce;
 pub use panics::{Panicked, contain, panic_point};
 pub use process::resident_memory;
 pub use rate_limit::LogRateLimit;
+pub use sequence::{Sequence, Size};
 pub use tcp_info::{SocketPair, TcpInfo, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -11,6 +11,7 @@ use super::{
     piece::{Content, Piece},
 };
 use parking_lot::{Mutex, MutexGuard};
+use sluicegate_telemetry::{Sequence, Size};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -70,6 +71,12 @@ struct Slot {
     published: Instant,
 }
 
+impl Size for Slot {
+    fn size(&self) -> usize {
+        self.piece.content().len()
+    }
+}
+
 /// Which viewers get a chunk, by where they started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -108,7 +115,7 @@ impl Outlet {
 
     /// Position after the newest chunk, for [`Cursor::since`].
     pub fn end(&self) -> u64 {
-        self.lock().end()
+        self.lock().slots.end()
     }
 
     /// Sets the header of the chunks that follow.
@@ -129,7 +136,7 @@ impl Outlet {
     ) {
         let published = Instant::now();
         let mut ring = self.lock();
-        let before = ring.end();
+        let before = ring.slots.end();
         for (content, lane, access) in chunks {
             let header = ring.header.clone();
             ring.push(Slot {
@@ -142,7 +149,7 @@ impl Outlet {
                 published,
             });
         }
-        if ring.end() != before {
+        if ring.slots.end() != before {
             wake_all(ring);
         }
     }
@@ -166,7 +173,7 @@ impl Outlet {
 
     /// Bytes of all chunks in the ring.
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.lock().slots.bytes()
     }
 
     /// Appends the viewer's next chunks to `items`, in order: at least one if there is any, and about `budget` bytes at
@@ -356,9 +363,7 @@ impl Cursor {
 
 #[derive(Debug, Default)]
 struct Ring {
-    slots: VecDeque<Slot>,
-    first: u64,
-    bytes: usize,
+    slots: Sequence<Slot>,
     header: Arc<Header>,
     lanes: Vec<Lane>,
     closed: Option<Arc<str>>,
@@ -396,15 +401,6 @@ impl Ring {
         }
     }
 
-    fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
-    }
-
-    fn slot(&self, position: u64) -> Option<&Slot> {
-        self.slots
-            .get(usize::try_from(position.checked_sub(self.first)?).ok()?)
-    }
-
     fn set_lanes(&mut self, max_lag: Vec<Duration>) {
         let old = std::mem::take(&mut self.lanes);
         let mut old = old.into_iter();
@@ -422,7 +418,7 @@ impl Ring {
     }
 
     fn push(&mut self, slot: Slot) {
-        let (position, at) = (self.end(), slot.at);
+        let (position, at) = (self.slots.end(), slot.at);
         let Some(state) = self.lanes.get_mut(usize::from(slot.lane)) else {
             return;
         };
@@ -431,8 +427,7 @@ impl Ring {
             state.newest_start = Some(position);
             self.start_wanted = false;
         }
-        self.bytes += slot.piece.content().len();
-        self.slots.push_back(slot);
+        self.slots.push(slot);
         self.evict(at);
     }
 
@@ -448,19 +443,16 @@ impl Ring {
             .iter()
             .filter(|lane| now.saturating_sub(lane.newest) < QUIET)
             .filter_map(|lane| lane.newest_start)
-            .filter(|start| *start >= self.first)
+            .filter(|start| *start >= self.slots.first())
             .min()
             .unwrap_or(u64::MAX);
         while let Some(front) = self.slots.front() {
-            let unneeded = self.first < pinned && now.saturating_sub(front.at) > max_lag;
-            let too_much = self.bytes > MAX_BYTES || self.slots.len() > MAX_CHUNKS;
+            let unneeded = self.slots.first() < pinned && now.saturating_sub(front.at) > max_lag;
+            let too_much = self.slots.bytes() > MAX_BYTES || self.slots.len() > MAX_CHUNKS;
             if self.slots.len() == 1 || !(unneeded || too_much) {
                 return;
             }
-            if let Some(gone) = self.slots.pop_front() {
-                self.bytes -= gone.piece.content().len();
-            }
-            self.first += 1;
+            self.slots.pop();
         }
     }
 
@@ -476,7 +468,7 @@ impl Ring {
         let Some(mut position) = from.min() else {
             return taken;
         };
-        while let Some(slot) = self.slot(position) {
+        while let Some(slot) = self.slots.get(position) {
             let place = cursor.lanes.get_mut(usize::from(slot.lane));
             if let Some(place) = place
                 && place.position().is_some_and(|at| at <= position)
@@ -517,7 +509,7 @@ impl Ring {
             position += 1;
         }
         // Chunks of other lanes need not be looked at again.
-        let end = self.end();
+        let end = self.slots.end();
         for place in &mut cursor.lanes {
             *place = place.skip_to(end);
         }
@@ -530,7 +522,9 @@ impl Ring {
             let Some(place) = cursor.lanes.get_mut(number) else {
                 continue;
             };
-            let start = lane.newest_start.filter(|start| *start >= self.first);
+            let start = lane
+                .newest_start
+                .filter(|start| *start >= self.slots.first());
             let at = place.position();
             match (*place, at, start) {
                 (LanePosition::Waiting(since), _, Some(newest)) => {
@@ -539,7 +533,7 @@ impl Ring {
                 }
                 (_, Some(at), Some(start))
                     if start > at
-                        && (at < self.first
+                        && (at < self.slots.first()
                             || lane.max_lag.is_zero()
                             || self.behind(number, at) > lane.max_lag) =>
                 {
@@ -547,13 +541,13 @@ impl Ring {
                     taken.jumps += 1;
                 }
                 // Its next chunk was dropped and there is no start point, so it waits for one.
-                (_, Some(at), None) if at < self.first => {
-                    *place = LanePosition::Waiting(Some(self.end()));
+                (_, Some(at), None) if at < self.slots.first() => {
+                    *place = LanePosition::Waiting(Some(self.slots.end()));
                     taken.jumps += 1;
                     taken.waits = true;
                 }
                 (LanePosition::Waiting(since), _, None) => {
-                    *place = LanePosition::Waiting(since.or(Some(self.end())));
+                    *place = LanePosition::Waiting(since.or(Some(self.slots.end())));
                     taken.waits = true;
                 }
                 (_, Some(at), _) if !lane.max_lag.is_zero() => {
@@ -567,11 +561,13 @@ impl Ring {
     /// Start point of a viewer that has waited since the ring ended at `since`: the lane's first one from there on, if
     /// there was none before and it is within the lag bound.
     fn first_start(&self, lane: usize, since: u64) -> Option<u64> {
-        let mut starts = (self.first..)
-            .zip(&self.slots)
-            .filter_map(|(position, slot)| {
-                (slot.access == Access::Start && usize::from(slot.lane) == lane).then_some(position)
-            });
+        let mut starts =
+            (self.slots.first()..)
+                .zip(self.slots.iter())
+                .filter_map(|(position, slot)| {
+                    (slot.access == Access::Start && usize::from(slot.lane) == lane)
+                        .then_some(position)
+                });
         let first = starts.next().filter(|first| *first >= since)?;
         let max_lag = self.lanes.get(lane)?.max_lag;
         (!max_lag.is_zero() && self.behind(lane, first) <= max_lag).then_some(first)
@@ -580,12 +576,8 @@ impl Ring {
     /// Lag: how much older the lane's first chunk at or after `at` is than the newest chunk.
     fn behind(&self, lane: usize, at: u64) -> Duration {
         let newest = self.slots.back().map(|slot| slot.at).unwrap_or_default();
-        let skip = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let next = self
-            .slots
-            .iter()
-            .skip(skip)
-            .find(|slot| usize::from(slot.lane) == lane);
+        let mut from = self.slots.from(at);
+        let next = from.find(|slot| usize::from(slot.lane) == lane);
         next.map_or(Duration::ZERO, |slot| newest.saturating_sub(slot.at))
     }
 }
