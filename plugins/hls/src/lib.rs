@@ -54,8 +54,6 @@ impl Transport for Hls {
         let profile = Profile {
             carriers: vec!["http".into()],
             formats: vec!["h264/avcc".into(), "aac".into()],
-            uplink: None,
-            lanes: vec![],
             group_ms: settings.group_ms(),
             history: settings.held() as u32 + 1,
             repeat_ms: REPEAT_MS,
@@ -63,6 +61,7 @@ impl Transport for Hls {
             entry: "index.m3u8".into(),
             label: "HLS".into(),
             embeds: vec!["playlist".into()],
+            ..Profile::default()
         };
         let hls = Hls {
             settings,

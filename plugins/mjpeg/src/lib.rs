@@ -27,8 +27,8 @@
 //!   the close delimiter would follow a delimiter: an empty part again.
 
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Kind, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo,
-    Transport,
+    Buffer, Chunk, Effect, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo, Transport,
+    only_at_root,
 };
 
 const CONTENT_TYPE: &str = "multipart/x-mixed-replace; boundary=frame";
@@ -58,20 +58,14 @@ impl Transport for Mjpeg {
         let profile = Profile {
             carriers: vec!["http".into()],
             formats: vec!["jpeg".into()],
-            uplink: None,
             // A viewer that is behind gets the newest frame and none of those before it.
-            lanes: vec![Lane {
-                stale_ms: 0,
-                datagrams: false,
-            }],
-            group_ms: 0,
-            history: 1,
+            lanes: vec![Lane::new(0)],
             // Lets Chromium show the last frame before a silence; see the module's description.
             repeat_ms: 250,
             latency_ms: 150,
-            entry: String::new(),
             label: "MJPEG".into(),
             embeds: vec!["image".into()],
+            ..Profile::default()
         };
         Ok((
             Mjpeg {
@@ -83,10 +77,7 @@ impl Transport for Mjpeg {
     }
 
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
-        let mut tracks = info.tracks.iter();
-        self.pictures = tracks
-            .find(|track| matches!(track.kind, Kind::Video(_)))
-            .map(|track| track.id);
+        self.pictures = info.video().map(|(track, _)| track.id);
         vec![]
     }
 
@@ -117,19 +108,10 @@ impl Transport for Mjpeg {
         }
     }
 
-    fn join(
-        &mut self,
-        _viewer: u64,
-        _carrier: &str,
-        path: &str,
-        _query: &str,
-    ) -> Result<Vec<Effect>, String> {
-        match path {
-            "" => Ok(vec![Effect::Send(
-                Buffer::from(FIRST_DELIMITER.as_bytes()).into(),
-            )]),
-            _ => Err(format!("mjpeg has nothing at \"{path}\"")),
-        }
+    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
+        only_at_root("mjpeg", path)?;
+        let delimiter = Buffer::from(FIRST_DELIMITER.as_bytes());
+        Ok(vec![Effect::Send(delimiter.into())])
     }
 }
 

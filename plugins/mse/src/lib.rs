@@ -16,7 +16,7 @@ use pace::TrackTiming;
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
     Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
-    Transport, log,
+    Transport, log, only_at_root,
 };
 
 const CONTENT_TYPE: &str = "video/mp4";
@@ -70,20 +70,15 @@ impl Transport for Mse {
         let profile = Profile {
             carriers: vec!["websocket".into(), "http".into()],
             formats: vec!["h264/avcc".into(), "aac".into()],
-            uplink: None,
-            lanes: vec![Lane {
-                stale_ms: stale.0,
-                datagrams: false,
-            }],
+            lanes: vec![Lane::new(stale.0)],
             // At the start of a group, samples of the group before may still be pending. A new instance must know
             // those, so its history is two groups then.
             group_ms: fragment.0,
             history: if fragment.0 > 0 { 2 } else { 1 },
-            repeat_ms: 0,
             latency_ms: 150 + fragment.0,
-            entry: String::new(),
             label: "MSE".into(),
             embeds: vec!["file".into()],
+            ..Profile::default()
         };
         let mse = Mse {
             fragment,
@@ -168,17 +163,8 @@ impl Transport for Mse {
         }
     }
 
-    fn join(
-        &mut self,
-        _viewer: u64,
-        _carrier: &str,
-        path: &str,
-        _query: &str,
-    ) -> Result<Vec<Effect>, String> {
-        match path {
-            "" => Ok(vec![]),
-            _ => Err(format!("mse has nothing at \"{path}\"")),
-        }
+    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
+        only_at_root("mse", path).map(|()| vec![])
     }
 }
 

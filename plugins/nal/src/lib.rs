@@ -11,8 +11,8 @@
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Kind, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
-    Transport, h264, log,
+    Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport,
+    Video, h264, log, only_at_root,
 };
 
 #[derive(Deserialize)]
@@ -42,29 +42,20 @@ impl Transport for Nal {
         let profile = Profile {
             carriers: vec!["websocket".into()],
             formats: vec!["h264/annexb".into()],
-            uplink: None,
-            lanes: vec![Lane {
-                stale_ms: stale.0,
-                datagrams: false,
-            }],
-            group_ms: 0,
-            history: 1,
-            repeat_ms: 0,
+            lanes: vec![Lane::new(stale.0)],
             latency_ms: 80,
-            entry: String::new(),
             label: "H.264".into(),
             embeds: vec!["access-units".into()],
+            ..Profile::default()
         };
         Ok((Nal { video: None }, profile))
     }
 
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
-        let track = info
-            .tracks
-            .iter()
-            .find(|track| matches!(track.kind, Kind::Video(_)));
-        self.video = track.map(|track| track.id);
-        let Some(track) = track else { return vec![] };
+        self.video = info.video().map(|(track, _)| track.id);
+        let Some((track, video)) = info.video() else {
+            return vec![];
+        };
         let mut header = match h264::parameter_sets(&track.config) {
             Ok(sets) if sets.is_empty() => vec![],
             Ok(sets) => vec![Buffer::from(sets).into()],
@@ -77,7 +68,7 @@ impl Transport for Nal {
                 vec![]
             }
         };
-        header.extend(geometry(track).map(Payload::Text));
+        header.extend(geometry(video).map(Payload::Text));
         header
     }
 
@@ -85,12 +76,7 @@ impl Transport for Nal {
         if self.video != Some(sample.track) {
             return vec![];
         }
-        vec![Chunk {
-            payload: sample.data.into(),
-            lane: 0,
-            independent: sample.independent,
-            leading: sample.leading,
-        }]
+        vec![sample.into()]
     }
 
     fn request(&self, path: &str, _query: &str) -> Reply {
@@ -103,25 +89,13 @@ impl Transport for Nal {
         }
     }
 
-    fn join(
-        &mut self,
-        _viewer: u64,
-        _carrier: &str,
-        path: &str,
-        _query: &str,
-    ) -> Result<Vec<Effect>, String> {
-        match path {
-            "" => Ok(vec![]),
-            _ => Err(format!("nal has nothing at \"{path}\"")),
-        }
+    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
+        only_at_root("nal", path).map(|()| vec![])
     }
 }
 
 /// Text message that says how frames are displayed; `None` if that is as coded.
-fn geometry(track: &Track) -> Option<String> {
-    let Kind::Video(video) = &track.kind else {
-        return None;
-    };
+fn geometry(video: &Video) -> Option<String> {
     let ((wide, tall), rotation, mirrored) = (video.pixel_aspect, video.rotation, video.mirrored);
     (wide != tall || rotation != 0 || mirrored).then(|| {
         format!(r#"{{"pixelAspect":[{wide},{tall}],"rotation":{rotation},"mirrored":{mirrored}}}"#)
@@ -136,7 +110,10 @@ mod tests {
 
     use super::*;
     use proptest::prelude::*;
-    use sluicegate_sdk::mock::{self, Muxer};
+    use sluicegate_sdk::{
+        Kind,
+        mock::{self, Muxer},
+    };
 
     const AVCC: [u8; 16] = [
         1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,

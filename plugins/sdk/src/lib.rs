@@ -21,15 +21,11 @@
 //!         let profile = Profile {
 //!             carriers: vec!["websocket".into()],
 //!             formats: vec!["h264/annexb".into()],
-//!             uplink: None,
-//!             lanes: vec![Lane { stale_ms: 1000, datagrams: false }],
-//!             group_ms: 0,
-//!             history: 1,
-//!             repeat_ms: 0,
+//!             lanes: vec![Lane::new(1000)],
 //!             latency_ms: 80,
-//!             entry: String::new(),
 //!             label: "Raw".into(),
 //!             embeds: vec!["access-units".into()],
+//!             ..Profile::default()
 //!         };
 //!         Ok((Raw, profile))
 //!     }
@@ -39,8 +35,7 @@
 //!     }
 //!
 //!     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
-//!         let Sample { data, independent, leading, .. } = sample;
-//!         vec![Chunk { payload: data.into(), lane: 0, independent, leading }]
+//!         vec![sample.into()]
 //!     }
 //! }
 //!
@@ -60,6 +55,7 @@ pub mod log;
 pub mod mock;
 mod options;
 pub mod policy;
+mod shorthand;
 mod types;
 
 #[doc(hidden)]
@@ -70,6 +66,7 @@ pub use bindings::exports::sluicegate::gateway::transport::{Lane, Profile, Rendi
 pub use bindings::sluicegate::gateway::media::{Audio, Kind, Track, Video};
 pub use buffer::{Buffer, Piece};
 pub use options::{Millis, NoOptions, options};
+pub use shorthand::only_at_root;
 pub use types::{Chunk, Effect, Payload, Reply, Response, Sample};
 
 // Re-exported for `#[serde(crate = "sluicegate_sdk::serde")]` and `json!`, so that a transport needs no other

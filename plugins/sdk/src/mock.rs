@@ -337,22 +337,11 @@ mod tests {
 
     impl Transport for Counter {
         fn open(options: &str) -> Result<(Self, Profile), String> {
-            let lanes = vec![Lane {
-                stale_ms: 0,
-                datagrams: false,
-            }];
             let profile = Profile {
                 carriers: vec!["http".into()],
                 formats: vec!["jpeg".into()],
-                uplink: None,
-                lanes,
-                group_ms: 0,
-                history: 1,
-                repeat_ms: 0,
-                latency_ms: 0,
-                entry: String::new(),
-                label: String::new(),
-                embeds: vec![],
+                lanes: vec![Lane::new(0)],
+                ..Profile::default()
             };
             Ok((
                 Counter {

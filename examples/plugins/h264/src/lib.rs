@@ -14,8 +14,8 @@
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Kind, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport,
-    h264, log, serde_json,
+    Buffer, Chunk, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport, h264, log,
+    serde_json,
 };
 
 /// Options in the config, apart from `plugin` and `limits`, which the gateway uses itself. With `deny_unknown_fields`,
@@ -55,20 +55,15 @@ impl Transport for H264 {
         let profile = Profile {
             carriers: vec!["http".into()],
             formats: vec!["h264/annexb".into()],
-            uplink: None,
-            lanes: vec![Lane {
-                stale_ms: stale.0,
-                datagrams: false,
-            }],
+            lanes: vec![Lane::new(stale.0)],
             // Each independent frame starts a group...
             group_ms: 0,
             // ...and one group is all that a new instance needs.
             history: 1,
-            repeat_ms: 0,
             latency_ms: 500,
-            entry: String::new(),
             label: "H.264".into(),
             embeds: vec!["file".into()],
+            ..Profile::default()
         };
         let h264 = H264 {
             track: None,
@@ -84,27 +79,24 @@ impl Transport for H264 {
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
         self.track = None;
         self.about = serde_json::Value::Null;
-        for track in &info.tracks {
-            let Kind::Video(video) = track.kind else {
-                continue;
-            };
-            self.track = Some(track.id);
-            self.about = serde_json::json!({
-                "codec": track.codec,
-                "width": video.width,
-                "height": video.height,
-                "frame_rate": video.frame_rate,
-                "epoch": info.epoch,
-            });
-            return match h264::parameter_sets(&track.config) {
-                Ok(sets) => vec![Buffer::from(sets).into()],
-                Err(error) => {
-                    log::warn(format!("no parameter sets for the header: {error}"));
-                    vec![]
-                }
-            };
+        let Some((track, video)) = info.video() else {
+            return vec![];
+        };
+        self.track = Some(track.id);
+        self.about = serde_json::json!({
+            "codec": track.codec,
+            "width": video.width,
+            "height": video.height,
+            "frame_rate": video.frame_rate,
+            "epoch": info.epoch,
+        });
+        match h264::parameter_sets(&track.config) {
+            Ok(sets) => vec![Buffer::from(sets).into()],
+            Err(error) => {
+                log::warn(format!("no parameter sets for the header: {error}"));
+                vec![]
+            }
         }
-        vec![]
     }
 
     /// Called for each frame. `sample.data` is a handle: the bytes stay with the gateway, so returning it unchanged
@@ -119,12 +111,7 @@ impl Transport for H264 {
             self.pictures = 0;
         }
         self.pictures += 1;
-        vec![Chunk {
-            payload: sample.data.into(),
-            lane: 0,
-            independent: sample.independent,
-            leading: sample.leading,
-        }]
+        vec![sample.into()]
     }
 
     /// Called for a GET: of the transport itself (`""`), whose client becomes a viewer, or of a path below it, which is

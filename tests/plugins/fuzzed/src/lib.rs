@@ -242,24 +242,14 @@ impl Transport for Fuzzed {
             0..200 => Ok(Profile {
                 carriers: vec!["http".into(), "websocket".into()],
                 formats: vec!["h264/annexb".into(), "jpeg".into()],
-                uplink: None,
                 lanes: vec![
                     Lane {
                         stale_ms: 0,
                         datagrams: true,
                     },
-                    Lane {
-                        stale_ms: 1000,
-                        datagrams: false,
-                    },
+                    Lane::new(1000),
                 ],
-                group_ms: 0,
-                history: 1,
-                repeat_ms: 0,
-                latency_ms: 0,
-                entry: String::new(),
-                label: String::new(),
-                embeds: vec![],
+                ..Profile::default()
             }),
             200..250 => Ok(Profile {
                 carriers: (0..script.count()).map(|_| script.text()).collect(),

@@ -20,8 +20,8 @@ use std::cell::{Cell, RefCell};
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Kind, Lane, Payload, Profile, Reply, Response, Sample, StreamInfo,
-    Transport, h264, log,
+    Buffer, Chunk, Effect, Lane, Payload, Profile, Reply, Response, Sample, StreamInfo, Transport,
+    h264, log,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -107,18 +107,11 @@ impl Transport for Hostile {
         let mut profile = Profile {
             carriers: vec!["websocket".into()],
             formats: vec!["h264/annexb".into()],
-            uplink: None,
-            lanes: vec![Lane {
-                stale_ms: 1000,
-                datagrams: false,
-            }],
-            group_ms: 0,
-            history: 1,
+            lanes: vec![Lane::new(1000)],
             repeat_ms: hostile.options.repeat,
             latency_ms: 80,
-            entry: String::new(),
-            label: String::new(),
             embeds: vec!["access-units".into()],
+            ..Profile::default()
         };
         match hostile.misbehave(Call::Open) {
             Some(Misbehavior::Refuse) => return Err("hostile refuses these options".into()),
@@ -140,10 +133,7 @@ impl Transport for Hostile {
     }
 
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
-        let track = info
-            .tracks
-            .iter()
-            .find(|track| matches!(track.kind, Kind::Video(_)));
+        let track = info.video().map(|(track, _)| track);
         self.video = track.map(|track| track.id);
         match self.misbehave(Call::Configure) {
             Some(Misbehavior::Output) => return texts(100_000),
