@@ -5,12 +5,11 @@
 //! 14496-12.
 
 use crate::{
-    Error,
+    Audio, Error, Kind, Track, Video,
     boxes::Boxes,
     language,
     shape::{self, IDENTITY},
 };
-use sluicegate_sdk::{Audio, Kind, Track, Video};
 
 /// A live stream with more tracks is a mistake.
 const MAX_TRACKS: usize = 64;

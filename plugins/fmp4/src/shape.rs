@@ -1,7 +1,7 @@
 //! Geometry of a video track: the displayed size in its header, and the matrix that rotates and mirrors it (ISO/IEC
 //! 14496-12, 6.2.2 and 8.3.2).
 
-use sluicegate_sdk::Video;
+use crate::Video;
 
 /// 1.0 in 16.16 fixed point.
 const ONE: i32 = 1 << 16;

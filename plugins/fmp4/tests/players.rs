@@ -2,7 +2,7 @@
 //! (For video, see `tests/tests/gateway/mse.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use sluicegate_sdk::{Audio, Buffer, Kind, Sample, Track};
+use sluicegate_fmp4::{Audio, Kind, Sample, Track};
 use std::{
     io::Write,
     process::{Command, Stdio},
@@ -41,18 +41,15 @@ fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
     for (nth, frame) in (0..).zip(&frames) {
         let sample = Sample {
             track: 5,
-            group: 0,
             decode_time: START + nth * u64::from(FRAME),
             composition_offset: 0,
             duration: FRAME,
             independent: true,
             leading: false,
-            captured_at: 0,
-            group_started_at: 0,
             size: frame.len() as u32,
-            data: Buffer::from(*frame),
+            payload: *frame,
         };
-        let fragment = sluicegate_fmp4::fragment(vec![], nth as u32, &[sample]).unwrap();
+        let fragment = sluicegate_fmp4::fragment(vec![], nth as u32, vec![sample]).unwrap();
         file.extend(fragment.to_vec());
     }
 

@@ -4,8 +4,7 @@
 use mp4::Sample as Parsed;
 use mp4_atom::{Codec, ReferenceTime};
 use proptest::prelude::*;
-use sluicegate_fmp4::{Error, check, codecs, fragment, init, mime, prft, styp};
-use sluicegate_sdk::{Audio, Buffer, Kind, Sample, Track, Video};
+use sluicegate_fmp4::{Audio, Error, Kind, Track, Video, check, codecs, init, mime, prft, styp};
 
 #[path = "../../../tests/src/mp4.rs"]
 mod mp4;
@@ -31,8 +30,6 @@ fn video(id: u32) -> Track {
             pixel_aspect: (1, 1),
             rotation: 0,
             mirrored: false,
-            frame_rate: 30.0,
-            keyframe_ms: 2000,
         }),
     }
 }
@@ -56,19 +53,24 @@ fn sound(id: u32, format: &str, language: &str) -> Track {
     }
 }
 
+type Sample = sluicegate_fmp4::Sample<Vec<u8>>;
+
+/// A complete fragment.
+fn fragment(before: Vec<u8>, sequence: u32, samples: &[Sample]) -> Result<Vec<u8>, Error> {
+    let fragment = sluicegate_fmp4::fragment(before, sequence, samples.to_vec())?;
+    Ok(fragment.to_vec())
+}
+
 fn sample(track: u32, decode_time: u64, duration: u32, data: &[u8]) -> Sample {
     Sample {
         track,
-        group: 1,
         decode_time,
         composition_offset: 0,
         duration,
         independent: true,
         leading: false,
-        captured_at: 0,
-        group_started_at: 0,
         size: data.len() as u32,
-        data: Buffer::from(data),
+        payload: data.to_vec(),
     }
 }
 
@@ -214,8 +216,6 @@ fn what_has_more_than_its_field_holds_is_described_as_unknown() {
         pixel_aspect: (1, 1),
         rotation: 0,
         mirrored: false,
-        frame_rate: 0.0,
-        keyframe_ms: 0,
     });
     fine.kind = Kind::Audio(Audio {
         sample_rate: 96_000,
@@ -257,7 +257,7 @@ fn what_cannot_be_described_is_refused_with_a_reason() {
             "the formats are h264/avcc",
         ),
         (
-            change(video(1), |track| track.kind = Kind::Data),
+            change(video(1), |track| track.kind = Kind::Other),
             "the formats are h264/avcc",
         ),
         (
@@ -329,7 +329,7 @@ fn times_around_the_wraps_of_32_and_33_bits_and_beyond_are_kept() {
         let samples: Vec<Sample> = (0..4)
             .map(|nth| sample(1, wrap - 4 + 2 * nth, 2, b"x"))
             .collect();
-        let parsed = mp4::fragment(&fragment(vec![], 1, &samples).unwrap().to_vec());
+        let parsed = mp4::fragment(&fragment(vec![], 1, &samples).unwrap());
         let shown = parsed.samples.iter().map(mp4::Sample::presentation_time);
         assert!(shown.eq(samples.iter().map(|sample| sample.decode_time)));
     }
@@ -340,9 +340,9 @@ fn boxes_before_a_fragment_do_not_move_its_payload() {
     let mut sample = sample(3, 90_000, 3000, b"picture");
     sample.composition_offset = -3000;
     // 2023-11-14T22:13:20.500Z
-    sample.captured_at = 1_700_000_000_500_000;
-    let before = [styp(), prft(&sample)].concat();
-    let parsed = mp4::fragment(&fragment(before, 9, &[sample]).unwrap().to_vec());
+    let captured_at = 1_700_000_000_500_000;
+    let before = [styp(), prft(&sample, captured_at)].concat();
+    let parsed = mp4::fragment(&fragment(before, 9, &[sample]).unwrap());
     assert!(parsed.segment_starts);
     assert_eq!(parsed.samples[0].data, b"picture");
     assert_eq!(parsed.moof.mfhd.sequence_number, 9);
@@ -390,7 +390,7 @@ fn any_samples() -> impl Strategy<Value = Vec<Sample>> {
 proptest! {
     #[test]
     fn any_samples_are_read_back(samples in any_samples(), sequence: u32) {
-        let parsed = mp4::fragment(&fragment(vec![], sequence, &samples).unwrap().to_vec());
+        let parsed = mp4::fragment(&fragment(vec![], sequence, &samples).unwrap());
         prop_assert_eq!(parsed.moof.mfhd.sequence_number, sequence);
         for track in 1..4 {
             let sent: Vec<&Sample> = samples.iter().filter(|sample| sample.track == track).collect();
@@ -404,7 +404,7 @@ proptest! {
                     offset: sent.composition_offset,
                     duration: got.duration,
                     independent: sent.independent,
-                    data: sent.data.to_vec(),
+                    data: sent.payload.clone(),
                 };
                 prop_assert_eq!(*got, &expected);
                 if nth == last {

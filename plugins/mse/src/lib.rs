@@ -16,7 +16,7 @@ use pace::TrackTiming;
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
     Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
-    Transport, log, only_at_root,
+    Transport, fmp4, log, only_at_root,
 };
 
 const CONTENT_TYPE: &str = "video/mp4";
@@ -94,7 +94,7 @@ impl Transport for Mse {
         self.pending.clear();
         self.group = 0;
         self.tracks.clear();
-        let fit = |track: &&Track| match sluicegate_fmp4::check(track) {
+        let fit = |track: &&Track| match fmp4::check(track) {
             Ok(()) => true,
             Err(error) => {
                 log::warn(format!("{error}; the track is omitted"));
@@ -102,11 +102,11 @@ impl Transport for Mse {
             }
         };
         let tracks: Vec<Track> = info.tracks.iter().filter(fit).cloned().collect();
-        match sluicegate_fmp4::init(&tracks) {
+        match fmp4::init(&tracks) {
             Ok(init) => {
                 self.tracks = tracks.iter().map(TrackTiming::new).collect();
                 vec![
-                    Payload::Text(sluicegate_fmp4::mime(&tracks)),
+                    Payload::Text(fmp4::mime(&tracks)),
                     Buffer::from(init).into(),
                 ]
             }
@@ -182,11 +182,11 @@ impl Mse {
         let independent = first.independent && (picture || only_audio);
         let leading = first.leading;
         let before = if picture && independent {
-            sluicegate_fmp4::prft(first)
+            fmp4::prft(first)
         } else {
             vec![]
         };
-        let written = sluicegate_fmp4::fragment(before, self.sequence, &self.pending);
+        let written = fmp4::fragment(before, self.sequence, &self.pending);
         self.sequence = self.sequence.wrapping_add(1);
         self.pending.clear();
         match written {

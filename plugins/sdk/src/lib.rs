@@ -49,6 +49,8 @@
 pub mod bindings;
 mod buffer;
 mod export;
+#[cfg(feature = "fmp4")]
+pub mod fmp4;
 pub mod h264;
 pub mod log;
 #[cfg(not(target_arch = "wasm32"))]

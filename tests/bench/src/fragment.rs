@@ -3,7 +3,7 @@
 
 use crate::film::{Film, Stamp};
 use anyhow::{Context, Result, ensure};
-use sluicegate_sdk::Sample;
+use sluicegate_fmp4::Sample;
 
 /// Bytes at the front of a fragment that identify its pictures: `prft`, a `moof` of ten samples, the head of `mdat`,
 /// the stamp of the first picture.
@@ -28,25 +28,22 @@ impl Film {
     /// Builds a fragment of `count` pictures from `first` on.
     pub fn fragment(&self, first: Stamp, count: u64) -> Result<Vec<u8>> {
         let duration = TIMESCALE / self.rate;
-        let samples: Vec<Sample> = (first.number..first.number + count)
+        let samples = (first.number..first.number + count)
             .map(|number| {
                 let data = self.sample(Stamp { number, ..first });
                 Sample {
                     track: 1,
-                    group: 0,
                     decode_time: number * u64::from(duration),
                     composition_offset: 0,
                     duration,
                     independent: self.is_key(number),
                     leading: false,
-                    captured_at: 0,
-                    group_started_at: 0,
                     size: u32::try_from(data.len()).unwrap_or(u32::MAX),
-                    data: data.into(),
+                    payload: data,
                 }
             })
             .collect();
-        let fragment = sluicegate_fmp4::fragment(vec![], first.number as u32, &samples)?;
+        let fragment = sluicegate_fmp4::fragment(vec![], first.number as u32, samples)?;
         Ok(fragment.to_vec())
     }
 

@@ -10,8 +10,7 @@ use crate::{
     options::Targets,
     time::{self, MILLISECOND, SECOND, Time},
 };
-use sluicegate_fmp4 as fmp4;
-use sluicegate_sdk::{Kind, Sample, StreamInfo, h264, log};
+use sluicegate_sdk::{Kind, Sample, StreamInfo, fmp4, h264, log};
 
 /// Most bytes to keep. The host grants 64 MiB of buffers, and as much as is kept may be needed again while a segment is
 /// joined for a client.
