@@ -50,7 +50,7 @@ use sluicegate_media::{sample::Format, time::Moment};
 use sluicegate_source::{
     Fleet, Keyframes, Presence, Sink, Source, SourceContext, SourceError, Stop,
 };
-use sluicegate_telemetry::{Events, contain, panic_point};
+use sluicegate_telemetry::{Backoff, Events, contain, panic_point};
 use std::{
     sync::{
         Arc,
@@ -61,8 +61,8 @@ use std::{
 };
 use transcoders::Transcoders;
 
-/// Backoff between attempts to open a failed source: the first delay and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Backoff between attempts to open a failed source; each delay is jittered.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
 /// A configured stream.
 #[derive(Debug)]
@@ -353,7 +353,7 @@ impl Stream {
 
     /// Runs the source repeatedly until it is stopped. A panic counts as a failure, like a read error.
     fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
-        let mut wait = BACKOFF.0;
+        let mut backoff = BACKOFF;
         let mut logged_reason = String::new();
         loop {
             let (began, before) = (Instant::now(), self.status.totals().samples);
@@ -386,10 +386,10 @@ impl Stream {
             }
             // A source that delivered for longer than its last delay starts again with the shortest one. A
             // reason is logged once, not for every attempt.
-            if began.elapsed() > wait && self.status.totals().samples > before {
-                wait = BACKOFF.0;
+            if began.elapsed() > backoff.upcoming() && self.status.totals().samples > before {
+                backoff.reset();
             }
-            if began.elapsed() > BACKOFF.1 {
+            if began.elapsed() > backoff.longest() {
                 logged_reason.clear();
             }
             if logged_reason != reason {
@@ -397,8 +397,7 @@ impl Stream {
                 logged_reason.clone_from(&reason);
             }
             self.report_loss(ingest, &reason);
-            stop.wait(jittered(wait));
-            wait = (wait * 2).min(BACKOFF.1);
+            stop.wait(jittered(backoff.next_delay()));
             if stop.is_stopped() {
                 return;
             }

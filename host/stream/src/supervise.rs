@@ -5,12 +5,12 @@
 
 use super::status::Status;
 use sluicegate_source::Stop;
-use sluicegate_telemetry::{Panicked, contain, panic_point};
+use sluicegate_telemetry::{Backoff, Panicked, contain, panic_point};
 use std::time::{Duration, Instant};
 
-/// Backoff after a panic: the first delay and the longest. It starts again with the first if the previous
-/// panic is longer ago than the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// Backoff after a panic. It starts again with the first delay if the previous panic is longer ago than the
+/// longest delay.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 
 /// Work that is repeated until its thread is stopped.
 pub(super) trait Work {
@@ -33,8 +33,9 @@ pub(super) trait Work {
 /// Runs `work` until it is stopped. A panic is logged and noted with its location, and after a delay the work
 /// continues.
 pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
-    let mut wait = BACKOFF.0;
-    let mut last: Option<Instant> = None;
+    let mut backoff = BACKOFF;
+    // The previous panic, and the delay after it.
+    let mut last: Option<(Instant, Duration)> = None;
     let mut done = contain(|| work.begin());
     loop {
         let Err(panicked) = done else {
@@ -58,12 +59,14 @@ pub(super) fn run<W: Work>(work: &mut W, status: &Status, stop: &Stop) {
             );
         }
         let now = Instant::now();
-        wait = match last.replace(now) {
-            Some(last) if now.saturating_duration_since(last) < BACKOFF.1 + wait => {
-                (wait * 2).min(BACKOFF.1)
-            }
-            _ => BACKOFF.0,
-        };
+        let again = last.is_some_and(|(last, wait)| {
+            now.saturating_duration_since(last) < backoff.longest() + wait
+        });
+        if !again {
+            backoff.reset();
+        }
+        let wait = backoff.next_delay();
+        last = Some((now, wait));
         stop.wait(wait);
         done = Ok(());
     }

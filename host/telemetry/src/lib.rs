@@ -1,9 +1,11 @@
 //! How the gateway reports on itself: logs, the event ring, histograms, the Prometheus text format, process and TCP
-//! figures, and the containment of panics. [`Sequence`] is what all of the gateway's rings are built on.
+//! figures, the containment of panics, and the delays after failures. [`Sequence`] is what all of the gateway's rings are
+//! built on.
 //!
 //! This crate depends on no other crate of the gateway, so that all of them may use it. It decides nothing: counters
 //! and events are kept where things happen, and `host/gateway` serves them.
 
+mod backoff;
 pub mod events;
 pub mod exposition;
 mod histogram;
@@ -17,6 +19,7 @@ mod tcp_info;
 #[cfg(debug_assertions)]
 pub mod workers;
 
+pub use backoff::Backoff;
 pub use events::Events;
 pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};

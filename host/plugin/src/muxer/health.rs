@@ -4,6 +4,7 @@
 //! Pure: the caller passes `now`. Written by the muxer's thread, read by the API.
 
 use parking_lot::{Mutex, MutexGuard};
+use sluicegate_telemetry::Backoff;
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -14,8 +15,8 @@ use std::{
 const MAX_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 const OPEN_FOR: Duration = Duration::from_secs(30);
-/// Delay after the second failure within [`WINDOW`], and the longest delay; it doubles in between.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Delays from the second failure within [`WINDOW`] on.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// State of a muxer's guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Health {
         } else {
             match u32::try_from(inner.failures.len()).unwrap_or(u32::MAX) {
                 0 | 1 => Duration::ZERO,
-                nth => (BACKOFF.0 * 2u32.saturating_pow((nth - 2).min(16))).min(BACKOFF.1),
+                nth => BACKOFF.nth(nth - 2),
             }
         };
         inner.retry_at = Some(now + wait);
@@ -132,7 +133,7 @@ mod tests {
             assert!(if nth == 1 {
                 wait.is_zero()
             } else {
-                wait > last || wait == BACKOFF.1
+                wait > last || wait == BACKOFF.longest()
             });
             last = wait;
             health.recovered();

@@ -12,6 +12,7 @@ use super::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_config as config;
+use sluicegate_telemetry::Backoff;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -19,8 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// First and longest wait between attempts to reach the adb server.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// Wait between attempts to reach the adb server.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// Interval at which the list is requested while a listed device is not ready or has no room: adb servers do not report
 /// every change of a device that is connected by network (seen with 29.0.6, when its link breaks).
 const RELIST_INTERVAL: Duration = Duration::from_secs(2);
@@ -132,7 +133,7 @@ impl Fleet {
     pub fn follow(&self, stop: &Stop, audience: &mut dyn DeviceObserver) {
         stop.attach();
         self.lock().followed = true;
-        let mut wait = BACKOFF.0;
+        let mut backoff = BACKOFF;
         let mut told = String::new();
         while !stop.is_stopped() {
             let mut answered = false;
@@ -151,7 +152,7 @@ impl Fleet {
             };
             // A server that had answered is retried soon; each reason is logged once.
             if answered {
-                wait = BACKOFF.0;
+                backoff.reset();
                 told.clear();
             }
             if told != reason {
@@ -159,8 +160,7 @@ impl Fleet {
                 told.clone_from(&reason);
             }
             self.mark_all_offline(&reason, audience);
-            stop.wait(wait);
-            wait = (wait * 2).min(BACKOFF.1);
+            stop.wait(backoff.next_delay());
         }
     }
 
