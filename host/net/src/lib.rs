@@ -13,6 +13,7 @@ mod limiter;
 mod listener;
 mod socket;
 mod tls;
+mod token_bucket;
 pub mod websocket;
 
 pub use body::{ViewerBody, WholeBody};

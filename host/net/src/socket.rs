@@ -3,7 +3,7 @@
 //! It adds two things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), and a lingering close, so that a
 //! client that is still sending gets to read the answer.
 
-use super::limiter::Permit;
+use super::{limiter::Permit, token_bucket::TokenBucket};
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
@@ -169,43 +169,39 @@ impl AsyncWrite for Socket {
 /// no other client.
 #[derive(Debug)]
 struct ReadLimiter {
-    left: u64,
-    filled: Instant,
+    bucket: TokenBucket,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl ReadLimiter {
     /// Capacity of the bucket in bytes.
-    const BURST: u64 = 1 << 20;
+    const BURST: u32 = 1 << 20;
     /// Refill rate in bytes per second.
-    const RATE: u64 = 256 << 10;
-    /// How long reading pauses when the bucket is empty.
+    const RATE: u32 = 256 << 10;
+    /// How long reading pauses at least when the bucket is empty, so that a refill is worth a read.
     const PAUSE: Duration = Duration::from_millis(50);
 
     fn new(now: Instant) -> ReadLimiter {
         ReadLimiter {
-            left: Self::BURST,
-            filled: now,
+            bucket: TokenBucket::new(Self::RATE.into(), Self::BURST.into(), now),
             wait: None,
         }
     }
 
     fn took(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(bytes as u64);
+        self.bucket.take(bytes as f64);
     }
 
     /// Refills an empty bucket; returns when to try again if it is still empty.
     fn fill(&mut self, now: Instant) -> Option<Instant> {
-        if self.left > 0 {
+        if self.bucket.left() >= 1.0 {
             return None;
         }
-        let passed = now - self.filled;
-        if passed < Self::PAUSE {
-            return Some(self.filled + Self::PAUSE);
+        let due = self.bucket.refilled() + Self::PAUSE;
+        if now < due {
+            return Some(due);
         }
-        let gained = passed.as_micros() * u128::from(Self::RATE) / 1_000_000;
-        self.left = u64::try_from(gained).map_or(Self::BURST, |gained| gained.min(Self::BURST));
-        self.filled = now;
+        self.bucket.refill(now);
         None
     }
 
@@ -237,7 +233,7 @@ mod tests {
                 }
             }
         }
-        let allowed = ReadLimiter::BURST + 10 * ReadLimiter::RATE;
+        let allowed = u64::from(ReadLimiter::BURST + 10 * ReadLimiter::RATE);
         assert!(read.abs_diff(allowed) < allowed / 5, "{read} of {allowed}");
     }
 
@@ -248,6 +244,6 @@ mod tests {
         read_limiter.took(2 << 20);
         assert_eq!(read_limiter.fill(began), Some(began + ReadLimiter::PAUSE));
         assert_eq!(read_limiter.fill(began + Duration::from_secs(60)), None);
-        assert_eq!(read_limiter.left, ReadLimiter::BURST);
+        assert_eq!(read_limiter.bucket.left(), f64::from(ReadLimiter::BURST));
     }
 }

@@ -5,8 +5,8 @@
 //! either. Timeouts end connections that are silent or stalled.
 
 use super::{
-    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, discard_input, ping_frame,
-    pong_frame,
+    super::{Drain, token_bucket::TokenBucket},
+    Close, Event, MessageEncoding, Reader, close_frame, discard_input, ping_frame, pong_frame,
 };
 use bytes::Bytes;
 use sluicegate_viewer::{Content, Encoding};
@@ -147,9 +147,8 @@ struct Peer<S> {
     /// Encoded frames that wait to be sent.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
-    /// Tokens left in the rate limit, as of `counted`.
-    left: f64,
-    counted: Instant,
+    /// Messages that the client may send now.
+    allowed: TokenBucket,
     last_received: Instant,
     pinged: Instant,
     progressed: Instant,
@@ -169,8 +168,7 @@ where
             rate_limit,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            left: rate_limit.burst,
-            counted: now,
+            allowed: TokenBucket::new(rate_limit.rate, rate_limit.burst, now),
             last_received: now,
             pinged: now,
             progressed: now,
@@ -178,15 +176,12 @@ where
     }
 
     fn handle_events(&mut self, handler: &mut impl MessageHandler) -> Result<(), Close> {
-        let now = Instant::now();
-        let passed = (now - self.counted).as_secs_f64();
-        self.left = (self.left + passed * self.rate_limit.rate).min(self.rate_limit.burst);
-        self.counted = now;
+        self.allowed.refill(Instant::now());
         while self.is_listening() && handler.is_ready() {
             let Some(event) = self.reader.next_event()? else {
                 break;
             };
-            self.left -= 1.0;
+            self.allowed.take(1.0);
             match event {
                 Event::Ping(payload) => self.put(pong_frame(&payload)),
                 Event::Pong => {}
@@ -201,7 +196,7 @@ where
                     .map_err(|wrong| Close::new(1007, wrong.as_str()))?,
             }
         }
-        if self.rate_limit.strict && self.left < 1.0 {
+        if self.rate_limit.strict && self.allowed.left() < 1.0 {
             return Err(Close::new(1008, "too many messages; report once a second"));
         }
         Ok(())
@@ -209,7 +204,7 @@ where
 
     /// Whether to read from the client now.
     fn is_listening(&self) -> bool {
-        self.left >= 1.0 && self.has_room()
+        self.allowed.left() >= 1.0 && self.has_room()
     }
 
     /// Whether the send queue accepts another message; a single one may exceed the bound.
@@ -226,9 +221,8 @@ where
         if !self.waiting.is_empty() {
             next = next.min(self.progressed + WRITE_TIMEOUT);
         }
-        if !listening && self.left < 1.0 {
-            let short = (1.0 - self.left) / self.rate_limit.rate;
-            next = next.min(self.counted + Duration::from_secs_f64(short));
+        if !listening && self.allowed.left() < 1.0 {
+            next = next.min(self.allowed.has_at(1.0));
         }
         next
     }
