@@ -6,35 +6,33 @@
 
 use super::{
     super::{Drain, token_bucket::TokenBucket},
-    Close, Event, MessageEncoding, Reader, close_frame, discard_input, ping_frame, pong_frame,
+    Close, Event, MessageEncoding, Reader, WRITE_TIMEOUT, close_after, close_frame, ping_frame,
+    pong_frame,
 };
 use bytes::Bytes;
 use sluicegate_viewer::{Content, Encoding};
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    io,
     pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 /// Capacity of the send queue of a client, in messages and bytes. When it is full, the handler is not polled and
 /// reading pauses.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 << 10;
-/// A client that accepts no data for this long is disconnected.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that sends nothing for this long is disconnected. A player reports every second, or every few while its
 /// page is hidden; other clients answer pings.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 /// A client that may be silent is pinged after this long without a message.
 const PING: Duration = Duration::from_secs(30);
-/// Timeout of the closing handshake.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +72,7 @@ enum Next {
     Send(Option<Content>),
     Drained,
     TimedOut,
-    Wrote(std::io::Result<usize>),
+    Wrote(io::Result<usize>),
 }
 
 /// Serves the conversation until the client leaves or is silent for too long, the handler ends it, or the gateway shuts
@@ -273,15 +271,14 @@ where
 
     async fn send_close(mut self, close: &Close) {
         self.waiting.push_back(close_frame(close));
-        let deadline = Instant::now() + CLOSE_TIMEOUT;
-        let said = timeout_at(deadline, async {
-            for bytes in &self.waiting {
-                self.socket.write_all(bytes).await?;
-            }
-            self.socket.shutdown().await
-        });
-        if matches!(said.await, Ok(Ok(()))) {
-            discard_input(&mut self.socket, deadline).await;
+        close_after(self.write_rest()).await;
+    }
+
+    /// Writes the send queue; returns the socket.
+    async fn write_rest(&mut self) -> io::Result<&mut S> {
+        for bytes in &self.waiting {
+            self.socket.write_all(bytes).await?;
         }
+        Ok(&mut self.socket)
     }
 }

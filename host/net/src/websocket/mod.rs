@@ -14,13 +14,36 @@ pub use handshake::{Handshake, HandshakeError};
 pub use messages::{MessageHandler, RateLimit, serve_messages};
 pub use session::run;
 
+use std::{io, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout_at},
 };
 
+/// A client that accepts no data for this long is disconnected.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of the closing handshake: for the data that waits, our close frame, and the client's.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of ignored input that are read at a time.
 const SCRAP: usize = 8 << 10;
+
+/// Ends a connection in order (RFC 6455 7.1.1), within [`CLOSE_TIMEOUT`]. `rest` writes what still waits, the close
+/// frame last, and returns the socket. Then our side is shut down, and the client has the rest of the time to close
+/// its own.
+async fn close_after<'a, S>(rest: impl Future<Output = io::Result<&'a mut S>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'a,
+{
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    let shut_down = timeout_at(deadline, async {
+        let socket = rest.await?;
+        socket.shutdown().await?;
+        Ok::<_, io::Error>(socket)
+    });
+    if let Ok(Ok(socket)) = shut_down.await {
+        discard_input(socket, deadline).await;
+    }
+}
 
 /// Reads and discards what a client still sends, until its end or `deadline`, after our side is shut down. Unread bytes
 /// at close make the kernel send a reset, which discards what the client has not read yet, such as the reason of the

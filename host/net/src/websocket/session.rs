@@ -4,7 +4,8 @@
 //! it can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
-    super::Drain, Close, Event, MessageEncoding, Reader, close_frame, discard_input, pong_frame,
+    super::Drain, Close, Event, MessageEncoding, Reader, WRITE_TIMEOUT, close_after, close_frame,
+    pong_frame,
 };
 use bytes::{Buf, Bytes};
 use sluicegate_plugin::muxer::{Refusal, Viewing, Want};
@@ -15,21 +16,16 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, Sleep, sleep, timeout_at},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Sleep, sleep},
 };
 
 /// Bytes taken from the outlet per write: enough to be worth a system call, small enough that a slow viewer soon jumps.
 const BATCH: usize = 64 << 10;
 /// Buffers in one vectored write.
 const SLICES: usize = 32;
-/// A viewer that accepts no data for this long is disconnected.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Timeout for the data in flight and the client's close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most pongs that may wait; a client that sends more pings without reading is disconnected.
 const MAX_CONTROL: usize = 64;
 /// Messages to this viewer alone that may wait for its socket, in bytes, with this much more for each.
@@ -257,23 +253,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the rest of the queue and the close frame, and waits up to [`CLOSE_TIMEOUT`] for the client to close (RFC
-    /// 6455 7.1.1).
+    /// Ends the connection: with a close frame after the rest of the queue, unless it is lost.
     async fn send_close(&mut self, end: End) {
         let close = match end {
             End::Close(close) | End::Answered(close) => close,
             End::Gone => return,
         };
         self.queue.push_back(close_frame(&close));
-        let deadline = Instant::now() + CLOSE_TIMEOUT;
-        let said = timeout_at(deadline, async {
-            while !self.is_idle() {
-                poll_fn(|context| self.poll_write(context)).await?;
-            }
-            self.socket.shutdown().await
-        });
-        if matches!(said.await, Ok(Ok(()))) {
-            discard_input(&mut self.socket, deadline).await;
+        close_after(self.write_rest()).await;
+    }
+
+    /// Writes and flushes the queue; returns the socket.
+    async fn write_rest(&mut self) -> io::Result<&mut S> {
+        while !self.is_idle() {
+            poll_fn(|context| self.poll_write(context)).await?;
         }
+        Ok(&mut self.socket)
     }
 }
