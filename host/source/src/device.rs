@@ -5,7 +5,7 @@
 
 use super::{
     SourceContext, SourceError, camera,
-    libav::{Delivery, Input},
+    libav::{self, Input},
     pace::Pace,
     spec::Screen,
 };
@@ -165,7 +165,11 @@ fn run(
                 program.display()
             ))
         })?;
-    let ended = stream(what, &mut child, pace, context);
+    let ended = match child.stdout.take() {
+        Some(media) => Input::of_pipe(what, media, context.stop)
+            .and_then(|opened| libav::play(what, opened, pace, context)),
+        None => Err(SourceError::Ended(what.to_owned())),
+    };
     let status = end(&mut child, context);
     if context.stop.is_stopped() {
         return Ok(());
@@ -195,30 +199,6 @@ fn run(
         }
         _ => ended,
     }
-}
-
-fn stream(
-    what: &str,
-    child: &mut Child,
-    mut pace: Option<Pace>,
-    context: &mut SourceContext<'_>,
-) -> Result<(), SourceError> {
-    let Some(pictures) = child.stdout.take() else {
-        return Err(SourceError::Ended(what.to_owned()));
-    };
-    let (mut input, tracks) = Input::of_pipe(what, pictures, context.stop)?;
-    input.watch_video();
-    let mut delivery = Delivery::new(what, tracks, context.encode, context.sink)?;
-    while let Some(mut packet) = input.next()? {
-        if let Some(pace) = &mut pace {
-            pace.wait(packet.is_audio, &mut packet.times, context.stop);
-        }
-        delivery.deliver(packet, context)?;
-    }
-    if !context.stop.is_stopped() {
-        delivery.finish(context)?;
-    }
-    Err(SourceError::Ended(what.to_owned()))
 }
 
 /// Kills the process, so that its device can be opened again. If it is stuck in its driver, waits for it, because

@@ -1,5 +1,5 @@
-//! Delays between attempts at something that keeps failing: each twice as long as the one before, up to a longest. Pure:
-//! it neither waits nor reads a clock, and what counts as a success is the caller's decision.
+//! Delays between attempts at something that keeps failing: each twice as long as the one before, up to a longest.
+//! Pure: it neither waits nor reads a clock, and what counts as a success is the caller's decision.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ mod deadline;
 mod delivery;
 mod input;
 
-pub(super) use delivery::Delivery;
+use delivery::Delivery;
 pub(super) use input::{Input, Media, Packet, Tracks};
 
 use super::{SourceContext, SourceError, http::PlaylistProxy, interleave::Interleave, pace::Pace};
@@ -34,7 +34,7 @@ pub fn run_url(
     // A playlist delivers whole segments as fast as the network allows.
     let ended = opened.and_then(|opened| match guard {
         Some(_) => play_once(what, opened, context),
-        None => play(what, opened, context),
+        None => play(what, opened, None, context),
     });
     match (ended, guard.and_then(PlaylistProxy::explain)) {
         (Err(SourceError::Open { what, .. }), Some(reason)) => {
@@ -59,17 +59,23 @@ pub fn run_peer<R: Read + Seek + Send + 'static>(
         opened.0.trust_durations();
         return play_once(what, opened, context);
     }
-    play(what, opened, context)
+    play(what, opened, None, context)
 }
 
-fn play(
+/// Delivers an input as it arrives, or by `pace`, until it is stopped, fails, falls silent or ends. An end is an error,
+/// too.
+pub fn play(
     what: &str,
     (mut input, tracks): (Input, Tracks),
+    mut pace: Option<Pace>,
     context: &mut SourceContext<'_>,
 ) -> Result<(), SourceError> {
     input.watch_video();
     let mut delivery = Delivery::new(what, tracks, context.encode, context.sink)?;
-    while let Some(packet) = input.next()? {
+    while let Some(mut packet) = input.next()? {
+        if let Some(pace) = &mut pace {
+            pace.wait(packet.is_audio, &mut packet.times, context.stop);
+        }
         delivery.deliver(packet, context)?;
     }
     if context.stop.is_stopped() {
