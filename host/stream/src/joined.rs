@@ -236,12 +236,14 @@ impl<'a> Joiner<'a> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::ring::GroupNumbers;
+    use crate::{
+        ring::GroupNumbers,
+        testing::{times, video},
+    };
     use bytes::Bytes;
     use sluicegate_media::{
         aac::Config,
-        geometry::Geometry,
-        sample::{Audio, Codec, SampleRange, Times, Video},
+        sample::{Audio, SampleRange},
     };
     use std::time::Duration;
 
@@ -299,13 +301,6 @@ mod tests {
         }
     }
 
-    fn times(decode_time: u64) -> Times {
-        Times {
-            decode_time,
-            ..Times::default()
-        }
-    }
-
     fn picture(time: u64, key: bool) -> Entry {
         Entry::Sample(Arc::new(Sample::h264(times(time), key, Vec::new())))
     }
@@ -325,16 +320,7 @@ mod tests {
     fn pictures_are(epoch: u32) -> Entry {
         Entry::Configure(Arc::new(Info {
             epoch,
-            video: Some(Video {
-                codec: Codec::H264,
-                codec_string: String::new(),
-                config: Bytes::new(),
-                width: 320,
-                height: 192,
-                geometry: Geometry::default(),
-                frame_rate: 25.0,
-                keyframe_ms: 0,
-            }),
+            video: Some(video()),
             ..Info::default()
         }))
     }

@@ -1,4 +1,5 @@
-//! An encoded source and its decoded frames, for the tests of what is made from them.
+//! An encoded source and its decoded frames, for the tests of what is made from them; and a video track and times, for
+//! those of tracks without any frames.
 
 use super::{
     catchup::EncoderInput,
@@ -8,14 +9,43 @@ use super::{
     ring::{GroupNumbers, HistorySpan},
     status::Status,
 };
+use bytes::Bytes;
 use sluicegate_codec::{Encoder, Settings};
-use sluicegate_media::{h264::annexb, pattern::Painter, time::Moment};
+use sluicegate_media::{
+    geometry::Geometry,
+    h264::annexb,
+    pattern::Painter,
+    sample::{Codec, Times, Video},
+    time::Moment,
+};
 use sluicegate_source::{Sink, SourceTimes};
 use std::{
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
+
+/// An H.264 track of 320×192 at 25 frames per second, without a configuration.
+pub fn video() -> Video {
+    Video {
+        codec: Codec::H264,
+        codec_string: String::new(),
+        config: Bytes::new(),
+        width: 320,
+        height: 192,
+        geometry: Geometry::default(),
+        frame_rate: 25.0,
+        keyframe_ms: 0,
+    }
+}
+
+/// Times of a sample with this decode time in ticks.
+pub fn times(decode_time: u64) -> Times {
+    Times {
+        decode_time,
+        ..Times::default()
+    }
+}
 
 /// Duration of a frame at 30 per second, in ticks.
 pub const PICTURE: u64 = 3000;

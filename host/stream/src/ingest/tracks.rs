@@ -208,7 +208,8 @@ impl Tracks {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use sluicegate_media::{aac::Config, geometry::Geometry};
+    use crate::testing::{times, video};
+    use sluicegate_media::aac::Config;
 
     /// Ticks of a frame at 25 per second, with a keyframe every 10. Sound has 48,000 samples per second, 1024
     /// in a frame.
@@ -253,14 +254,14 @@ mod tests {
             for time in from..to {
                 if pictures && time.is_multiple_of(PICTURE) {
                     let key = time.is_multiple_of(GROUP);
-                    let sample = Sample::h264(at(time), key, vec![Bytes::from_static(b"pic")]);
+                    let sample = Sample::h264(times(time), key, vec![Bytes::from_static(b"pic")]);
                     let entries = self.tracks.picture(key.then(video), sample);
                     self.keep(entries);
                 }
                 if sound && time.is_multiple_of(FRAME) {
                     let entries = self
                         .tracks
-                        .audio_frame(Bytes::from_static(b"tone"), at(time));
+                        .audio_frame(Bytes::from_static(b"tone"), times(time));
                     self.keep(entries);
                 }
             }
@@ -292,26 +293,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    fn at(decode_time: u64) -> Times {
-        Times {
-            decode_time,
-            ..Times::default()
-        }
-    }
-
-    fn video() -> Video {
-        Video {
-            codec: Codec::H264,
-            codec_string: String::new(),
-            config: Bytes::new(),
-            width: 320,
-            height: 192,
-            geometry: Geometry::default(),
-            frame_rate: 25.0,
-            keyframe_ms: 0,
         }
     }
 
