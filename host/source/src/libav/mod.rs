@@ -1,7 +1,7 @@
 //! Media that libavformat demuxes: containers from files, servers and pipes, and its own network protocols.
 //!
 //! `input` opens and reads, within limits of memory and time (`budget`, `deadline`); `delivery` turns packets into
-//! calls of the sink. Live inputs are delivered as they arrive, everything else is paced ([`play_paced`]).
+//! calls of the sink. Live inputs are delivered as they arrive ([`play`]), everything else is paced ([`play_paced`]).
 
 mod budget;
 mod deadline;
