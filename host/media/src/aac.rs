@@ -70,7 +70,7 @@ impl Config {
     }
 }
 
-/// Sound format stated in the header of an ADTS frame.
+/// Audio format stated in the header of an ADTS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adts {
     object_type: u8,

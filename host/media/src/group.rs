@@ -2,7 +2,7 @@
 //! restart of the gateway and are equal in all renditions of a stream (HLS uses them as media sequence numbers).
 //!
 //! There is one [`GroupIndex`] per run of a stream, in its ring. It records every independent sample of the source and
-//! derives the groups of any `group-ms` from them. Everything made of the stream (renditions, repeats, sound) looks up
+//! derives the groups of any `group-ms` from them. Everything made of the stream (renditions, repeats, audio) looks up
 //! the group it belongs to by presentation time, since that is the only time an encoder preserves.
 
 use super::{

@@ -5,7 +5,7 @@
 //! stamp is taken as it is. Any other is treated as a fault of the clock: the sample is placed one step after the
 //! previous one, and the difference becomes the track's new offset. An earlier offset is used again as soon as time
 //! stamps agree with it. So a single wrong time stamp moves one sample, a clock that is set moves none, and video and
-//! sound are never separated.
+//! audio are never separated.
 //!
 //! `stream::Ingest` calls it for every sample and passes the arrival time; nothing here reads a clock or does I/O.
 //! [`super::clock`] detects clocks that are unusable altogether.

@@ -169,7 +169,7 @@ impl CatchUp {
         match entry {
             Entry::Configure(info) => self.configure(info),
             Entry::Stop(reason) => self.ready.push_back(Event::Stop(reason)),
-            // Sound, a repeat, or a sample that cannot be decoded here.
+            // Audio, a repeat, or a sample that cannot be decoded here.
             Entry::Sample(sample)
                 if sample.is_audio() || sample.repeat > 0 || self.decoding.must_skip(&sample) => {}
             Entry::Sample(sample) => {

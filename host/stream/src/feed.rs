@@ -60,7 +60,7 @@ struct State {
 pub enum WakeOn {
     /// All of them.
     All,
-    /// All but sound.
+    /// All but audio.
     VideoOnly,
 }
 

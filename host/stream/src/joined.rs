@@ -1,4 +1,4 @@
-//! Joins the video of one feed and the sound of another into one feed, if either of them was transcoded.
+//! Joins the video of one feed and the audio of another into one feed, if either of them was transcoded.
 //!
 //! Both come from one source and carry its epochs, so they are matched epoch by epoch: neither is published
 //! before the tracks of its epoch are known on both sides. If both have a sample, the earlier one goes first.
@@ -17,10 +17,10 @@ use sluicegate_telemetry::Panicked;
 use std::{sync::Arc, thread};
 
 /// Joins until it is stopped: publishes the video of `parts.video_side`, from as far back as `past` says, and the
-/// sound of `parts.audio_side` from the same time in `out`. Sets `caught_up` once the transcoded parts are current
+/// audio of `parts.audio_side` from the same time in `out`. Sets `caught_up` once the transcoded parts are current
 /// and all of it is published.
 ///
-/// Sound waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a
+/// Audio waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a
 /// later one.
 pub(super) fn run(
     parts: &Parts,
@@ -38,7 +38,7 @@ pub(super) fn run(
 pub(super) struct Parts {
     /// The feed with the video.
     pub video_side: Arc<Feed>,
-    /// The feed with the sound.
+    /// The feed with the audio.
     pub audio_side: Arc<Feed>,
     /// Progress of those that are transcoded.
     pub derived: Vec<Arc<CaughtUp>>,
@@ -79,7 +79,7 @@ struct Joiner<'a> {
     derived: &'a [Arc<CaughtUp>],
     pictures: FeedCursor,
     sound: FeedCursor,
-    /// Decode time of the first frame; earlier sound is dropped.
+    /// Decode time of the first frame; earlier audio is dropped.
     from: Option<u64>,
     announced: Option<Arc<Info>>,
 }
@@ -116,7 +116,7 @@ impl<'a> Joiner<'a> {
             position,
             info,
         };
-        // Sound older than the first frame is dropped once that is known: the video may still be catching up.
+        // Audio older than the first frame is dropped once that is known: the video may still be catching up.
         let reader = parts.audio_side.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
         let sound = FeedCursor {
@@ -155,7 +155,7 @@ impl<'a> Joiner<'a> {
         true
     }
 
-    /// A frame waits until it is known whether there is sound in its epoch.
+    /// A frame waits until it is known whether there is audio in its epoch.
     fn may_take_picture(&self, entry: &Entry) -> bool {
         !matches!(entry, Entry::Sample(_)) || self.sound.epoch() >= self.pictures.epoch()
     }
@@ -376,7 +376,7 @@ mod tests {
         rig.audio_side.publish(sound(5));
         rig.audio_side.publish(sound(15));
         assert_eq!(rig.published(&mut joiner), "both 0 p10 s15");
-        // The sound is ahead of the encoder.
+        // The audio is ahead of the encoder.
         rig.audio_side.publish(sound_is(1, false));
         rig.audio_side.publish(sound_is(2, true));
         rig.audio_side.publish(sound(65));
@@ -387,7 +387,7 @@ mod tests {
         rig.video_side.publish(pictures_are(2));
         rig.video_side.publish(picture(60, true));
         assert_eq!(rig.published(&mut joiner), "stop gone both 2 p60 s65");
-        // Now the sound is behind.
+        // Now the audio is behind.
         rig.video_side.publish(pictures_are(3));
         rig.video_side.publish(picture(80, true));
         rig.audio_side.publish(sound(75));

@@ -14,7 +14,7 @@ use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::sample::{Audio, Format, Video};
 
-/// Bits per second and channel of AAC that the gateway encodes, or of sound whose rate is unknown.
+/// Bits per second and channel of AAC that the gateway encodes, or of audio whose rate is unknown.
 const AAC_BITRATE_PER_CHANNEL: u32 = 64_000;
 
 /// One form of a stream, as offered to a transport.
@@ -32,7 +32,7 @@ pub struct Offer {
     pub height: u32,
     /// Frames per second; 0 if unknown.
     pub frame_rate: f32,
-    /// Whether it includes the stream's sound.
+    /// Whether it includes the stream's audio.
     pub sound: bool,
 }
 
@@ -56,7 +56,7 @@ impl Offer {
 pub struct Peaks {
     /// Video, in bits per second.
     pub pictures: u32,
-    /// Sound, in bits per second.
+    /// Audio, in bits per second.
     pub sound: u32,
 }
 
@@ -299,7 +299,7 @@ mod tests {
                 ("a-tiny", "avc1.64000b,mp4a.40.2", 128_000, 160, 90),
             ]
         );
-        // A transport without sound gets offers without sound.
+        // A transport without audio gets offers without audio.
         let silent = super::offers(&recipes, &info, &formats[..1], peaks);
         assert_eq!(silent.len(), 4);
         assert!(silent.iter().all(|offer| !offer.sound));

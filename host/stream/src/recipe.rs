@@ -15,15 +15,15 @@ const ASSUMED_FRAME_RATE: u32 = 25;
 /// What is made from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
-    /// Transcoded video, without sound.
+    /// Transcoded video, without audio.
     Video(VideoTranscode),
-    /// The sound transcoded to AAC, without video.
+    /// The audio transcoded to AAC, without video.
     Aac,
-    /// Video and sound in one feed, either of them transcoded or as the source delivers it.
+    /// Video and audio in one feed, either of them transcoded or as the source delivers it.
     Joined {
         /// How the video is transcoded; `None` if it is as the source delivers it.
         pictures: Option<VideoTranscode>,
-        /// Whether the sound is transcoded to AAC.
+        /// Whether the audio is transcoded to AAC.
         aac: bool,
     },
 }

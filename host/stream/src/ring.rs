@@ -60,12 +60,12 @@ pub struct Info {
     pub video: Option<Video>,
     /// The audio track.
     pub audio: Option<Audio>,
-    /// Decoder parameters of the sound, if it is not AAC.
+    /// Decoder parameters of the audio, if it is not AAC.
     pub coding: Option<AudioCoding>,
 }
 
 impl Info {
-    /// Whether a viewer may start at this sample: at an independent frame, or at any sound if there is no
+    /// Whether a viewer may start at this sample: at an independent frame, or at any audio if there is no
     /// video.
     pub fn starts_at(&self, sample: &Sample) -> bool {
         sample.independent && (!sample.is_audio() || self.video.is_none())

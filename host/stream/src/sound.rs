@@ -1,6 +1,6 @@
-//! The sound transcoder of a stream: converts any sound to AAC for transports that take nothing else.
+//! The audio transcoder of a stream: converts any audio to AAC for transports that take nothing else.
 //!
-//! Sound that is AAC already passes unchanged. AAC frames are timed in samples, so that each follows the
+//! Audio that is AAC already passes unchanged. AAC frames are timed in samples, so that each follows the
 //! previous one exactly. `transcoders` runs it once per stream on a thread of its own, while it is used.
 
 use super::{
@@ -19,7 +19,7 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
-/// Converts the sound of `source`, from as far back as `past` says, and publishes it in `out` until it is
+/// Converts the audio of `source`, from as far back as `past` says, and publishes it in `out` until it is
 /// stopped. Sets `caught_up` once the past is converted. Every discontinuity of `source` is one in `out`.
 pub(super) fn run(
     source: &Arc<Feed>,
@@ -102,7 +102,7 @@ impl Work for Worker<'_> {
 }
 
 impl Worker<'_> {
-    /// Announces the track, also if there is no sound, since `joined` waits for it.
+    /// Announces the track, also if there is no audio, since `joined` waits for it.
     fn configure(&mut self, info: Arc<Info>) {
         self.info = Some(info.clone());
         let audio = self.open(&info);

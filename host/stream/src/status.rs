@@ -218,7 +218,7 @@ impl Status {
         self.set_state(&mut inner, State::Failed, &reason);
     }
 
-    /// A sample was published. Sound makes a stream live only if it has no video.
+    /// A sample was published. Audio makes a stream live only if it has no video.
     pub fn live(&self, sample: &Sample) {
         let is_audio = sample.is_audio();
         let mut inner = self.lock();

@@ -47,7 +47,7 @@ pub struct VariantOptions {
 pub struct Selection {
     /// Format of the video; `None` if the transport gets none.
     pub video: Option<Format>,
-    /// Format of the sound; `None` if the transport gets none.
+    /// Format of the audio; `None` if the transport gets none.
     pub audio: Option<Format>,
     /// What has to be made; `None` if everything passes as the source delivers it.
     pub recipe: Option<Recipe>,
@@ -133,7 +133,7 @@ pub(super) struct Recipes {
 
 impl Recipes {
     /// Resolves `variant`, of a stream with the tracks `info`, for a transport that takes `formats`. For
-    /// video and for sound it selects the first format that needs no transcoding, or else the first. `None`
+    /// video and for audio it selects the first format that needs no transcoding, or else the first. `None`
     /// if the variant is not available.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         let (sounds, pictures): (Vec<Format>, Vec<Format>) =
@@ -395,7 +395,7 @@ mod tests {
         let recipes = recipes();
         let both = &[H264Avcc, Aac][..];
         let (plain, mobile) = (Variant::default(), variant("mobile", None, None));
-        // The source's tracks and the transport's formats, then: has video, has sound, and what is joined of
+        // The source's tracks and the transport's formats, then: has video, has audio, and what is joined of
         // what is transcoded.
         for (variant, video, audio, formats, expected) in [
             (

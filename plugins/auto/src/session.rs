@@ -62,7 +62,7 @@ pub struct Session {
     options: Options,
     save_data: bool,
     network: Option<String>,
-    /// The viewer has turned sound on.
+    /// The viewer has turned audio on.
     listening: bool,
     candidates: Vec<Candidate>,
     ladder: Ladder,
@@ -153,7 +153,7 @@ impl Session {
         (fitting.or(rungs.last()).copied().unwrap_or(0), reason)
     }
 
-    /// Whether the viewer has turned sound on and the rung at that position carries it.
+    /// Whether the viewer has turned audio on and the rung at that position carries it.
     fn sound_wanted_at(&self, rank: usize) -> bool {
         let rung = self.ladder.from(rank).first();
         self.listening && rung.is_some_and(|rung| self.carries_sound(*rung))
@@ -511,7 +511,7 @@ impl Session {
             let known = avoided.get(&key(candidate));
             known.is_some_and(|known| at < known.until)
         };
-        // With sound on, only candidates with sound are used, as long as one of them works.
+        // With audio on, only candidates with audio are used, as long as one of them works.
         let has_sound = |candidate: &Candidate| candidate.sound && !avoid(candidate);
         let only_with_sound = self.listening && self.candidates.iter().any(has_sound);
         self.ladder = Ladder::new(&self.candidates, &self.options, |candidate| {

@@ -127,7 +127,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// AAC sound.
+/// AAC audio.
 fn sound(input: &mut Input<'_>) -> Sound {
     Sound {
         audio: Audio {

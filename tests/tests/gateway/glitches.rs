@@ -1,4 +1,4 @@
-//! Whatever a source's clock does, every transport recovers within a second, with sound in sync. Runs in virtual time
+//! Whatever a source's clock does, every transport recovers within a second, with audio in sync. Runs in virtual time
 //! as a library: samples pass through `Ingest` to the built-in components and to the decoder that JPEGs, renditions and
 //! captures share.
 
@@ -30,12 +30,12 @@ use std::{
 
 const STARTED: u64 = 1_700_000_000_000_000;
 const SECOND: i64 = 90_000;
-/// 25 pictures and 46.875 sound frames per second.
+/// 25 pictures and 46.875 audio frames per second.
 const PICTURE: i64 = 3600;
 const FRAME: i64 = 1920;
 const GLITCH: i64 = 2 * SECOND;
 const END: i64 = 5 * SECOND;
-/// Tolerance between pictures and sound, and between either and its position without the glitch.
+/// Tolerance between pictures and audio, and between either and its position without the glitch.
 const SKEW: i64 = SECOND * 60 / 1000;
 const SIZES: [f64; 10] = [
     0.5, 2.0, 8.0, 20.0, 3600.0, -0.5, -2.0, -8.0, -20.0, -3600.0,
@@ -189,7 +189,7 @@ impl Bench {
             .plugins
             .each_ref()
             .map(|(name, plugin)| Muxer::open(name, plugin, &feed));
-        // The decoder ignores sound.
+        // The decoder ignores audio.
         let frames = glitch.pictures.then(|| {
             let frames = Frames::start("glitch", &feed, status.clone()).unwrap();
             // Without a follower the decoder thread would pause before each picture to give delivery priority.
@@ -224,7 +224,8 @@ impl Bench {
                 true => ingest.audio_frame(Bytes::copy_from_slice(&time.to_be_bytes()), times),
                 false => {
                     let nth = (time / PICTURE) as usize % COUNT;
-                    ingest.access_unit(clip().pictures[nth].clone(), times);
+                    let clip = clip();
+                    ingest.access_unit(clip.pictures[nth].clone(), times);
                     // Pictures that refer to a lost one are not usable.
                     let group = GLITCH..GLITCH + GROUP as i64 * PICTURE;
                     if !(glitch.pictures
@@ -239,7 +240,7 @@ impl Bench {
             if let Some((frames, _)) = &frames
                 && !is_audio
             {
-                // Sound alone does not wake the decoder.
+                // Audio alone does not wake the decoder.
                 let end = feed.newest_frame().map_or(0, |newest| newest + 1);
                 let until = Instant::now() + PATIENCE;
                 let sight = frames.wait_for(until, |sight| sight.reached >= end);

@@ -1,4 +1,4 @@
-//! A client that listens gets a transport with the stream's sound; one that does not gets the transport with the lowest
+//! A client that listens gets a transport with the stream's audio; one that does not gets the transport with the lowest
 //! latency.
 
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ async fn start() -> Gateway {
     gateway
 }
 
-/// The candidates offered, as "transport sound".
+/// The candidates offered, as "transport audio".
 fn offered(choices: &Value) -> Vec<String> {
     let choices = choices["choices"].as_array().unwrap();
     let told = |choice: &Value| format!("{} {}", choice["transport"], choice["sound"]);
@@ -44,7 +44,7 @@ async fn who_listens_gets_what_carries_sound_where_there_is_some() {
         ("demo", "&listening=true", "mse"),
         ("demo", "&listening=false", "nal"),
         ("silent", "&listening=true", "nal"),
-        // It is not known yet whether this stream has sound.
+        // It is not known yet whether this stream has audio.
         ("cold", "&listening=true", "mse"),
         ("cold", "", "nal"),
     ] {

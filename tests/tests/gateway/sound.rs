@@ -1,4 +1,4 @@
-//! Sound beside pictures, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
+//! Audio beside pictures, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
 //! pictures. ffmpeg reads what `mse` sends.
 
 use serde_json::Value;
@@ -136,7 +136,7 @@ async fn a_rendition_has_the_streams_sound_in_time_with_its_pictures() {
         assert!((shown - shown.round()).abs() < 0.05, "{time} {moved}");
     }
 
-    // With sound in another format both forms share one conversion.
+    // With audio in another format both forms share one conversion.
     let file = film("rendition.mov", BEEPS, &["-c:a", "pcm_s16le"]);
     let gateway = serve(
         "renditions.mobile = { width = 160, frame-rate = 10, bitrate = \"100k\" }\n",
@@ -240,7 +240,7 @@ async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
     }
 }
 
-/// A muxer that takes no sound does not start any conversion of it.
+/// A muxer that takes no audio does not start any conversion of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_pictures_only_is_not_bothered_with_sound() {
     let file = film("quiet.mp4", BEEPS, &["-c:a", "aac"]);
@@ -321,14 +321,14 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     assert!(changes >= 2, "{changes} changes of tracks in {maps:?}");
 }
 
-/// Ten seconds of the test pattern with this sound.
+/// Ten seconds of the test pattern with this audio.
 fn film(name: &str, sound: &str, arguments: &[&str]) -> PathBuf {
     let sound = ["-f", "lavfi", "-i", sound];
     let arguments = [&sound[..], &X264, &["-map", "1:a"], arguments].concat();
     encode_pattern(name, SIZE, 0, COUNT, &arguments)
 }
 
-/// A film with sound that must be transcoded to AAC.
+/// A film with audio that must be transcoded to AAC.
 pub fn alaw() -> PathBuf {
     film(
         "panics.mov",

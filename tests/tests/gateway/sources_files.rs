@@ -1,4 +1,4 @@
-//! Files as they occur in practice: sound in large blocks, and concatenated recordings.
+//! Files as they occur in practice: audio in large blocks, and concatenated recordings.
 
 use sluicegate_tests::{
     Gateway, Numbered,

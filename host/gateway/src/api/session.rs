@@ -81,7 +81,7 @@ pub struct ClientReport {
     network: Option<String>,
     /// Whether the player is visible.
     visible: bool,
-    /// Whether sound is turned on.
+    /// Whether audio is turned on.
     listening: bool,
 }
 

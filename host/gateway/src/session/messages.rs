@@ -37,7 +37,7 @@ pub enum ServerMessage {
         pin: Pin,
         /// Whether the config decides for this client, so that pins are refused.
         forced: bool,
-        /// Whether the stream has sound, even if what plays does not carry it.
+        /// Whether the stream has audio, even if what plays does not carry it.
         sound: bool,
     },
     /// The player's last message cannot be followed.
@@ -59,7 +59,7 @@ pub struct FormChoice {
     height: u32,
     /// Expected bandwidth, bits per second; 0 before it is known.
     bandwidth: u32,
-    /// Whether it carries the stream's sound.
+    /// Whether it carries the stream's audio.
     sound: bool,
 }
 

@@ -434,7 +434,7 @@ impl Sessions {
         };
         let mut inner = session.lock();
         let changed = !is_similar(&inner.candidates, &candidates);
-        // The stream may have sound even if no candidate of the pin carries it.
+        // The stream may have audio even if no candidate of the pin carries it.
         let sound_changed = inner.sound != has_sound(&session.stream);
         if changed {
             inner.candidates.clone_from(&candidates);
@@ -497,7 +497,7 @@ impl Sessions {
     }
 }
 
-/// Whether the stream has sound, as far as is known.
+/// Whether the stream has audio, as far as is known.
 fn has_sound(stream: &Stream) -> bool {
     stream.info().is_some_and(|info| info.audio.is_some())
 }

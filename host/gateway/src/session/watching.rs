@@ -43,7 +43,7 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) candidates: Vec<Candidate>,
-    /// Whether the stream had sound when the player was last told.
+    /// Whether the stream had audio when the player was last told.
     pub(super) sound: bool,
     pub(super) pin: Pin,
     /// The newest decision: what the player should play.

@@ -1,4 +1,4 @@
-//! Tests of the timeline: glitches of every kind in a simulated source with video and sound, and clocks that are
+//! Tests of the timeline: glitches of every kind in a simulated source with video and audio, and clocks that are
 //! unusable.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -71,14 +71,14 @@ fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
     let sound = |timeline: &mut Timeline, decode, ms| {
         timeline.place_audio(Some(decode), 3000, at(ms)).unwrap()
     };
-    // Sound begins a little earlier and ends later.
+    // Audio begins a little earlier and ends later.
     assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
     assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
     assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
     timeline.loops();
     assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
     assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
-    // The time stamps leap, those of the sound one packet later.
+    // The time stamps leap, those of the audio one packet later.
     let far = 1 << 40;
     assert_eq!(picture(&mut timeline, far, 700), 56_920);
     assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
@@ -184,7 +184,7 @@ impl Source {
         source
     }
 
-    /// Checks that video and sound are synchronous again at most a second after the glitch, and that times continue as
+    /// Checks that video and audio are synchronous again at most a second after the glitch, and that times continue as
     /// before.
     fn check(&self, what: &str) {
         for (places, step) in [(&self.pictures, PICTURE), (&self.sound, FRAME)] {

@@ -1,8 +1,8 @@
 //! Which tracks a stream has at a time, as announced to its viewers. Pure.
 //!
 //! A player that gets a new track list restarts, so tracks change only at an independent frame. A player also
-//! waits for every track that was announced, so sound is announced when it is heard: the first frames of a
-//! source that declares sound are held back until the sound arrives, for a second at most. Sound that stops
+//! waits for every track that was announced, so audio is announced when it is heard: the first frames of a
+//! source that declares audio are held back until the audio arrives, for a second at most. Audio that stops
 //! is removed at the next keyframe. `ingest` passes every sample through [`Tracks`] and publishes the entries
 //! that it returns.
 
@@ -15,11 +15,11 @@ use sluicegate_media::{
 use sluicegate_source::{Expected, Sound};
 use std::{collections::VecDeque, sync::Arc};
 
-/// Frames are held back for the first sound until they span `MAX_SOUND_WAIT` ticks, or reach this number or size.
+/// Frames are held back for the first audio until they span `MAX_SOUND_WAIT` ticks, or reach this number or size.
 const MAX_SOUND_WAIT: u64 = TIMESCALE as u64;
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 16 << 20;
-/// Sound that is this far behind the video has stopped, in ticks.
+/// Audio that is this far behind the video has stopped, in ticks.
 const SOUND_TIMEOUT: u64 = 2 * TIMESCALE as u64;
 
 /// Entries to publish, in order.
@@ -37,11 +37,11 @@ pub struct Tracks {
     began: bool,
     video: Option<Video>,
     sound: Option<Sound>,
-    /// Timing of all sound of the run, across changes of its format.
+    /// Timing of all audio of the run, across changes of its format.
     audio_grid: AudioGrid,
-    /// Time of the newest sound, since the source was opened.
+    /// Time of the newest audio, since the source was opened.
     last_sound: Option<u64>,
-    /// Frames that wait for the first sound, each with the video track if that changes with it.
+    /// Frames that wait for the first audio, each with the video track if that changes with it.
     pending: VecDeque<(Option<Video>, Sample)>,
     held_bytes: usize,
 }
@@ -80,7 +80,7 @@ impl Tracks {
         self.expected = expected;
     }
 
-    /// Sets the format of the sound from here on.
+    /// Sets the format of the audio from here on.
     pub fn sound(&mut self, sound: Sound) {
         self.audio_grid.set_rate(match sound.coding {
             None => sound.audio.timescale,
@@ -108,7 +108,7 @@ impl Tracks {
         Entries::new()
     }
 
-    /// Takes one frame (AAC) or packet (another codec) of sound.
+    /// Takes one frame (AAC) or packet (another codec) of audio.
     pub fn audio_frame(&mut self, data: Bytes, times: Times) -> Entries {
         let Some(sound) = &self.sound else {
             return Entries::new();
@@ -124,7 +124,7 @@ impl Tracks {
         let audio = sound.audio.clone();
         self.last_sound = Some(sample.decode_time);
         let mut entries = self.release_pending();
-        // With video, the sound is announced at the next keyframe.
+        // With video, the audio is announced at the next keyframe.
         if self.video.is_none() && !self.expected.pictures {
             self.announce(Some(audio.clone()), &mut entries);
         }
@@ -211,7 +211,7 @@ mod tests {
     use crate::testing::{times, video};
     use sluicegate_media::aac::Config;
 
-    /// Ticks of a frame at 25 per second, with a keyframe every 10. Sound has 48,000 samples per second, 1024
+    /// Ticks of a frame at 25 per second, with a keyframe every 10. Audio has 48,000 samples per second, 1024
     /// in a frame.
     const PICTURE: u64 = 3600;
     const FRAME: u64 = 1920;
@@ -223,7 +223,7 @@ mod tests {
         tracks: Tracks,
         /// The announcements as text, each with the time of its first sample.
         announced: Vec<String>,
-        /// Number of frames and of sound samples published.
+        /// Number of frames and of audio samples published.
         sent: (usize, usize),
         samples: Vec<Arc<Sample>>,
     }
@@ -249,7 +249,7 @@ mod tests {
             });
         }
 
-        /// Sends frames and sound in turns, whichever are enabled, for this span of time.
+        /// Sends frames and audio in turns, whichever are enabled, for this span of time.
         fn run(&mut self, from: u64, to: u64, pictures: bool, sound: bool) {
             for time in from..to {
                 if pictures && time.is_multiple_of(PICTURE) {
@@ -273,8 +273,8 @@ mod tests {
                     Entry::Configure(info) => {
                         let name = match (&info.video, &info.audio) {
                             (Some(_), Some(_)) => "both",
-                            (Some(_), None) => "pictures",
-                            (None, _) => "sound",
+                            (Some(_), None) => "video",
+                            (None, _) => "audio",
                         };
                         self.announced.push(format!("{} {name}", info.epoch));
                     }
@@ -325,7 +325,7 @@ mod tests {
         rig.run(0, SECOND - 1, true, false);
         assert_eq!(rig.announced.len(), 0);
         rig.run(SECOND - 1, 3 * SECOND, true, false);
-        assert_eq!(rig.announced, ["0 pictures at 0"]);
+        assert_eq!(rig.announced, ["0 video at 0"]);
         assert_eq!(rig.sent, (75, 0));
         // A group is 400 ms.
         rig.run(3 * SECOND, 4 * SECOND, true, true);
@@ -343,7 +343,7 @@ mod tests {
         rig.run(5 * SECOND, 6 * SECOND, true, true);
         assert_eq!(
             rig.announced,
-            ["0 both at 0", "1 pictures at 3200", "2 both at 5200"]
+            ["0 both at 0", "1 video at 3200", "2 both at 5200"]
         );
         assert_eq!(rig.sent.0, 150);
     }
@@ -356,7 +356,7 @@ mod tests {
         // Mono.
         rig.hear_of(&[0x11, 0x88]);
         rig.run(SECOND, 2 * SECOND, false, true);
-        assert_eq!(rig.announced, ["0 sound at 0", "1 sound at 1002"]);
+        assert_eq!(rig.announced, ["0 audio at 0", "1 audio at 1002"]);
         assert!(rig.samples.iter().all(|sample| sample.independent));
     }
 
@@ -430,7 +430,7 @@ mod tests {
         rig.run(0, SECOND / 2, true, false);
         let entries = rig.tracks.lost("gone");
         rig.keep(entries);
-        assert_eq!(rig.announced, ["0 pictures at 0", "stop: gone"]);
+        assert_eq!(rig.announced, ["0 video at 0", "stop: gone"]);
         assert_eq!(rig.sent.0, 13);
         let entries = rig.tracks.lost("still gone");
         rig.keep(entries);

@@ -82,7 +82,7 @@ fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
         let choice = on(network, listening).choose(0, all(), None);
         assert_eq!((choice.candidate, choice.reason.as_str()), (chosen, reason));
     }
-    // For a stream without sound there is no preference.
+    // For a stream without audio there is no preference.
     let silent = all()
         .into_iter()
         .map(|form| Candidate {
@@ -137,7 +137,7 @@ fn what_carries_sound_and_shows_nothing_is_not_insisted_on() {
         choice.map(|choice| choice.candidate)
     };
     assert_eq!(failed(&mut session, 1), Some(2));
-    // No candidate with sound is left, so one with video only.
+    // No candidate with audio is left, so one with video only.
     assert_eq!(failed(&mut session, 2), Some(0));
     let _ = session.observe(200, &Event::Playing(0));
     let loud = Report {

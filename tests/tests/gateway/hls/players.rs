@@ -247,7 +247,7 @@ fn pictures_of(nals: &[Bytes]) -> Vec<Bytes> {
     nals.iter().filter(kept).cloned().collect()
 }
 
-/// Sound and pictures in one rendition, and sound alone.
+/// Audio and pictures in one rendition, and audio alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sound_goes_along_in_time_and_alone() {
     let dir = scratch("media");
