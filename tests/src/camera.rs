@@ -1,11 +1,11 @@
-//! A camera under the test's control: it sends one picture at a time, and every picture can be identified by its bytes.
-//! Tests use it to state exactly which pictures a viewer must receive, and when. [`Camera`] is the source, [`Watcher`]
+//! A camera under the test's control: it sends one frame at a time, and every frame can be identified by its bytes.
+//! Tests use it to state exactly which frames a viewer must receive, and when. [`Camera`] is the source, [`Watcher`]
 //! the viewer on the other side of the gateway.
 
 use crate::{
     Feeder, Nal,
     client::is_header,
-    media::{cut, encode_pattern, nals_of, pictures, with_start_codes},
+    media::{cut, encode_pattern, frames, nals_of, with_start_codes},
     within,
 };
 use bytes::Bytes;
@@ -17,9 +17,9 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Number of pictures in the clip. Every [`GROUP`]th is an IDR picture with its parameter sets.
+/// Number of frames in the clip. Every [`GROUP`]th is an IDR frame with its parameter sets.
 pub const COUNT: usize = 120;
-/// Number of pictures in a group.
+/// Number of frames in a group.
 pub const GROUP: usize = 10;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
@@ -32,60 +32,59 @@ pub fn clip() -> &'static Clip {
             "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10",
         ];
         let file = encode_pattern("clip.h264", (320, 192), 0, COUNT as u64, &arguments);
-        Clip::new(pictures(&nals_of(&file)))
+        Clip::new(frames(&nals_of(&file)))
     })
 }
 
-/// Pictures as lists of NAL units, with an index that finds them again.
+/// Frames as lists of NAL units, with an index that finds them again.
 pub struct Clip {
-    pub pictures: Vec<Vec<Bytes>>,
+    pub frames: Vec<Vec<Bytes>>,
     places: HashMap<Vec<Bytes>, usize>,
 }
 
 impl Clip {
-    /// Builds a clip from pictures that all differ.
-    pub fn new(pictures: Vec<Vec<Bytes>>) -> Clip {
-        assert_eq!(pictures.len(), COUNT);
-        let places: HashMap<_, _> = pictures.iter().cloned().zip(0..).collect();
-        assert_eq!(places.len(), COUNT, "pictures that are alike");
-        Clip { pictures, places }
+    /// Builds a clip from frames that all differ.
+    pub fn new(frames: Vec<Vec<Bytes>>) -> Clip {
+        assert_eq!(frames.len(), COUNT);
+        let places: HashMap<_, _> = frames.iter().cloned().zip(0..).collect();
+        assert_eq!(places.len(), COUNT, "frames that are alike");
+        Clip { frames, places }
     }
 
-    /// The same pictures, each followed by this number of bytes of filler data (H.264 7.3.2.7).
+    /// The same frames, each followed by this number of bytes of filler data (H.264 7.3.2.7).
     pub fn with_filler(&self, bytes: usize) -> Clip {
         const FILLER: u8 = 12;
         let filler = [&[FILLER][..], &vec![0xff; bytes], &[0x80]].concat();
         let filler = Bytes::from(filler);
-        let fat =
-            |picture: &Vec<Bytes>| [picture.as_slice(), std::slice::from_ref(&filler)].concat();
-        Clip::new(self.pictures.iter().map(fat).collect())
+        let fat = |frame: &Vec<Bytes>| [frame.as_slice(), std::slice::from_ref(&filler)].concat();
+        Clip::new(self.frames.iter().map(fat).collect())
     }
 
-    /// Index of the picture in a message, if the message holds one.
+    /// Index of the frame in a message, if the message holds one.
     pub fn find(&self, message: &[u8]) -> Option<usize> {
         let mut nals = cut(message);
         nals.retain(|unit| nal::unit_type(unit) != nal::AUD);
         self.places.get(&nals).copied()
     }
 
-    /// Index of the picture in a message; fails the test if there is none.
+    /// Index of the frame in a message; fails the test if there is none.
     pub fn place(&self, message: &[u8]) -> usize {
         self.find(message).unwrap_or_else(|| {
             let kinds = cut(message).into_iter();
             let kinds: Vec<_> = kinds
                 .map(|unit| (nal::unit_type(&unit), unit.len()))
                 .collect();
-            panic!("not a picture of the clip: (type, length) {kinds:?}")
+            panic!("not a frame of the clip: (type, length) {kinds:?}")
         })
     }
 }
 
-/// A source that sends the pictures of a clip in a loop.
+/// A source that sends the frames of a clip in a loop.
 pub struct Camera {
     pub feeder: Feeder,
     clip: &'static Clip,
     connection: Option<TcpStream>,
-    /// The start code of the next picture has been sent.
+    /// The start code of the next frame has been sent.
     begun: bool,
     next: usize,
 }
@@ -107,15 +106,15 @@ impl Camera {
         format!("[streams.cam]\nsource = \"{}\"\n", self.feeder.source())
     }
 
-    /// Sends the next picture to the connected gateway, waiting for a connection if necessary; returns its number,
-    /// counted over all loops. The picture is complete for the gateway after 20 ms without data.
+    /// Sends the next frame to the connected gateway, waiting for a connection if necessary; returns its number,
+    /// counted over all loops. The frame is complete for the gateway after 20 ms without data.
     pub async fn send(&mut self) -> usize {
         self.send_with(&[]).await
     }
 
     async fn send_with(&mut self, behind: &[u8]) -> usize {
-        let picture = &self.clip.pictures[self.next % COUNT];
-        let mut bytes = with_start_codes(picture, |_| 4);
+        let frame = &self.clip.frames[self.next % COUNT];
+        let mut bytes = with_start_codes(frame, |_| 4);
         bytes.extend_from_slice(behind);
         if self.connection.is_none() {
             self.connection = Some(self.feeder.accept().await);
@@ -131,22 +130,22 @@ impl Camera {
         self.next - 1
     }
 
-    /// Calls [`Camera::send`] and waits until the viewer has received this picture, which must be its next one.
+    /// Calls [`Camera::send`] and waits until the viewer has received this frame, which must be its next one.
     pub async fn show(&mut self, to: &mut Watcher) -> usize {
         let sent = self.send().await;
         self.arrives(sent, to).await
     }
 
-    /// Like [`Camera::show`], but the picture ends at once: the start of the next one is sent with it.
+    /// Like [`Camera::show`], but the frame ends at once: the start of the next one is sent with it.
     pub async fn show_at_once(&mut self, to: &mut Watcher) -> usize {
-        // An access unit delimiter (H.264 7.3.2.4) ends the picture, and a start code ends the delimiter.
+        // An access unit delimiter (H.264 7.3.2.4) ends the frame, and a start code ends the delimiter.
         let next = [&START_CODE[..], &[nal::AUD, 0xf0], &START_CODE].concat();
         let sent = self.send_with(&next).await;
         self.arrives(sent, to).await
     }
 
     async fn arrives(&self, sent: usize, to: &mut Watcher) -> usize {
-        let (place, _) = within(&format!("picture {sent}"), to.next()).await;
+        let (place, _) = within(&format!("frame {sent}"), to.next()).await;
         assert_eq!(place, sent % COUNT, "a gap");
         sent
     }
@@ -157,7 +156,7 @@ impl Camera {
         self.begun = false;
     }
 
-    /// Index in the clip of the picture sent last.
+    /// Index in the clip of the frame sent last.
     pub fn newest(&self) -> usize {
         (self.next - 1) % COUNT
     }
@@ -176,7 +175,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Connects to a WebSocket path that delivers the clip's pictures.
+    /// Connects to a WebSocket path that delivers the clip's frames.
     pub async fn open(address: std::net::SocketAddr, path: &str, clip: &'static Clip) -> Watcher {
         let viewer = within(&format!("open {path}"), Nal::open(address, path)).await;
         Watcher::new(viewer.unwrap(), path.to_owned(), clip)
@@ -208,12 +207,12 @@ impl Watcher {
         Watcher { arrived, outgoing }
     }
 
-    /// Waits for the next picture; returns its index in the clip and its message.
+    /// Waits for the next frame; returns its index in the clip and its message.
     pub async fn next(&mut self) -> (usize, Bytes) {
         self.arrived.recv().await.expect("the viewer was cut off")
     }
 
-    /// Like [`Watcher::next`], but returns `None` if no picture has arrived yet.
+    /// Like [`Watcher::next`], but returns `None` if no frame has arrived yet.
     pub fn ready(&mut self) -> Option<(usize, Bytes)> {
         match self.arrived.try_recv() {
             Ok(next) => Some(next),

@@ -48,17 +48,17 @@ impl CaptureClient {
     pub async fn answer(&mut self) -> Result<(Value, Bytes), Value> {
         let said = within("an answer", self.message()).await.unwrap();
         let Message::Text(said) = said else {
-            panic!("a picture without a description: {} bytes", said.len());
+            panic!("an image without a description: {} bytes", said.len());
         };
         let said: Value = serde_json::from_str(&said).unwrap();
         match said["type"].as_str() {
             Some("capture_result") => {
-                let picture = within("the picture", self.message()).await.unwrap();
-                let Message::Binary(picture) = picture else {
-                    panic!("no picture after {said}, but {picture:?}");
+                let image = within("the image", self.message()).await.unwrap();
+                let Message::Binary(image) = image else {
+                    panic!("no image after {said}, but {image:?}");
                 };
-                assert_eq!(said["bytes"], picture.len(), "{said}");
-                Ok((said, picture))
+                assert_eq!(said["bytes"], image.len(), "{said}");
+                Ok((said, image))
             }
             Some("error") => Err(said),
             _ => panic!("neither a description nor an error: {said}"),

@@ -277,7 +277,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Whether it contains an IDR picture.
+    /// Whether it contains an IDR frame.
     pub fn is_idr(&self) -> bool {
         self.nals
             .iter()

@@ -1,4 +1,4 @@
-//! A camera with its own RTSP server (RFC 2326, over TCP) that stamps its pictures as the test wants, including
+//! A camera with its own RTSP server (RFC 2326, over TCP) that stamps its frames as the test wants, including
 //! wrongly.
 
 use crate::{camera::clip, within};
@@ -10,12 +10,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Pictures per second.
+/// Frames per second.
 pub const RATE: u32 = 15;
 /// Largest payload of an RTP packet, in bytes.
 const PAYLOAD: usize = 1400;
 
-/// Maps the number of a picture to its RTP time stamp at 90 kHz.
+/// Maps the number of a frame to its RTP time stamp at 90 kHz.
 pub type Stamp = fn(u32) -> u32;
 
 /// Sends the clip in a loop to every client; stops when dropped.
@@ -79,11 +79,11 @@ async fn serve(mut connection: TcpStream, stamp: Stamp) {
         }
     }
     let mut ticker = tokio::time::interval(Duration::from_secs(1) / RATE);
-    let pictures = clip().pictures.iter().cycle().zip(0..);
+    let frames = clip().frames.iter().cycle().zip(0..);
     let mut sequence = 0;
-    for (picture, nth) in pictures {
+    for (frame, nth) in frames {
         ticker.tick().await;
-        let packets = packets(picture, stamp(nth), &mut sequence);
+        let packets = packets(frame, stamp(nth), &mut sequence);
         if output.write_all(&packets).await.is_err() {
             return;
         }
@@ -124,10 +124,10 @@ async fn request(input: &mut (impl AsyncBufReadExt + Unpin)) -> Option<(String, 
 const DESCRIPTION: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
     m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:trackID=0\r\n";
 
-/// RTP packets of one picture (RFC 6184 5.6, 5.8), interleaved with RTSP (RFC 2326 10.12).
-fn packets(picture: &[Bytes], stamp: u32, sequence: &mut u16) -> Vec<u8> {
+/// RTP packets of one frame (RFC 6184 5.6, 5.8), interleaved with RTSP (RFC 2326 10.12).
+fn packets(frame: &[Bytes], stamp: u32, sequence: &mut u16) -> Vec<u8> {
     let mut payloads: Vec<Vec<u8>> = Vec::new();
-    for unit in picture {
+    for unit in frame {
         if unit.len() <= PAYLOAD {
             payloads.push(unit.to_vec());
             continue;

@@ -6,14 +6,14 @@ use tokio::process::Command;
 
 /// Result of a command that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CommandResult {
     /// Exit code; `None` if a signal ended the command.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl Ended {
+impl CommandResult {
     /// Fails the test unless the command failed with an error that contains all `parts`.
     pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -24,7 +24,7 @@ impl Ended {
 }
 
 /// Runs `sluicegate` with these arguments.
-pub async fn sluicegate(arguments: &[&str]) -> Ended {
+pub async fn sluicegate(arguments: &[&str]) -> CommandResult {
     let command = Command::new(Gateway::binary())
         .args(arguments)
         .kill_on_drop(true)
@@ -32,7 +32,7 @@ pub async fn sluicegate(arguments: &[&str]) -> Ended {
     let output = within(&format!("sluicegate {arguments:?}"), command)
         .await
         .unwrap();
-    Ended {
+    CommandResult {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
@@ -47,7 +47,7 @@ pub fn config_file(text: &str) -> PathBuf {
 }
 
 /// Runs `sluicegate check` on this config.
-pub async fn check(config: &str) -> Ended {
+pub async fn check(config: &str) -> CommandResult {
     let file = config_file(config);
     sluicegate(&["check", file.to_str().unwrap()]).await
 }

@@ -1,5 +1,5 @@
 //! Streams that are damaged on purpose, reproducibly by seed, and a strict decoder that judges what the gateway lets
-//! through. Used by the tests of damage, and by those of repeated pictures, where any decoding error is a failure.
+//! through. Used by the tests of damage, and by those of repeated frames, where any decoding error is a failure.
 
 use bytes::Bytes;
 use ffmpeg_next::{self as ffmpeg, Dictionary, codec, frame};
@@ -38,8 +38,8 @@ pub enum Damage {
     NonsensePps,
     Doubled,
     LostUnit,
-    LostPictures,
-    SwappedPictures,
+    LostFrames,
+    SwappedFrames,
     SwappedUnits,
     OtherSps,
     NonsenseSps,
@@ -58,8 +58,8 @@ impl Damage {
         Damage::NonsensePps,
         Damage::Doubled,
         Damage::LostUnit,
-        Damage::LostPictures,
-        Damage::SwappedPictures,
+        Damage::LostFrames,
+        Damage::SwappedFrames,
         Damage::SwappedUnits,
         Damage::OtherSps,
         Damage::NonsenseSps,
@@ -67,14 +67,14 @@ impl Damage {
         Damage::Marked,
     ];
 
-    /// Whether the damage is detectable without decoding in a stream with one slice per picture. If so, nothing
+    /// Whether the damage is detectable without decoding in a stream with one slice per frame. If so, nothing
     /// undecodable may come out, not even before the next keyframe.
     pub fn shows(self) -> bool {
         matches!(
             self,
             Damage::LostUnit
-                | Damage::LostPictures
-                | Damage::SwappedPictures
+                | Damage::LostFrames
+                | Damage::SwappedFrames
                 | Damage::OtherSps
                 | Damage::NonsenseSps
                 | Damage::EndlessNumber
@@ -83,77 +83,80 @@ impl Damage {
     }
 
     /// Bytes of a group of pictures with this damage. `other` is the SPS of another stream.
-    pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, dice: &mut Random) -> Vec<u8> {
+    pub fn apply(self, group: &[Vec<Bytes>], other: &Bytes, random: &mut Random) -> Vec<u8> {
         let mut group: Vec<Vec<Vec<u8>>> = group
             .iter()
-            .map(|picture| picture.iter().map(|unit| unit.to_vec()).collect())
+            .map(|frame| frame.iter().map(|unit| unit.to_vec()).collect())
             .collect();
-        // Not in the last picture, so that the effect on later ones is visible.
-        let at = dice.roll(group.len() - 1);
+        // Not in the last frame, so that the effect on later ones is visible.
+        let at = random.roll(group.len() - 1);
         let slices: Vec<usize> = (0..group[at].len())
             .filter(|place| matches!(nal::unit_type(&group[at][*place]), nal::SLICE | nal::IDR))
             .collect();
-        let unit = slices[dice.roll(slices.len())];
-        let picture = &mut group[at];
+        let unit = slices[random.roll(slices.len())];
+        let frame = &mut group[at];
         match self {
             Damage::FlippedInSlice => {
                 // After the header, unless the NAL unit is hardly longer than that.
-                let header = 12.min(picture[unit].len() - 1);
-                for _ in 0..=dice.roll(8) {
-                    let byte = header + dice.roll(picture[unit].len() - header);
-                    picture[unit][byte] ^= 1 << dice.roll(8);
+                let header = 12.min(frame[unit].len() - 1);
+                for _ in 0..=random.roll(8) {
+                    let byte = header + random.roll(frame[unit].len() - header);
+                    frame[unit][byte] ^= 1 << random.roll(8);
                 }
             }
             Damage::FlippedInHeader => {
-                let any = dice.roll(picture.len());
-                let most = picture[any].len().min(10);
-                picture[any][dice.roll(most)] ^= 1 << dice.roll(8);
+                let any = random.roll(frame.len());
+                let most = frame[any].len().min(10);
+                frame[any][random.roll(most)] ^= 1 << random.roll(8);
             }
             Damage::Cut => {
-                let length = 1 + dice.roll(picture[unit].len() - 1);
-                picture[unit].truncate(length);
+                let length = 1 + random.roll(frame[unit].len() - 1);
+                frame[unit].truncate(length);
             }
             Damage::Noise => {
-                let mut noise = vec![dice.roll(128) as u8];
-                let count = dice.roll(300);
-                noise.extend(dice.bytes(count));
-                let place = dice.roll(picture.len() + 1);
-                picture.insert(place, noise);
+                let mut noise = vec![random.roll(128) as u8];
+                let count = random.roll(300);
+                noise.extend(random.bytes(count));
+                let place = random.roll(frame.len() + 1);
+                frame.insert(place, noise);
             }
             Damage::LostStartCode | Damage::LostBytes => {
                 let mut stream = stream_of(&group);
                 let codes: Vec<usize> = (4..stream.len() - 2)
                     .filter(|at| stream[*at..*at + 3] == [0, 0, 1])
                     .collect();
-                let code = codes[dice.roll(codes.len())];
+                let code = codes[random.roll(codes.len())];
                 let (from, to) = match self {
                     Damage::LostStartCode => (code - 1, code + 3),
-                    _ => (code - dice.roll(code.min(200)), code + 3 + dice.roll(50)),
+                    _ => (
+                        code - random.roll(code.min(200)),
+                        code + 3 + random.roll(50),
+                    ),
                 };
                 drop(stream.drain(from..to.min(stream.len())));
                 return stream;
             }
             Damage::NonsensePps => {
-                let count = 1 + dice.roll(20);
-                picture.insert(0, [vec![0x68], dice.bytes(count)].concat());
+                let count = 1 + random.roll(20);
+                frame.insert(0, [vec![0x68], random.bytes(count)].concat());
             }
             Damage::Doubled => {
-                let double = picture[unit].clone();
-                picture.insert(unit, double);
+                let double = frame[unit].clone();
+                frame.insert(unit, double);
             }
-            Damage::LostUnit => drop(picture.remove(unit)),
-            Damage::LostPictures => {
-                let count = 1 + dice.roll(group.len() - 1 - at);
+            Damage::LostUnit => drop(frame.remove(unit)),
+            Damage::LostFrames => {
+                let count = 1 + random.roll(group.len() - 1 - at);
                 drop(group.drain(at..at + count));
             }
-            Damage::SwappedPictures => group.swap(at, at + 1),
+            Damage::SwappedFrames => group.swap(at, at + 1),
             Damage::SwappedUnits => {
-                let other = dice.roll(picture.len());
-                picture.swap(unit, other);
+                let other = random.roll(frame.len());
+                frame.swap(unit, other);
             }
             Damage::OtherSps => {
                 // Not before a keyframe, which has its own parameter sets.
-                let at = 1 + dice.roll(group.len() - 1);
+                let at = 1 + random.roll(group.len() - 1);
                 group[at].insert(0, other.to_vec());
             }
             Damage::NonsenseSps => {
@@ -161,22 +164,22 @@ impl Damage {
                 // impossible.
                 let mut sps = other[..4].to_vec();
                 sps.extend([0xff, 0xfe, 0, 0, 3, 0, 0, 3, 1]);
-                picture.insert(0, sps);
+                frame.insert(0, sps);
             }
             Damage::EndlessNumber => {
                 // `first_mb_in_slice` with more leading zeros than a valid number can have.
-                let head = picture[unit][0];
-                picture[unit] = vec![head, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0x80];
+                let head = frame[unit][0];
+                frame[unit] = vec![head, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0, 0, 3, 0x80];
             }
-            Damage::Marked => picture[unit][0] |= 0x80,
+            Damage::Marked => frame[unit][0] |= 0x80,
         }
         stream_of(&group)
     }
 }
 
-/// Pictures of a camera that counts in steps of two: `frame_num` (`bits` bits wide) is doubled in each slice. For
-/// streams with one slice per picture.
-pub fn miscounted(picture: &[Bytes], bits: u32) -> Vec<Bytes> {
+/// Frames of a camera that counts in steps of two: `frame_num` (`bits` bits wide) is doubled in each slice. For
+/// streams with one slice per frame.
+pub fn miscounted(frame: &[Bytes], bits: u32) -> Vec<Bytes> {
     let slice = |unit: &Bytes| {
         let mut bytes = unit.to_vec();
         let bit = |bytes: &[u8], at: usize| bytes[1 + at / 8] >> (7 - at % 8) & 1;
@@ -197,15 +200,15 @@ pub fn miscounted(picture: &[Bytes], bits: u32) -> Vec<Bytes> {
         }
         Bytes::from(bytes)
     };
-    let units = picture.iter().map(|unit| match nal::unit_type(unit) {
+    let units = frame.iter().map(|unit| match nal::unit_type(unit) {
         nal::SLICE | nal::IDR => slice(unit),
         _ => unit.clone(),
     });
     units.collect()
 }
 
-fn stream_of(pictures: &[Vec<Vec<u8>>]) -> Vec<u8> {
-    let units = pictures.iter().flatten();
+fn stream_of(frames: &[Vec<Vec<u8>>]) -> Vec<u8> {
+    let units = frames.iter().flatten();
     units
         .flat_map(|unit| [&[0, 0, 0, 1], unit.as_slice()].concat())
         .collect()
@@ -236,12 +239,12 @@ impl Default for StrictDecoder {
 }
 
 impl StrictDecoder {
-    /// Decodes an access unit in Annex B; returns the number of pictures output.
+    /// Decodes an access unit in Annex B; returns the number of frames output.
     pub fn feed(&mut self, access_unit: &[u8]) -> usize {
         self.show(access_unit, 0).len()
     }
 
-    /// Decodes an access unit in Annex B; returns the pictures output, each with the number of the access unit it came
+    /// Decodes an access unit in Annex B; returns the frames output, each with the number of the access unit it came
     /// from.
     pub fn show(&mut self, access_unit: &[u8], number: i64) -> Vec<(i64, frame::Video)> {
         let mut packet = codec::packet::Packet::copy(access_unit);
@@ -250,7 +253,7 @@ impl StrictDecoder {
         self.shown()
     }
 
-    /// Flushes the decoder and returns the pictures it still held.
+    /// Flushes the decoder and returns the frames it still held.
     pub fn rest(&mut self) -> Vec<(i64, frame::Video)> {
         self.errors += usize::from(self.decoder.send_eof().is_err());
         self.shown()

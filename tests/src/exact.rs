@@ -1,4 +1,4 @@
-//! Compares what viewers decode with what the source decodes to, picture by picture. The MD5 of every decoded picture
+//! Compares what viewers decode with what the source decodes to, frame by frame. The MD5 of every decoded frame
 //! must match on each transport.
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use std::{net::SocketAddr, path::Path};
 
-/// MD5 of each picture that these NAL units decode to, in display order, computed by the ffmpeg program.
+/// MD5 of each frame that these NAL units decode to, in display order, computed by the ffmpeg program.
 pub fn decoded(nals: &[Bytes]) -> Vec<String> {
     let folder = scratch("exact");
     let (stream, sums) = (folder.join("stream.h264"), folder.join("sums"));
@@ -30,9 +30,9 @@ fn decoded_file(stream: &Path, sums: &Path) -> Vec<String> {
             .arg(sums)
     });
     let text = std::fs::read_to_string(sums).unwrap();
-    let pictures = text.lines().filter(|line| !line.starts_with('#'));
+    let frames = text.lines().filter(|line| !line.starts_with('#'));
     let sum = |line: &str| line.rsplit(',').next().unwrap().trim().to_owned();
-    pictures.map(sum).collect()
+    frames.map(sum).collect()
 }
 
 /// Samples received over one transport.
@@ -118,7 +118,7 @@ impl Got {
     /// Receives from a `nal` viewer until there are `count` samples.
     pub async fn more_nal(&mut self, viewer: &mut Nal, count: usize) {
         while self.samples < count {
-            let message = within("a picture over nal", viewer.next()).await.unwrap();
+            let message = within("a frame over nal", viewer.next()).await.unwrap();
             let nals = cut(&message);
             match is_header(&nals) {
                 true => self.headers += 1,
@@ -177,7 +177,7 @@ pub fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
     nals
 }
 
-/// Plays `file` on each transport, each on its own stream so that each starts with the file, and compares the pictures
+/// Plays `file` on each transport, each on its own stream so that each starts with the file, and compares the frames
 /// of the first `count` samples with `expected`. Returns what arrived over `nal`, `mse` and `hls`.
 pub async fn on_every_transport(file: &Path, count: usize, expected: &[String]) -> [Got; 3] {
     let stream = |name: &str| format!("[streams.{name}]\nsource = \"file:{}\"\n", file.display());
@@ -190,16 +190,16 @@ pub async fn on_every_transport(file: &Path, count: usize, expected: &[String]) 
     );
     let all = [nal, mse, hls];
     for (got, transport) in all.iter().zip(["nal", "mse", "hls"]) {
-        let pictures = decoded(&got.nals);
-        let same = pictures
+        let frames = decoded(&got.nals);
+        let same = frames
             .iter()
             .zip(expected)
             .take_while(|(one, other)| one == other);
         assert!(
             same.count() >= expected.len(),
-            "{transport}, {}: {} pictures of {}, {pictures:?}, not {expected:?}",
+            "{transport}, {}: {} frames of {}, {frames:?}, not {expected:?}",
             file.display(),
-            pictures.len(),
+            frames.len(),
             expected.len(),
         );
     }

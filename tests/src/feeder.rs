@@ -45,15 +45,15 @@ impl Feeder {
 
 /// Writes all bytes in chunks of irregular but reproducible size, from 1 byte to a few thousand.
 pub async fn write_in_chunks(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
-    let mut dice = 0x9e37_79b9u32;
+    let mut random = 0x9e37_79b9u32;
     let mut rest = bytes;
     while !rest.is_empty() {
         // xorshift32: mostly small chunks, sometimes large ones.
-        dice ^= dice << 13;
-        dice ^= dice >> 17;
-        dice ^= dice << 5;
-        let most = if dice & 0x300 == 0 { 30 } else { 5000 };
-        let (chunk, more) = rest.split_at((1 + dice as usize % most).min(rest.len()));
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        let most = if random & 0x300 == 0 { 30 } else { 5000 };
+        let (chunk, more) = rest.split_at((1 + random as usize % most).min(rest.len()));
         to.write_all(chunk).await.unwrap();
         rest = more;
     }

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Encodes `count` pictures of the test pattern, numbered from `first`, into the file `name` with these ffmpeg
+/// Encodes `count` frames of the test pattern, numbered from `first`, into the file `name` with these ffmpeg
 /// arguments. The rate is 30 per second unless the arguments override it after the input.
 pub fn encode_pattern(
     name: &str,
@@ -81,23 +81,23 @@ pub fn cut(stream: &[u8]) -> Vec<Bytes> {
         .collect()
 }
 
-/// Groups NAL units into access units: one starts at the first NAL unit after a picture's slices that is not a slice of
-/// it. Correct for ffmpeg's encoders: every picture has its top slice, and nothing follows a picture's slices.
-pub fn pictures(nals: &[Bytes]) -> Vec<Vec<Bytes>> {
-    let mut pictures: Vec<Vec<Bytes>> = Vec::new();
+/// Groups NAL units into access units: one starts at the first NAL unit after a frame's slices that is not a slice of
+/// it. Correct for ffmpeg's encoders: every frame has its top slice, and nothing follows a frame's slices.
+pub fn frames(nals: &[Bytes]) -> Vec<Vec<Bytes>> {
+    let mut frames: Vec<Vec<Bytes>> = Vec::new();
     let mut ended = true;
     for unit in nals {
         let slice = matches!(nal::unit_type(unit), nal::SLICE | nal::IDR);
         // `first_mb_in_slice` is 0 if its Exp-Golomb code is the single bit 1.
         let top = slice && unit[1] & 0x80 != 0;
         if ended && (top || !slice) {
-            pictures.push(Vec::new());
+            frames.push(Vec::new());
             ended = false;
         }
-        pictures.last_mut().unwrap().push(unit.clone());
+        frames.last_mut().unwrap().push(unit.clone());
         ended |= slice;
     }
-    pictures
+    frames
 }
 
 /// Byte stream of these NAL units. `length` maps the index of a NAL unit to the length of its start code.
@@ -169,7 +169,7 @@ pub fn footage(name: &str) -> PathBuf {
     path
 }
 
-/// Decodes access units and reads the frame numbers shown in the pictures, in display order.
+/// Decodes access units and reads the frame numbers shown in the frames, in display order.
 pub struct NumberReader {
     decoder: Decoder,
     pts: i64,
@@ -185,13 +185,13 @@ impl Default for NumberReader {
 }
 
 impl NumberReader {
-    /// Feeds one access unit; returns the numbers in the pictures that the decoder outputs. Pictures without a number
+    /// Feeds one access unit; returns the numbers in the frames that the decoder outputs. Frames without a number
     /// are skipped.
     pub fn feed(&mut self, access_unit: &[u8]) -> Vec<u32> {
         let mut numbers = Vec::new();
         self.pts += 3000;
         let _ = self.decoder.decode_each(access_unit, self.pts, |frame| {
-            let view = frame.view().expect("a planar picture");
+            let view = frame.view().expect("a planar frame");
             let (width, height) = (view.width() as usize, view.height() as usize);
             numbers.extend(blocks::read(
                 view.plane(0),

@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Time between two pictures.
+/// Time between two frames.
 const STEP: Duration = Duration::from_millis(40);
 const MULTIPART: &str = "Content-Type: multipart/x-mixed-replace; boundary=cam\r\n";
 const IMAGE: &str = "Content-Type: image/jpeg\r\n";
@@ -24,7 +24,7 @@ pub struct Way {
     pub sent: fn(&[u8]) -> Vec<u8>,
     /// The part of the multipart body around a JPEG.
     part: fn(&[u8]) -> Vec<u8>,
-    /// The response contains a single picture.
+    /// The response contains a single frame.
     once: bool,
 }
 
@@ -224,7 +224,7 @@ pub static VARIANTS: [Way; 36] = [
     ),
 ];
 
-/// A server that sends the same pictures repeatedly in all variants. Further paths: `/basic` and `/digest` require the
+/// A server that sends the same frames repeatedly in all variants. Further paths: `/basic` and `/digest` require the
 /// login `viewer`, `pass:word`; `/moved/WAY` redirects to the variant; `/moved-to/HOST:PORT/WAY` redirects to another
 /// server.
 pub struct MjpegCamera {
@@ -235,15 +235,15 @@ pub struct MjpegCamera {
 
 impl MjpegCamera {
     /// Listens on `host` and a port chosen by the system.
-    pub async fn serve(host: &str, pictures: Vec<Bytes>) -> MjpegCamera {
+    pub async fn serve(host: &str, frames: Vec<Bytes>) -> MjpegCamera {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let pictures: Arc<[Bytes]> = pictures.into();
+        let frames: Arc<[Bytes]> = frames.into();
         let task = tokio::spawn(async move {
             let mut clients = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                clients.spawn(serve(client, pictures.clone()));
+                clients.spawn(serve(client, frames.clone()));
             }
         });
         MjpegCamera { address, task }
@@ -257,7 +257,7 @@ impl Drop for MjpegCamera {
 }
 
 /// Serves one client until it disconnects.
-async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, frames: Arc<[Bytes]>) -> std::io::Result<()> {
     let mut next = 0;
     loop {
         let request = read_head(&mut client).await?;
@@ -301,9 +301,9 @@ async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result
             continue;
         };
         if way.once {
-            let picture = &pictures[next % pictures.len()];
+            let frame = &frames[next % frames.len()];
             next += 1;
-            let body = (way.part)(&(way.sent)(picture));
+            let body = (way.part)(&(way.sent)(frame));
             let head = format!(
                 "HTTP/1.1 200 OK\r\n{}Content-Length: {}\r\n\r\n",
                 way.head,
@@ -322,9 +322,9 @@ async fn serve(mut client: TcpStream, pictures: Arc<[Bytes]>) -> std::io::Result
         let mut ticks = tokio::time::interval(STEP);
         loop {
             ticks.tick().await;
-            let picture = &pictures[next % pictures.len()];
+            let frame = &frames[next % frames.len()];
             next += 1;
-            client.write_all(&(way.part)(&(way.sent)(picture))).await?;
+            client.write_all(&(way.part)(&(way.sent)(frame))).await?;
         }
     }
 }

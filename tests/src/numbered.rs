@@ -1,4 +1,4 @@
-//! A viewer that reads the numbers shown in pictures, and a real RTSP server for it to watch.
+//! A viewer that reads the numbers shown in frames, and a real RTSP server for it to watch.
 
 use crate::{Gateway, Nal, media::NumberReader, within};
 use std::{path::Path, process::Stdio};
@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A viewer of `nal` that records the numbers of all pictures so far.
+/// A viewer of `nal` that records the numbers of all frames so far.
 pub struct Numbered {
     pub viewer: Nal,
     pub reader: NumberReader,

@@ -1,13 +1,13 @@
 //! Valid H.264 that no available encoder produces: streams of x264 with rewritten slice headers, and fields of raw
 //! (I_PCM) macroblocks.
 //!
-//! The ffmpeg program is the judge of validity: a rewritten stream must decode to the same pictures.
+//! The ffmpeg program is the judge of validity: a rewritten stream must decode to the same frames.
 
 use crate::bits::Bits;
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
 
-/// x264's arguments for streams whose slice headers can be rewritten: CAVLC, one slice and one reference picture.
+/// x264's arguments for streams whose slice headers can be rewritten: CAVLC, one slice and one reference frame.
 pub const REWRITABLE: [&str; 8] = [
     "-c:v",
     "libx264",
@@ -90,8 +90,8 @@ fn rewrite(nals: &[Bytes], mut edit: impl FnMut(usize, &mut Slice)) -> Vec<Bytes
     nals.iter().map(&mut anew).collect()
 }
 
-/// A [`REWRITABLE`] stream with a different PPS of the same id before each picture but the first, five in rotation. It
-/// decodes to the same pictures.
+/// A [`REWRITABLE`] stream with a different PPS of the same id before each frame but the first, five in rotation. It
+/// decodes to the same frames.
 pub fn with_changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     let by = |nth: usize| nth as i32 % 5;
     let pps = plain.iter().find(|unit| nal::unit_type(unit) == nal::PPS);
@@ -108,8 +108,8 @@ pub fn with_changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     nals
 }
 
-/// A [`REWRITABLE`] stream in which every seventh picture has `memory_management_control_operation` 5. It decodes to
-/// the same pictures.
+/// A [`REWRITABLE`] stream in which every seventh frame has `memory_management_control_operation` 5. It decodes to
+/// the same frames.
 pub fn with_mmco5(plain: &[Bytes]) -> Vec<Bytes> {
     let mut counted = 0;
     rewrite(plain, |nth, slice| {
@@ -130,12 +130,12 @@ fn requantized(pps: &Bytes, by: i32) -> Bytes {
     new.into_nal(pps[0])
 }
 
-/// Coding of the pictures of an interlaced stream.
+/// Coding of the frames of an interlaced stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// Every picture as two fields, top field first.
+    /// Every frame as two fields, top field first.
     TopFirst,
-    /// Every picture as two fields, bottom field first.
+    /// Every frame as two fields, bottom field first.
     BottomFirst,
     /// Alternating field pairs and frames.
     Mixed,
@@ -144,12 +144,12 @@ pub enum Coding {
 /// Width and height in macroblocks.
 const WIDTH: u32 = 4;
 const FIELD_HEIGHT: u32 = 2;
-/// Distance in pictures between two reference pictures.
+/// Distance in frames between two reference frames.
 const STEP: u32 = 3;
 
-/// `count` pictures of 64×64 raw samples, picture-adaptive (PAFF), 25 per second. Every third picture in display order
-/// is a reference picture and is sent before the two non-reference pictures that are shown before it. There is one IDR
-/// picture.
+/// `count` frames of 64×64 raw samples, frame-adaptive (PAFF), 25 per second. Every third frame in display order
+/// is a reference frame and is sent before the two non-reference frames that are shown before it. There is one IDR
+/// frame.
 pub fn interlaced(coding: Coding, count: u32) -> Vec<Bytes> {
     let mut nals = vec![interlaced_sps(), interlaced_pps()];
     let mut references = 0;

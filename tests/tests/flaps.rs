@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_source::{
-    Expected, Fleet, Keyframes, Sink, Sound, Source as _, SourceContext, SourceError, SourceTimes,
-    Spec, Stop,
+    AudioTrack, Expected, Fleet, Keyframes, Sink, Source as _, SourceContext, SourceError,
+    SourceTimes, Spec, Stop,
 };
 use sluicegate_tests::{
     Gateway,
@@ -28,7 +28,7 @@ const SIZE: (u32, u32) = (320, 192);
 #[derive(Default)]
 struct First {
     stop: Stop,
-    pictures: usize,
+    frames: usize,
     times: Vec<SourceTimes>,
     counts: Arc<codec::Counts>,
 }
@@ -40,21 +40,21 @@ impl Sink for First {
     fn configured(&mut self, _: f32) {}
     fn parameter_sets(&mut self, _: Vec<Bytes>) {}
     fn byte_stream(&mut self, _: Bytes) {
-        self.pictures += 1;
+        self.frames += 1;
     }
     fn silence(&mut self) {}
     fn access_unit(&mut self, _: Vec<Bytes>, times: SourceTimes) {
-        self.pictures += 1;
+        self.frames += 1;
         self.times.push(times);
         self.stop.stop();
     }
     fn jpeg(&mut self, _: Bytes, times: SourceTimes) {
-        self.pictures += 1;
+        self.frames += 1;
         self.times.push(times);
         self.stop.stop();
     }
     fn expect(&mut self, _: Expected) {}
-    fn sound(&mut self, _: Sound) {}
+    fn audio_track(&mut self, _: AudioTrack) {}
     fn audio_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {}
     fn note(&mut self, _: &'static str, _: String) {}
@@ -153,8 +153,8 @@ fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
     let annexb = server(picture, false);
     let parse = |text: String| Spec::parse(&text, Path::new("")).unwrap();
     let file = |path: &Path| Spec::File(path.to_owned());
-    // Source, number of runs, and pictures per run.
-    for (spec, times, pictures) in [
+    // Source, number of runs, and frames per run.
+    for (spec, times, frames) in [
         (parse(format!("annexb:tcp://{annexb}")), FLAPS, 1),
         (file(&h264), FLAPS, 1),
         (file(Path::new("/nowhere.mp4")), FLAPS, 0),
@@ -168,7 +168,7 @@ fn a_thousand_flaps_of_each_kind_leave_no_descriptor_thread_or_process() {
     ] {
         let flap = || {
             let (sink, ended) = run(&spec);
-            assert_eq!(sink.pictures.min(1), pictures, "{spec}: {ended:?}");
+            assert_eq!(sink.frames.min(1), frames, "{spec}: {ended:?}");
             // Devices and files have time stamps of their own; JPEGs over HTTP are stamped on arrival.
             for times in &sink.times {
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! Captures: one still picture of a stream on request, whether or not anyone watches, and without delaying
+//! Captures: one still image of a stream on request, whether or not anyone watches, and without delaying
 //! those who do.
 //!
 //! Each stream that is captured has a worker: a thread that holds the stream's one shared decoder while there
@@ -12,7 +12,7 @@ mod request;
 pub mod store;
 mod worker;
 
-pub use request::{CaptureRequest, Code, Failure, IsError, QUALITY, RawRequest, WIDTH};
+pub use request::{CaptureRequest, Code, ErrorType, Failure, QUALITY, RawRequest, WIDTH};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,22 +32,22 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
-use store::{Line, Store, rfc3339};
+use store::{JournalEntry, Store, rfc3339};
 use tokio::task::spawn_blocking;
 use worker::{CaptureWorker, EncodedCapture};
 
 /// Limit of waiting captures per client.
 pub const MAX_PER_CLIENT: usize = 4;
-/// Limit on encoded pictures that wait for clients to receive them, over all clients, in bytes.
+/// Limit on encoded images that wait for clients to receive them, over all clients, in bytes.
 const MAX_HELD_BYTES: usize = 256 << 20;
-/// Limit on one encoded picture, in bytes.
-const MAX_PICTURE_BYTES: usize = 32 << 20;
-/// Longest time between two checks for saved pictures that are too old or too many.
+/// Limit on one encoded image, in bytes.
+const MAX_IMAGE_BYTES: usize = 32 << 20;
+/// Longest time between two checks for saved images that are too old or too many.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Part of `keep-bytes` after which the check is done at once: a twentieth was saved since the last one.
 const SWEEP_PART: u64 = 20;
 
-/// The capture workers of all streams, and the store for saved pictures.
+/// The capture workers of all streams, and the store for saved images.
 #[derive(Debug)]
 pub struct Captures {
     config: config::Capture,
@@ -71,11 +71,11 @@ pub struct Client {
 /// A capture that succeeded.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// Description of the picture.
+    /// Description of the image.
     pub result: CaptureResult,
-    /// Format of the picture.
+    /// Format of the image.
     pub format: StillFormat,
-    /// The encoded picture.
+    /// The encoded image.
     pub data: Bytes,
 }
 
@@ -83,7 +83,7 @@ pub struct Captured {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum IsResult {
+pub enum ResultType {
     /// The only value.
     #[default]
     CaptureResult,
@@ -93,7 +93,7 @@ pub enum IsResult {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CaptureResult {
     /// Always "capture_result".
-    pub r#type: IsResult,
+    pub r#type: ResultType,
     /// Identifier of the capture.
     pub capture_id: String,
     /// Name of the stream.
@@ -108,7 +108,7 @@ pub struct CaptureResult {
     pub height: u32,
     /// Path of the saved file, relative to `capture.dir`; null if it was not saved.
     pub path: Option<String>,
-    /// Size of the picture in bytes.
+    /// Size of the image in bytes.
     pub bytes: usize,
 }
 
@@ -148,7 +148,7 @@ impl Captures {
     /// The request is invalid, or libav has no encoder for its format.
     pub fn read(&self, asked: &RawRequest) -> Result<CaptureRequest, Failure> {
         CaptureRequest::read(asked, self.config.quality)
-            .and_then(|request| match request.format.is_made() {
+            .and_then(|request| match request.format.is_supported() {
                 true => Ok(request),
                 false => {
                     let name = request.format.name();
@@ -163,7 +163,7 @@ impl Captures {
     /// A failure of a capture that did not reach a worker.
     pub fn failure(&self, code: Code, message: impl Into<String>) -> Failure {
         Failure {
-            r#type: IsError::Error,
+            r#type: ErrorType::Error,
             code,
             message: message.into(),
             capture_id: Captures::id(),
@@ -192,7 +192,7 @@ impl Captures {
         }
     }
 
-    /// Called periodically: deletes saved pictures that are too old or too many. It may take a while, so it
+    /// Called periodically: deletes saved images that are too old or too many. It may take a while, so it
     /// runs on a blocking thread.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
         let mut swept = self.swept.lock();
@@ -238,7 +238,7 @@ impl Captures {
         format!("{:016x}", fastrand::u64(..))
     }
 
-    /// Saves a picture, and publishes the event `capture`.
+    /// Saves an image, and publishes the event `capture`.
     fn save(
         &self,
         result: &mut CaptureResult,
@@ -246,14 +246,14 @@ impl Captures {
         format: StillFormat,
     ) -> io::Result<()> {
         let (serial, id) = (result.serial.as_str(), result.capture_id.as_str());
-        let data = &taken.picture.data;
+        let data = &taken.image.data;
         let ending = format.ending();
         let path = self
             .store
             .save(serial, taken.captured_at, id, ending, data)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
-        let line = Line {
+        let line = JournalEntry {
             time: &rfc3339(now),
             serial,
             capture_id: id,
@@ -263,7 +263,7 @@ impl Captures {
             height: result.height,
             captured_at: &result.captured_at,
         };
-        // The picture is saved all the same.
+        // The image is saved all the same.
         if let Err(error) = self.store.append_journal(&line) {
             tracing::warn!("cannot write the capture journal: {error}");
         }
@@ -291,10 +291,10 @@ impl Client {
     ) -> impl Future<Output = Result<Captured, Failure>> + Send + use<> {
         let (captures, worker) = (self.captures.clone(), self.worker.clone());
         let id = Captures::id();
-        let asked = self.ask(request);
+        let asked = self.enqueue(request);
         let made = async move {
             let failure = |(code, message)| Failure {
-                r#type: IsError::Error,
+                r#type: ErrorType::Error,
                 code,
                 message,
                 capture_id: id.clone(),
@@ -309,17 +309,17 @@ impl Client {
             };
             let (serial, taken) = taken.map_err(failure)?;
             let mut result = CaptureResult {
-                r#type: IsResult::CaptureResult,
+                r#type: ResultType::CaptureResult,
                 capture_id: id.clone(),
                 serial,
                 captured_at: rfc3339(taken.captured_at),
                 age_ms: taken.age_ms,
-                width: taken.picture.width,
-                height: taken.picture.height,
+                width: taken.image.width,
+                height: taken.image.height,
                 path: None,
-                bytes: taken.picture.data.len(),
+                bytes: taken.image.data.len(),
             };
-            let data = captures.held.count(taken.picture.data.clone());
+            let data = captures.held.count(taken.image.data.clone());
             if request.save {
                 let saved = spawn_blocking(move || {
                     let saved = captures.save(&mut result, &taken, request.format);
@@ -327,7 +327,7 @@ impl Client {
                 });
                 let failed = |error: String| {
                     let text =
-                        format!("the picture was not saved: {error}; check `dir` under [capture]");
+                        format!("the image was not saved: {error}; check `dir` under [capture]");
                     failure((Code::SaveFailed, text))
                 };
                 result = match saved.await {
@@ -350,7 +350,10 @@ impl Client {
     }
 
     /// Queues a request with the worker.
-    fn ask(&self, request: CaptureRequest) -> Result<(worker::Answer, ClientSlot), (Code, String)> {
+    fn enqueue(
+        &self,
+        request: CaptureRequest,
+    ) -> Result<(worker::Answer, ClientSlot), (Code, String)> {
         let Captures { config, .. } = &*self.captures;
         if !config.decoder {
             let text = "captures are disabled; set decoder = true under [capture]";
@@ -379,7 +382,7 @@ impl Client {
         })?;
         let deadline = Instant::now() + config.timeout.duration();
         self.worker
-            .ask(request, deadline)
+            .enqueue(request, deadline)
             .map(|answer| (answer, waits))
     }
 }

@@ -31,20 +31,20 @@ pub struct RawRequest {
     /// Maximum width in pixels, 16 to 8192. The aspect ratio is kept, and nothing is scaled up.
     #[schemars(range(min = 16, max = 8192))]
     pub width: Option<u32>,
-    /// Whether the gateway saves the picture in `capture.dir`.
+    /// Whether the gateway saves the image in `capture.dir`.
     pub save: bool,
 }
 
 /// A request that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureRequest {
-    /// Format of the picture.
+    /// Format of the image.
     pub format: StillFormat,
     /// Quality, 1 to 100.
     pub quality: u8,
     /// Maximum width in pixels.
     pub max_width: u32,
-    /// Whether the picture is saved.
+    /// Whether the image is saved.
     pub save: bool,
 }
 
@@ -69,7 +69,7 @@ pub enum Code {
     DecoderDisabled,
     /// The stream cannot be decoded, and there is no undamaged frame from before.
     DecodeFailed,
-    /// The picture was encoded, but could not be written to `capture.dir`.
+    /// The image was encoded, but could not be written to `capture.dir`.
     SaveFailed,
 }
 
@@ -107,7 +107,7 @@ impl Code {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum IsError {
+pub enum ErrorType {
     /// The only value.
     #[default]
     Error,
@@ -118,7 +118,7 @@ pub enum IsError {
 #[schemars(rename = "CaptureError")]
 pub struct Failure {
     /// Always "error".
-    pub r#type: IsError,
+    pub r#type: ErrorType,
     /// Why it failed.
     pub code: Code,
     /// For people: what was wrong and what to do.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told_with_what_can() {
+    fn invalid_values_are_refused_with_the_valid_ones() {
         for (text, code, what) in [
             (
                 r#"{"type":"catpure"}"#,
@@ -250,7 +250,7 @@ mod tests {
             ]
         );
         let failure = Failure {
-            r#type: IsError::Error,
+            r#type: ErrorType::Error,
             code: Code::CaptureBusy,
             message: "m".into(),
             capture_id: "1".into(),

@@ -37,7 +37,7 @@ pub struct Store {
 
 /// A line of the journal, and the payload of the event `capture`.
 #[derive(Debug, Serialize)]
-pub struct Line<'a> {
+pub struct JournalEntry<'a> {
     /// When it was saved: RFC 3339, UTC, with milliseconds.
     pub time: &'a str,
     /// Name of the stream.
@@ -67,11 +67,11 @@ impl Store {
         }
     }
 
-    /// Saves a picture of `stream` that was taken at `captured_at` (Unix microseconds). Returns its path
+    /// Saves an image of `stream` that was taken at `captured_at` (Unix microseconds). Returns its path
     /// relative to the folder.
     ///
     /// # Errors
-    /// It cannot be written. Nothing is left of the picture then.
+    /// It cannot be written. Nothing is left of the image then.
     pub fn save(
         &self,
         stream: &str,
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn append_journal(&self, line: &Line<'_>) -> io::Result<()> {
+    pub fn append_journal(&self, line: &JournalEntry<'_>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let _one = self.journal.lock();
@@ -116,7 +116,7 @@ impl Store {
 
     /// Deletes what is older than `keep`, then the oldest files beyond `keep_bytes`, and abandoned temporary
     /// files. Only files whose name has the form that [`Store::save`] gives are touched. Returns the number
-    /// of deleted pictures.
+    /// of deleted images.
     pub fn sweep(&self, now: SystemTime) -> usize {
         let mut kept = Vec::new();
         let mut gone = 0;
@@ -250,7 +250,7 @@ mod tests {
 
     const DAY: u64 = 86_400_000_000;
 
-    struct Kept {
+    struct TestStore {
         store: Store,
         _dir: Folder,
     }
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    fn kept(name: &str, days: u64, bytes: u64) -> Kept {
+    fn kept(name: &str, days: u64, bytes: u64) -> TestStore {
         let dir = std::env::temp_dir().join(format!("sluicegate-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         let store = Store::new(&config::Capture {
@@ -272,22 +272,22 @@ mod tests {
             keep_bytes: ByteSize::from_bytes(bytes),
             ..config::Capture::default()
         });
-        Kept {
+        TestStore {
             store,
             _dir: Folder(dir),
         }
     }
 
     #[test]
-    fn a_picture_is_where_its_path_says_and_its_name_says_when() {
+    fn a_saved_image_is_at_its_path_and_its_name_has_its_time() {
         let kept = kept("where", 1, 1 << 30);
         let at = 1_769_430_896_789_000;
         let path = kept
             .store
-            .save("a:1", at, "0badcafe", "jpg", b"picture")
+            .save("a:1", at, "0badcafe", "jpg", b"image")
             .unwrap();
         assert_eq!(path, "a%3A1/20260126T123456.789Z-0badcafe.jpg");
-        assert_eq!(fs::read(kept.store.dir.join(&path)).unwrap(), b"picture");
+        assert_eq!(fs::read(kept.store.dir.join(&path)).unwrap(), b"image");
         assert_eq!(entries(&kept.store.dir.join("a%3A1")).len(), 1);
         let (_, name) = path.split_once('/').unwrap();
         let since = capture_time(name)
@@ -344,7 +344,7 @@ mod tests {
         // A folder with that name makes the rename fail.
         let at = 1_769_430_896_789_000;
         fs::create_dir_all(kept.store.dir.join("s/20260126T123456.789Z-ab.jpg/full")).unwrap();
-        assert!(kept.store.save("s", at, "ab", "jpg", b"picture").is_err());
+        assert!(kept.store.save("s", at, "ab", "jpg", b"image").is_err());
         assert_eq!(entries(&kept.store.dir.join("s")).len(), 1);
     }
 }

@@ -5,7 +5,7 @@
 //! for the same frame is encoded once. If the decoder has no such frame, it requests keyframes until the
 //! deadline. A panic fails the request that it happened in, and the next one gets a new encoder.
 
-use super::{CaptureRequest, Code, MAX_PICTURE_BYTES};
+use super::{CaptureRequest, Code, MAX_IMAGE_BYTES};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use sluicegate_codec::{EncodedStill, StillImageEncoder};
 use sluicegate_source::Keyframes;
@@ -33,17 +33,17 @@ const CATCH_UP: Duration = Duration::from_millis(250);
 /// Lower priority than the threads that deliver to viewers.
 const NICE: i32 = 5;
 
-/// An encoded picture and its times.
+/// An encoded image and its times.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedCapture {
-    pub picture: EncodedStill,
+    pub image: EncodedStill,
     /// When the frame arrived, in Unix microseconds.
     pub captured_at: u64,
     /// Age of the frame when it was encoded, in milliseconds.
     pub age_ms: u64,
 }
 
-/// Name of the stream and the picture, or why there is none.
+/// Name of the stream and the image, or why there is none.
 type Outcome = Result<(String, EncodedCapture), (Code, String)>;
 /// Receives the outcome of a request.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
@@ -152,7 +152,7 @@ impl CaptureWorker {
     }
 
     /// Queues a request.
-    pub fn ask(
+    pub fn enqueue(
         self: &Arc<CaptureWorker>,
         request: CaptureRequest,
         deadline: Instant,
@@ -279,14 +279,14 @@ impl CaptureWorker {
     }
 }
 
-/// Takes the pictures while the thread runs: the shared decoder and an encoder.
+/// Takes the images while the thread runs: the shared decoder and an encoder.
 struct Capturer {
     stream: Arc<Stream>,
     feed: Arc<Feed>,
     keyframes: Keyframes,
     frames: Arc<Frames>,
     encoder: StillImageEncoder,
-    /// The last capture, in case the same is requested again: request, frame and picture.
+    /// The last capture, in case the same is requested again: request, frame and image.
     last: Option<(CaptureRequest, Arc<Decoded>, EncodedStill)>,
 }
 
@@ -320,11 +320,11 @@ impl Capturer {
             save: false,
             ..job.request
         };
-        let made = match &self.last {
-            Some((as_before, picture, made))
-                if *as_before == request && Arc::ptr_eq(picture, &seen) =>
+        let encoded = match &self.last {
+            Some((last_request, last_frame, encoded))
+                if *last_request == request && Arc::ptr_eq(last_frame, &seen) =>
             {
-                made.clone()
+                encoded.clone()
             }
             _ => {
                 let CaptureRequest {
@@ -333,23 +333,24 @@ impl Capturer {
                     max_width,
                     ..
                 } = request;
-                let made = self.encoder.encode(&seen.frame, format, quality, max_width);
-                let made = made.map_err(|error| (Code::DecodeFailed, Chain(&error).to_string()))?;
-                if made.data.len() > MAX_PICTURE_BYTES {
+                let encoded = self.encoder.encode(&seen.frame, format, quality, max_width);
+                let encoded =
+                    encoded.map_err(|error| (Code::DecodeFailed, Chain(&error).to_string()))?;
+                if encoded.data.len() > MAX_IMAGE_BYTES {
                     let text = format!(
-                        "the picture has {} bytes, and the limit is {MAX_PICTURE_BYTES}; request a smaller width, or jpeg",
-                        made.data.len()
+                        "the image has {} bytes, and the limit is {MAX_IMAGE_BYTES}; request a smaller width, or jpeg",
+                        encoded.data.len()
                     );
                     return Err((Code::DecodeFailed, text));
                 }
-                self.last = Some((request, seen.clone(), made.clone()));
-                made
+                self.last = Some((request, seen.clone(), encoded.clone()));
+                encoded
             }
         };
         let taken = SystemTime::UNIX_EPOCH + Duration::from_micros(seen.captured_at);
         let age = SystemTime::now().duration_since(taken).unwrap_or_default();
         Ok(EncodedCapture {
-            picture: made,
+            image: encoded,
             captured_at: seen.captured_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         })
@@ -377,7 +378,7 @@ impl Capturer {
                 .frames
                 .wait_for(until(CATCH_UP), |state| reached(state, 0));
         }
-        let mut ask = began + KEYFRAME_REQUEST.0;
+        let mut request_at = began + KEYFRAME_REQUEST.0;
         loop {
             if let Some(good) = state.good {
                 return Ok(good);
@@ -393,11 +394,11 @@ impl Capturer {
                     None => Err(self.no_frame_error(state)),
                 };
             }
-            if now >= ask {
-                self.keyframes.ask();
-                ask = now + KEYFRAME_REQUEST.1;
+            if now >= request_at {
+                self.keyframes.request();
+                request_at = now + KEYFRAME_REQUEST.1;
             }
-            let until = deadline.min(ask).min(now + KEYFRAME_REQUEST.0);
+            let until = deadline.min(request_at).min(now + KEYFRAME_REQUEST.0);
             state = self.frames.wait_for(until, |state| state.good.is_some());
         }
     }

@@ -3,7 +3,7 @@
 //! A conversion between two colour spaces is one linear map, computed in 16-bit fixed point so that it is vectorised.
 //! [`super::Scaler`] uses it after libswscale, which changes size and layout only.
 
-use sluicegate_media::picture::{Picture, View};
+use sluicegate_media::image::{I420Image, I420View};
 
 /// Sample values of black and white.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +47,20 @@ impl Colour {
     };
 }
 
-/// Converts the samples of `picture` from one colour space to another; `into` has the same size.
-pub(super) fn convert(picture: View<'_>, from: Colour, to: Colour, into: &mut Picture) {
+/// Converts the samples of `image` from one colour space to another; `into` has the same size.
+pub(super) fn convert(image: I420View<'_>, from: Colour, to: Colour, into: &mut I420Image) {
     debug_assert_eq!(
-        (picture.width(), picture.height()),
+        (image.width(), image.height()),
         (into.width(), into.height())
     );
-    let terms = Terms::new(from, to);
-    let width = picture.width() as usize;
+    let terms = LinearMap::new(from, to);
+    let width = image.width() as usize;
     let mut tint = vec![0; width];
     let [luma, blue, red] = into.planes_mut();
-    let mut lines = picture.rows(0).zip(luma.chunks_mut(width));
-    let chroma = picture
+    let mut lines = image.rows(0).zip(luma.chunks_mut(width));
+    let chroma = image
         .rows(1)
-        .zip(picture.rows(2))
+        .zip(image.rows(2))
         .zip(blue.chunks_mut(width / 2).zip(red.chunks_mut(width / 2)));
     for ((from_blue, from_red), (to_blue, to_red)) in chroma {
         convert_chroma(from_blue, from_red, terms.blue, to_blue);
@@ -75,7 +75,7 @@ pub(super) fn convert(picture: View<'_>, from: Colour, to: Colour, into: &mut Pi
 /// The linear map between two colour spaces, with factors in units of 1/512. Each factor differs by at most one half
 /// from one (for a sample's own component) or zero (for the others), so the difference times a sample fits into 16
 /// bits. Such products are vectorised on every processor, 32-bit ones are not.
-struct Terms {
+struct LinearMap {
     black: i16,
     new_black: i16,
     /// Factor of the old Y in the new one, minus one.
@@ -88,7 +88,7 @@ struct Terms {
     red: [i16; 2],
 }
 
-impl Terms {
+impl LinearMap {
     fn new(from: Colour, to: Colour) -> Self {
         let (old, new) = (from.scale(), to.scale());
         // Grey stays grey, so the images of the two colour differences determine the whole map.
@@ -128,8 +128,8 @@ fn chroma_offsets(blue: &[u8], red: &[u8], [from_blue, from_red]: [i16; 2], to: 
     }
 }
 
-fn convert_luma(luma: &[u8], tint: &[i16], terms: &Terms, to: &mut [u8]) {
-    let Terms {
+fn convert_luma(luma: &[u8], tint: &[i16], terms: &LinearMap, to: &mut [u8]) {
+    let LinearMap {
         black,
         new_black,
         luma: factor,
@@ -223,16 +223,16 @@ mod tests {
     };
 
     /// A frame of one colour.
-    fn flat(levels: [u8; 3]) -> Picture {
-        let mut picture = Picture::new(34, 2).unwrap();
-        for (plane, level) in picture.planes_mut().into_iter().zip(levels) {
+    fn flat(levels: [u8; 3]) -> I420Image {
+        let mut image = I420Image::new(34, 2).unwrap();
+        for (plane, level) in image.planes_mut().into_iter().zip(levels) {
             plane.fill(level);
         }
-        picture
+        image
     }
 
     fn through(levels: [u8; 3], from: Colour, to: Colour) -> [u8; 3] {
-        let mut into = Picture::new(34, 2).unwrap();
+        let mut into = I420Image::new(34, 2).unwrap();
         convert(flat(levels).view(), from, to, &mut into);
         let view = into.view();
         std::array::from_fn(|plane| {
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn no_product_leaves_its_16_bits() {
         for (from, to) in ALL.into_iter().flat_map(|from| ALL.map(|to| (from, to))) {
-            let terms = Terms::new(from, to);
+            let terms = LinearMap::new(from, to);
             for sum in [terms.tint, terms.blue, terms.red, [terms.luma, 0]]
                 .map(|two| two[0].abs() + two[1].abs())
             {

@@ -23,7 +23,7 @@ use super::{Counts, Error, TIME_BASE, extradata, init, needs_input, probe};
 use sluicegate_config::{Encode, EncoderName};
 use sluicegate_media::{
     h264::{annexb, nal, parameter_sets::ParameterSets},
-    picture::{Picture, View},
+    image::{I420Image, I420View},
 };
 use sluicegate_telemetry::Chain;
 
@@ -93,7 +93,7 @@ pub struct Packet {
     pub pts: i64,
     /// Decode time, 90 kHz; equal to `pts`, since nothing is reordered.
     pub dts: i64,
-    /// Whether it is an IDR picture.
+    /// Whether it is an IDR frame.
     pub key: bool,
 }
 
@@ -132,7 +132,7 @@ impl Layout {
     }
 }
 
-/// Input layout of an encoder, and its options for low delay, a full IDR picture on request and a hard cap on the bit
+/// Input layout of an encoder, and its options for low delay, a full IDR frame on request and a hard cap on the bit
 /// rate.
 struct Driver {
     layout: Layout,
@@ -242,7 +242,7 @@ impl Encoder {
         check("frame_rate", frame_rate, 1..=240)?;
         check("bitrate", bitrate, 16_000..=200_000_000)?;
         check("keyframe_interval_ms", keyframe_interval_ms, 1..=600_000)?;
-        let _ = Picture::new(width, height)?;
+        let _ = I420Image::new(width, height)?;
 
         let codec = codec::encoder::find_by_name(name.as_str()).ok_or(Error::Missing {
             what: name.as_str(),
@@ -306,15 +306,15 @@ impl Encoder {
     }
 
     /// Encodes a frame of the settings' size at `pts` (90 kHz, increasing) and returns the packets that came out;
-    /// libx264 returns the frame's packet immediately. `force_keyframe` makes it an IDR picture, which restarts the
+    /// libx264 returns the frame's packet immediately. `force_keyframe` makes it an IDR frame, which restarts the
     /// keyframe interval.
     pub fn encode(
         &mut self,
-        picture: View<'_>,
+        image: I420View<'_>,
         pts: i64,
         force_keyframe: bool,
     ) -> Result<Vec<Packet>, Error> {
-        let made = self.take(picture, pts, force_keyframe);
+        let made = self.take(image, pts, force_keyframe);
         match &made {
             Ok(packets) => self
                 .counts
@@ -327,18 +327,18 @@ impl Encoder {
 
     fn take(
         &mut self,
-        picture: View<'_>,
+        image: I420View<'_>,
         pts: i64,
         force_keyframe: bool,
     ) -> Result<Vec<Packet>, Error> {
-        let found = (picture.width(), picture.height());
+        let found = (image.width(), image.height());
         if found != self.size {
             return Err(Error::Size {
                 expected: self.size,
                 found,
             });
         }
-        self.fill(picture);
+        self.fill(image);
         self.frame.set_pts(Some(pts));
         self.frame.set_kind(if force_keyframe {
             picture::Type::I
@@ -361,18 +361,18 @@ impl Encoder {
         self.receive(pts)
     }
 
-    fn fill(&mut self, picture: View<'_>) {
+    fn fill(&mut self, image: I420View<'_>) {
         let whole = match self.layout {
             Layout::Planar => 3,
             Layout::SemiPlanar => 1,
         };
         for plane in 0..whole {
-            fill_plane(&mut self.frame, plane, &picture);
+            fill_plane(&mut self.frame, plane, &image);
         }
         if self.layout == Layout::SemiPlanar {
             let stride = self.frame.stride(1);
             let into = self.frame.data_mut(1).chunks_mut(stride);
-            for ((blue, red), to) in picture.rows(1).zip(picture.rows(2)).zip(into) {
+            for ((blue, red), to) in image.rows(1).zip(image.rows(2)).zip(into) {
                 for ((blue, red), pair) in blue.iter().zip(red).zip(to.chunks_exact_mut(2)) {
                     pair.copy_from_slice(&[*blue, *red]);
                 }
@@ -442,9 +442,9 @@ pub fn codec_string(settings: Settings) -> Result<String, Error> {
 }
 
 fn find_codec_string(settings: Settings) -> Result<String, Error> {
-    let picture = Picture::new(settings.width, settings.height)?;
+    let image = I420Image::new(settings.width, settings.height)?;
     let mut encoder = Encoder::new(settings)?;
-    let mut packets = encoder.encode(picture.view(), 0, true)?;
+    let mut packets = encoder.encode(image.view(), 0, true)?;
     packets.extend(encoder.finish()?);
     let nals: Vec<Bytes> = packets
         .iter()
@@ -463,8 +463,8 @@ fn find_codec_string(settings: Settings) -> Result<String, Error> {
 }
 
 fn keyframe_distance(frame_rate: u32, interval_ms: u32) -> u32 {
-    let pictures = (u64::from(frame_rate) * u64::from(interval_ms) + 500) / 1_000;
-    u32::try_from(pictures).unwrap_or(u32::MAX).max(1)
+    let frames = (u64::from(frame_rate) * u64::from(interval_ms) + 500) / 1_000;
+    u32::try_from(frames).unwrap_or(u32::MAX).max(1)
 }
 
 fn check(setting: &'static str, value: u32, good: RangeInclusive<u32>) -> Result<(), Error> {
@@ -488,8 +488,8 @@ mod tests {
 
     /// libx264 takes both layouts, which hardware encoders do not.
     #[test]
-    fn pictures_come_out_the_same_in_whichever_layout_they_go_in() {
-        let pictures = [Layout::Planar, Layout::SemiPlanar].map(|layout| {
+    fn frames_come_out_the_same_from_either_pixel_layout() {
+        let frames = [Layout::Planar, Layout::SemiPlanar].map(|layout| {
             let driver = Driver {
                 layout,
                 ..driver(EncoderName::Libx264).unwrap()
@@ -503,15 +503,15 @@ mod tests {
             let view = frame.view().unwrap();
             [0, 1, 2].map(|plane| view.rows(plane).flatten().copied().collect::<Vec<u8>>())
         });
-        assert!(pictures[0] == pictures[1]);
+        assert!(frames[0] == frames[1]);
         assert!(
-            pictures[0][1].iter().any(|blue| *blue != 128),
+            frames[0][1].iter().any(|blue| *blue != 128),
             "it has colours"
         );
     }
 
     #[test]
-    fn who_refuses_the_settings_is_stood_in_for_if_that_is_allowed() {
+    fn an_encoder_that_refuses_the_settings_is_replaced_if_allowed() {
         let settings = Settings {
             encoder: EncoderName::H264Vaapi,
             ..Settings::default()

@@ -7,7 +7,7 @@ use ffmpeg_next as ffmpeg;
 use super::colour::{Colour, Matrix, Range};
 use sluicegate_media::{
     geometry::{Geometry, PixelAspect},
-    picture::View,
+    image::I420View,
 };
 
 /// Frames with more lines are HD; HD without a signalled matrix is treated as BT.709, as browsers do.
@@ -94,7 +94,7 @@ impl Frame {
     }
 
     /// Its planes, if it is 8-bit planar 4:2:0 with even sides; other frames go through [`super::Scaler`].
-    pub fn view(&self) -> Option<View<'_>> {
+    pub fn view(&self) -> Option<I420View<'_>> {
         view_of(&self.video)
     }
 
@@ -132,12 +132,12 @@ impl std::fmt::Debug for Frame {
 }
 
 /// The planes of a frame, if it is 8-bit planar 4:2:0 with even sides.
-pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
+pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<I420View<'_>> {
     if !matches!(video.format(), Pixel::YUV420P | Pixel::YUVJ420P) || video.planes() < 3 {
         return None;
     }
     let planes = [video.data(0), video.data(1), video.data(2)];
-    View::new(
+    I420View::new(
         video.width(),
         video.height(),
         planes,
@@ -147,7 +147,7 @@ pub(super) fn view_of(video: &ffmpeg::frame::Video) -> Option<View<'_>> {
 }
 
 /// Copies a plane into a libav frame of the same size.
-pub(super) fn fill_plane(into: &mut ffmpeg::frame::Video, plane: usize, from: &View<'_>) {
+pub(super) fn fill_plane(into: &mut ffmpeg::frame::Video, plane: usize, from: &I420View<'_>) {
     let stride = into.stride(plane);
     let rows = into.data_mut(plane).chunks_mut(stride);
     for (from, to) in from.rows(plane).zip(rows) {

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_idr_picture_gets_the_sets_known_wherever_they_came_from() {
+    fn every_idr_frame_gets_the_known_parameter_sets_wherever_they_came_from() {
         for (beside, first) in [
             // All in the stream, once: v4l2m2m.
             (&[][..], &[SPS, PPS, IDR][..]),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_is_not_touched_and_newer_sets_replace_older() {
+    fn complete_access_units_pass_unchanged_and_newer_sets_replace_older() {
         let mut headers = Headers::new(&unit(&[SPS, PPS]));
         let whole = unit(&[AUD, &[0x67, 2], &[0x68, 2], IDR]);
         let (same, key) = headers.complete(whole.clone());

@@ -5,6 +5,7 @@
 //! renditions, `capture` for stills). [`Decoder`] and [`Encoder`] may move between threads; [`Scaler`] and
 //! [`JpegEncoder`] are not `Send`, because libswscale does not document that its context may move.
 
+mod audio;
 mod colour;
 mod counts;
 mod decode;
@@ -15,7 +16,6 @@ mod headers;
 mod jpeg;
 mod probe;
 mod scale;
-mod sound;
 mod still;
 #[cfg(test)]
 mod tests;
@@ -27,8 +27,9 @@ use ffmpeg_next as ffmpeg;
 use thiserror::Error;
 
 use sluicegate_config::EncoderName;
-use sluicegate_media::picture::SizeError;
+use sluicegate_media::image::SizeError;
 
+pub use audio::{AAC_LC_CODEC, AacConverter, AacFrame, AudioCoding};
 pub use colour::{Colour, Matrix, Range};
 pub use counts::Counts;
 pub use decode::Decoder;
@@ -38,7 +39,6 @@ pub use frame::Frame;
 pub use jpeg::JpegEncoder;
 pub use probe::{EncoderChoice, PassedOver, answer, encoders, set_probe_program};
 pub use scale::{Scaler, fit};
-pub use sound::{AAC_LC_CODEC, AacConverter, AacFrame, AudioCoding};
 pub use still::{EncodedStill, StillFormat, StillImageEncoder};
 pub use work_meter::WorkMeter;
 
@@ -126,7 +126,7 @@ pub enum Error {
     },
     /// A packet of audio could not be decoded or re-encoded; the next one may succeed.
     #[error("cannot convert the audio packet at {time}/90000 s")]
-    Sound {
+    Audio {
         /// Time of the packet, 90 kHz.
         time: i64,
         /// Error of libav.
@@ -154,7 +154,7 @@ pub enum Error {
     },
     /// The size is not possible for planar 4:2:0.
     #[error(transparent)]
-    Picture(#[from] SizeError),
+    ImageSize(#[from] SizeError),
     /// libjpeg-turbo failed.
     #[error("cannot encode the JPEG")]
     Jpeg(#[from] turbojpeg::Error),

@@ -203,10 +203,10 @@ fn test_encoder(name: EncoderName) -> Outcome {
     let mut painter = Painter::new(width, height).map_err(|error| error.to_string())?;
     let mut packets = Vec::new();
     for number in 0..2 {
-        let picture = painter.paint(number, 0);
+        let image = painter.paint(number, 0);
         packets.extend(
             encoder
-                .encode(picture, number as i64 * 6_000, false)
+                .encode(image, number as i64 * 6_000, false)
                 .map_err(words)?,
         );
     }
@@ -228,14 +228,14 @@ fn test_encoder(name: EncoderName) -> Outcome {
         ));
     }
     let mut decoder = Decoder::h264().map_err(words)?;
-    let mut pictures = 0;
+    let mut frames = 0;
     for packet in &packets {
         decoder
-            .decode_each(&packet.data, packet.pts, |_| pictures += 1)
+            .decode_each(&packet.data, packet.pts, |_| frames += 1)
             .map_err(|error| format!("its output cannot be decoded: {error}"))?;
     }
     // The decoder may hold back the last frame.
-    if pictures == 0 || packets.len() < 2 {
+    if frames == 0 || packets.len() < 2 {
         return Err(format!(
             "it output {} packets for two frames",
             packets.len()

@@ -12,7 +12,7 @@ use super::frame::view_of;
 use super::{Error, Frame, init};
 use sluicegate_media::{
     geometry::Orientation,
-    picture::{MAX_SIDE, Picture, View},
+    image::{I420Image, I420View, MAX_SIDE},
 };
 
 /// Largest number of conversions (pairs of input and output) that a scaler keeps ready, and the largest size of their
@@ -44,9 +44,9 @@ struct Stage {
     /// `None` if size and layout are right already.
     resize: Option<Resize>,
     /// Buffer of the rotated frame, if it is not upright.
-    rotated: Option<Picture>,
+    rotated: Option<I420Image>,
     /// Buffer of the converted frame, allocated when first needed.
-    recoloured: Option<Picture>,
+    recoloured: Option<I420Image>,
 }
 
 impl Scaler {
@@ -63,7 +63,7 @@ impl Scaler {
         width: u32,
         height: u32,
         colour: Colour,
-    ) -> Result<View<'a>, Error> {
+    ) -> Result<I420View<'a>, Error> {
         let kind = Kind {
             format: frame.format(),
             from: (frame.width(), frame.height()),
@@ -128,7 +128,7 @@ impl Stage {
         };
         let rotated = match kind.orientation {
             Orientation::UPRIGHT => None,
-            _ => Some(kind.upright_picture()?),
+            _ => Some(kind.upright_image()?),
         };
         Ok(Self {
             kind,
@@ -144,7 +144,7 @@ impl Stage {
         width as usize * height as usize * 3
     }
 
-    fn run<'a>(&'a mut self, frame: &'a Frame, to: Colour) -> Result<View<'a>, Error> {
+    fn run<'a>(&'a mut self, frame: &'a Frame, to: Colour) -> Result<I420View<'a>, Error> {
         let (view, from) = match &mut self.resize {
             Some(resize) => resize.run(frame, &self.kind)?,
             None => (frame.view(), frame.colour()),
@@ -158,12 +158,12 @@ impl Stage {
         if from == to {
             return Ok(view);
         }
-        let picture = match &mut self.recoloured {
-            Some(picture) => picture,
-            empty => empty.insert(self.kind.upright_picture()?),
+        let image = match &mut self.recoloured {
+            Some(image) => image,
+            empty => empty.insert(self.kind.upright_image()?),
         };
-        colour::convert(view, from, to, picture);
-        Ok(picture.view())
+        colour::convert(view, from, to, image);
+        Ok(image.view())
     }
 }
 
@@ -180,7 +180,7 @@ impl Resize {
         init();
         let ((from_width, from_height), (width, height)) = (kind.from, kind.to);
         // Sizes that the following steps cannot represent are rejected before libav allocates memory.
-        let _ = Picture::new(width, height)?;
+        let _ = I420Image::new(width, height)?;
         let nature = FormatClass::of(kind.format);
         // Input and output of the same nature; otherwise libswscale would change the range as well.
         let layout = if nature == FormatClass::Limited {
@@ -213,7 +213,7 @@ impl Resize {
         &'a mut self,
         frame: &Frame,
         kind: &Kind,
-    ) -> Result<(Option<View<'a>>, Colour), Error> {
+    ) -> Result<(Option<I420View<'a>>, Colour), Error> {
         self.context
             .run(frame.video(), &mut self.scaled)
             .map_err(|source| kind.error(source))?;
@@ -227,11 +227,11 @@ impl Resize {
 }
 
 impl Kind {
-    fn upright_picture(&self) -> Result<Picture, Error> {
+    fn upright_image(&self) -> Result<I420Image, Error> {
         let (width, height) = self.to;
         Ok(match self.orientation.is_sideways() {
-            true => Picture::new(height, width)?,
-            false => Picture::new(width, height)?,
+            true => I420Image::new(height, width)?,
+            false => I420Image::new(width, height)?,
         })
     }
 
@@ -290,7 +290,7 @@ mod tests {
         Frame::from(video)
     }
 
-    fn flat(view: View<'_>) -> [u8; 3] {
+    fn flat(view: I420View<'_>) -> [u8; 3] {
         std::array::from_fn(|plane| {
             let first = view.plane(plane)[0];
             assert!(
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_as_wanted_is_not_copied() {
+    fn a_frame_that_needs_no_conversion_is_not_copied() {
         let frame = frame(Pixel::YUVJ420P, 64, 48, |_, _| 9);
         let mut scaler = Scaler::new();
         let view = scaler.convert(&frame, 64, 48, Colour::JPEG).unwrap();
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_comes_upright_whichever_way_it_was_coded() {
+    fn a_frame_is_upright_whichever_way_it_was_coded() {
         // Dark on the left, light on the right.
         let shade = |x: usize| if x < 32 { 16 } else { 235 };
         let mut scaler = Scaler::new();
@@ -416,12 +416,12 @@ mod tests {
     }
 
     #[test]
-    fn a_size_no_picture_can_have_is_refused() {
+    fn a_size_no_frame_can_have_is_refused() {
         let frame = frame(Pixel::YUV420P, 64, 48, |_, _| 16);
         for (width, height) in [(0, 0), (63, 48), (64, MAX_SIDE + 2)] {
             assert!(matches!(
                 Scaler::new().convert(&frame, width, height, Colour::JPEG),
-                Err(Error::Picture(_))
+                Err(Error::ImageSize(_))
             ));
         }
     }

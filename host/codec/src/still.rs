@@ -1,4 +1,4 @@
-//! Encodes still pictures as files: JPEG by libjpeg-turbo, PNG and WebP by libav if the build has them. Used by
+//! Encodes still images as files: JPEG by libjpeg-turbo, PNG and WebP by libav if the build has them. Used by
 //! captures.
 
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use ffmpeg_next as ffmpeg;
 
 use super::frame::fill_plane;
 use super::{Colour, Counts, Error, Frame, JpegEncoder, Matrix, Range, Scaler, fit, init};
-use sluicegate_media::picture::View;
+use sluicegate_media::image::I420View;
 use std::sync::Arc;
 
-/// File format of a still picture.
+/// File format of a still image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StillFormat {
     /// Baseline JPEG.
@@ -56,7 +56,7 @@ impl StillFormat {
     }
 
     /// Whether this build can encode the format.
-    pub fn is_made(self) -> bool {
+    pub fn is_supported(self) -> bool {
         init();
         match self {
             StillFormat::Jpeg => true,
@@ -66,7 +66,7 @@ impl StillFormat {
     }
 }
 
-/// An encoded picture and its size.
+/// An encoded image and its size.
 #[derive(Clone, Debug)]
 pub struct EncodedStill {
     /// Contents of the file.
@@ -77,7 +77,7 @@ pub struct EncodedStill {
     pub height: u32,
 }
 
-/// Encodes still pictures, one at a time.
+/// Encodes still images, one at a time.
 pub struct StillImageEncoder {
     jpeg: JpegEncoder,
     scaler: Scaler,
@@ -113,7 +113,7 @@ impl StillImageEncoder {
             StillFormat::Jpeg => self.jpeg.encode(frame, quality, max_width, u32::MAX)?,
             StillFormat::Png => {
                 let view = self.scaler.convert(frame, width, height, Colour::JPEG)?;
-                let full = copied(&view, width, height, Pixel::YUVJ420P);
+                let full = copy_to_frame(&view, width, height, Pixel::YUVJ420P);
                 let rgb = to_rgb(&full)?;
                 encode_one(Id::PNG.name(), codec::encoder::find(Id::PNG), &rgb, &[])?
             }
@@ -124,10 +124,10 @@ impl StillImageEncoder {
                     matrix: Matrix::Bt601,
                 };
                 let view = self.scaler.convert(frame, width, height, colour)?;
-                let picture = copied(&view, width, height, Pixel::YUV420P);
+                let image = copy_to_frame(&view, width, height, Pixel::YUV420P);
                 let webp = codec::encoder::find_by_name("libwebp");
                 let quality = quality.to_string();
-                encode_one("libwebp", webp, &picture, &[("quality", &quality)])?
+                encode_one("libwebp", webp, &image, &[("quality", &quality)])?
             }
         };
         Ok(EncodedStill {
@@ -139,16 +139,21 @@ impl StillImageEncoder {
 }
 
 /// Copies planes into a libav frame.
-fn copied(view: &View<'_>, width: u32, height: u32, format: Pixel) -> ffmpeg::frame::Video {
-    let mut picture = ffmpeg::frame::Video::new(format, width, height);
+fn copy_to_frame(
+    view: &I420View<'_>,
+    width: u32,
+    height: u32,
+    format: Pixel,
+) -> ffmpeg::frame::Video {
+    let mut image = ffmpeg::frame::Video::new(format, width, height);
     for plane in 0..3 {
-        fill_plane(&mut picture, plane, view);
+        fill_plane(&mut image, plane, view);
     }
-    picture
+    image
 }
 
-fn to_rgb(picture: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error> {
-    let (width, height) = (picture.width(), picture.height());
+fn to_rgb(image: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error> {
+    let (width, height) = (image.width(), image.height());
     let failed = |source| Error::Scale {
         width,
         height,
@@ -157,7 +162,7 @@ fn to_rgb(picture: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error>
     };
     let mut rgb = ffmpeg::frame::Video::empty();
     scaling::Context::get(
-        picture.format(),
+        image.format(),
         width,
         height,
         Pixel::RGB24,
@@ -165,7 +170,7 @@ fn to_rgb(picture: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error>
         height,
         scaling::Flags::BILINEAR,
     )
-    .and_then(|mut context| context.run(picture, &mut rgb))
+    .and_then(|mut context| context.run(image, &mut rgb))
     .map_err(failed)?;
     Ok(rgb)
 }
@@ -173,7 +178,7 @@ fn to_rgb(picture: &ffmpeg::frame::Video) -> Result<ffmpeg::frame::Video, Error>
 fn encode_one(
     name: &'static str,
     found: Option<ffmpeg::Codec>,
-    picture: &ffmpeg::frame::Video,
+    image: &ffmpeg::frame::Video,
     options: &[(&str, &str)],
 ) -> Result<Bytes, Error> {
     let found = found.ok_or(Error::Missing { what: name })?;
@@ -185,15 +190,15 @@ fn encode_one(
         .encoder()
         .video()
         .map_err(open)?;
-    encoder.set_width(picture.width());
-    encoder.set_height(picture.height());
-    encoder.set_format(picture.format());
+    encoder.set_width(image.width());
+    encoder.set_height(image.height());
+    encoder.set_format(image.format());
     encoder.set_time_base(Rational(1, 25));
     let options: Dictionary<'_> = options.iter().copied().collect();
     let mut encoder = encoder.open_as_with(found, options).map_err(open)?;
     let failed = |source| Error::Encode { pts: 0, source };
     let mut packet = codec::packet::Packet::empty();
-    encoder.send_frame(picture).map_err(failed)?;
+    encoder.send_frame(image).map_err(failed)?;
     encoder.send_eof().map_err(failed)?;
     encoder.receive_packet(&mut packet).map_err(failed)?;
     Ok(Bytes::copy_from_slice(packet.data().unwrap_or_default()))

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ffmpeg::codec::Id;
 use sluicegate_config::EncoderName;
 use sluicegate_media::blocks::{self, Row};
+use sluicegate_media::image::{I420Image, I420View};
 use sluicegate_media::pattern::Painter;
-use sluicegate_media::picture::{Picture, View};
 
 const SMALL: Settings = Settings {
     width: 320,
@@ -28,7 +28,7 @@ fn moment(frame: u64) -> u64 {
     1_700_000_000_000 + frame * 1_000 / 30
 }
 
-fn number(view: View<'_>) -> Option<u32> {
+fn number(view: I420View<'_>) -> Option<u32> {
     blocks::read(
         view.plane(0),
         view.stride(0),
@@ -67,7 +67,7 @@ fn nal_types(annexb: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_picture_comes_out_as_it_goes_in_as_one_access_unit() {
+fn every_frame_comes_out_at_once_as_one_access_unit() {
     let packets = encode(SMALL, 65, |_| false);
     for (frame, packet) in packets.iter().enumerate() {
         assert_eq!(
@@ -99,7 +99,7 @@ fn every_picture_comes_out_as_it_goes_in_as_one_access_unit() {
 }
 
 #[test]
-fn a_forced_keyframe_is_an_idr_picture_and_starts_the_interval_anew() {
+fn a_forced_keyframe_is_an_idr_frame_and_restarts_the_interval() {
     let keys: Vec<usize> = encode(SMALL, 60, |frame| frame == 7)
         .iter()
         .enumerate()
@@ -113,17 +113,17 @@ fn a_forced_keyframe_is_an_idr_picture_and_starts_the_interval_anew() {
 fn no_second_holds_more_than_the_bitrate() {
     // Noise, which an encoder cannot compress well.
     let mut encoder = Encoder::new(SMALL).unwrap();
-    let mut picture = Picture::new(SMALL.width, SMALL.height).unwrap();
+    let mut image = I420Image::new(SMALL.width, SMALL.height).unwrap();
     let mut noise = 0x9E37_79B9u32;
     let mut sizes = Vec::new();
     for frame in 0..90 {
-        for sample in picture.planes_mut().into_iter().flatten() {
+        for sample in image.planes_mut().into_iter().flatten() {
             noise ^= noise << 13;
             noise ^= noise >> 17;
             noise ^= noise << 5;
             *sample = 112 + (noise >> 27) as u8;
         }
-        let packets = encoder.encode(picture.view(), ticks(frame), false).unwrap();
+        let packets = encoder.encode(image.view(), ticks(frame), false).unwrap();
         sizes.push(
             packets
                 .iter()
@@ -149,15 +149,15 @@ fn the_numbers_survive_encoding_and_decoding() {
     let mut decoder = Decoder::h264().unwrap();
     for (frame, packet) in encode(SMALL, 40, |_| false).iter().enumerate() {
         decoder.decode(&packet.data, packet.pts).unwrap();
-        let picture = decoder
+        let image = decoder
             .newest()
-            .expect("a picture for each access unit, at once");
-        assert_eq!(number(picture.view().unwrap()), Some(frame as u32));
+            .expect("an image for each access unit, at once");
+        assert_eq!(number(image.view().unwrap()), Some(frame as u32));
         assert_eq!(
-            (picture.pts(), picture.is_key(), picture.is_corrupt()),
+            (image.pts(), image.is_key(), image.is_corrupt()),
             (Some(packet.pts), packet.key, false)
         );
-        assert_eq!(picture.colour(), Colour::VIDEO);
+        assert_eq!(image.colour(), Colour::VIDEO);
         assert!(decoder.newest().is_none());
     }
 }
@@ -169,7 +169,7 @@ fn a_decoder_that_joins_late_waits_for_the_keyframe() {
     for packet in &packets[10..30] {
         // Without a reference frame: rejected or decoded to nothing, never displayed.
         let _ = decoder.decode(&packet.data, packet.pts);
-        assert!(decoder.newest().is_none_or(|picture| picture.is_corrupt()));
+        assert!(decoder.newest().is_none_or(|image| image.is_corrupt()));
     }
     for (frame, packet) in packets.iter().enumerate().skip(30) {
         decoder.decode(&packet.data, packet.pts).unwrap();
@@ -193,15 +193,15 @@ fn damage_is_reported_and_the_next_keyframe_heals_it() {
     let mut reported = 0;
     for packet in &packets[..30] {
         let failed = decoder.decode(&packet.data, packet.pts).is_err();
-        let corrupt = decoder.newest().is_some_and(|picture| picture.is_corrupt());
+        let corrupt = decoder.newest().is_some_and(|image| image.is_corrupt());
         reported += usize::from(failed || corrupt);
     }
     assert!(reported >= 2, "{reported} reported");
     for (frame, packet) in packets.iter().enumerate().skip(30) {
         decoder.decode(&packet.data, packet.pts).unwrap();
-        let picture = decoder.newest().unwrap();
-        assert!(!picture.is_corrupt());
-        assert_eq!(number(picture.view().unwrap()), Some(frame as u32));
+        let image = decoder.newest().unwrap();
+        assert!(!image.is_corrupt());
+        assert_eq!(number(image.view().unwrap()), Some(frame as u32));
     }
 }
 
@@ -283,8 +283,8 @@ fn b_frames_come_out_in_the_order_of_showing() {
     let mut shown = Vec::new();
     for (data, pts) in &coded {
         decoder
-            .decode_each(data, *pts, |picture| {
-                shown.push((picture.pts().unwrap(), number(picture.view().unwrap())))
+            .decode_each(data, *pts, |image| {
+                shown.push((image.pts().unwrap(), number(image.view().unwrap())))
             })
             .unwrap();
     }
@@ -324,13 +324,13 @@ fn the_numbers_survive_as_far_as_a_jpeg_of_320_pixels() {
     let mut jpegs = JpegEncoder::new().unwrap();
     for (frame, packet) in encode(settings, 12, |_| false).iter().enumerate() {
         decoder.decode(&packet.data, packet.pts).unwrap();
-        let picture = decoder.newest().unwrap();
+        let image = decoder.newest().unwrap();
         for (quality, limit, size) in [
             (80, u32::MAX, (1280, 720)),
             (40, 320, (320, 180)),
             (1, 640, (640, 360)),
         ] {
-            let jpeg = jpegs.encode(&picture, quality, limit, u32::MAX).unwrap();
+            let jpeg = jpegs.encode(&image, quality, limit, u32::MAX).unwrap();
             let (luma, width, height) = luma(&jpeg);
             assert_eq!((width, height), size);
             let read = |row| blocks::read(&luma, width, width, height, row);
@@ -349,7 +349,7 @@ fn the_numbers_survive_as_far_as_a_jpeg_of_320_pixels() {
 
 #[test]
 fn white_video_is_white_in_the_jpeg_and_the_jpeg_is_baseline_jfif() {
-    let mut white = Picture::new(320, 180).unwrap();
+    let mut white = I420Image::new(320, 180).unwrap();
     for (plane, level) in white.planes_mut().into_iter().zip([235, 128, 128]) {
         plane.fill(level);
     }
@@ -379,7 +379,7 @@ fn motion_jpeg_goes_to_h264() {
     let (mut to_h264, mut from_h264) = (Encoder::new(SMALL).unwrap(), Decoder::h264().unwrap());
     let (mut to_jpeg, mut from_jpeg) = (JpegEncoder::new().unwrap(), Decoder::mjpeg().unwrap());
     let mut scaler = Scaler::new();
-    let mut pass = |view: View<'_>, pts| {
+    let mut pass = |view: I420View<'_>, pts| {
         from_h264
             .decode(&to_h264.encode(view, pts, false).unwrap()[0].data, pts)
             .unwrap();
@@ -394,10 +394,10 @@ fn motion_jpeg_goes_to_h264() {
         )
         .unwrap();
     from_jpeg.decode(&jpeg, 3_000).unwrap();
-    let picture = from_jpeg.newest().unwrap();
-    assert_eq!(picture.colour(), Colour::JPEG);
+    let image = from_jpeg.newest().unwrap();
+    assert_eq!(image.colour(), Colour::JPEG);
     let again = pass(
-        scaler.convert(&picture, 320, 180, Colour::VIDEO).unwrap(),
+        scaler.convert(&image, 320, 180, Colour::VIDEO).unwrap(),
         3_000,
     );
     let view = again.view().unwrap();
@@ -442,9 +442,9 @@ fn settings_nobody_can_encode_with_are_refused_by_name() {
         .contains("321x180")
     );
     let mut encoder = Encoder::new(SMALL).unwrap();
-    let picture = Picture::new(640, 360).unwrap();
+    let image = I420Image::new(640, 360).unwrap();
     assert!(matches!(
-        encoder.encode(picture.view(), 0, false),
+        encoder.encode(image.view(), 0, false),
         Err(Error::Size {
             expected: (320, 180),
             found: (640, 360)
@@ -453,9 +453,9 @@ fn settings_nobody_can_encode_with_are_refused_by_name() {
 }
 
 #[test]
-fn a_stream_that_claims_a_giant_picture_gets_no_memory_for_it() {
+fn a_stream_that_claims_a_giant_frame_gets_no_memory_for_it() {
     let mut decoder = Decoder::mjpeg().unwrap();
-    let mut white = Picture::new(320, 180).unwrap();
+    let mut white = I420Image::new(320, 180).unwrap();
     white.planes_mut()[0].fill(235);
     let mut encoder = Encoder::new(SMALL).unwrap();
     let mut h264 = Decoder::h264().unwrap();
@@ -480,7 +480,7 @@ fn a_stream_that_claims_a_giant_picture_gets_no_memory_for_it() {
 }
 
 #[test]
-fn codecs_and_pictures_move_between_threads() {
+fn codecs_and_frames_move_between_threads() {
     fn moves<T: Send>() {}
     moves::<Decoder>();
     moves::<Encoder>();

@@ -1,4 +1,4 @@
-//! `[capture]`: still pictures on request.
+//! `[capture]`: still images on request.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::document::{Problem, Step};
 use super::{ByteSize, Span};
 
-/// `[capture]`: still pictures on request.
+/// `[capture]`: still images on request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
@@ -17,7 +17,7 @@ use super::{ByteSize, Span};
     expecting = "a table"
 )]
 pub struct Capture {
-    /// Directory for saved pictures, with a subdirectory for each stream; relative to the config file. Default
+    /// Directory for saved images, with a subdirectory for each stream; relative to the config file. Default
     /// `captures`.
     pub dir: PathBuf,
     /// JPEG quality if a request gives none: an integer, 1 to 100. Default 80.
@@ -26,9 +26,9 @@ pub struct Capture {
     pub timeout: Span,
     /// Boolean: whether a decoder may be started for captures. Default `true`.
     pub decoder: bool,
-    /// Duration after which saved pictures are deleted, at least 1 min. Default 30 d.
+    /// Duration after which saved images are deleted, at least 1 min. Default 30 d.
     pub keep: Span,
-    /// Total size of saved pictures above which the oldest are deleted, at least 1 MiB. Default 1 GiB.
+    /// Total size of saved images above which the oldest are deleted, at least 1 MiB. Default 1 GiB.
     pub keep_bytes: ByteSize,
 }
 

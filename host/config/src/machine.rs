@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_that_others_can_use_are_told() {
+    fn only_addresses_that_others_can_use_are_listed() {
         let all = [
             "192.168.0.7",
             "127.0.0.1",

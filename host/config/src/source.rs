@@ -20,11 +20,11 @@ use super::text;
 pub struct Source(String);
 
 /// Replaces omitted text in what is shown.
-const LEFT_OUT: &str = "…";
+const ELLIPSIS: &str = "…";
 /// Prefixes of sources that are not URLs; these are shown in full unless they contain something that looks like a URL.
 const LOCAL: [&str; 5] = ["file:", "v4l2:", "screen:", "annexb:", "android:"];
 /// Largest number of characters shown of any other text.
-const SHOWN: usize = 64;
+const MAX_SHOWN_CHARS: usize = 64;
 
 impl Source {
     /// The whole source, with its secrets.
@@ -76,7 +76,7 @@ impl Source {
             // Shorter strings are not secrets and occur in every sentence.
             .filter(|secret| secret.len() > 2)
             .fold(said.to_owned(), |said, secret| {
-                said.replace(secret, LEFT_OUT)
+                said.replace(secret, ELLIPSIS)
             })
     }
 }
@@ -91,7 +91,7 @@ fn scrub_values(graph: &str, said: &str) -> String {
         let at = word.as_ptr() as usize - rest.as_ptr() as usize;
         scrubbed.push_str(&rest[..at]);
         scrubbed.push_str(match secrets.contains(&word) {
-            true => LEFT_OUT,
+            true => ELLIPSIS,
             false => word,
         });
         rest = &rest[at + word.len()..];
@@ -117,7 +117,7 @@ impl fmt::Display for Source {
         if let Some(graph) = text.strip_prefix("lavfi:") {
             let name = words(graph).next().filter(|name| graph.starts_with(*name));
             let name = name.unwrap_or_default();
-            let more = if name == graph { "" } else { LEFT_OUT };
+            let more = if name == graph { "" } else { ELLIPSIS };
             return write!(f, "lavfi:{name}{more}");
         }
         if let Some(local) = LOCAL.iter().find(|local| text.starts_with(*local)) {
@@ -128,7 +128,7 @@ impl fmt::Display for Source {
             };
             return match is_plain {
                 true => f.write_str(text),
-                false => write!(f, "{local}{LEFT_OUT}"),
+                false => write!(f, "{local}{ELLIPSIS}"),
             };
         }
         if let Some(url) = Url::read(text) {
@@ -140,27 +140,27 @@ impl fmt::Display for Source {
                 ..
             } = url;
             return match (is_ambiguous, rest) {
-                (true, _) => write!(f, "{scheme}://{LEFT_OUT}"),
+                (true, _) => write!(f, "{scheme}://{ELLIPSIS}"),
                 (false, "" | "/") => write!(f, "{scheme}://{authority}{rest}"),
-                (false, _) => write!(f, "{scheme}://{authority}/{LEFT_OUT}"),
+                (false, _) => write!(f, "{scheme}://{authority}/{ELLIPSIS}"),
             };
         }
         // Not recognised; perhaps a URL with a mistake in it.
         if text.contains([':', '@', '=', '?', '&', '#', ';']) {
             let scheme = words(text).next().unwrap_or_default();
             return match scheme.len() <= 6 && text[scheme.len()..].starts_with(':') {
-                true => write!(f, "{scheme}:{LEFT_OUT}"),
-                false => f.write_str(LEFT_OUT),
+                true => write!(f, "{scheme}:{ELLIPSIS}"),
+                false => f.write_str(ELLIPSIS),
             };
         }
-        let most = text.char_indices().nth(SHOWN).map(|(end, _)| end);
+        let most = text.char_indices().nth(MAX_SHOWN_CHARS).map(|(end, _)| end);
         // A missing colon: `rtsp//camera/key`
         let path = text.split_once("//").and_then(|(scheme, rest)| {
             let host = rest.find('/')?;
             Some(scheme.len() + 2 + host)
         });
         match path.into_iter().chain(most).min() {
-            Some(end) => write!(f, "{}{LEFT_OUT}", &text[..end]),
+            Some(end) => write!(f, "{}{ELLIPSIS}", &text[..end]),
             None => f.write_str(text),
         }
     }
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_library_says_keeps_no_value() {
+    fn error_messages_of_libraries_keep_no_secret() {
         let graph = Source::from("lavfi:movie=filename=rtsp\\\\://u\\\\:hunter2@cam/1:loop=0");
         let said = graph.scrub("Failed to avformat_open_input 'rtsp://u:hunter2@cam/1'");
         assert_eq!(said, "Failed to avformat_open_input '…://u:…@…/1'");

@@ -300,7 +300,7 @@ fn idle_and_always_on_exclude_each_other() {
 }
 
 #[test]
-fn how_a_url_is_fetched_is_told_by_its_stream() {
+fn fetch_settings_of_a_url_are_those_of_its_stream() {
     let usual = parse("[streams.a]\nsource = 'x'").unwrap().streams["a"].fetch();
     assert_eq!(usual, Fetch::default());
     assert_eq!(usual.every, Duration::from_millis(500));
@@ -346,7 +346,7 @@ fn renditions_are_checked_as_the_stream_is() {
 }
 
 #[test]
-fn android_is_modest_by_default_and_its_mistakes_are_told() {
+fn android_is_modest_by_default_and_its_mistakes_are_reported() {
     let android = parse("[android]").unwrap().android.unwrap();
     assert_eq!(android, Android::default());
     assert_eq!(

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_says_why_and_what_to_write() {
+    fn an_invalid_value_is_refused_with_the_reason_and_advice() {
         for (text, why) in [
             ("", "does not start with a number"),
             ("s", "does not start with a number"),

@@ -151,10 +151,10 @@ impl Raw {
         mut write: impl FnMut(Packet) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.decoder.send_packet(packet)?;
-        let mut picture = frame::Video::empty();
-        while self.decoder.receive_frame(&mut picture).is_ok() {
-            picture.set_pts(packet.pts());
-            self.encoder.send_frame(&picture)?;
+        let mut decoded = frame::Video::empty();
+        while self.decoder.receive_frame(&mut decoded).is_ok() {
+            decoded.set_pts(packet.pts());
+            self.encoder.send_frame(&decoded)?;
             let mut bytes = Packet::empty();
             while self.encoder.receive_packet(&mut bytes).is_ok() {
                 write(std::mem::replace(&mut bytes, Packet::empty()))?;

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_too_small_or_planes_too_short_are_left_alone() {
+    fn frames_too_small_or_planes_too_short_are_left_alone() {
         for (len, stride, width, height) in [
             (0, 0, 0, 0),
             (63 * 64, 63, 63, 64),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_picture_holds_no_number() {
+    fn an_even_frame_holds_no_number() {
         for luma in [0, 16, 128, 235, 255] {
             assert_eq!(
                 read(&vec![luma; 320 * 180], 320, 320, 180, Row::Number),

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_given_back_and_never_more_than_the_bound_or_one_thing() {
+    fn a_budget_is_released_and_never_exceeded_except_by_a_single_item() {
         let budget = Budget::new(100);
         let first = budget.take(60).unwrap();
         assert!(budget.take(41).is_none());

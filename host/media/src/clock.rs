@@ -15,7 +15,7 @@ const MAX_STEPS: usize = 256;
 /// A pause of this length inside a window makes the window inconclusive.
 const PAUSE: i64 = 2 * SECOND;
 /// Frames that arrive closer together than this came in one piece, whatever their time stamps say.
-const TOGETHER: i64 = SECOND / 200;
+const BURST_INTERVAL: i64 = SECOND / 200;
 /// Number of consecutive windows with the same finding that are needed: for most faults, for a clock that stands still
 /// (which is never right, so one window suffices), for a recovery, and for mild deviations.
 const WINDOWS_TO_FAIL: u8 = 3;
@@ -158,7 +158,7 @@ impl ClockMonitor {
             window.times.push(stated);
             window.gaps.push(gap);
         }
-        if gap >= TOGETHER {
+        if gap >= BURST_INTERVAL {
             window.apart += 1;
             window.equal += usize::from(stated == window.newest);
         }
@@ -259,9 +259,9 @@ impl Window {
         if took < SECOND / 2 {
             return false;
         }
-        let [pictures, audio] = [(stated, passed), (heard, took)]
+        let [video, audio] = [(stated, passed), (heard, took)]
             .map(|(stated, passed)| stated as f64 / passed.max(1) as f64);
-        audio > pictures / 1.5 && audio < pictures * 1.5
+        audio > video / 1.5 && audio < video * 1.5
     }
 }
 

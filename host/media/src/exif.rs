@@ -10,9 +10,9 @@ use super::{
 
 /// Returns the pixel aspect ratio and orientation that a JPEG's header states; `None` and upright if it states none or
 /// is broken.
-pub fn presentation(picture: &[u8]) -> (Option<PixelAspect>, Orientation) {
+pub fn presentation(image: &[u8]) -> (Option<PixelAspect>, Orientation) {
     let mut told = (None, None);
-    for (kind, content) in jpeg::segments(picture) {
+    for (kind, content) in jpeg::segments(image) {
         match kind {
             // APP0, APP1.
             0xe0 => told.0 = told.0.or_else(|| jfif(content)),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_tells_the_shape_of_pixels_and_which_way_is_up() {
+    fn the_header_has_pixel_aspect_and_orientation() {
         let upright = Orientation::UPRIGHT;
         for (segments, aspect, orientation) in [
             (vec![], None, upright),

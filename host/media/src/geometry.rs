@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_that_are_not_square_stretch_the_picture() {
+    fn non_square_pixels_stretch_the_frame() {
         for (aspect, coded, stretched) in [
             ((16, 11), (640, 360), (931, 360)),
             ((1, 1), (640, 360), (640, 360)),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_exchanges_the_sides_of_the_stretched_picture() {
+    fn a_quarter_turn_swaps_the_sides_of_the_stretched_frame() {
         for (degrees, size) in [
             (0, (931, 360)),
             (90, (360, 931)),
@@ -293,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_matrix_and_size_gives_a_picture(
+        fn every_matrix_and_size_gives_a_frame(
             matrix in any::<[i32; 9]>(),
             aspect in (any::<u32>(), any::<u32>()),
             size in (1u32..=16384, 1u32..=16384),

@@ -198,7 +198,7 @@ pub struct Group {
 /// of the source's clock without the jitter of arrival.
 const DRIFT: f64 = 0.0005;
 /// Deviation of a date, in microseconds, that is not drift: the clock was set, or the source was away.
-const SET_US: i64 = 500_000;
+const CLOCK_STEP_US: i64 = 500_000;
 
 /// Date of `start` after `last`: the one measured by the wall clock, limited to [`DRIFT`] against the presentation
 /// times.
@@ -206,7 +206,7 @@ fn date(start: &Start, last: &Start) -> u64 {
     let apart = (start.presented_at.saturating_sub(last.presented_at)).saturating_mul(100) / 9;
     let expected = last.date.saturating_add(apart);
     let off = start.date.wrapping_sub(expected).cast_signed();
-    if start.after_break || off.saturating_abs() >= SET_US {
+    if start.after_break || off.saturating_abs() >= CLOCK_STEP_US {
         return start.date;
     }
     let most = (apart as f64 * DRIFT) as i64;
@@ -498,12 +498,12 @@ mod tests {
             index.need(group_ms);
             let (mut time, mut last) = (0, None);
             let mut told = Vec::new();
-            for (step, picture, breaks) in steps {
+            for (step, is_h264, breaks) in steps {
                 time += step.max(90);
                 if breaks {
                     index.close();
                 }
-                let presented_at = index.observe(&if picture { h264(time) } else { jpeg(time) });
+                let presented_at = index.observe(&if is_h264 { h264(time) } else { jpeg(time) });
                 let number = number_of(&index, group_ms, EVERY, presented_at).unwrap();
                 prop_assert!(last.is_none_or(|last| number == last || number == last + 1));
                 prop_assert!(number <= (5_000_000 + time * 1000 / SECOND) / u64::from(group_ms).max(1) + 1);

@@ -109,7 +109,7 @@ impl Scan {
             (Some(0xff), _) => self.at += 1,
             (Some(&marker::EOI), _) => return Some(Extent::Complete(at + 2)),
             (Some(&marker::SOI), Some(0xff)) => return Some(Extent::Followed(at)),
-            (Some(kind), _) if comes_between_scans(*kind) => self.place = Place::Between(at),
+            (Some(kind), _) if is_allowed_between_scans(*kind) => self.place = Place::Between(at),
             // A stuffed zero, a restart marker, or damage.
             _ => self.at += 2,
         }
@@ -156,7 +156,7 @@ impl Scan {
 }
 
 /// Whether a segment of this kind may be between the scans of a JPEG (B.2.1).
-fn comes_between_scans(kind: u8) -> bool {
+fn is_allowed_between_scans(kind: u8) -> bool {
     matches!(
         kind,
         marker::DHT
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_a_scan_does_not_hide_the_end_and_a_header_that_is_none_is_told() {
+    fn damage_in_a_scan_does_not_hide_the_end_and_a_bad_header_is_reported() {
         let mut jpeg = whole().to_vec();
         let scan = markers(&jpeg).find(|(_, kind)| *kind == marker::SOS);
         let middle = (scan.unwrap().0 + jpeg.len()) / 2;

@@ -17,7 +17,7 @@ const PAUSE: i64 = 3 * SECOND;
 /// Without reordering, offsets may differ from the usual one by half a step and this many ticks.
 const TOLERANCE: i64 = SECOND * 60 / 1000;
 /// Number of frames after which the usual offset is final. Before that, as many deviating frames in a row replace it.
-const USUAL: u32 = 25;
+const SETTLED_FRAMES: u32 = 25;
 
 /// The composition offsets of one track, in ticks of [`TIMESCALE`].
 #[derive(Debug, Default)]
@@ -51,13 +51,15 @@ impl Offsets {
         let usual = match (self.usual, in_order) {
             (Some(usual), true) => {
                 let near = stated.saturating_sub(usual).saturating_abs() <= step / 2 + TOLERANCE;
-                near || (self.deviating >= USUAL && self.agreed < USUAL)
+                near || (self.deviating >= SETTLED_FRAMES && self.agreed < SETTLED_FRAMES)
             }
             _ => true,
         };
         if possible && usual {
             // Smoothed, so that an offset that grows steadily does not pull the usual offset with it.
-            let before = self.usual.filter(|_| in_order && self.deviating < USUAL);
+            let before = self
+                .usual
+                .filter(|_| in_order && self.deviating < SETTLED_FRAMES);
             self.usual = Some(before.map_or(stated, |before| before + (stated - before) / 8));
             self.agreed = self.agreed.saturating_add(1);
             self.deviating = 0;
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn without_reordering_one_picture_that_is_off_is_shown_as_the_others_are() {
+    fn without_reordering_one_deviating_frame_is_presented_as_the_others_are() {
         for off in [0.5, 2.0, 8.0, 20.0, 3600.0, -0.5, -2.0, -3600.0] {
             let off = (off * 90_000.0) as i64;
             let placed = run(Some(0), &[900, 900, 900 + off, 910, 900]);

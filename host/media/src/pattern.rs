@@ -9,7 +9,7 @@ mod font;
 
 use self::font::Font;
 use super::blocks::{self, Row};
-use super::picture::{Picture, SizeError, View};
+use super::image::{I420Image, I420View, SizeError};
 
 const TITLE: &[u8] = b"sluicegate";
 const ZONE: &[u8] = b"utc";
@@ -40,8 +40,8 @@ const CYCLE_MS: u64 = 60_000;
 
 /// Paints frames of one size. A frame depends only on its number and its time.
 pub struct Painter {
-    picture: Picture,
-    background: Picture,
+    image: I420Image,
+    background: I420Image,
     sine: Vec<f32>,
     clock: Font,
     counter: Font,
@@ -62,7 +62,7 @@ impl Painter {
         if width < 64 || height < 24 {
             return Err(SizeError::Unsupported { width, height });
         }
-        let mut background = Picture::new(width, height)?;
+        let mut background = I420Image::new(width, height)?;
         paint_sky(&mut background);
         let (across, down) = (width as f32, height as f32);
         let unit = |text: &[u8], share: f32, part: f32| {
@@ -87,7 +87,7 @@ impl Painter {
             TITLE_TEXT,
         );
         Ok(Self {
-            picture: background.clone(),
+            image: background.clone(),
             background,
             sine: (0..TURN)
                 .map(|step| (step as f32 / TURN as f32 * std::f32::consts::TAU).sin())
@@ -105,9 +105,9 @@ impl Painter {
     }
 
     /// Paints frame `frame_number` at `unix_ms`, in milliseconds since 1970 UTC.
-    pub fn paint(&mut self, frame_number: u64, unix_ms: u64) -> View<'_> {
+    pub fn paint(&mut self, frame_number: u64, unix_ms: u64) -> I420View<'_> {
         let from = self.background.view();
-        for (index, plane) in self.picture.planes_mut().into_iter().enumerate() {
+        for (index, plane) in self.image.planes_mut().into_iter().enumerate() {
             plane.copy_from_slice(from.plane(index));
         }
         let turn = (unix_ms % CYCLE_MS) as f32 / CYCLE_MS as f32;
@@ -115,12 +115,12 @@ impl Painter {
         self.paint_water(turn);
         self.paint_text(frame_number, unix_ms);
         self.paint_blocks(frame_number, unix_ms);
-        self.picture.view()
+        self.image.view()
     }
 
     /// The ball hops over the water, eight times across the frame and back per cycle.
     fn paint_ball(&mut self, unix_ms: u64, turn: f32) {
-        let (width, height) = (self.picture.width() as f32, self.picture.height() as f32);
+        let (width, height) = (self.image.width() as f32, self.image.height() as f32);
         let radius = height / 15.0;
         let sway = ((turn * 8.0).fract() * 2.0 - 1.0).abs();
         let hop = self.sine_at((unix_ms % 1_500) as f32 / 3_000.0);
@@ -128,17 +128,14 @@ impl Painter {
             radius * 1.5 + sway * (width - radius * 3.0),
             self.water.top as f32 + radius * 0.6 - hop * height * 0.34,
         );
-        paint_disc(&mut self.picture, centre, radius);
+        paint_disc(&mut self.image, centre, radius);
     }
 
     fn paint_water(&mut self, turn: f32) {
         let Self {
-            picture,
-            sine,
-            water,
-            ..
+            image, sine, water, ..
         } = self;
-        let width = picture.width() as usize;
+        let width = image.width() as usize;
         let tall = (water.bottom - water.top) as f32;
         for (index, &(_, crest, swing, waves, turns)) in WAVES.iter().enumerate() {
             let foot = water.top as f32 + tall * (1.0 - crest);
@@ -153,7 +150,7 @@ impl Painter {
                 *line = water.luma[index][2 * x] / 2;
             }
         }
-        for (index, plane) in picture.planes_mut().into_iter().enumerate() {
+        for (index, plane) in image.planes_mut().into_iter().enumerate() {
             let (stride, top, bottom, crests) = match index {
                 0 => (width, water.top, water.bottom, &water.luma),
                 _ => (width / 2, water.top / 2, water.bottom / 2, &water.chroma),
@@ -168,13 +165,10 @@ impl Painter {
     }
 
     fn paint_text(&mut self, frame_number: u64, unix_ms: u64) {
-        let (width, height) = (
-            self.picture.width() as usize,
-            self.picture.height() as usize,
-        );
+        let (width, height) = (self.image.width() as usize, self.image.height() as usize);
         let (left, line) = text_at((width, height));
         write(
-            &mut self.picture,
+            &mut self.image,
             &self.clock,
             &clock_text(unix_ms),
             left,
@@ -183,7 +177,7 @@ impl Painter {
         );
         let counter = format!("frame {frame_number:06}");
         write(
-            &mut self.picture,
+            &mut self.image,
             &self.counter,
             counter.as_bytes(),
             left,
@@ -196,7 +190,7 @@ impl Painter {
             self.water.bottom / 2 * 2,
         );
         let right = ((unix_ms % 1_000) as usize * width / 1_000) / 2 * 2;
-        for (index, plane) in self.picture.planes_mut().into_iter().enumerate() {
+        for (index, plane) in self.image.planes_mut().into_iter().enumerate() {
             let shift = usize::from(index != 0);
             for row in plane
                 .chunks_mut(width >> shift)
@@ -209,11 +203,8 @@ impl Painter {
     }
 
     fn paint_blocks(&mut self, frame_number: u64, unix_ms: u64) {
-        let (width, height) = (
-            self.picture.width() as usize,
-            self.picture.height() as usize,
-        );
-        let [luma, chroma @ ..] = self.picture.planes_mut();
+        let (width, height) = (self.image.width() as usize, self.image.height() as usize);
+        let [luma, chroma @ ..] = self.image.planes_mut();
         for (row, value) in [(Row::Number, frame_number), (Row::Clock, unix_ms)] {
             blocks::paint(
                 luma,
@@ -240,9 +231,9 @@ fn text_at((width, height): (usize, usize)) -> (usize, [usize; 2]) {
     (width * 14 / 100, [height * 24 / 100, height * 46 / 100])
 }
 
-fn paint_sky(picture: &mut Picture) {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    for (index, plane) in picture.planes_mut().into_iter().enumerate() {
+fn paint_sky(image: &mut I420Image) {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    for (index, plane) in image.planes_mut().into_iter().enumerate() {
         let shift = usize::from(index != 0);
         let (columns, rows) = (width >> shift, height >> shift);
         let (top, foot) = (f32::from(SKY_TOP[index]), f32::from(SKY_FOOT[index]));
@@ -256,9 +247,9 @@ fn paint_sky(picture: &mut Picture) {
     }
 }
 
-fn paint_disc(picture: &mut Picture, (x, y): (f32, f32), radius: f32) {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    for (index, plane) in picture.planes_mut().into_iter().enumerate() {
+fn paint_disc(image: &mut I420Image, (x, y): (f32, f32), radius: f32) {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    for (index, plane) in image.planes_mut().into_iter().enumerate() {
         let scale = if index == 0 { 1.0 } else { 0.5 };
         let shift = usize::from(index != 0);
         let (columns, rows) = (width >> shift, height >> shift);
@@ -295,9 +286,9 @@ fn cover(row: &mut [u8], crest: &[i16], y: i16, colour: i16) {
 }
 
 /// Blends a text into the frame; parts outside the frame are clipped.
-fn write(picture: &mut Picture, font: &Font, text: &[u8], left: usize, top: usize, colour: Colour) {
-    let width = picture.width() as usize;
-    let [luma, mut chroma @ ..] = picture.planes_mut();
+fn write(image: &mut I420Image, font: &Font, text: &[u8], left: usize, top: usize, colour: Colour) {
+    let width = image.width() as usize;
+    let [luma, mut chroma @ ..] = image.planes_mut();
     for letter in font.place(text) {
         let left = left + letter.left;
         let visible = letter.width.min(width.saturating_sub(left));
@@ -368,7 +359,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn number(view: &View<'_>, row: Row) -> Option<u32> {
+    fn number(view: &I420View<'_>, row: Row) -> Option<u32> {
         blocks::read(
             view.plane(0),
             view.stride(0),
@@ -379,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_in_the_picture_at_every_size() {
+    fn the_numbers_are_in_the_frame_at_every_size() {
         for (width, height) in [
             (64, 24),
             (320, 180),

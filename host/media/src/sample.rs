@@ -385,7 +385,7 @@ impl Sample {
     }
 
     /// Coded bytes, if this is an audio sample.
-    pub fn sound(&self) -> Option<&Bytes> {
+    pub fn audio_data(&self) -> Option<&Bytes> {
         match self.body.as_ref() {
             Body::Aac { data, .. } | Body::OtherAudio(data) => Some(data),
             _ => None,

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metronome_takes_jitter_out_and_keeps_gaps() {
+    fn an_audio_grid_takes_jitter_out_and_keeps_gaps() {
         let mut grid = AudioGrid::default();
         grid.set_rate(44_100);
         let mut place = |ms: u64| {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sound_goes_on_behind_the_sound_before() {
+    fn audio_of_another_codec_continues_behind_the_audio_before() {
         for rate in [44_100, 48_000, 192_000, 1] {
             for early in [4000, 3000, 1, 0] {
                 let mut grid = AudioGrid::default();
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn of_thirty_pictures_ten_pass_wherever_they_fall() {
+    fn of_thirty_frames_ten_pass_wherever_they_fall() {
         for offset in [0, 1, 999, 2999, 8999, 123_456_789] {
             let mut frame_rate_limiter = FrameRateLimiter::new(10);
             let mut passed = 0;
-            for picture in 0..300u64 {
+            for frame in 0..300u64 {
                 // A millisecond early or late.
-                let time = offset + picture * 3000 + (picture % 3) * 90;
+                let time = offset + frame * 3000 + (frame % 3) * 90;
                 if frame_rate_limiter.is_due(time) {
                     frame_rate_limiter.passed(time);
                     passed += 1;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_costs_no_picture_and_a_faster_source_is_thinned_evenly() {
+    fn jitter_costs_no_frame_and_a_faster_source_is_thinned_evenly() {
         let taken = |per_second, times: Vec<u64>| {
             let mut frame_rate_limiter = FrameRateLimiter::new(per_second);
             let mut taken = times;

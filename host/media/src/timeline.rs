@@ -127,7 +127,7 @@ struct Track {
     regular: u8,
     /// Arrival of the last sample, in ticks of the run.
     arrived_at: i64,
-    lead: Lead,
+    lead: LeadWindow,
     /// Last gap that was accepted under the current offset.
     gap: Option<Gap>,
     /// The last gap turned out to be a wrong time stamp; samples are placed directly one after the other until it is
@@ -157,7 +157,7 @@ impl Default for Track {
             step: SECOND / 25,
             regular: 0,
             arrived_at: 0,
-            lead: Lead::default(),
+            lead: LeadWindow::default(),
             gap: None,
             catches_up: false,
             timestamp_used: false,
@@ -503,17 +503,17 @@ impl Track {
 /// Largest lead of a sample's place over its arrival in the last ten to twenty seconds. Samples are late for many
 /// reasons, but never early, so this is the undelayed arrival.
 #[derive(Debug, Default)]
-struct Lead {
+struct LeadWindow {
     newest: Option<i64>,
     before: Option<i64>,
     since: i64,
 }
 
-impl Lead {
+impl LeadWindow {
     const WINDOW: i64 = 10 * SECOND;
 
     fn observe(&mut self, ahead: i64, now: i64) {
-        if now.saturating_sub(self.since) >= Lead::WINDOW {
+        if now.saturating_sub(self.since) >= LeadWindow::WINDOW {
             self.since = now;
             self.before = self.newest.take();
         }

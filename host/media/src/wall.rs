@@ -16,7 +16,7 @@ const CONSTANT_S: f64 = 600.0;
 const MIN_RATE: f64 = 0.0005;
 /// If the wall clock moves against the monotonic clock by this many microseconds at once, it was set rather than
 /// drifting.
-const SET_US: i64 = 1_000_000;
+const CLOCK_STEP_US: i64 = 1_000_000;
 
 /// Estimate of the wall-clock time of a run's decode time 0.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl WallClock {
 impl Estimate {
     fn follow(&mut self, zero: f64, started: i64, now: Duration) {
         let set = started.saturating_sub(self.started);
-        if set.saturating_abs() >= SET_US {
+        if set.saturating_abs() >= CLOCK_STEP_US {
             let set = set as f64;
             self.zero += set;
             self.newest += set;

@@ -194,7 +194,7 @@ impl Body for ViewerBody {
             {
                 pace.taken();
             }
-            this.meter.took(&taken);
+            this.meter.chunks_taken(&taken);
             this.encode();
         }
     }

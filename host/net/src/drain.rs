@@ -15,11 +15,11 @@ use tokio::sync::watch;
 /// A receiver of the shutdown signal.
 pub struct Drain {
     draining: watch::Receiver<bool>,
-    waiting: Option<Waiting>,
+    waiting: Option<PendingWait>,
 }
 
 /// A pending wait, and the waker of the task that it will wake.
-struct Waiting {
+struct PendingWait {
     task: Waker,
     word: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
@@ -50,7 +50,7 @@ impl Drain {
         }
         let waiting = self.waiting.get_or_insert_with(|| {
             let mut draining = self.draining.clone();
-            Waiting {
+            PendingWait {
                 task: context.waker().clone(),
                 word: Box::pin(async move {
                     // An error means that the sender was dropped, which also means shutdown.
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_that_asked_last_is_woken_and_the_word_stays() {
+    fn the_task_that_polled_last_is_woken_and_the_signal_stays() {
         let draining = watch::Sender::new(false);
         let mut drain = Drain::new(&draining);
         let (first, second) = (Arc::<Woken>::default(), Arc::<Woken>::default());

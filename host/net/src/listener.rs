@@ -90,7 +90,7 @@ pub async fn serve<A, F, B>(
                 ));
             }
             Err(refused) => {
-                hang_up(socket);
+                reset_connection(socket);
                 if let Some(hidden) = refusals.tell(Instant::now()) {
                     tracing::warn!(
                         "refused a connection: {refused} ({hidden} more since the last log line)"
@@ -105,6 +105,6 @@ pub async fn serve<A, F, B>(
 }
 
 /// Closes the connection by a reset, which leaves no state in the kernel.
-fn hang_up(socket: TcpStream) {
+fn reset_connection(socket: TcpStream) {
     let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }

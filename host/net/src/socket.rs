@@ -99,7 +99,7 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = self.stream().poll_read(context, buffer);
         if let Some(read_limiter) = &mut self.read_limiter {
-            read_limiter.took(buffer.filled().len() - before);
+            read_limiter.consume(buffer.filled().len() - before);
         }
         read
     }
@@ -188,7 +188,7 @@ impl ReadLimiter {
         }
     }
 
-    fn took(&mut self, bytes: usize) {
+    fn consume(&mut self, bytes: usize) {
         self.bucket.take(bytes as f64);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_sends_much_is_read_at_the_rate() {
+    fn a_fast_sender_is_read_at_the_rate_limit() {
         let began = Instant::now();
         let mut read_limiter = ReadLimiter::new(began);
         let (mut now, mut read) = (began, 0_u64);
@@ -228,7 +228,7 @@ mod tests {
             match read_limiter.fill(now) {
                 Some(at) => now = at,
                 None => {
-                    read_limiter.took(4096);
+                    read_limiter.consume(4096);
                     read += 4096;
                 }
             }
@@ -238,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn who_was_silent_may_burst_again_and_not_more() {
+    fn a_silent_sender_may_burst_again_and_not_more() {
         let began = Instant::now();
         let mut read_limiter = ReadLimiter::new(began);
-        read_limiter.took(2 << 20);
+        read_limiter.consume(2 << 20);
         assert_eq!(read_limiter.fill(began), Some(began + ReadLimiter::PAUSE));
         assert_eq!(read_limiter.fill(began + Duration::from_secs(60)), None);
         assert_eq!(read_limiter.bucket.left(), f64::from(ReadLimiter::BURST));

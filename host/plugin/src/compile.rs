@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_is_ended_fails_or_hangs_is_told_with_the_limits() {
+    fn a_compiler_that_is_killed_fails_or_hangs_is_reported_with_the_limits() {
         for (text, said) in [
             (
                 "printf c; kill -XCPU $$",

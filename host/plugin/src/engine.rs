@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_of_another_world_is_told_what_is_missing() {
+    fn a_component_of_another_world_is_refused_with_what_is_missing() {
         let empty = wat::parse_str("(component)").unwrap();
         assert!(
             refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.1.0`")

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_asks_after_a_silent_peer() {
+    fn keepalive_probes_a_silent_peer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         keep_alive(&connection).unwrap();

@@ -30,8 +30,8 @@ pub fn run(path: &Path, context: &mut SourceContext<'_>) -> Result<(), SourceErr
             reason: error.to_string(),
         })?;
         let is_empty = if mjpeg::is_mjpeg(None, &start) {
-            let pictures = mjpeg::play(&what, file, &mut pace, context)?;
-            pictures == 0
+            let frames = mjpeg::play(&what, file, &mut pace, context)?;
+            frames == 0
         } else {
             let mut opened = Input::of_file(&what, path, file, context.stop)?;
             opened.0.trust_durations();

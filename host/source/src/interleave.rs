@@ -14,7 +14,7 @@ const MAX_PACKETS: usize = 16_384;
 #[derive(Debug)]
 pub struct Interleave<T> {
     /// Queues of video and of audio.
-    queues: [VecDeque<Waiting<T>>; 2],
+    queues: [VecDeque<QueuedPacket<T>>; 2],
     /// Which of the two tracks exist.
     exist: [bool; 2],
     bytes: usize,
@@ -22,7 +22,7 @@ pub struct Interleave<T> {
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct QueuedPacket<T> {
     place: i64,
     bytes: usize,
     packet: T,
@@ -30,10 +30,10 @@ struct Waiting<T> {
 
 impl<T> Interleave<T> {
     /// For an input with these tracks.
-    pub fn new(pictures: bool, sound: bool) -> Interleave<T> {
+    pub fn new(video: bool, audio: bool) -> Interleave<T> {
         Interleave {
             queues: [VecDeque::new(), VecDeque::new()],
-            exist: [pictures, sound],
+            exist: [video, audio],
             bytes: 0,
             is_ended: false,
         }
@@ -42,7 +42,7 @@ impl<T> Interleave<T> {
     /// Adds the next packet of a track, of `bytes` bytes; `place` is its time on the common timeline, in ticks.
     pub fn push(&mut self, is_audio: bool, place: i64, bytes: usize, packet: T) {
         self.bytes += bytes;
-        self.queues[usize::from(is_audio)].push_back(Waiting {
+        self.queues[usize::from(is_audio)].push_back(QueuedPacket {
             place,
             bytes,
             packet,
@@ -63,11 +63,11 @@ impl<T> Interleave<T> {
 
     /// The next packet and its place; `None` at the end.
     pub fn pop(&mut self) -> Option<(i64, T)> {
-        let [pictures, sound] = &mut self.queues;
-        let queue = match (pictures.front(), sound.front()) {
-            (Some(picture), Some(heard)) if heard.place < picture.place => sound,
-            (None, _) => sound,
-            (Some(_), _) => pictures,
+        let [video, audio] = &mut self.queues;
+        let queue = match (video.front(), audio.front()) {
+            (Some(next_video), Some(next_audio)) if next_audio.place < next_video.place => audio,
+            (None, _) => audio,
+            (Some(_), _) => video,
         };
         let first = queue.pop_front()?;
         self.bytes -= first.bytes;
@@ -75,7 +75,7 @@ impl<T> Interleave<T> {
     }
 
     fn is_full(&self) -> bool {
-        let is_long = |queue: &VecDeque<Waiting<T>>| match (queue.front(), queue.back()) {
+        let is_long = |queue: &VecDeque<QueuedPacket<T>>| match (queue.front(), queue.back()) {
             (Some(first), Some(last)) => {
                 queue.len() >= MAX_PACKETS || last.place.saturating_sub(first.place) > MAX_APART
             }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn lumps_of_pictures_and_sound_come_out_in_the_order_of_their_times() {
+    fn badly_interleaved_video_and_audio_come_out_in_the_order_of_their_times() {
         let lump = |is_audio: bool, from: i64| {
             (0..20).map(move |nth| (is_audio, from + nth * SECOND / 10))
         };

@@ -25,7 +25,7 @@ mod testing;
 mod transcode;
 mod web;
 
-pub use android::{Attached, DeviceObserver, Fleet, Presence, stream_name};
+pub use android::{AttachedDevice, DeviceObserver, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras, choose, listing};
 pub use device::set_devices_program;
 pub use spec::{Screen, Spec, SpecError};
@@ -94,17 +94,17 @@ pub struct SourceTimes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// Whether video is expected.
-    pub pictures: bool,
+    pub video: bool,
     /// Whether audio is expected.
-    pub sound: bool,
+    pub audio: bool,
 }
 
 impl Default for Expected {
     /// Video alone.
     fn default() -> Expected {
         Expected {
-            pictures: true,
-            sound: false,
+            video: true,
+            audio: false,
         }
     }
 }
@@ -120,7 +120,7 @@ pub struct Presentation {
 
 /// Description of a source's audio track.
 #[derive(Clone, Debug)]
-pub struct Sound {
+pub struct AudioTrack {
     /// Description for transports and viewers.
     pub audio: Audio,
     /// Samples per AAC frame; 0 for other codecs.
@@ -153,8 +153,8 @@ pub trait Sink {
     /// The tracks to expect; ingest waits for them for a short time.
     fn expect(&mut self, tracks: Expected);
     /// Description of the audio that follows.
-    fn sound(&mut self, sound: Sound);
-    /// One audio frame of [`Sound::length`] samples, or one packet if the codec is not AAC.
+    fn audio_track(&mut self, track: AudioTrack);
+    /// One audio frame of [`AudioTrack::length`] samples, or one packet if the codec is not AAC.
     fn audio_frame(&mut self, data: Bytes, times: SourceTimes);
     /// Bytes were lost: everything up to the next random access point is to be dropped.
     fn damaged(&mut self);
@@ -174,7 +174,7 @@ pub struct Keyframes(Arc<AtomicBool>);
 
 impl Keyframes {
     /// Requests that the next frame be a keyframe.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 

@@ -173,11 +173,11 @@ mod tests {
     fn times_that_begin_anew_or_leap_go_on_where_they_were() {
         for (from, to) in [(0, 2000), (500_000, 502_000), (-40_000, -38_000)] {
             let mut line = LoopTimeline::default();
-            let (pictures, sound) = run(&mut line, 1000, 3000);
-            assert_eq!((pictures[0], sound[0]), (1000, 1000));
-            let (pictures, sound) = run(&mut line, from, to);
-            assert_eq!((pictures[0], sound[0]), (3000, 3000), "{from}");
-            assert_eq!(*sound.last().unwrap(), 4950);
+            let (video, audio) = run(&mut line, 1000, 3000);
+            assert_eq!((video[0], audio[0]), (1000, 1000));
+            let (video, audio) = run(&mut line, from, to);
+            assert_eq!((video[0], audio[0]), (3000, 3000), "{from}");
+            assert_eq!(*audio.last().unwrap(), 4950);
         }
     }
 
@@ -245,8 +245,8 @@ mod tests {
         run(&mut line, 0, 2000);
         line.place(true, &mut at(2000 * 90, 45_000));
         line.loops();
-        let (pictures, sound) = run(&mut line, 0, 1000);
-        assert_eq!((pictures[0], sound[0]), (2500, 2500));
+        let (video, audio) = run(&mut line, 0, 1000);
+        assert_eq!((video[0], audio[0]), (2500, 2500));
         let mut line = LoopTimeline::default();
         for turn in 0..2i64 {
             for number in 0..5 {

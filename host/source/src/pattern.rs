@@ -38,7 +38,7 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let picture = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
+        let image = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
         let at =
             i64::try_from(number * u64::from(TIMESCALE) / u64::from(context.encode.frame_rate))
                 .unwrap_or(i64::MAX);
@@ -47,7 +47,7 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
         if is_key {
             keyframe_at = at;
         }
-        for packet in encoder.encode(picture, at, is_key).map_err(fail)? {
+        for packet in encoder.encode(image, at, is_key).map_err(fail)? {
             context.sink.access_unit(
                 annexb::split(&packet.data),
                 SourceTimes {

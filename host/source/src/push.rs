@@ -6,7 +6,7 @@
 //! up; the pusher is told, and viewers resume at the next keyframe. While nobody watches the stream, packets are
 //! rejected.
 
-use super::{POLL_INTERVAL, Sink, Sound, Source, SourceContext, SourceError, SourceTimes};
+use super::{AudioTrack, POLL_INTERVAL, Sink, Source, SourceContext, SourceError, SourceTimes};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::{
@@ -24,7 +24,7 @@ pub enum Packet {
     /// One JPEG.
     Jpeg(Bytes, SourceTimes),
     /// Description of the audio that follows.
-    Sound(Sound),
+    AudioTrack(AudioTrack),
     /// One audio frame, see [`Sink::audio_frame`].
     AudioFrame(Bytes, SourceTimes),
     /// Packets before this one were lost.
@@ -36,7 +36,7 @@ impl Packet {
         match self {
             Packet::AccessUnit(nals, _) => nals.iter().map(Bytes::len).sum(),
             Packet::Jpeg(data, _) | Packet::AudioFrame(data, _) => data.len(),
-            Packet::Sound(_) | Packet::Loss => 0,
+            Packet::AudioTrack(_) | Packet::Loss => 0,
         }
     }
 
@@ -49,7 +49,7 @@ impl Packet {
         match self {
             Packet::AccessUnit(nals, times) => sink.access_unit(nals, times),
             Packet::Jpeg(data, times) => sink.jpeg(data, times),
-            Packet::Sound(sound) => sink.sound(sound),
+            Packet::AudioTrack(audio) => sink.audio_track(audio),
             Packet::AudioFrame(data, times) => sink.audio_frame(data, times),
             Packet::Loss => sink.damaged(),
         }
@@ -87,7 +87,7 @@ struct State {
     /// The stream runs the source.
     running: bool,
     /// The newest description of the audio, for the next run.
-    sound: Option<Sound>,
+    audio: Option<AudioTrack>,
     /// Video was rejected since the last packet that was taken.
     lost: bool,
     /// Every pusher was dropped.
@@ -127,8 +127,8 @@ impl Pusher {
     pub fn push(&self, packet: Packet) -> Result<(), PushError> {
         let queue = self.0.0.upgrade().ok_or(PushError::Gone)?;
         let mut state = queue.lock();
-        if let Packet::Sound(sound) = &packet {
-            state.sound = Some(sound.clone());
+        if let Packet::AudioTrack(audio) = &packet {
+            state.audio = Some(audio.clone());
         }
         if !state.running {
             return Err(PushError::Idle);
@@ -180,10 +180,10 @@ impl Drop for Running<'_> {
 
 impl Queue {
     /// Takes packets from now on, until the guard is dropped; with the description of the audio, if there is any.
-    fn start(&self) -> (Running<'_>, Option<Sound>) {
+    fn start(&self) -> (Running<'_>, Option<AudioTrack>) {
         let mut state = self.lock();
         state.running = true;
-        (Running(self), state.sound.clone())
+        (Running(self), state.audio.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,10 +206,10 @@ impl Queue {
 
 impl Source for PushSource {
     fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
-        let (_running, sound) = self.queue.start();
+        let (_running, audio) = self.queue.start();
         context.sink.connected();
-        if let Some(sound) = sound {
-            context.sink.sound(sound);
+        if let Some(audio) = audio {
+            context.sink.audio_track(audio);
         }
         while !context.stop.is_stopped() {
             let Some(packets) = self.queue.take() else {
@@ -286,9 +286,9 @@ mod tests {
     fn a_full_queue_rejects_and_only_lost_video_is_a_loss() {
         let (pusher, source) = channel("whip", 1000);
         let (_running, _) = source.queue.start();
-        let sound = Packet::AudioFrame(Bytes::from(vec![9; 200]), SourceTimes::default());
+        let audio = Packet::AudioFrame(Bytes::from(vec![9; 200]), SourceTimes::default());
         pusher.push(unit(800)).unwrap();
-        assert_eq!(pusher.push(sound), Err(PushError::Full(864)));
+        assert_eq!(pusher.push(audio), Err(PushError::Full(864)));
         assert_eq!(source.queue.take().unwrap().len(), 1);
         pusher.push(unit(800)).unwrap();
         assert_eq!(pusher.push(unit(200)), Err(PushError::Full(864)));

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_told_and_a_stop_heeded() {
+    fn an_unreachable_server_is_reported_and_a_stop_heeded() {
         let closed = Url::parse("rtsp://127.0.0.1:1/x").unwrap();
         let reason = resolve_redirects(&closed, &[], &Stop::default()).unwrap_err();
         assert!(reason.to_string().contains("refused"), "{reason}");
@@ -331,15 +331,15 @@ mod tests {
     }
 
     /// A stream that delays before each read.
-    struct Dawdling(TcpStream);
+    struct SlowStream(TcpStream);
 
-    impl Read for Dawdling {
+    impl Read for SlowStream {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             self.0.read(buffer)
         }
     }
 
-    impl Write for Dawdling {
+    impl Write for SlowStream {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             thread::sleep(POLL_INTERVAL * 3 / 2);
             self.0.write(bytes)
@@ -356,7 +356,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let server = thread::spawn(move || {
             let (client, _) = listener.accept().unwrap();
-            let mut client = StreamOwned::new(tls_server(), Dawdling(client));
+            let mut client = StreamOwned::new(tls_server(), SlowStream(client));
             let mut request = [0; 1000];
             assert!(client.read(&mut request).unwrap() > 0);
             let answer = moved("rtsps://127.0.0.9:1/two");

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_told_by_its_text() {
+    fn every_kind_is_recognised_by_its_text() {
         let dir = Path::new("/etc/sluice");
         for (text, spec) in [
             ("test-pattern", Spec::TestPattern),
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_says_what_is() {
+    fn an_invalid_source_is_refused_with_the_valid_kinds() {
         let dir = Path::new("");
         for text in [
             "",

@@ -1,7 +1,7 @@
 //! A sink that records what a source writes to it, for the tests of this crate.
 
 use super::{
-    Expected, Fleet, Keyframes, Presentation, Sink, Sound, Source, SourceContext, SourceError,
+    AudioTrack, Expected, Fleet, Keyframes, Presentation, Sink, Source, SourceContext, SourceError,
     SourceTimes, Stop,
 };
 use bytes::Bytes;
@@ -34,7 +34,7 @@ impl Sink for Recorder {
         self.jpegs += 1;
     }
     fn expect(&mut self, _: Expected) {}
-    fn sound(&mut self, _: Sound) {}
+    fn audio_track(&mut self, _: AudioTrack) {}
     fn audio_frame(&mut self, _: Bytes, _: SourceTimes) {}
     fn damaged(&mut self) {
         self.losses += 1;

@@ -25,7 +25,7 @@ use std::{
 
 /// Largest distance between frames in ticks, however far behind processing is: an overload reduces the frame rate but
 /// does not stop the video.
-const MAX_PICTURE_INTERVAL: u64 = TIMESCALE as u64 / 2;
+const MAX_FRAME_INTERVAL: u64 = TIMESCALE as u64 / 2;
 
 /// Decodes, scales and encodes the video of one track.
 pub struct Transcoder {
@@ -115,13 +115,13 @@ impl Transcoder {
         let mut frames = Vec::new();
         let presentation = self.presentation;
         let decoded = self.decoder.decode_packet(&packet.packet, |frame| {
-            frames.push(shown(frame, presentation));
+            frames.push(with_presentation(frame, presentation));
         });
         if let Err(error) = decoded {
             sink.note("damage", Chain(&error).to_string());
         }
         for frame in frames {
-            self.picture(&frame, sink, keyframes)?;
+            self.encode_frame(&frame, sink, keyframes)?;
         }
         self.backlog
             .add_work(self.work_meter.count(began.elapsed()));
@@ -139,14 +139,14 @@ impl Transcoder {
         let presentation = self.presentation;
         let _ = self
             .decoder
-            .drain_each(|frame| frames.push(shown(frame, presentation)));
+            .drain_each(|frame| frames.push(with_presentation(frame, presentation)));
         for frame in frames {
-            self.picture(&frame, sink, keyframes)?;
+            self.encode_frame(&frame, sink, keyframes)?;
         }
         self.end_encoder(sink)
     }
 
-    fn picture(
+    fn encode_frame(
         &mut self,
         frame: &Frame,
         sink: &mut dyn Sink,
@@ -169,7 +169,7 @@ impl Transcoder {
             return Ok(());
         }
         // If decoding alone is too slow, the backlog never recovers.
-        let recent = |at: i64| at.abs_diff(pts) < MAX_PICTURE_INTERVAL;
+        let recent = |at: i64| at.abs_diff(pts) < MAX_FRAME_INTERVAL;
         if self.backlog.is_late() && self.last_delivered.is_some_and(recent) {
             self.note_dropped(sink, "encoding");
             return Ok(());
@@ -246,7 +246,7 @@ impl Transcoder {
 }
 
 /// The frame with the container's display properties.
-fn shown(frame: Frame, told: Presentation) -> Frame {
+fn with_presentation(frame: Frame, told: Presentation) -> Frame {
     let coded = frame.geometry();
     frame.shown(Geometry {
         pixel_aspect: told.pixel_aspect.unwrap_or(coded.pixel_aspect),

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_within_a_file_is_told() {
+    fn errors_within_a_file_are_reported() {
         // An MP4 whose index is elsewhere.
         let mdat = b"\0\0\0\x14ftypisom\0\0\0\0isom\0\x10\0\0mdat";
         let head = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 2000000\r\n\r\n";
@@ -265,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn a_single_picture_is_asked_for_again_though_its_length_is_wrong() {
-        let picture = b"\xff\xd8\xff\xda\0\x02\x55\xff\xd9";
+    fn a_single_image_is_requested_again_though_its_length_is_wrong() {
+        let image = b"\xff\xd8\xff\xda\0\x02\x55\xff\xd9";
         let head = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n";
-        let answer = [head.as_bytes(), picture].concat();
-        let (reason, pictures) = end(&server(vec![answer.clone(), answer.clone(), answer]));
+        let answer = [head.as_bytes(), image].concat();
+        let (reason, images) = end(&server(vec![answer.clone(), answer.clone(), answer]));
         assert!(reason.contains("the server answered 403"), "{reason}");
-        assert_eq!(pictures, 3);
+        assert_eq!(images, 3);
     }
 }

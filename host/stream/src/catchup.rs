@@ -177,8 +177,8 @@ impl CatchUp {
                 let (frames, _) = self.decoding.decode(&sample);
                 for frame in frames {
                     let placed = self.decoding.place(frame, &sample);
-                    let picture = placed.map(|decoded| Event::Picture(Arc::new(decoded)));
-                    self.ready.extend(picture);
+                    let decoded = placed.map(|decoded| Event::Frame(Arc::new(decoded)));
+                    self.ready.extend(decoded);
                 }
             }
         }
@@ -203,7 +203,7 @@ impl CatchUp {
             let delivered = match &event {
                 Event::Configure(info) => Some(info.epoch) <= self.delivered.epoch,
                 _ if self.live.epoch < self.delivered.epoch => true,
-                Event::Picture(picture) => Some(picture.time) <= self.delivered.time,
+                Event::Frame(decoded) => Some(decoded.time) <= self.delivered.time,
                 Event::Stop(_) => self.delivered.stopped,
             };
             if !delivered {
@@ -218,7 +218,7 @@ impl CatchUp {
     /// next of the past.
     fn can_switch(&self, live: &Follower, event: Option<&Event>) -> bool {
         let next = match (event, live.peek()) {
-            (Some(Event::Picture(next)), Some(Event::Picture(shown))) => {
+            (Some(Event::Frame(next)), Some(Event::Frame(shown))) => {
                 self.live.epoch == self.delivered.epoch && shown.time <= next.time
             }
             _ => false,
@@ -239,7 +239,7 @@ impl Progress {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Configure(info) => (self.epoch, self.stopped) = (Some(info.epoch), false),
-            Event::Picture(picture) => self.time = Some(picture.time),
+            Event::Frame(decoded) => self.time = Some(decoded.time),
             Event::Stop(_) => self.stopped = true,
         }
     }
@@ -249,7 +249,7 @@ impl Progress {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::{
-        super::testing::{PICTURE, Source, next_picture},
+        super::testing::{FRAME_TICKS, Source, next_frame},
         *,
     };
 
@@ -262,25 +262,25 @@ mod tests {
         let mut source = Source::new();
         source.publish(150);
         // Groups of a second; the newest began at 4 s.
-        let mut pictures = source.pictures(past(900, 3));
+        let mut input = source.input(past(900, 3));
         let mut got = Vec::new();
         while got.last() != Some(&149) {
             assert!(got.len() <= 90, "{got:?}");
-            got.push(next_picture(&mut pictures).time / PICTURE);
+            got.push(next_frame(&mut input).time / FRAME_TICKS);
         }
         assert!(got.iter().copied().eq(60..150), "{got:?}");
         // One at a time, so that the mailbox never overflows.
         let mut next = 150;
         while next < 200 {
             source.publish(1);
-            let picture = next_picture(&mut pictures);
-            assert_eq!(picture.time / PICTURE, next);
-            assert_eq!(picture.starts_group, next.is_multiple_of(30));
+            let decoded = next_frame(&mut input);
+            assert_eq!(decoded.time / FRAME_TICKS, next);
+            assert_eq!(decoded.starts_group, next.is_multiple_of(30));
             // At the end of the past it looks at the live frames.
-            assert!(pictures.next().is_none());
+            assert!(input.next().is_none());
             next += 1;
         }
-        assert!(pictures.is_live());
+        assert!(input.is_live());
     }
 
     #[test]
@@ -288,8 +288,8 @@ mod tests {
         let mut source = Source::new();
         source.publish(14 * 30 + 10);
         let first = |past| {
-            let picture = next_picture(&mut source.pictures(past));
-            (picture.time / PICTURE, picture.starts_group)
+            let decoded = next_frame(&mut source.input(past));
+            (decoded.time / FRAME_TICKS, decoded.starts_group)
         };
         // However many a muxer wants: eight seconds and the group in progress.
         assert_eq!(first(past(900, 30)), (6 * 30, true));

@@ -36,7 +36,7 @@ const MAX_HELD: usize = 64;
 /// Limit on the decoded frames of all streams together, in bytes. A coded frame of a few kilobytes may take a
 /// hundred megabytes decoded, and is held for as long as something is made of it.
 const MAX_DECODED: usize = 512 << 20;
-static PICTURES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
+static DECODED_FRAMES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
 
 /// A decoder for the tracks of a feed, which places its frames on the timeline.
 pub(super) struct Decoding {
@@ -172,7 +172,7 @@ impl Decoding {
                 return None;
             }
         }
-        let Some(memory) = PICTURES.reserve_within(frame.bytes()) else {
+        let Some(memory) = DECODED_FRAMES.reserve_within(frame.bytes()) else {
             self.status.codec.dropped.fetch_add(1, Ordering::Relaxed);
             let most = MAX_DECODED >> 20;
             self.status.note(

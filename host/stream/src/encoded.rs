@@ -27,10 +27,10 @@ use sluicegate_source::{Keyframes, Stop};
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
-/// Encodes `pictures` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is
+/// Encodes `input` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is
 /// encoded.
 pub(super) fn run(
-    pictures: EncoderInput,
+    input: EncoderInput,
     encoding: H264Settings,
     out: &Feed,
     status: &Status,
@@ -39,7 +39,7 @@ pub(super) fn run(
     stop: &Stop,
 ) {
     let mut worker = Worker {
-        pictures,
+        input,
         encoding,
         caught_up,
         out,
@@ -58,7 +58,7 @@ pub(super) fn run(
 }
 
 struct Worker<'a> {
-    pictures: EncoderInput,
+    input: EncoderInput,
     encoding: H264Settings,
     caught_up: &'a CaughtUp,
     out: &'a Feed,
@@ -82,8 +82,8 @@ impl Work for Worker<'_> {
     const FAULT: &'static str = "encode-fault";
 
     fn step(&mut self) {
-        let next = self.pictures.next();
-        if next.is_none() || self.pictures.is_live() {
+        let next = self.input.next();
+        if next.is_none() || self.input.is_live() {
             self.caught_up.reached(self.out);
         }
         match next {
@@ -92,8 +92,8 @@ impl Work for Worker<'_> {
                 self.announced = false;
                 self.out.publish(Entry::Stop(reason));
             }
-            Some(Event::Picture(picture)) => {
-                if let Err(error) = self.encode(&picture) {
+            Some(Event::Frame(decoded)) => {
+                if let Err(error) = self.encode(&decoded) {
                     self.encoder = None;
                     self.status.note(
                         "encoder",
@@ -109,7 +109,7 @@ impl Work for Worker<'_> {
     }
 
     fn recover(&mut self, _: &Panicked) {
-        self.pictures.abandon_past();
+        self.input.abandon_past();
         self.encoder = None;
         self.scaler = Scaler::new();
         self.announced = false;
@@ -123,7 +123,7 @@ impl Worker<'_> {
         self.announced = false;
     }
 
-    fn encode(&mut self, picture: &Decoded) -> Result<(), codec::Error> {
+    fn encode(&mut self, decoded: &Decoded) -> Result<(), codec::Error> {
         let Some(source) = self.source.clone() else {
             return Ok(());
         };
@@ -131,17 +131,17 @@ impl Worker<'_> {
             return Ok(());
         };
         // Renditions have their groups where the source has them, so that a viewer can switch between them.
-        let keyframe = self.numbers.keyframe(picture.time);
+        let keyframe = self.numbers.keyframe(decoded.time);
         let starts_group = keyframe != self.keyframe;
         let due = self.frame_rate_limiter.as_ref();
-        if due.is_some_and(|frame_rate_limiter| !frame_rate_limiter.is_due(picture.time))
+        if due.is_some_and(|frame_rate_limiter| !frame_rate_limiter.is_due(decoded.time))
             && !starts_group
         {
             return Ok(());
         }
         let settings = self
             .encoding
-            .settings(video, picture.frame.display_size())?;
+            .settings(video, decoded.frame.display_size())?;
         if self
             .encoder
             .as_ref()
@@ -158,17 +158,17 @@ impl Worker<'_> {
             return Ok(());
         };
         if let Some(frame_rate_limiter) = &mut self.frame_rate_limiter {
-            frame_rate_limiter.passed(picture.time);
+            frame_rate_limiter.passed(decoded.time);
         }
         let view = self.scaler.convert(
-            &picture.frame,
+            &decoded.frame,
             settings.width,
             settings.height,
             Colour::VIDEO,
         )?;
         let force = self.keyframes.take() || starts_group || !self.announced;
         self.keyframe = keyframe;
-        let time = i64::try_from(picture.time).unwrap_or(i64::MAX);
+        let time = i64::try_from(decoded.time).unwrap_or(i64::MAX);
         for packet in encoder.encode(view, time, force)? {
             for nal in annexb::split(&packet.data) {
                 // Each access unit ends with its packet, so nothing comes out here.
@@ -193,10 +193,10 @@ impl Worker<'_> {
                 self.announced = true;
             }
             let times = Times {
-                decode_time: u64::try_from(packet.pts).unwrap_or(picture.time),
+                decode_time: u64::try_from(packet.pts).unwrap_or(decoded.time),
                 composition_offset: 0,
                 duration: TIMESCALE / settings.frame_rate,
-                captured_at: picture.captured_at,
+                captured_at: decoded.captured_at,
             };
             self.out.publish(Entry::Sample(Arc::new(Sample::h264(
                 times,

@@ -344,7 +344,7 @@ impl Reader {
 /// Appends `entries` and wakes the readers after the lock is released. `now` is when the last of them
 /// arrived.
 fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry>, now: Instant) {
-    let mut all_sound = true;
+    let mut all_audio = true;
     for mut entry in entries {
         match &mut entry {
             Entry::Sample(sample) if sample.is_audio() => {}
@@ -360,7 +360,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
                     }
                     *sample = Arc::new(later);
                 }
-                all_sound = false;
+                all_audio = false;
                 state.reached = Some(sample.decode_time);
                 state.newest = Some(sample.clone());
                 (state.arrived, state.unrepeatable) = (now, false);
@@ -370,7 +370,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
                 }
             }
             Entry::Configure(_) | Entry::Stop(_) => {
-                all_sound = false;
+                all_audio = false;
                 state.newest = None;
                 (state.next_check, state.no_repeats_before) = (None, None);
             }
@@ -379,7 +379,7 @@ fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry
     }
     let readers = state.readers.values();
     let wake: Vec<Thread> = readers
-        .filter(|(_, wake_on)| !all_sound || *wake_on == WakeOn::All)
+        .filter(|(_, wake_on)| !all_audio || *wake_on == WakeOn::All)
         .map(|(thread, _)| thread.clone())
         .collect();
     drop(state);
@@ -407,7 +407,7 @@ mod tests {
     const SECOND: u64 = TIMESCALE as u64;
 
     #[test]
-    fn groups_that_begin_meanwhile_take_nothing_from_who_reads_the_past() {
+    fn groups_that_begin_meanwhile_take_nothing_from_readers_of_the_past() {
         const GROUP: u64 = 60;
         let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let publish = |nth: u64| {
@@ -415,8 +415,8 @@ mod tests {
                 decode_time: nth * SECOND / 30,
                 ..Times::default()
             };
-            let picture = Sample::h264(times, nth.is_multiple_of(GROUP), vec![Bytes::new()]);
-            feed.publish(Entry::Sample(Arc::new(picture)));
+            let frame = Sample::h264(times, nth.is_multiple_of(GROUP), vec![Bytes::new()]);
+            feed.publish(Entry::Sample(Arc::new(frame)));
         };
         let reads_all = |reader: &Reader, from: u64, to: u64| {
             (from..to).all(|at| matches!(reader.next(at, 1000), Next::Entry(Entry::Sample(_), _)))
@@ -450,15 +450,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_waits_for_the_first_picture_starts_there_after_any_backlog() {
+    fn a_reader_that_waits_for_the_first_frame_starts_there_after_any_backlog() {
         let feed = Feed::new(GroupNumbers::own(0, Duration::from_secs(1)));
         let publish = |nth: u64| {
             let times = Times {
                 decode_time: nth * SECOND,
                 ..Times::default()
             };
-            let picture = Sample::h264(times, nth.is_multiple_of(2), vec![Bytes::new()]);
-            feed.publish(Entry::Sample(Arc::new(picture)));
+            let frame = Sample::h264(times, nth.is_multiple_of(2), vec![Bytes::new()]);
+            feed.publish(Entry::Sample(Arc::new(frame)));
         };
         let watch = feed.reader(WakeOn::VideoOnly);
         let since = watch.wait_and_retain(1000, 1);

@@ -57,7 +57,7 @@ pub enum Event {
     /// The frames that follow belong to these tracks.
     Configure(Arc<Info>),
     /// The next frame, in presentation order.
-    Picture(Arc<Decoded>),
+    Frame(Arc<Decoded>),
     /// Nothing follows until the next `Configure`, for this reason.
     Stop(Arc<str>),
 }

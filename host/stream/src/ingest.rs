@@ -32,7 +32,7 @@ use sluicegate_media::{
     timeline::Timeline,
     wall::WallClock,
 };
-use sluicegate_source::{Expected, Presentation, Sink, Sound, SourceTimes};
+use sluicegate_source::{AudioTrack, Expected, Presentation, Sink, SourceTimes};
 use std::sync::Arc;
 use tracks::Tracks;
 
@@ -242,7 +242,9 @@ impl Sink for Ingest {
             keyframe_ms: 0,
         };
         let times = self.place(times, Some(0), now);
-        let entries = self.tracks.picture(Some(video), Sample::jpeg(times, data));
+        let entries = self
+            .tracks
+            .video_frame(Some(video), Sample::jpeg(times, data));
         self.publish(entries);
     }
 
@@ -250,8 +252,8 @@ impl Sink for Ingest {
         self.tracks.expect(tracks);
     }
 
-    fn sound(&mut self, sound: Sound) {
-        self.tracks.sound(sound);
+    fn audio_track(&mut self, track: AudioTrack) {
+        self.tracks.audio_track(track);
     }
 
     fn audio_frame(&mut self, data: Bytes, times: SourceTimes) {
@@ -341,7 +343,7 @@ impl Ingest {
     fn emit(&mut self, unit: AccessUnit, times: SourceTimes, arrived: Moment) {
         let sets = &unit.parameter_sets;
         // Since the parameter sets arrived, the source may have sent JPEGs or been lost.
-        let changes = !self.tracks.video_is(Codec::H264)
+        let changes = !self.tracks.has_video_codec(Codec::H264)
             || !self.in_band.is_configured_for(sets)
             // The same coded pictures are presented differently.
             || (self.presentation_changed && unit.start.is_some());
@@ -358,19 +360,19 @@ impl Ingest {
             }
         });
         self.presentation_changed &= video.is_none();
-        let times = self.place_picture(&unit, times, arrived);
+        let times = self.place_frame(&unit, times, arrived);
         let (independent, sets) = (unit.start.is_some(), unit.parameter_sets.clone());
         let leading = unit.leading;
         let nals = self.in_band.complete(unit);
         let mut sample = Sample::h264_with(times, independent, nals, sets);
         sample.leading = leading;
-        let entries = self.tracks.picture(video, sample);
+        let entries = self.tracks.video_frame(video, sample);
         self.publish(entries);
     }
 
     /// Like [`Ingest::place`]; if the source gives no presentation time, or its times are not trusted,
     /// picture order counts determine it.
-    fn place_picture(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
+    fn place_frame(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
         let picture = &unit.parameter_sets.picture;
         let placed = self.place(times, picture.reorder, arrived);
         if times.presentation.is_some() && self.timeline.is_trusted() {

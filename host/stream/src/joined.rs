@@ -77,8 +77,8 @@ struct Joiner<'a> {
     out: &'a Feed,
     caught_up: &'a CaughtUp,
     derived: &'a [Arc<CaughtUp>],
-    pictures: FeedCursor,
-    sound: FeedCursor,
+    video: FeedCursor,
+    audio: FeedCursor,
     /// Decode time of the first frame; earlier audio is dropped.
     from: Option<u64>,
     announced: Option<Arc<Info>>,
@@ -111,7 +111,7 @@ impl<'a> Joiner<'a> {
     ) -> Joiner<'a> {
         let reader = parts.video_side.reader(WakeOn::VideoOnly);
         let (position, info) = reader.start_and_retain(past.group_ms, past.groups, None);
-        let pictures = FeedCursor {
+        let video = FeedCursor {
             reader,
             position,
             info,
@@ -119,7 +119,7 @@ impl<'a> Joiner<'a> {
         // Audio older than the first frame is dropped once that is known: the video may still be catching up.
         let reader = parts.audio_side.reader(WakeOn::All);
         let (position, info) = reader.start_at_oldest();
-        let sound = FeedCursor {
+        let audio = FeedCursor {
             reader,
             position,
             info,
@@ -128,8 +128,8 @@ impl<'a> Joiner<'a> {
             out,
             caught_up,
             derived: &parts.derived,
-            pictures,
-            sound,
+            video,
+            audio,
             from: None,
             announced: None,
         }
@@ -137,31 +137,31 @@ impl<'a> Joiner<'a> {
 
     /// Takes one entry of either side; returns whether there was one to take.
     fn take(&mut self) -> bool {
-        let picture = self.pictures.peek(|sample| !sample.is_audio());
-        let picture = picture.filter(|entry| self.may_take_picture(entry));
-        let sound = self.sound.peek(Sample::is_audio);
-        let sound = sound.filter(|entry| self.may_take_sound(entry));
-        match (picture, sound) {
+        let frame = self.video.peek(|sample| !sample.is_audio());
+        let frame = frame.filter(|entry| self.may_take_frame(entry));
+        let audio = self.audio.peek(Sample::is_audio);
+        let audio = audio.filter(|entry| self.may_take_audio(entry));
+        match (frame, audio) {
             // In the past, where both are available, the earlier sample goes first.
-            (Some(Entry::Sample(picture)), Some(Entry::Sample(sound)))
-                if sound.decode_time < picture.decode_time =>
+            (Some(Entry::Sample(frame)), Some(Entry::Sample(audio)))
+                if audio.decode_time < frame.decode_time =>
             {
-                self.take_sound(Entry::Sample(sound));
+                self.take_audio(Entry::Sample(audio));
             }
-            (Some(picture), _) => self.take_picture(picture),
-            (None, Some(sound)) => self.take_sound(sound),
+            (Some(frame), _) => self.take_frame(frame),
+            (None, Some(audio)) => self.take_audio(audio),
             (None, None) => return false,
         }
         true
     }
 
     /// A frame waits until it is known whether there is audio in its epoch.
-    fn may_take_picture(&self, entry: &Entry) -> bool {
-        !matches!(entry, Entry::Sample(_)) || self.sound.epoch() >= self.pictures.epoch()
+    fn may_take_frame(&self, entry: &Entry) -> bool {
+        !matches!(entry, Entry::Sample(_)) || self.audio.epoch() >= self.video.epoch()
     }
 
-    fn may_take_sound(&self, entry: &Entry) -> bool {
-        let (video_side, audio_side) = (self.pictures.epoch(), self.sound.epoch());
+    fn may_take_audio(&self, entry: &Entry) -> bool {
+        let (video_side, audio_side) = (self.video.epoch(), self.audio.epoch());
         match entry {
             Entry::Configure(info) => audio_side.is_none() || video_side >= Some(info.epoch),
             Entry::Sample(_) => {
@@ -172,10 +172,10 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    fn take_picture(&mut self, entry: Entry) {
-        self.pictures.position += 1;
+    fn take_frame(&mut self, entry: Entry) {
+        self.video.position += 1;
         match entry {
-            Entry::Configure(info) => self.pictures.info = Some(info),
+            Entry::Configure(info) => self.video.info = Some(info),
             Entry::Stop(_) => {
                 self.announced = None;
                 self.out.publish(entry);
@@ -188,16 +188,16 @@ impl<'a> Joiner<'a> {
         }
     }
 
-    fn take_sound(&mut self, entry: Entry) {
-        self.sound.position += 1;
+    fn take_audio(&mut self, entry: Entry) {
+        self.audio.position += 1;
         match entry {
-            Entry::Configure(info) => self.sound.info = Some(info),
+            Entry::Configure(info) => self.audio.info = Some(info),
             // The video's feed has the same stop.
             Entry::Stop(_) => {}
             Entry::Sample(sample) => {
                 let announced = self.announced.as_ref().map(|announced| announced.epoch);
                 let late = self.from.is_some_and(|from| sample.decode_time < from);
-                if announced.is_some() && announced == self.sound.epoch() && !late {
+                if announced.is_some() && announced == self.audio.epoch() && !late {
                     self.out.publish(Entry::Sample(sample));
                 }
             }
@@ -206,24 +206,24 @@ impl<'a> Joiner<'a> {
 
     /// Announces the tracks, if they changed.
     fn announce(&mut self) {
-        let Some(pictures) = &self.pictures.info else {
+        let Some(video) = &self.video.info else {
             return;
         };
-        let sound = self.sound.info.as_ref();
-        let sound = sound.filter(|sound| sound.epoch == pictures.epoch);
-        let audio = sound.and_then(|sound| sound.audio.as_ref());
+        let audio = self.audio.info.as_ref();
+        let audio = audio.filter(|audio| audio.epoch == video.epoch);
+        let audio = audio.and_then(|audio| audio.audio.as_ref());
         let same = |announced: &Arc<Info>| {
-            announced.epoch == pictures.epoch
-                && announced.video == pictures.video
+            announced.epoch == video.epoch
+                && announced.video == video.video
                 && announced.audio.as_ref() == audio
         };
         if self.announced.as_ref().is_some_and(same) {
             return;
         }
         let info = Arc::new(Info {
-            started_at: pictures.started_at,
-            epoch: pictures.epoch,
-            video: pictures.video.clone(),
+            started_at: video.started_at,
+            epoch: video.epoch,
+            video: video.video.clone(),
             audio: audio.cloned(),
             coding: None,
         });
@@ -289,7 +289,7 @@ mod tests {
                     Entry::Configure(info) if info.audio.is_some() => {
                         format!("both {}", info.epoch)
                     }
-                    Entry::Configure(info) => format!("pictures {}", info.epoch),
+                    Entry::Configure(info) => format!("video {}", info.epoch),
                     Entry::Stop(reason) => format!("stop {reason}"),
                     Entry::Sample(sample) if sample.is_audio() => {
                         format!("s{}", sample.decode_time)
@@ -301,11 +301,11 @@ mod tests {
         }
     }
 
-    fn picture(time: u64, key: bool) -> Entry {
+    fn frame(time: u64, key: bool) -> Entry {
         Entry::Sample(Arc::new(Sample::h264(times(time), key, Vec::new())))
     }
 
-    fn sound(time: u64) -> Entry {
+    fn audio(time: u64) -> Entry {
         let sample_range = SampleRange {
             at: time,
             length: 1024,
@@ -317,7 +317,7 @@ mod tests {
         )))
     }
 
-    fn pictures_are(epoch: u32) -> Entry {
+    fn configure_video(epoch: u32) -> Entry {
         Entry::Configure(Arc::new(Info {
             epoch,
             video: Some(video()),
@@ -325,7 +325,7 @@ mod tests {
         }))
     }
 
-    fn sound_is(epoch: u32, there: bool) -> Entry {
+    fn configure_audio(epoch: u32, there: bool) -> Entry {
         let config = Config::parse(&Bytes::from_static(&[0x11, 0x90])).unwrap();
         Entry::Configure(Arc::new(Info {
             epoch,
@@ -335,32 +335,32 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_late_gets_both_from_the_newest_group_on_in_the_order_of_time() {
+    fn a_late_reader_gets_both_tracks_from_the_newest_group_in_order_of_time() {
         let mut rig = Rig::new();
         for entry in [
-            pictures_are(0),
-            picture(0, true),
-            picture(10, false),
-            picture(20, true),
-            picture(30, false),
+            configure_video(0),
+            frame(0, true),
+            frame(10, false),
+            frame(20, true),
+            frame(30, false),
         ] {
             rig.video_side.publish(entry);
         }
         for entry in [
-            sound_is(0, true),
-            sound(5),
-            sound(15),
-            sound(25),
-            sound(35),
-            sound(45),
+            configure_audio(0, true),
+            audio(5),
+            audio(15),
+            audio(25),
+            audio(35),
+            audio(45),
         ] {
             rig.audio_side.publish(entry);
         }
         let (parts, out, caught_up) = (rig.parts(), rig.out.clone(), CaughtUp::default());
         let mut joiner = Joiner::new(&parts, NEWEST, &out, &caught_up);
         assert_eq!(rig.published(&mut joiner), "both 0 p20 s25 p30 s35 s45");
-        rig.video_side.publish(picture(40, false));
-        rig.audio_side.publish(sound(55));
+        rig.video_side.publish(frame(40, false));
+        rig.audio_side.publish(audio(55));
         assert_eq!(rig.published(&mut joiner), "p40 s55");
     }
 
@@ -369,30 +369,30 @@ mod tests {
         let mut rig = Rig::new();
         let (parts, out, caught_up) = (rig.parts(), rig.out.clone(), CaughtUp::default());
         let mut joiner = Joiner::new(&parts, NEWEST, &out, &caught_up);
-        rig.video_side.publish(pictures_are(0));
-        rig.video_side.publish(picture(10, true));
-        assert_eq!(rig.published(&mut joiner), "", "is there sound to it?");
-        rig.audio_side.publish(sound_is(0, true));
-        rig.audio_side.publish(sound(5));
-        rig.audio_side.publish(sound(15));
+        rig.video_side.publish(configure_video(0));
+        rig.video_side.publish(frame(10, true));
+        assert_eq!(rig.published(&mut joiner), "", "is there audio to it?");
+        rig.audio_side.publish(configure_audio(0, true));
+        rig.audio_side.publish(audio(5));
+        rig.audio_side.publish(audio(15));
         assert_eq!(rig.published(&mut joiner), "both 0 p10 s15");
         // The audio is ahead of the encoder.
-        rig.audio_side.publish(sound_is(1, false));
-        rig.audio_side.publish(sound_is(2, true));
-        rig.audio_side.publish(sound(65));
-        rig.video_side.publish(picture(20, false));
+        rig.audio_side.publish(configure_audio(1, false));
+        rig.audio_side.publish(configure_audio(2, true));
+        rig.audio_side.publish(audio(65));
+        rig.video_side.publish(frame(20, false));
         assert_eq!(rig.published(&mut joiner), "p20");
         // The encoder had no frame of the epoch in between.
         rig.video_side.publish(Entry::Stop("gone".into()));
-        rig.video_side.publish(pictures_are(2));
-        rig.video_side.publish(picture(60, true));
+        rig.video_side.publish(configure_video(2));
+        rig.video_side.publish(frame(60, true));
         assert_eq!(rig.published(&mut joiner), "stop gone both 2 p60 s65");
         // Now the audio is behind.
-        rig.video_side.publish(pictures_are(3));
-        rig.video_side.publish(picture(80, true));
-        rig.audio_side.publish(sound(75));
+        rig.video_side.publish(configure_video(3));
+        rig.video_side.publish(frame(80, true));
+        rig.audio_side.publish(audio(75));
         assert_eq!(rig.published(&mut joiner), "s75");
-        rig.audio_side.publish(sound_is(3, false));
-        assert_eq!(rig.published(&mut joiner), "pictures 3 p80");
+        rig.audio_side.publish(configure_audio(3, false));
+        assert_eq!(rig.published(&mut joiner), "video 3 p80");
     }
 }

@@ -79,8 +79,8 @@ impl Work for Worker<'_> {
                 self.newest = None;
                 self.out.publish(Entry::Stop(reason));
             }
-            Some(Event::Picture(picture)) => {
-                self.newest = Some(picture);
+            Some(Event::Frame(decoded)) => {
+                self.newest = Some(decoded);
                 self.due = Instant::now()
                     + Duration::from_secs(1) / self.jpeg_settings.max_per_second.max(1);
                 if self.follower.is_caught_up() {
@@ -142,7 +142,7 @@ impl Worker<'_> {
 
     /// Encodes the newest frame, unless the rate limit forbids it for now.
     fn emit(&mut self) {
-        let Some(picture) = self
+        let Some(decoded) = self
             .newest
             .take_if(|newest| self.frame_rate_limiter.is_due(newest.time))
         else {
@@ -170,14 +170,14 @@ impl Worker<'_> {
             quality,
             ..
         } = self.jpeg_settings;
-        match encoder.encode(&picture.frame, quality, max_width, max_height) {
+        match encoder.encode(&decoded.frame, quality, max_width, max_height) {
             Ok(data) => {
-                self.frame_rate_limiter.passed(picture.time);
+                self.frame_rate_limiter.passed(decoded.time);
                 let times = Times {
-                    decode_time: picture.time,
+                    decode_time: decoded.time,
                     composition_offset: 0,
                     duration: u32::try_from(self.frame_rate_limiter.step()).unwrap_or(0),
-                    captured_at: picture.captured_at,
+                    captured_at: decoded.captured_at,
                 };
                 let sample = Sample::jpeg(times, data);
                 self.out.publish(Entry::Sample(Arc::new(sample)));

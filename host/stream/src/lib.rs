@@ -10,6 +10,7 @@
 //! what `/api/devices` reports. Callers are the muxers (`host/plugin`), captures (`host/capture`) and the
 //! gateway's API.
 
+mod audio;
 mod catchup;
 mod decoding;
 mod encoded;
@@ -23,7 +24,6 @@ mod peak;
 mod recipe;
 mod registry;
 mod ring;
-mod sound;
 mod status;
 mod supervise;
 #[cfg(test)]

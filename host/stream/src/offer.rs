@@ -33,7 +33,7 @@ pub struct Offer {
     /// Frames per second; 0 if unknown.
     pub frame_rate: f32,
     /// Whether it includes the stream's audio.
-    pub sound: bool,
+    pub has_audio: bool,
 }
 
 impl Offer {
@@ -46,7 +46,7 @@ impl Offer {
             width: 0,
             height: 0,
             frame_rate: 0.0,
-            sound: false,
+            has_audio: false,
         }
     }
 }
@@ -55,9 +55,9 @@ impl Offer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peaks {
     /// Video, in bits per second.
-    pub pictures: u32,
+    pub video: u32,
     /// Audio, in bits per second.
-    pub sound: u32,
+    pub audio: u32,
 }
 
 /// Offers of a source with the tracks `info` for a transport that takes `formats`, without those that no
@@ -109,15 +109,15 @@ fn offers_by(
                 ..Variant::default()
             };
             let choice = recipes.choose(&variant, info, formats)?;
-            let pictures = match (choice.video, &info.video) {
-                (Some(_), Some(video)) => Some(pictures(&choice, video, peaks, codec_of)?),
+            let video_part = match (choice.video, &info.video) {
+                (Some(_), Some(video)) => Some(video_part(&choice, video, peaks, codec_of)?),
                 _ => None,
             };
-            let sound = match (choice.audio, &info.audio) {
-                (Some(_), Some(audio)) => Some(sound(&choice, audio, peaks)),
+            let audio_part = match (choice.audio, &info.audio) {
+                (Some(_), Some(audio)) => Some(audio_part(&choice, audio, peaks)),
                 _ => None,
             };
-            Some(add(name, pictures, sound))
+            Some(add(name, video_part, audio_part))
         })
         .collect();
     offers.sort_by_key(|offer| {
@@ -130,7 +130,7 @@ fn offers_by(
 /// Codec string and bits per second of one track.
 type Part = (String, u32);
 
-fn pictures(
+fn video_part(
     choice: &Selection,
     video: &Video,
     peaks: Peaks,
@@ -139,12 +139,14 @@ fn pictures(
     let size = video.display_size();
     let made = match choice.recipe {
         Some(Recipe::Video(made)) => Some(made),
-        Some(Recipe::Joined { pictures, .. }) => pictures,
+        Some(Recipe::Joined {
+            video: video_part, ..
+        }) => video_part,
         _ => None,
     };
     Some(match made {
         None => {
-            let bits = match peaks.pictures {
+            let bits = match peaks.video {
                 0 => estimated_bitrate(size, video.frame_rate),
                 measured => measured,
             };
@@ -167,7 +169,7 @@ fn pictures(
             ((String::new(), bits), size, rate)
         }
         Some(VideoTranscode::H264(encoding)) => {
-            let wanted = encoding.wanted(video, size);
+            let wanted = encoding.encode_settings(video, size);
             let bits = wanted.bitrate.bits_per_second();
             (
                 (codec_of(&wanted)?, u32::try_from(bits).unwrap_or(u32::MAX)),
@@ -178,29 +180,29 @@ fn pictures(
     })
 }
 
-fn sound(choice: &Selection, audio: &Audio, peaks: Peaks) -> Part {
+fn audio_part(choice: &Selection, audio: &Audio, peaks: Peaks) -> Part {
     let made = match choice.recipe {
         Some(Recipe::Joined { aac, .. }) => aac,
         Some(Recipe::Aac) => true,
         _ => false,
     };
     let usual = AAC_BITRATE_PER_CHANNEL * u32::from(audio.channels.clamp(1, 2));
-    match (made, peaks.sound) {
+    match (made, peaks.audio) {
         (true, _) => (codec::AAC_LC_CODEC.to_owned(), usual),
         (false, 0) => (audio.codec_string.clone(), usual),
         (false, measured) => (audio.codec_string.clone(), measured),
     }
 }
 
-fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part>) -> Offer {
-    let (size, frame_rate) = pictures
+fn add(name: &str, video_part: Option<(Part, (u32, u32), f32)>, audio_part: Option<Part>) -> Offer {
+    let (size, frame_rate) = video_part
         .as_ref()
         .map_or(((0, 0), 0.0), |(_, size, rate)| (*size, *rate));
-    let carries_sound = sound.is_some();
-    let parts: Vec<Part> = pictures
+    let has_audio = audio_part.is_some();
+    let parts: Vec<Part> = video_part
         .map(|(part, ..)| part)
         .into_iter()
-        .chain(sound)
+        .chain(audio_part)
         .collect();
     let codecs = parts.iter().map(|(codec, _)| codec.as_str());
     Offer {
@@ -215,7 +217,7 @@ fn add(name: &str, pictures: Option<(Part, (u32, u32), f32)>, sound: Option<Part
         width: size.0,
         height: size.1,
         frame_rate,
-        sound: carries_sound,
+        has_audio,
     }
 }
 
@@ -275,12 +277,12 @@ mod tests {
             coding: None,
         };
         let peaks = Peaks {
-            pictures: 3_000_000,
-            sound: 64_000,
+            video: 3_000_000,
+            audio: 64_000,
         };
         let formats = [Format::H264Avcc, Format::Aac];
         let offers = offers(&recipes, &info, &formats, peaks);
-        assert!(offers.iter().all(|offer| offer.sound));
+        assert!(offers.iter().all(|offer| offer.has_audio));
         let told: Vec<_> = offers
             .iter()
             .map(|offer| {
@@ -302,6 +304,6 @@ mod tests {
         // A transport without audio gets offers without audio.
         let silent = super::offers(&recipes, &info, &formats[..1], peaks);
         assert_eq!(silent.len(), 4);
-        assert!(silent.iter().all(|offer| !offer.sound));
+        assert!(silent.iter().all(|offer| !offer.has_audio));
     }
 }

@@ -37,10 +37,10 @@ mod tests {
     #[test]
     fn a_peak_is_the_most_of_any_second_and_gaps_are_none() {
         let mut peak = Peak::default();
-        for picture in 0..40u64 {
+        for frame in 0..40u64 {
             // Ten per second; every tenth, from the first on, is large.
-            let bytes = if picture % 10 == 0 { 1000 } else { 100 };
-            peak.add(picture * 9000, bytes);
+            let bytes = if frame % 10 == 0 { 1000 } else { 100 };
+            peak.add(frame * 9000, bytes);
         }
         assert_eq!(peak.most(), 8 * 1900);
         peak.add(40 * 9000, 1_000_000);

@@ -22,7 +22,7 @@ pub enum Recipe {
     /// Video and audio in one feed, either of them transcoded or as the source delivers it.
     Joined {
         /// How the video is transcoded; `None` if it is as the source delivers it.
-        pictures: Option<VideoTranscode>,
+        video: Option<VideoTranscode>,
         /// Whether the audio is transcoded to AAC.
         aac: bool,
     },
@@ -90,11 +90,11 @@ impl H264Settings {
         video: &Video,
         size: (u32, u32),
     ) -> Result<Settings, codec::Error> {
-        Settings::of(&self.wanted(video, size))
+        Settings::of(&self.encode_settings(video, size))
     }
 
     /// Like [`H264Settings::settings`], without selecting an encoder.
-    pub(super) fn wanted(&self, video: &Video, size: (u32, u32)) -> config::Encode {
+    pub(super) fn encode_settings(&self, video: &Video, size: (u32, u32)) -> config::Encode {
         let (width, height) = codec::fit(size.0, size.1, self.max_width, self.max_height);
         let native = match video.frame_rate {
             rate if rate >= 1.0 => Some((rate.round() as u32).min(240)),

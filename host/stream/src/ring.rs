@@ -279,7 +279,7 @@ impl Ring {
     }
 
     /// Frames from the newest back to the last discontinuity, without repeats.
-    pub fn pictures(&self) -> impl Iterator<Item = &Arc<Sample>> {
+    pub fn frames(&self) -> impl Iterator<Item = &Arc<Sample>> {
         let samples = self.entries.iter().rev().map_while(|entry| match entry {
             Entry::Sample(sample) => Some(sample),
             _ => None,
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_larger_than_the_ring_is_cut_and_told_until_the_next_start() {
+    fn a_group_larger_than_the_ring_is_cut_and_reported_until_the_next_start() {
         let mut ring = small();
         ring.need(1, 0, 1);
         ring.push(sample(0, true, 100));

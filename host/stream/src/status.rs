@@ -80,7 +80,7 @@ pub struct Status {
 
 /// Payload of the event `stream`.
 #[derive(serde::Serialize)]
-struct Changed<'a> {
+struct StateEvent<'a> {
     serial: &'a str,
     state: State,
     reason: &'a str,
@@ -89,7 +89,7 @@ struct Changed<'a> {
 
 /// Payload of the event `group-cut`.
 #[derive(serde::Serialize)]
-struct GroupCut<'a> {
+struct GroupCutEvent<'a> {
     serial: &'a str,
     reason: &'a str,
 }
@@ -103,8 +103,8 @@ struct Inner {
     away: Option<(State, String, SystemTime)>,
     video: Option<Video>,
     audio: Option<Audio>,
-    picture_peak: Peak,
-    sound_peak: Peak,
+    video_peak: Peak,
+    audio_peak: Peak,
     notes: Notes,
     last_sample: Instant,
     rates: Rates,
@@ -131,8 +131,8 @@ impl Status {
                 away: None,
                 video: None,
                 audio: None,
-                picture_peak: Peak::default(),
-                sound_peak: Peak::default(),
+                video_peak: Peak::default(),
+                audio_peak: Peak::default(),
                 notes: Notes::default(),
                 last_sample: now,
                 rates: Rates::since(now, 0, 0, 0.0),
@@ -223,8 +223,8 @@ impl Status {
         let is_audio = sample.is_audio();
         let mut inner = self.lock();
         let peak = match is_audio {
-            true => &mut inner.sound_peak,
-            false => &mut inner.picture_peak,
+            true => &mut inner.audio_peak,
+            false => &mut inner.video_peak,
         };
         peak.add(sample.decode_time, sample.size());
         if is_audio && inner.video.is_some() {
@@ -261,11 +261,11 @@ impl Status {
         let mut inner = self.lock();
         if inner.video != info.video {
             inner.video.clone_from(&info.video);
-            inner.picture_peak = Peak::default();
+            inner.video_peak = Peak::default();
         }
         if inner.audio != info.audio {
             inner.audio.clone_from(&info.audio);
-            inner.sound_peak = Peak::default();
+            inner.audio_peak = Peak::default();
         }
     }
 
@@ -273,8 +273,8 @@ impl Status {
     pub fn peaks(&self) -> Peaks {
         let inner = self.lock();
         Peaks {
-            pictures: inner.picture_peak.most(),
-            sound: inner.sound_peak.most(),
+            video: inner.video_peak.most(),
+            audio: inner.audio_peak.most(),
         }
     }
 
@@ -294,7 +294,7 @@ impl Status {
                 inner.cut_groups += 1;
                 let (serial, reason) = (self.stream.as_str(), text);
                 self.events
-                    .publish("group-cut", &GroupCut { serial, reason });
+                    .publish("group-cut", &GroupCutEvent { serial, reason });
             } else {
                 inner.notes.remove(KEY);
             }
@@ -404,7 +404,7 @@ impl Status {
 
     fn publish_state(&self, inner: &mut Inner, state: State, reason: &str, since: SystemTime) {
         inner.published = (state, reason.to_owned());
-        let changed = Changed {
+        let changed = StateEvent {
             serial: &self.stream,
             state,
             reason,
@@ -426,7 +426,7 @@ mod tests {
     use sluicegate_media::sample::Times;
     use std::task::{Context, Poll, Waker};
 
-    fn picture() -> Sample {
+    fn frame() -> Sample {
         Sample::jpeg(Times::default(), Bytes::new())
     }
 
@@ -465,19 +465,19 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_once_and_failures_are_counted() {
+    fn changes_are_published_once_and_failures_are_counted() {
         let mut published = Recorder::new();
         published.status.starting();
         published.status.starting();
         published.status.connected();
-        published.status.live(&picture());
-        published.status.live(&picture());
+        published.status.live(&frame());
+        published.status.live(&frame());
         assert_eq!(published.now(), ["starting", "starting", "live"]);
         for _ in 0..3 {
             published.status.retrying("gone".into());
         }
         published.status.connected();
-        published.status.live(&picture());
+        published.status.live(&frame());
         published.status.cut(true);
         published.status.cut(true);
         assert_eq!(
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_away_is_told_once_whatever_its_source_does_meanwhile() {
+    fn an_absent_device_is_reported_once_whatever_its_source_does_meanwhile() {
         let mut published = Recorder::new();
         let offline = Presence::Offline("not attached".into());
         let unauthorized = Presence::Unauthorized("asked".into());
@@ -510,7 +510,7 @@ mod tests {
         published.status.presence(&offline);
         assert_eq!(published.now(), ["offline"]);
         published.status.starting();
-        published.status.live(&picture());
+        published.status.live(&frame());
         published.status.retrying("gone".into());
         assert_eq!(published.now(), Vec::<String>::new());
         let report = published.status.report(true);
@@ -523,14 +523,14 @@ mod tests {
         published.status.presence(&Presence::Ready);
         assert_eq!(published.now(), ["unauthorized", "retrying"]);
         assert_eq!(published.status.report(true).state, State::Retrying);
-        published.status.live(&picture());
+        published.status.live(&frame());
         assert_eq!(published.now(), ["live"]);
     }
 
     #[test]
-    fn a_silence_is_told_when_it_is_noticed_and_when_it_ends() {
+    fn a_silence_is_reported_when_it_is_detected_and_when_it_ends() {
         let mut published = Recorder::new();
-        published.status.live(&picture());
+        published.status.live(&frame());
         assert_eq!(published.now(), ["live"]);
         let long_ago = Instant::now().checked_sub(SILENT * 2).unwrap();
         published.status.lock().last_sample = long_ago;
@@ -538,7 +538,7 @@ mod tests {
             assert_eq!(published.status.report(false).state, State::Silent);
         }
         assert_eq!(published.now(), ["silent"]);
-        published.status.live(&picture());
+        published.status.live(&frame());
         assert_eq!(published.status.report(false).state, State::Live);
         assert_eq!(published.now(), ["live"]);
     }

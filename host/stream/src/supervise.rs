@@ -79,13 +79,13 @@ mod tests {
     use std::sync::Arc;
 
     /// Panics on every third step, and during the first recovery.
-    struct Clumsy {
+    struct PanickingWork {
         taken: u32,
         recovered: Vec<u32>,
         stop: Stop,
     }
 
-    impl Work for Clumsy {
+    impl Work for PanickingWork {
         const PART: &'static str = "clumsy";
         const FAULT: &'static str = "clumsy";
 
@@ -105,11 +105,11 @@ mod tests {
     }
 
     #[test]
-    fn work_goes_on_behind_what_it_panicked_on_and_the_note_says_where() {
+    fn work_continues_behind_what_it_panicked_on_and_the_note_has_the_place() {
         let status = Status::new("cam", Arc::default());
         let stop = Stop::default();
         stop.attach();
-        let mut work = Clumsy {
+        let mut work = PanickingWork {
             taken: 0,
             recovered: Vec::new(),
             stop: stop.clone(),

@@ -48,7 +48,7 @@ pub fn times(decode_time: u64) -> Times {
 }
 
 /// Duration of a frame at 30 per second, in ticks.
-pub const PICTURE: u64 = 3000;
+pub const FRAME_TICKS: u64 = 3000;
 
 /// A source of small frames, with a keyframe each second.
 pub struct Source {
@@ -85,7 +85,7 @@ impl Source {
     /// Publishes the next `count` frames.
     pub fn publish(&mut self, count: u64) {
         for _ in 0..count {
-            let time = (self.next * PICTURE).cast_signed();
+            let time = (self.next * FRAME_TICKS).cast_signed();
             let view = self.painter.paint(self.next, self.next * 1000 / 30);
             for packet in self.encoder.encode(view, time, false).unwrap() {
                 let times = SourceTimes {
@@ -100,7 +100,7 @@ impl Source {
     }
 
     /// The input of an encoder that begins now, as far back as `past` says.
-    pub fn pictures(&self, past: HistorySpan) -> EncoderInput {
+    pub fn input(&self, past: HistorySpan) -> EncoderInput {
         let frames = Frames::start("stream", &self.feed, self.status.clone()).unwrap();
         let numbers = self.feed.numbers().encoded();
         EncoderInput::new(&self.feed, frames, &numbers, past, &self.status)
@@ -111,25 +111,25 @@ impl Source {
 ///
 /// # Panics
 /// There is none within 30 s.
-pub fn next_picture(pictures: &mut EncoderInput) -> Arc<Decoded> {
+pub fn next_frame(input: &mut EncoderInput) -> Arc<Decoded> {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
-        match pictures.next() {
-            Some(Event::Picture(picture)) => return picture,
+        match input.next() {
+            Some(Event::Frame(decoded)) => return decoded,
             Some(_) => {}
             None => thread::park_timeout(Duration::from_millis(100)),
         }
     }
-    panic!("no picture within 30 s");
+    panic!("no frame within 30 s");
 }
 
 /// The first `count` decoded frames of a source.
 pub fn decoded(count: u64) -> Vec<Arc<Decoded>> {
     let mut source = Source::new();
     source.publish(count);
-    let mut pictures = source.pictures(HistorySpan {
+    let mut input = source.input(HistorySpan {
         group_ms: 500,
         groups: 16,
     });
-    (0..count).map(|_| next_picture(&mut pictures)).collect()
+    (0..count).map(|_| next_frame(&mut input)).collect()
 }

@@ -4,9 +4,10 @@
 //! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread ends when
 //! the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined feed holds the feeds
 //! that it is joined from. [`StreamLease::derived_feed`](super::StreamLease::derived_feed) is the entry point; the work
-//! is in `frames`, `encoded`, `jpeg`, `sound` and `joined`.
+//! is in `frames`, `encoded`, `jpeg`, `audio` and `joined`.
 
 use super::{
+    audio,
     catchup::EncoderInput,
     encoded,
     feed::Feed,
@@ -14,7 +15,6 @@ use super::{
     joined, jpeg,
     recipe::{Recipe, VideoTranscode},
     ring::{GroupNumbers, HistorySpan},
-    sound,
     status::Status,
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -142,12 +142,11 @@ impl Transcoders {
         recipe: Recipe,
         past: HistorySpan,
     ) -> Result<Arc<DerivedFeed>, DeriveError> {
-        let (pictures, sound) = match recipe {
-            Recipe::Joined { pictures, aac } => {
-                let pictures =
-                    pictures.map(|pictures| self.derived_feed(Recipe::Video(pictures), past));
-                let sound = aac.then(|| self.derived_feed(Recipe::Aac, past));
-                (pictures.transpose()?, sound.transpose()?)
+        let (video, audio) = match recipe {
+            Recipe::Joined { video, aac } => {
+                let video = video.map(|video| self.derived_feed(Recipe::Video(video), past));
+                let audio = aac.then(|| self.derived_feed(Recipe::Aac, past));
+                (video.transpose()?, audio.transpose()?)
             }
             _ => (None, None),
         };
@@ -159,9 +158,9 @@ impl Transcoders {
             return Ok(derived.clone());
         }
         let derived = match recipe {
-            Recipe::Aac => self.start_sound(past)?,
-            Recipe::Joined { .. } => self.join(recipe, pictures, sound, past)?,
-            Recipe::Video(pictures) => {
+            Recipe::Aac => self.start_audio(past)?,
+            Recipe::Joined { .. } => self.join(recipe, video, audio, past)?,
+            Recipe::Video(video) => {
                 let is_ad_hoc = |recipe: &Recipe| {
                     matches!(
                         recipe,
@@ -173,7 +172,7 @@ impl Transcoders {
                     return Err(DeriveError::TooMany);
                 }
                 let frames = self.frames_of(&mut inner)?;
-                self.start_pictures(pictures, frames, past)?
+                self.start_video(video, frames, past)?
             }
         };
         inner.derived.push(Arc::downgrade(&derived));
@@ -223,18 +222,18 @@ impl Transcoders {
             .collect()
     }
 
-    fn start_pictures(
+    fn start_video(
         &self,
-        pictures: VideoTranscode,
+        video: VideoTranscode,
         frames: Arc<Frames>,
         past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
-        let (kind, numbers) = match pictures {
+        let (kind, numbers) = match video {
             VideoTranscode::Jpeg { .. } => ("jpeg", self.own_numbers()),
             VideoTranscode::H264(_) => ("encode", self.source.numbers().encoded()),
         };
         let derived = Arc::new(DerivedFeed {
-            recipe: Recipe::Video(pictures),
+            recipe: Recipe::Video(video),
             feed: Feed::derived_from(&self.source, numbers),
             keyframes: Keyframes::default(),
             caught_up: Arc::default(),
@@ -250,7 +249,7 @@ impl Transcoders {
         let (source, caught_up) = (self.source.clone(), derived.caught_up.clone());
         self.spawn(kind, move || {
             stop.attach();
-            match pictures {
+            match video {
                 VideoTranscode::Jpeg { jpeg_settings, .. } => {
                     let follower = frames.follow(1);
                     drop(frames);
@@ -259,11 +258,10 @@ impl Transcoders {
                     jpeg::run(&follower, jpeg_settings, &stream, &out, &status, &stop);
                 }
                 VideoTranscode::H264(encoding) => {
-                    let pictures =
-                        EncoderInput::new(&source, frames, &out.numbers(), past, &status);
+                    let video = EncoderInput::new(&source, frames, &out.numbers(), past, &status);
                     drop(source);
                     encoded::run(
-                        pictures, encoding, &out, &status, &keyframes, &caught_up, &stop,
+                        video, encoding, &out, &status, &keyframes, &caught_up, &stop,
                     );
                 }
             }
@@ -271,7 +269,7 @@ impl Transcoders {
         Ok(derived)
     }
 
-    fn start_sound(&self, past: HistorySpan) -> io::Result<Arc<DerivedFeed>> {
+    fn start_audio(&self, past: HistorySpan) -> io::Result<Arc<DerivedFeed>> {
         let derived = Arc::new(DerivedFeed {
             recipe: Recipe::Aac,
             feed: Feed::new(self.own_numbers()),
@@ -285,7 +283,7 @@ impl Transcoders {
         let caught_up = derived.caught_up.clone();
         self.spawn("sound", move || {
             stop.attach();
-            sound::run(&source, &out, past, &status, &caught_up, &stop);
+            audio::run(&source, &out, past, &status, &caught_up, &stop);
         })?;
         Ok(derived)
     }
@@ -293,8 +291,8 @@ impl Transcoders {
     fn join(
         &self,
         recipe: Recipe,
-        pictures: Option<Arc<DerivedFeed>>,
-        sound: Option<Arc<DerivedFeed>>,
+        video: Option<Arc<DerivedFeed>>,
+        audio: Option<Arc<DerivedFeed>>,
         past: HistorySpan,
     ) -> io::Result<Arc<DerivedFeed>> {
         let feed = |derived: &Option<Arc<DerivedFeed>>| {
@@ -303,12 +301,12 @@ impl Transcoders {
                 .map_or(&self.source, |derived| &derived.feed)
                 .clone()
         };
-        let keyframes = pictures
+        let keyframes = video
             .as_ref()
             .map_or(&self.keyframes, |derived| &derived.keyframes)
             .clone();
-        let (video_side, audio_side) = (feed(&pictures), feed(&sound));
-        let parts: Vec<Arc<DerivedFeed>> = pictures.into_iter().chain(sound).collect();
+        let (video_side, audio_side) = (feed(&video), feed(&audio));
+        let parts: Vec<Arc<DerivedFeed>> = video.into_iter().chain(audio).collect();
         let parts_caught_up: Vec<Arc<CaughtUp>> =
             parts.iter().map(|part| part.caught_up.clone()).collect();
         let derived = Arc::new(DerivedFeed {

@@ -27,7 +27,7 @@ pub struct Variant {
     /// Name of the rendition; empty for the stream itself.
     pub rendition: String,
     /// Parameters of the request, if it differs from the usual.
-    pub ask: VariantOptions,
+    pub options: VariantOptions,
 }
 
 /// Query parameters of a viewer: `?width=&quality=` for JPEGs, rounded to the available steps, or
@@ -77,12 +77,12 @@ impl VariantOptions {
     pub fn new(width: Option<u32>, quality: Option<u8>) -> VariantOptions {
         let largest = WIDTHS[WIDTHS.len() - 1];
         VariantOptions {
-            width: width.map(|asked| {
-                let fitting = WIDTHS.into_iter().find(|width| *width >= asked);
+            width: width.map(|wanted| {
+                let fitting = WIDTHS.into_iter().find(|width| *width >= wanted);
                 fitting.unwrap_or(largest)
             }),
-            quality: quality.map(|asked| {
-                let step = asked
+            quality: quality.map(|wanted| {
+                let step = wanted
                     .clamp(QUALITY_STEP, 90)
                     .saturating_add(QUALITY_STEP / 2);
                 step / QUALITY_STEP * QUALITY_STEP
@@ -109,15 +109,15 @@ impl fmt::Display for Variant {
             write!(f, "@{}", self.rendition)?;
         }
         let mut mark = '?';
-        if let Some(width) = self.ask.width {
+        if let Some(width) = self.options.width {
             write!(f, "{mark}width={width}")?;
             mark = '&';
         }
-        if let Some(quality) = self.ask.quality {
+        if let Some(quality) = self.options.quality {
             write!(f, "{mark}quality={quality}")?;
             mark = '&';
         }
-        if self.ask.in_order {
+        if self.options.in_order {
             write!(f, "{mark}reorder=0")?;
         }
         Ok(())
@@ -136,49 +136,50 @@ impl Recipes {
     /// video and for audio it selects the first format that needs no transcoding, or else the first. `None`
     /// if the variant is not available.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
-        let (sounds, pictures): (Vec<Format>, Vec<Format>) =
+        let (audio_formats, video_formats): (Vec<Format>, Vec<Format>) =
             formats.iter().partition(|format| format.is_audio());
         let rendition = match variant.rendition.as_str() {
             "" => None,
             name => Some(self.renditions.get(name)?),
         };
-        let (video, pictures) = match (&info.video, pictures.first()) {
+        let (video, transcode) = match (&info.video, video_formats.first()) {
             (Some(video), Some(first)) => {
-                let native = pictures
+                let native = video_formats
                     .iter()
                     .find(|format| format.codec() == video.codec)
                     // A JPEG by itself cannot carry a pixel aspect or orientation.
                     .filter(|native| {
-                        let asked = match **native {
+                        let wanted = match **native {
                             Format::Jpeg => {
-                                variant.ask.is_for_jpeg() || !video.geometry.is_identity()
+                                variant.options.is_for_jpeg() || !video.geometry.is_identity()
                             }
-                            _ => variant.ask.in_order && reorders(video),
+                            _ => variant.options.in_order && reorders(video),
                         };
-                        rendition.is_none() && !asked
+                        rendition.is_none() && !wanted
                     });
                 match native {
                     Some(native) => (Some(*native), None),
                     None => (
                         Some(*first),
-                        Some(self.pictures(*first, video.codec, rendition, variant.ask)),
+                        Some(self.video_transcode(*first, video.codec, rendition, variant.options)),
                     ),
                 }
             }
             _ => (None, None),
         };
-        let audio = info.audio.as_ref().and(sounds.first().copied());
+        let audio = info.audio.as_ref().and(audio_formats.first().copied());
         let aac = info
             .audio
             .as_ref()
             .is_some_and(|audio| audio.codec != Codec::Aac);
-        let recipe = match (video, pictures, audio) {
+        let recipe = match (video, transcode, audio) {
             (None, _, None) => return None,
-            (_, Some(pictures), None) => Some(Recipe::Video(pictures)),
+            (_, Some(transcode), None) => Some(Recipe::Video(transcode)),
             (None, _, Some(_)) if aac => Some(Recipe::Aac),
-            (Some(_), pictures, Some(_)) if aac || pictures.is_some() => {
-                Some(Recipe::Joined { pictures, aac })
-            }
+            (Some(_), transcode, Some(_)) if aac || transcode.is_some() => Some(Recipe::Joined {
+                video: transcode,
+                aac,
+            }),
             _ => None,
         };
         Some(Selection {
@@ -188,20 +189,20 @@ impl Recipes {
         })
     }
 
-    fn pictures(
+    fn video_transcode(
         &self,
         format: Format,
         native: Codec,
         rendition: Option<&config::Rendition>,
-        ask: VariantOptions,
+        options: VariantOptions,
     ) -> VideoTranscode {
         match format {
             Format::Jpeg => VideoTranscode::Jpeg {
-                jpeg_settings: self.jpeg_settings(rendition, ask),
-                ad_hoc: ask.is_for_jpeg(),
+                jpeg_settings: self.jpeg_settings(rendition, options),
+                ad_hoc: options.is_for_jpeg(),
             },
             // The encoder makes no B-frames. H.264 keeps its size and rate.
-            _ if ask.in_order && rendition.is_none() && native == Codec::H264 => {
+            _ if options.in_order && rendition.is_none() && native == Codec::H264 => {
                 VideoTranscode::H264(H264Settings {
                     encode: self.encode,
                     max_width: u32::MAX,
@@ -217,7 +218,7 @@ impl Recipes {
     pub(super) fn jpeg_settings(
         &self,
         rendition: Option<&config::Rendition>,
-        ask: VariantOptions,
+        options: VariantOptions,
     ) -> JpegSettings {
         let usual = JpegSettings::default();
         let mut jpeg_settings = match rendition {
@@ -235,10 +236,10 @@ impl Recipes {
                 }
             }
         };
-        if let Some(width) = ask.width {
+        if let Some(width) = options.width {
             (jpeg_settings.max_width, jpeg_settings.max_height) = (width, u32::MAX);
         }
-        jpeg_settings.quality = ask.quality.unwrap_or(jpeg_settings.quality);
+        jpeg_settings.quality = options.quality.unwrap_or(jpeg_settings.quality);
         jpeg_settings
     }
 
@@ -302,7 +303,7 @@ mod tests {
     fn variant(rendition: &str, width: Option<u32>, quality: Option<u8>) -> Variant {
         Variant {
             rendition: rendition.into(),
-            ask: VariantOptions::new(width, quality),
+            options: VariantOptions::new(width, quality),
         }
     }
 
@@ -346,7 +347,7 @@ mod tests {
         let made = |variant: &Variant, codec, format| {
             let choice = recipes.choose(variant, &info(Some(codec), None), &[format]);
             match choice.unwrap().recipe {
-                Some(Recipe::Video(pictures)) => pictures,
+                Some(Recipe::Video(transcode)) => transcode,
                 other => panic!("{other:?}"),
             }
         };
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_goes_to_who_takes_it_as_it_is_or_as_aac() {
+    fn audio_is_passed_unchanged_or_transcoded_to_aac_where_supported() {
         use Codec::{H264, OtherAudio};
         use Format::{Aac, H264Avcc};
         let recipes = recipes();
@@ -461,7 +462,10 @@ mod tests {
             let choice = recipes.choose(variant, &info(video, audio), formats);
             let told = choice.map(|choice| {
                 let joined = choice.recipe.map(|recipe| match recipe {
-                    Recipe::Joined { pictures, aac } => (pictures.is_some(), aac),
+                    Recipe::Joined {
+                        video: transcode,
+                        aac,
+                    } => (transcode.is_some(), aac),
                     other => panic!("{other:?}"),
                 });
                 (choice.video.is_some(), choice.audio.is_some(), joined)
@@ -477,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn jpegs_that_are_not_upright_are_made_anew_and_h264_passes_with_word_of_it() {
+    fn jpegs_that_are_not_upright_are_transcoded_and_h264_passes_with_metadata() {
         use Format::{H264AnnexB, Jpeg};
         let recipes = recipes();
         for (codec, format, passes) in [(Codec::H264, H264AnnexB, true), (Codec::Jpeg, Jpeg, false)]
@@ -494,15 +498,15 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_reorder_gets_h264_made_anew_unless_it_has_no_b_pictures() {
+    fn without_reordering_h264_is_transcoded_unless_it_has_no_b_frames() {
         let recipes = recipes();
         let in_order = VariantOptions {
             in_order: true,
             ..VariantOptions::default()
         };
-        let asked = |rendition: &str| Variant {
+        let wanted = |rendition: &str| Variant {
             rendition: rendition.into(),
-            ask: in_order,
+            options: in_order,
         };
         let made = |variant: &Variant, config: Bytes| {
             let mut info = info(Some(Codec::H264), None);
@@ -520,10 +524,10 @@ mod tests {
         };
         // Constrained baseline has no B-frames. Main may have them, and so may a configuration that cannot be
         // parsed.
-        assert_eq!(made(&asked(""), config(66)), None);
+        assert_eq!(made(&wanted(""), config(66)), None);
         for config in [config(77), Bytes::new()] {
             assert_eq!(made(&Variant::default(), config.clone()), None);
-            let Some(Recipe::Video(VideoTranscode::H264(encoding))) = made(&asked(""), config)
+            let Some(Recipe::Video(VideoTranscode::H264(encoding))) = made(&wanted(""), config)
             else {
                 panic!("no H.264");
             };
@@ -539,18 +543,18 @@ mod tests {
         }
         // Renditions have no B-frames anyway: the recipe is the same, so that it is made once.
         let mobile = made(&variant("mobile", None, None), config(77));
-        assert_eq!(made(&asked("mobile"), config(77)), mobile);
-        assert_eq!(asked("").to_string(), "?reorder=0");
+        assert_eq!(made(&wanted("mobile"), config(77)), mobile);
+        assert_eq!(wanted("").to_string(), "?reorder=0");
     }
 
     #[test]
-    fn what_is_asked_for_comes_in_steps() {
-        for (asked, width) in [(1, 160), (160, 160), (161, 240), (700, 800), (9999, 1920)] {
-            assert_eq!(VariantOptions::new(Some(asked), None).width, Some(width));
+    fn requested_sizes_and_qualities_are_rounded_to_steps() {
+        for (wanted, width) in [(1, 160), (160, 160), (161, 240), (700, 800), (9999, 1920)] {
+            assert_eq!(VariantOptions::new(Some(wanted), None).width, Some(width));
         }
-        for (asked, quality) in [(0, 10), (14, 10), (15, 20), (86, 90), (100, 90)] {
+        for (wanted, quality) in [(0, 10), (14, 10), (15, 20), (86, 90), (100, 90)] {
             assert_eq!(
-                VariantOptions::new(None, Some(asked)).quality,
+                VariantOptions::new(None, Some(wanted)).quality,
                 Some(quality)
             );
         }

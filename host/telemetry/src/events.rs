@@ -50,7 +50,7 @@ impl Size for Bytes {
 }
 
 #[derive(Serialize)]
-struct Stamped<'a, T> {
+struct TimedEvent<'a, T> {
     /// Unix time in milliseconds.
     at: u64,
     #[serde(flatten)]
@@ -80,7 +80,7 @@ impl Events {
     pub fn publish(&self, name: &'static str, data: &impl Serialize) {
         let at = super::unix_ms(SystemTime::now());
         // Published data are plain structs, which always have a JSON form.
-        let Ok(data) = serde_json::to_string(&Stamped { at, data }) else {
+        let Ok(data) = serde_json::to_string(&TimedEvent { at, data }) else {
             return;
         };
         let mut ring = self.lock();
@@ -210,7 +210,7 @@ mod tests {
     };
 
     #[derive(Serialize)]
-    struct Said {
+    struct TestEvent {
         text: String,
     }
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn say(events: &Events, text: &str) {
-        events.publish("said", &Said { text: text.into() });
+        events.publish("said", &TestEvent { text: text.into() });
     }
 
     /// Names and ids of the available events, and their complete text.
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn who_returns_gets_what_it_missed_and_no_more() {
+    fn a_returning_reader_gets_what_it_missed_and_no_more() {
         let events = Arc::<Events>::default();
         for n in 0..5 {
             say(&events, &n.to_string());
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_further_behind_than_the_ring_is_told_how_many_it_missed() {
+    fn a_reader_further_behind_than_the_ring_learns_how_many_it_missed() {
         let events = Arc::<Events>::default();
         let mut slow = events.reader(None);
         for n in 0..3 * MAX_EVENTS {

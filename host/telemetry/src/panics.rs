@@ -40,7 +40,7 @@ thread_local! {
 }
 
 /// Uncontained panics are logged instead of passed to the previous panic hook.
-static TO_LOG: AtomicBool = AtomicBool::new(false);
+static LOG_UNCONTAINED: AtomicBool = AtomicBool::new(false);
 
 /// Runs `work` and catches a panic in it. State that `work` shares with the caller must be valid, or be discarded,
 /// after a panic at any point.
@@ -63,7 +63,7 @@ pub fn contain<R>(work: impl FnOnce() -> R) -> Result<R, Panicked> {
 
 /// Makes uncontained panics errors in the log from here on.
 pub(super) fn log_uncontained() {
-    TO_LOG.store(true, Ordering::Relaxed);
+    LOG_UNCONTAINED.store(true, Ordering::Relaxed);
     install();
 }
 
@@ -78,7 +78,7 @@ fn install() {
                         *last = Some(Panicked::new(info));
                     }
                 });
-            } else if TO_LOG.load(Ordering::Relaxed) {
+            } else if LOG_UNCONTAINED.load(Ordering::Relaxed) {
                 let thread = std::thread::current();
                 let name = thread.name().unwrap_or("without a name");
                 tracing::error!("the thread `{name}` {}", Panicked::new(info));
@@ -112,25 +112,25 @@ pub fn panic_point(part: &str) {
     use std::{collections::BTreeMap, sync::OnceLock};
 
     /// By part: number of the first call that panics, whether later ones do, too, and the number of calls so far.
-    type Wishes = BTreeMap<String, (u64, bool, u64)>;
-    static WISHES: OnceLock<Option<Mutex<Wishes>>> = OnceLock::new();
-    let wishes = WISHES.get_or_init(|| {
+    type PanicPoints = BTreeMap<String, (u64, bool, u64)>;
+    static PANIC_POINTS: OnceLock<Option<Mutex<PanicPoints>>> = OnceLock::new();
+    let points = PANIC_POINTS.get_or_init(|| {
         let text = std::env::var("SLUICEGATE_PANIC").ok()?;
-        let wishes = text.split(',').filter_map(|wish| {
-            let (part, nth) = wish.split_once('=')?;
+        let points = text.split(',').filter_map(|point| {
+            let (part, nth) = point.split_once('=')?;
             let count = nth.trim_end_matches('+').parse().ok()?;
             Some((part.to_owned(), (count, nth.ends_with('+'), 0)))
         });
-        Some(Mutex::new(wishes.collect()))
+        Some(Mutex::new(points.collect()))
     });
-    let Some(wishes) = wishes else { return };
-    let mut wishes = wishes.lock();
-    let Some((from, again, calls)) = wishes.get_mut(part) else {
+    let Some(points) = points else { return };
+    let mut points = points.lock();
+    let Some((from, again, calls)) = points.get_mut(part) else {
         return;
     };
     *calls += 1;
     let due = *calls == *from || (*again && *calls > *from);
-    drop(wishes);
+    drop(points);
     assert!(!due, "SLUICEGATE_PANIC requests a panic of `{part}`");
 }
 

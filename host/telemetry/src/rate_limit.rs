@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_told_once_and_then_counted() {
+    fn a_burst_is_logged_once_and_then_counted() {
         let mut burst = LogRateLimit::default();
         let began = Instant::now();
         assert_eq!(burst.tell(began), Some(0));

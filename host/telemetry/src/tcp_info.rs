@@ -422,7 +422,7 @@ mod linux {
         }
 
         #[test]
-        fn a_rate_is_told_where_it_is_the_networks() {
+        fn a_delivery_rate_is_given_only_where_it_is_the_networks() {
             let mut raw = [0; 232];
             let mut set = |at: usize, value: &[u8]| {
                 raw[at..at + value.len()].copy_from_slice(value);

@@ -152,7 +152,7 @@ mod tests {
         fn take(&mut self, outlet: &Outlet, cursor: &mut Cursor) {
             let mut items = VecDeque::new();
             let mut context = Context::from_waker(Waker::noop());
-            while let Poll::Ready(Next::Taken(_)) =
+            while let Poll::Ready(Next::TakenChunks(_)) =
                 outlet.poll_take(&mut context, cursor, usize::MAX, &mut items)
             {}
             for item in items {

@@ -11,7 +11,7 @@ mod piece;
 mod registry;
 
 pub use item::{Carrier, Chunk, Closing, Item, SampleTime, Track};
-pub use outlet::{Access, Cursor, Header, Next, Outlet, Taken};
+pub use outlet::{Access, Cursor, Header, Next, Outlet, TakenChunks};
 pub use piece::{Content, Encoding, Piece, buffers};
 pub use registry::{
     Counter, Delays, Entry, Meter, MetricKey, REQUEST_CLIENT_TIMEOUT, Registration, Registry,

@@ -189,7 +189,7 @@ impl Outlet {
         let taken = ring.take(cursor, budget, items);
         ring.start_wanted |= taken.waits;
         if taken.chunks > 0 {
-            return Poll::Ready(Next::Taken(taken));
+            return Poll::Ready(Next::TakenChunks(taken));
         }
         if let Some(reason) = &ring.closed {
             return Poll::Ready(Next::Closed(reason.clone()));
@@ -206,7 +206,7 @@ impl Outlet {
     }
 
     #[cfg(test)]
-    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> Taken {
+    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
         self.lock().take(cursor, budget, items)
     }
 
@@ -228,14 +228,14 @@ fn wake_all(mut ring: MutexGuard<'_, Ring>) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Chunks were appended.
-    Taken(Taken),
+    TakenChunks(TakenChunks),
     /// The outlet is closed, for this reason, and the viewer has got everything.
     Closed(Arc<str>),
 }
 
 /// Statistics of one [`Outlet::poll_take`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenChunks {
     /// Number of chunks.
     pub chunks: u32,
     /// Bytes of chunks and headers.
@@ -299,7 +299,7 @@ impl LanePosition {
     }
 
     /// Whether the viewer gets the chunk at `position`, and its place after it.
-    fn pass(self, position: u64, access: Access) -> (bool, LanePosition) {
+    fn after_chunk(self, position: u64, access: Access) -> (bool, LanePosition) {
         let next = position + 1;
         match (self, access) {
             (LanePosition::Starting(_), _) => (true, LanePosition::Joined(next)),
@@ -456,8 +456,8 @@ impl Ring {
         }
     }
 
-    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> Taken {
-        let mut taken = Taken::default();
+    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
+        let mut taken = TakenChunks::default();
         if cursor.lanes.len() < self.lanes.len() {
             cursor
                 .lanes
@@ -478,7 +478,7 @@ impl Ring {
                 }
                 let restarts = matches!(place, LanePosition::Starting(_));
                 let gets;
-                (gets, *place) = place.pass(position, slot.access);
+                (gets, *place) = place.after_chunk(position, slot.access);
                 if !gets {
                     position += 1;
                     continue;
@@ -517,7 +517,7 @@ impl Ring {
     }
 
     /// Starts waiting lanes that have a start point now, and moves lanes beyond their lag bound to the newest one.
-    fn start_or_jump(&self, cursor: &mut Cursor, taken: &mut Taken) {
+    fn start_or_jump(&self, cursor: &mut Cursor, taken: &mut TakenChunks) {
         for (number, lane) in self.lanes.iter().enumerate() {
             let Some(place) = cursor.lanes.get_mut(number) else {
                 continue;

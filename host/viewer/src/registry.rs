@@ -5,7 +5,7 @@
 //! `User-Agent` and count as viewers for a while after each request. Totals per stream, rendition and transport outlive
 //! the viewers. Arrivals and departures are published as events. Read by `/metrics` and `/api`.
 
-use super::Taken;
+use super::TakenChunks;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use sluicegate_telemetry::{Events, Histogram};
@@ -370,7 +370,7 @@ pub struct Meter {
 
 impl Meter {
     /// Counts chunks that were taken from the ring.
-    pub fn took(&mut self, taken: &Taken) {
+    pub fn chunks_taken(&mut self, taken: &TakenChunks) {
         let Counter { chunks, jumps, .. } = &*self.counter;
         chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
         if taken.jumps > 0 {
@@ -447,16 +447,16 @@ mod tests {
     }
 
     #[test]
-    fn what_viewers_got_stays_counted_when_they_leave() {
+    fn counts_of_viewers_remain_when_they_leave() {
         let registry = registry();
         let (stays, leaves) = (come(&registry, "nal"), come(&registry, "nal"));
         let now = Instant::now();
         for (place, bytes) in [(&stays, 10), (&leaves, 5)] {
             let mut meter = place.meter(now);
-            meter.took(&Taken {
+            meter.chunks_taken(&TakenChunks {
                 chunks: 2,
                 jumps: 1,
-                ..Taken::default()
+                ..TakenChunks::default()
             });
             meter.wrote(bytes, true, now);
         }
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_requests_is_there_for_a_while_after_each() {
+    fn a_request_client_counts_as_a_viewer_for_a_while_after_each_request() {
         let registry = registry();
         let now = Instant::now();
         let ask = |host: u8, agent, at| {
@@ -515,15 +515,15 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut meter = place.meter(start);
-        let taken = |published| Taken {
+        let taken = |published| TakenChunks {
             chunks: 1,
             published,
-            ..Taken::default()
+            ..TakenChunks::default()
         };
         // Chunks from before the viewer arrived are not observed.
-        meter.took(&taken(None));
+        meter.chunks_taken(&taken(None));
         meter.wrote(1, true, at(3));
-        meter.took(&taken(Some(at(10))));
+        meter.chunks_taken(&taken(Some(at(10))));
         meter.wrote(1, false, at(11));
         meter.wrote(1, true, at(40));
         let delays = &registry.delays()["nal"];

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_little_to_do_is_not_taken_for_narrow() {
+    fn a_link_with_little_to_send_is_not_taken_for_a_narrow_one() {
         let (mut link, options) = (Link::default(), Options::default());
         for at in 1..60 {
             assert!(!link.note(

@@ -141,7 +141,7 @@ impl Session {
         let (rank, reason) = match (self.is_mobile(), self.save_data, self.ladder.far()) {
             (true, _, Some(far)) => (far, "the network is mobile"),
             (_, true, Some(far)) => (far, "the browser asks for reduced data usage"),
-            _ if self.sound_wanted_at(0) => (0, "it carries the sound and has the lowest latency"),
+            _ if self.audio_wanted_at(0) => (0, "it carries the sound and has the lowest latency"),
             _ => (0, "it has the lowest latency"),
         };
         let capacity = self.link.capacity_now(at).unwrap_or(DEFAULT_MOBILE_BITRATE);
@@ -154,12 +154,12 @@ impl Session {
     }
 
     /// Whether the viewer has turned audio on and the rung at that position carries it.
-    fn sound_wanted_at(&self, rank: usize) -> bool {
+    fn audio_wanted_at(&self, rank: usize) -> bool {
         let rung = self.ladder.from(rank).first();
-        self.listening && rung.is_some_and(|rung| self.carries_sound(*rung))
+        self.listening && rung.is_some_and(|rung| self.carries_audio(*rung))
     }
 
-    fn carries_sound(&self, index: u32) -> bool {
+    fn carries_audio(&self, index: u32) -> bool {
         let candidate = self.candidates.get(index as usize);
         candidate.is_some_and(|candidate| candidate.sound)
     }
@@ -260,7 +260,7 @@ impl Session {
             self.rebuild_ladder(at);
         }
         let playing = self.playing?;
-        if self.moving.is_none() && !self.carries_sound(playing) && self.sound_wanted_at(0) {
+        if self.moving.is_none() && !self.carries_audio(playing) && self.audio_wanted_at(0) {
             let (to, _) = self.start(at);
             let reason = format!("sound is on, and {} carries none", self.name(playing));
             return self.move_to(at, to, reason);
@@ -291,7 +291,7 @@ impl Session {
             self.dwell = self.options.dwell.0.into();
         }
         let pulled = report.buffered_ms.is_some();
-        let trouble = self.trouble(at, playing, limited, pulled, warm);
+        let trouble = self.problem(at, playing, limited, pulled, warm);
         if limited || trouble.is_some() {
             self.no_problem_since = at;
         }
@@ -306,10 +306,10 @@ impl Session {
                 ))
             }
             (Some(_), _) => None,
-            (None, Some(trouble)) => self.down(at, playing, trouble),
+            (None, Some(trouble)) => self.move_down(at, playing, trouble),
             (None, None) => self
                 .leave_for_mobile(at, playing)
-                .or_else(|| self.up(at, playing, limited)),
+                .or_else(|| self.move_up(at, playing, limited)),
         }
     }
 
@@ -340,7 +340,7 @@ impl Session {
     }
 
     /// The problem with what plays, as a phrase for people.
-    fn trouble(
+    fn problem(
         &mut self,
         at: u64,
         playing: u32,
@@ -384,7 +384,7 @@ impl Session {
         }
     }
 
-    fn down(&mut self, at: u64, playing: u32, trouble: String) -> Option<Choice> {
+    fn move_down(&mut self, at: u64, playing: u32, trouble: String) -> Option<Choice> {
         if self.moved_up_at.take().is_some() {
             self.move_up_failed();
         }
@@ -415,7 +415,7 @@ impl Session {
         self.move_to(at, to, "the network is mobile now".into())
     }
 
-    fn up(&mut self, at: u64, playing: u32, limited: bool) -> Option<Choice> {
+    fn move_up(&mut self, at: u64, playing: u32, limited: bool) -> Option<Choice> {
         let rank = self.ladder.rank(playing);
         let allowed = match (self.is_mobile(), self.ladder.far()) {
             (true, Some(far)) => far,
@@ -512,10 +512,10 @@ impl Session {
             known.is_some_and(|known| at < known.until)
         };
         // With audio on, only candidates with audio are used, as long as one of them works.
-        let has_sound = |candidate: &Candidate| candidate.sound && !avoid(candidate);
-        let only_with_sound = self.listening && self.candidates.iter().any(has_sound);
+        let has_audio = |candidate: &Candidate| candidate.sound && !avoid(candidate);
+        let only_with_audio = self.listening && self.candidates.iter().any(has_audio);
         self.ladder = Ladder::new(&self.candidates, &self.options, |candidate| {
-            avoid(candidate) || (only_with_sound && !candidate.sound)
+            avoid(candidate) || (only_with_audio && !candidate.sound)
         });
         if self.ladder.from(0).is_empty() {
             // A candidate that failed is better than none.

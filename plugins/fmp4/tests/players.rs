@@ -15,7 +15,7 @@ const FRAME: u32 = 1024;
 const START: u64 = 1 << 33;
 
 #[test]
-fn ffmpeg_decodes_aac_in_fragments_to_the_sound_that_it_was() {
+fn ffmpeg_decodes_aac_in_fragments_to_the_original_audio() {
     let sine = format!("sine=frequency=440:sample_rate={RATE}:duration=1");
     let (adts, _) = ffmpeg(
         &[

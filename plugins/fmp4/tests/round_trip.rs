@@ -167,7 +167,7 @@ fn init_segment_describes_every_track_of_a_live_file() {
 }
 
 #[test]
-fn the_shape_of_pixels_and_which_way_is_up_are_told() {
+fn pixel_aspect_and_orientation_are_described() {
     const ONE: i32 = 1 << 16;
     for (aspect, rotation, mirrored, size, matrix) in [
         ((1, 1), 0, false, (640, 360), [1, 0, 0, 1, 0, 0]),

@@ -200,9 +200,9 @@ impl Settings {
     /// duration.
     pub fn grid(&self, rate: f32) -> Time {
         let desired = self.part.unwrap_or(FRAGMENT) as f64;
-        let picture = SECOND as f64 / f64::from(rate);
+        let frame = SECOND as f64 / f64::from(rate);
         let aim = if rate.is_finite() && (0.05..=1000.0).contains(&rate) {
-            (desired / picture).round().max(1.0) * picture
+            (desired / frame).round().max(1.0) * frame
         } else {
             desired
         };
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         for (json, error) in [
             (
                 r#"{"segment": "2 parsecs"}"#,
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_what_keyframes_and_whole_pictures_make() {
+    fn targets_are_what_keyframes_and_complete_frames_allow() {
         let targets = |json: &str, keyframe_ms, rate| {
             let mut info = mock::video("h264/avcc", "avc1.42c01e", &[]);
             let Kind::Video(video) = &mut info.tracks[0].kind else {

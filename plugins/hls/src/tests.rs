@@ -11,7 +11,7 @@ const AVCC: [u8; 16] = [
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 3, 0x67, 0x42, 0xc0, 1, 0, 2, 0x68, 0xce,
 ];
 /// Ticks of a frame at 30 frames per second.
-const PICTURE: u64 = 3000;
+const FRAME_TICKS: u64 = 3000;
 const RUN: &str = "60a24181e4000";
 const FIRST: u64 = 1_700_000_000;
 
@@ -48,7 +48,7 @@ impl Source {
     }
 
     /// Adds a frame that lasts `ticks`.
-    fn picture(&mut self, independent: bool, ticks: u64, bytes: usize) {
+    fn frame(&mut self, independent: bool, ticks: u64, bytes: usize) {
         let due = self
             .began
             .is_none_or(|began| self.at >= began + self.group_ticks);
@@ -79,9 +79,9 @@ impl Source {
     }
 
     /// Adds frames; the first and each `keyframe`th is a keyframe.
-    fn pictures(&mut self, count: usize, keyframe: usize, ticks: u64) {
+    fn frames(&mut self, count: usize, keyframe: usize, ticks: u64) {
         for nth in 0..count {
-            self.picture(nth % keyframe == 0, ticks, 100);
+            self.frame(nth % keyframe == 0, ticks, 100);
         }
     }
 
@@ -114,10 +114,10 @@ fn feed(muxer: &mut Muxer<Hls>, events: &[Event]) {
 }
 
 /// A muxer that received frames at 30 frames per second with a keyframe every second.
-fn playing(options: &str, pictures: usize) -> Muxer<Hls> {
+fn playing(options: &str, frames: usize) -> Muxer<Hls> {
     let mut muxer = open(options);
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(pictures, 30, PICTURE);
+    source.frames(frames, 30, FRAME_TICKS);
     feed(&mut muxer, &source.events);
     muxer
 }
@@ -162,16 +162,16 @@ fn attribute<'a>(attributes: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_segment_omits_what_leads_its_first_picture_and_keeps_other_leading_ones() {
+fn a_segment_omits_leading_frames_of_its_first_frame_and_keeps_others() {
     let mut muxer = open(r#"{"segment": "1s"}"#);
     let mut source = Source::new(muxer.profile().group_ms);
     // Keyframes every half second; the second frame after each is a leading one.
-    source.pictures(4 * 30, 15, PICTURE);
-    let mut pictures = 0;
+    source.frames(4 * 30, 15, FRAME_TICKS);
+    let mut frames = 0;
     for event in &mut source.events {
         if let Event::Push(sample) = event {
-            sample.leading = pictures % 15 == 2;
-            pictures += 1;
+            sample.leading = frames % 15 == 2;
+            frames += 1;
         }
     }
     feed(&mut muxer, &source.events);
@@ -302,7 +302,7 @@ fn multivariant_playlist_lists_renditions_with_what_is_known() {
     for second in 0..7 {
         for nth in 0..30 {
             let bytes = if second / 2 == 1 { 200 } else { 100 };
-            source.picture(nth == 0, PICTURE, bytes);
+            source.frame(nth == 0, FRAME_TICKS, bytes);
         }
     }
     feed(&mut muxer, &source.events[1..]);
@@ -338,8 +338,8 @@ fn reports_are_of_the_parts_that_the_other_renditions_have() {
     let others = [other("same", 15.0), other("slow", 8.0), other("still", 1.0)];
     source.info.renditions.extend(others);
     source.events[0] = Event::Configure(source.info.clone());
-    let mut reports = |pictures| {
-        source.pictures(pictures, 60, PICTURE);
+    let mut reports = |frames| {
+        source.frames(frames, 60, FRAME_TICKS);
         feed(&mut muxer, &std::mem::take(&mut source.events));
         let (_, text) = get(&muxer, MEDIA);
         let of = |report| {
@@ -356,22 +356,22 @@ fn reports_are_of_the_parts_that_the_other_renditions_have() {
 }
 
 #[test]
-fn keyframes_that_are_too_far_apart_are_told_and_not_waited_for() {
+fn keyframes_that_are_too_far_apart_are_reported_and_not_waited_for() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(300, 10_000, PICTURE);
+    source.frames(300, 10_000, FRAME_TICKS);
     feed(&mut muxer, &std::mem::take(&mut source.events));
     for url in ["index.m3u8", MEDIA] {
         assert_eq!(get(&muxer, url).0, 0, "{url}");
     }
-    source.picture(false, PICTURE, 10);
-    source.picture(false, PICTURE, 10);
+    source.frame(false, FRAME_TICKS, 10);
+    source.frame(false, FRAME_TICKS, 10);
     feed(&mut muxer, &std::mem::take(&mut source.events));
     for url in ["index.m3u8", MEDIA] {
         let (status, text) = get(&muxer, url);
         assert!(status == 503 && text.contains("none for 10 s"), "{text}");
     }
-    source.pictures(1, 1, PICTURE);
+    source.frames(1, 1, FRAME_TICKS);
     feed(&mut muxer, &source.events);
     for url in ["index.m3u8", MEDIA] {
         assert_eq!(get(&muxer, url).0, 200, "{url}");
@@ -384,11 +384,11 @@ fn a_segment_begins_when_it_is_shown_and_ends_where_the_next_is_shown() {
     // know.
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(121, 60, PICTURE);
+    source.frames(121, 60, FRAME_TICKS);
     for event in &mut source.events {
         if let Event::Push(sample) = event {
             // The first frame of the second segment is even later.
-            let more = i32::from(sample.decode_time == 60 * PICTURE) * 900;
+            let more = i32::from(sample.decode_time == 60 * FRAME_TICKS) * 900;
             sample.composition_offset = 9000 + more;
             sample.group_started_at += (9000 + more) as u64 * 100 / 9;
         }
@@ -473,9 +473,9 @@ fn a_file_that_comes_is_waited_for_and_one_that_is_gone_is_not_found() {
 fn a_playlist_comes_with_the_first_segment_and_waits_until_then() {
     let muxer = open("");
     assert_eq!(get(&muxer, MEDIA).0, 0);
-    for (pictures, status) in [(1, 0), (60, 0), (61, 200)] {
-        let muxer = playing("", pictures);
-        assert_eq!(get(&muxer, MEDIA).0, status, "{pictures}");
+    for (frames, status) in [(1, 0), (60, 0), (61, 200)] {
+        let muxer = playing("", frames);
+        assert_eq!(get(&muxer, MEDIA).0, status, "{frames}");
         assert_eq!(get(&muxer, &format!("{RUN}-{FIRST}.m4s")).0, status);
         assert_eq!(get(&muxer, &format!("init-{RUN}-0.mp4")).0, 200);
     }
@@ -512,11 +512,11 @@ fn immutable_files_say_so_and_playlists_last_as_long_as_caches_may_keep_them() {
 fn a_break_is_a_discontinuity_with_its_own_map() {
     let mut muxer = open(r#"{"window": 6}"#);
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(2 * 60 + 7, 30, PICTURE);
+    source.frames(2 * 60 + 7, 30, FRAME_TICKS);
     source.loses(90_000 * 3);
     // The source returned and was lost again before its first frame.
     source.breaks();
-    source.pictures(60 + 1, 30, PICTURE);
+    source.frames(60 + 1, 30, FRAME_TICKS);
     feed(&mut muxer, &source.events);
     let text = media(&muxer);
     let lines: Vec<&str> = text
@@ -546,7 +546,7 @@ fn a_break_is_a_discontinuity_with_its_own_map() {
         ]
     );
     // When the break is no longer listed, the discontinuity sequence number accounts for it.
-    source.pictures(6 * 60, 30, PICTURE);
+    source.frames(6 * 60, 30, FRAME_TICKS);
     let mut later = open(r#"{"window": 6}"#);
     feed(&mut later, &source.events);
     let text = media(&later);
@@ -561,7 +561,7 @@ fn a_break_is_a_discontinuity_with_its_own_map() {
 }
 
 #[test]
-fn the_end_is_told_and_nothing_is_hinted_behind_it() {
+fn the_end_is_announced_and_nothing_is_hinted_behind_it() {
     let mut muxer = playing("", 5 * 60 + 10);
     let far = format!("media.m3u8?_HLS_msn={}", FIRST + 6);
     assert_eq!(get(&muxer, &far).0, 0);
@@ -605,7 +605,7 @@ fn a_delta_update_leaves_out_what_is_beyond_the_skip_boundary() {
 fn keyframes_further_apart_than_promised_raise_the_target_duration_uncut() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(3 * 300 + 1, 300, PICTURE);
+    source.frames(3 * 300 + 1, 300, FRAME_TICKS);
     feed(&mut muxer, &source.events);
     let text = media(&muxer);
     assert_eq!(values(&text, "EXT-X-TARGETDURATION"), ["10"]);
@@ -630,9 +630,9 @@ fn keyframes_further_apart_than_promised_raise_the_target_duration_uncut() {
 fn the_target_duration_does_not_fall_when_the_longest_segment_has_gone() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(60, 60, PICTURE);
-    source.pictures(120, 120, PICTURE);
-    source.pictures(60 * 60, 60, PICTURE);
+    source.frames(60, 60, FRAME_TICKS);
+    source.frames(120, 120, FRAME_TICKS);
+    source.frames(60 * 60, 60, FRAME_TICKS);
     let mut targets = vec![];
     for event in &source.events {
         feed(&mut muxer, std::slice::from_ref(event));
@@ -658,10 +658,10 @@ fn no_part_is_longer_than_the_part_target_where_the_frame_rate_changes() {
         info
     };
     source.events[0] = Event::Configure(tracks(8.0, 0));
-    source.pictures(8 * 8, 16, 90_000 / 8);
+    source.frames(8 * 8, 16, 90_000 / 8);
     source.events.push(Event::Configure(tracks(30.0, 1)));
     source.began = None;
-    source.pictures(30 * 60, 60, PICTURE);
+    source.frames(30 * 60, 60, FRAME_TICKS);
     let mut targets = vec![];
     for event in &source.events {
         feed(&mut muxer, std::slice::from_ref(event));
@@ -690,7 +690,7 @@ fn large_segments_shorten_the_window_instead_of_breaking_a_limit() {
     let mut lengths = vec![];
     for _ in 0..12 {
         for nth in 0..20 {
-            source.picture(nth == 0, 9000, 250_000);
+            source.frame(nth == 0, 9000, 250_000);
         }
         feed(&mut muxer, &std::mem::take(&mut source.events));
         if let (200, text) = get(&muxer, MEDIA) {
@@ -706,13 +706,13 @@ fn a_group_larger_than_the_memory_becomes_a_gap_and_the_next_one_plays() {
     let mut source = Source::new(muxer.profile().group_ms);
     for _ in 0..4 {
         for nth in 0..20 {
-            source.picture(nth == 0, 9000, 10_000);
+            source.frame(nth == 0, 9000, 10_000);
         }
     }
     for nth in 0..60 {
-        source.picture(nth == 0, 9000, 1_000_000);
+        source.frame(nth == 0, 9000, 1_000_000);
     }
-    source.pictures(61, 60, PICTURE);
+    source.frames(61, 60, FRAME_TICKS);
     feed(&mut muxer, &source.events);
     let text = media(&muxer);
     let gap = format!("#EXT-X-GAP\n#EXTINF:6.00000,\n{RUN}-{}.m4s\n", FIRST + 4);
@@ -726,10 +726,10 @@ fn a_group_larger_than_the_memory_becomes_a_gap_and_the_next_one_plays() {
 fn groups_that_the_host_lost_are_gaps_as_long_as_they_were() {
     let mut muxer = open("");
     let mut source = Source::new(muxer.profile().group_ms);
-    source.pictures(7 * 60 + 1, 60, PICTURE);
+    source.frames(7 * 60 + 1, 60, FRAME_TICKS);
     // The end of the third segment, all of the fourth, and the keyframe of the seventh.
     let lost = |sample: &Sample| {
-        let nth = sample.decode_time / PICTURE;
+        let nth = sample.decode_time / FRAME_TICKS;
         (150..240).contains(&nth) || nth == 360
     };
     source
@@ -796,7 +796,7 @@ fn audio_goes_along_in_the_fragments_of_the_video_and_nothing_is_left_out() {
     source.push(2, 0, true, 10);
     let mut heard = 0;
     for nth in 0..121 {
-        source.picture(nth % 60 == 0, PICTURE, 100);
+        source.frame(nth % 60 == 0, FRAME_TICKS, 100);
         while heard * 1024 * 90_000 / 48_000 < source.at {
             heard += 1;
             source.push(2, heard * 1024, true, 10);
@@ -817,7 +817,7 @@ fn audio_goes_along_in_the_fragments_of_the_video_and_nothing_is_left_out() {
             count += u64::from(samples);
         }
     }
-    assert_eq!(video, 120 * PICTURE);
+    assert_eq!(video, 120 * FRAME_TICKS);
     // Up to about 4 s: the newest audio frame is held back until the next one.
     assert!(
         (4 * 48_000 - 1024..4 * 48_000 + 1024).contains(&audio),
@@ -844,7 +844,7 @@ fn audio_alone_has_segments_and_parts_of_its_own() {
     source.info.renditions[0].codecs = "mp4a.40.2".into();
     source.events[0] = Event::Configure(source.info.clone());
     for _ in 0..500 {
-        source.picture(true, 1920, 50);
+        source.frame(true, 1920, 50);
     }
     feed(&mut muxer, &source.events);
     let text = media(&muxer);
@@ -862,7 +862,7 @@ fn audio_alone_has_segments_and_parts_of_its_own() {
 }
 
 #[test]
-fn tracks_that_no_mp4_can_have_are_told() {
+fn tracks_that_no_mp4_can_have_are_reported() {
     let mut muxer = open("");
     let mut info = mock::video("jpeg", "", &[]);
     muxer.configure(&info);
@@ -885,7 +885,7 @@ fn times_beyond_32_and_33_bits_go_on() {
         let mut muxer = open("");
         let mut source = Source::new(muxer.profile().group_ms);
         source.at = wrap - 90_000 * 3;
-        source.pictures(6 * 30 + 1, 30, PICTURE);
+        source.frames(6 * 30 + 1, 30, FRAME_TICKS);
         feed(&mut muxer, &source.events);
         assert_eq!(values(&media(&muxer), "EXTINF"), ["2.00000,"; 3]);
         let mut next = wrap - 90_000 * 3;
@@ -974,7 +974,7 @@ fn longest_group(events: &[Event]) -> u64 {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Picture {
+    Frame {
         keyframe: bool,
         ticks: u64,
         bytes: usize,
@@ -984,18 +984,18 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let picture = (
+    let frame = (
         prop::bool::weighted(0.1),
         prop_oneof![9 => Just(3000u64), 1 => 1u64..200_000],
         1usize..300,
     )
-        .prop_map(|(keyframe, ticks, bytes)| Step::Picture {
+        .prop_map(|(keyframe, ticks, bytes)| Step::Frame {
             keyframe,
             ticks,
             bytes,
         });
     let step = prop_oneof![
-        60 => picture,
+        60 => frame,
         1 => (0u64..900_000).prop_map(Step::Lost),
         1 => Just(Step::Changed),
     ];
@@ -1007,12 +1007,12 @@ fn source_of(steps: Vec<Step>, group_ms: u32) -> Source {
     let mut first = true;
     for step in steps {
         match step {
-            Step::Picture {
+            Step::Frame {
                 keyframe,
                 ticks,
                 bytes,
             } => {
-                source.picture(keyframe || first, ticks, bytes);
+                source.frame(keyframe || first, ticks, bytes);
                 first = false;
                 continue;
             }
@@ -1085,18 +1085,18 @@ proptest! {
         let ticks = 90_000 / u64::from(rate);
         for nth in 0..rate * 5 {
             let off = if nth % 2 == 0 { ticks + tremble } else { ticks - tremble };
-            source.picture(nth % (2 * rate) == 0, off, 10);
+            source.frame(nth % (2 * rate) == 0, off, 10);
         }
         parts_must_be_good(&source);
     }
 
     #[test]
-    fn and_however_uneven_the_source_is_or_how_many_pictures_were_left_out(
+    fn and_however_uneven_the_source_is_or_how_many_frames_were_left_out(
         steps in prop::collection::vec((1u64..4, 1000u64..3500), 1..600), keyframe in 20usize..80) {
         let mut source = rated(30);
-        for (nth, (pictures, ticks)) in steps.into_iter().enumerate() {
+        for (nth, (frames, ticks)) in steps.into_iter().enumerate() {
             // At most half a part, since one more frame may be needed to end a segment.
-            source.picture(nth % keyframe == 0, (pictures * ticks).min(9000), 10);
+            source.frame(nth % keyframe == 0, (frames * ticks).min(9000), 10);
         }
         parts_must_be_good(&source);
     }
@@ -1134,9 +1134,9 @@ fn parts_must_be_good(source: &Source) {
 }
 
 #[test]
-fn it_gives_out_nothing_unasked() {
-    let pictures = (0..200).map(|nth| (nth % 30 == 0, vec![nth as u8; 20]));
+fn nothing_is_sent_without_a_request() {
+    let frames = (0..200).map(|nth| (nth % 30 == 0, vec![nth as u8; 20]));
     let info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
-    mock::assert_restartable::<Hls>("", &info, &mock::samples(1800, pictures));
+    mock::assert_restartable::<Hls>("", &info, &mock::samples(1800, frames));
     assert!(open("").join(1, "http", "", "").unwrap().is_empty());
 }

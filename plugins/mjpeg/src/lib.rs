@@ -39,7 +39,7 @@ const CLOSE_DELIMITER: &str = "\r\n--frame--\r\n";
 /// A muxer that forwards JPEGs.
 pub struct Mjpeg {
     /// Id of the video track.
-    pictures: Option<u32>,
+    track: Option<u32>,
     /// The newest frame, for `stop` to repeat.
     newest: Option<JpegFrame>,
 }
@@ -69,7 +69,7 @@ impl Transport for Mjpeg {
         };
         Ok((
             Mjpeg {
-                pictures: None,
+                track: None,
                 newest: None,
             },
             profile,
@@ -77,28 +77,25 @@ impl Transport for Mjpeg {
     }
 
     fn configure(&mut self, info: &StreamInfo) -> Vec<Payload> {
-        self.pictures = info.video().map(|(track, _)| track.id);
+        self.track = info.video().map(|(track, _)| track.id);
         vec![]
     }
 
     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
-        if self.pictures != Some(sample.track) {
+        if self.track != Some(sample.track) {
             return vec![];
         }
-        let picture = self.newest.insert(JpegFrame {
+        let frame = self.newest.insert(JpegFrame {
             data: sample.data,
             size: sample.size,
             taken: sample.captured_at,
         });
-        vec![picture.part(DELIMITER)]
+        vec![frame.part(DELIMITER)]
     }
 
     fn stop(&mut self, _reason: &str, last: bool) -> Vec<Chunk> {
         let end = if last { CLOSE_DELIMITER } else { DELIMITER };
-        self.newest
-            .iter()
-            .map(|picture| picture.part(end))
-            .collect()
+        self.newest.iter().map(|frame| frame.part(end)).collect()
     }
 
     fn request(&self, path: &str, _query: &str) -> Reply {
@@ -146,8 +143,8 @@ mod tests {
         mock::video("jpeg", "", &[])
     }
 
-    fn samples(pictures: &[&[u8]]) -> Vec<Sample> {
-        mock::samples(0, pictures.iter().map(|picture| (true, picture.to_vec())))
+    fn samples(frames: &[&[u8]]) -> Vec<Sample> {
+        mock::samples(0, frames.iter().map(|frame| (true, frame.to_vec())))
     }
 
     fn watch(muxer: &mut Muxer<Mjpeg>, keeps_up: impl Fn(usize) -> bool) -> Vec<u8> {
@@ -157,7 +154,7 @@ mod tests {
     /// A strict reader of multipart: returns the frames, and whether the close delimiter was there.
     fn read(stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
         const HEAD: &[u8] = b"Content-Type: image/jpeg\r\nContent-Length: ";
-        let mut pictures = vec![];
+        let mut frames = vec![];
         let mut rest = stream
             .strip_prefix(b"--frame\r\n")
             .expect("the dash-boundary comes first");
@@ -177,22 +174,22 @@ mod tests {
             let body = stamped[time..]
                 .strip_prefix(b"\r\n\r\n")
                 .expect("the head ends");
-            pictures.push(body[..length].to_vec());
+            frames.push(body[..length].to_vec());
             let after = body[length..]
                 .strip_prefix(b"\r\n--frame")
                 .expect("a delimiter follows");
             if after == b"--\r\n" {
-                return (pictures, true);
+                return (frames, true);
             }
             rest = after
                 .strip_prefix(b"\r\n")
                 .expect("the delimiter's line ends");
         }
-        (pictures, false)
+        (frames, false)
     }
 
     #[test]
-    fn picture_carries_its_type_its_length_and_the_delimiter_behind_it() {
+    fn part_has_its_type_its_length_and_the_delimiter_behind_it() {
         let mut muxer = Muxer::<Mjpeg>::open("{}").unwrap();
         assert!(muxer.configure(&info()).is_empty());
         let chunks: Vec<Chunk> = samples(&[b"JPEG"])
@@ -216,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_repeats_the_last_picture_and_the_end_closes_the_stream() {
+    fn silence_repeats_the_last_frame_and_the_end_closes_the_stream() {
         let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
         muxer.configure(&info());
         for sample in samples(&[b"a", b"b"]) {
@@ -225,15 +222,12 @@ mod tests {
         muxer.stop("source lost", false);
         muxer.configure(&info());
         muxer.stop("shutting down", true);
-        let pictures = [b"a", b"b", b"b", b"b"].map(|picture| picture.to_vec());
-        assert_eq!(
-            read(&watch(&mut muxer, |_| true)),
-            (pictures.to_vec(), true)
-        );
+        let frames = [b"a", b"b", b"b", b"b"].map(|frame| frame.to_vec());
+        assert_eq!(read(&watch(&mut muxer, |_| true)), (frames.to_vec(), true));
     }
 
     #[test]
-    fn end_without_any_picture_sends_nothing() {
+    fn end_without_any_frame_sends_nothing() {
         let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
         muxer.configure(&info());
         assert!(muxer.stop("never came", true).is_empty());
@@ -274,29 +268,29 @@ mod tests {
     proptest! {
         #[test]
         fn every_viewer_sees_well_formed_multipart(
-            pictures in proptest::collection::vec(
+            frames in proptest::collection::vec(
                 (proptest::collection::vec(any::<u8>(), 0..40), any::<bool>(), any::<bool>()), 1..20),
         ) {
             let mut muxer = Muxer::<Mjpeg>::open("{}").unwrap();
             muxer.configure(&info());
-            let bytes = pictures.iter().map(|(bytes, ..)| (true, bytes.clone()));
-            for (sample, (_, _, break_before)) in mock::samples(0, bytes).into_iter().zip(&pictures) {
+            let bytes = frames.iter().map(|(bytes, ..)| (true, bytes.clone()));
+            for (sample, (_, _, break_before)) in mock::samples(0, bytes).into_iter().zip(&frames) {
                 if *break_before {
                     muxer.configure(&info());
                 }
                 muxer.push(sample);
             }
             let seen: Vec<Vec<u8>> =
-                pictures.iter().filter(|(_, seen, _)| *seen).map(|(bytes, ..)| bytes.clone()).collect();
-            let stream = watch(&mut muxer, |i| pictures[i].1);
+                frames.iter().filter(|(_, seen, _)| *seen).map(|(bytes, ..)| bytes.clone()).collect();
+            let stream = watch(&mut muxer, |i| frames[i].1);
             prop_assert_eq!(read(&stream), (seen, false));
         }
 
         #[test]
-        fn restarts_from_any_picture(
-            pictures in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..20),
+        fn restarts_from_any_frame(
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..20),
         ) {
-            let samples = mock::samples(0, pictures.into_iter().map(|bytes| (true, bytes)));
+            let samples = mock::samples(0, frames.into_iter().map(|bytes| (true, bytes)));
             mock::assert_restartable::<Mjpeg>("{}", &info(), &samples);
         }
     }

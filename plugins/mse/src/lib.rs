@@ -177,11 +177,11 @@ impl Mse {
                 .iter()
                 .any(|track| track.video && track.id == id)
         };
-        let picture = video(first.track);
+        let frame = video(first.track);
         let only_audio = !self.tracks.iter().any(|track| track.video);
-        let independent = first.independent && (picture || only_audio);
+        let independent = first.independent && (frame || only_audio);
         let leading = first.leading;
-        let before = if picture && independent {
+        let before = if frame && independent {
             fmp4::prft(first)
         } else {
             vec![]

@@ -14,14 +14,14 @@ const AVCC: [u8; 16] = [
 const VIDEO: u32 = 1;
 const AUDIO: u32 = 2;
 /// Ticks of a video frame, and of an AAC frame at 48 kHz.
-const PICTURE: u64 = 3000;
-const FRAME: u64 = 1024;
+const VIDEO_FRAME: u64 = 3000;
+const AUDIO_FRAME: u64 = 1024;
 
 fn video() -> StreamInfo {
     mock::video("h264/avcc", "avc1.42c01e", &AVCC)
 }
 
-fn sound() -> Track {
+fn audio() -> Track {
     Track {
         id: AUDIO,
         format: "aac".into(),
@@ -38,13 +38,13 @@ fn sound() -> Track {
 
 fn both() -> StreamInfo {
     let mut info = video();
-    info.tracks.push(sound());
+    info.tracks.push(audio());
     info
 }
 
-fn only_sound() -> StreamInfo {
+fn only_audio() -> StreamInfo {
     let mut info = video();
-    info.tracks = vec![sound()];
+    info.tracks = vec![audio()];
     info
 }
 
@@ -55,7 +55,11 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
         group: 0,
         decode_time,
         composition_offset: 0,
-        duration: if track == VIDEO { PICTURE } else { FRAME } as u32,
+        duration: if track == VIDEO {
+            VIDEO_FRAME
+        } else {
+            AUDIO_FRAME
+        } as u32,
         independent,
         leading: false,
         captured_at: 1_700_000_000_000_000 + decode_time,
@@ -68,11 +72,11 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
 /// Numbers groups as the host does: a group starts at an independent video frame (any audio frame if there is no video)
 /// at least `group_ms` after the last start.
 fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
-    let pictures = samples.iter().any(|sample| sample.track == VIDEO);
+    let frames = samples.iter().any(|sample| sample.track == VIDEO);
     let (mut group, mut began) = (1_700_000_000, None);
     for sample in &mut samples {
-        if sample.independent && (sample.track == VIDEO || !pictures) {
-            let per_ms = if pictures { 90 } else { 48 };
+        if sample.independent && (sample.track == VIDEO || !frames) {
+            let per_ms = if frames { 90 } else { 48 };
             if began.is_none_or(|began| sample.decode_time >= began + group_ms * per_ms) {
                 began = Some(sample.decode_time);
                 group += 1;
@@ -83,17 +87,17 @@ fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
     samples
 }
 
-/// Video frames from `start` on, where `I` is an independent one, and audio beside them from frame `sounds.start` to
-/// frame `sounds.end`.
-fn show(start: u64, pictures: &str, sounds: std::ops::Range<u64>) -> Vec<Sample> {
+/// Video frames from `start` on, where `I` is an independent one, and audio beside them from frame `audio_frames.start` to
+/// frame `audio_frames.end`.
+fn show(start: u64, frames: &str, audio_frames: std::ops::Range<u64>) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let mut next = (start + sounds.start * PICTURE) * 48 / 90;
-    for (nth, kind) in (0..).zip(pictures.chars()) {
-        let at = start + nth * PICTURE;
+    let mut next = (start + audio_frames.start * VIDEO_FRAME) * 48 / 90;
+    for (nth, kind) in (0..).zip(frames.chars()) {
+        let at = start + nth * VIDEO_FRAME;
         samples.push(sample(VIDEO, at, kind == 'I'));
-        while sounds.contains(&nth) && next * 90 < (at + PICTURE) * 48 {
+        while audio_frames.contains(&nth) && next * 90 < (at + VIDEO_FRAME) * 48 {
             samples.push(sample(AUDIO, next, true));
-            next += FRAME;
+            next += AUDIO_FRAME;
         }
     }
     samples
@@ -142,7 +146,7 @@ fn header_is_the_mime_type_and_the_init_segment() {
             "video/mp4; codecs=\"avc1.42c01e,mp4a.40.2\"",
             &[VIDEO, AUDIO],
         ),
-        (only_sound(), "audio/mp4; codecs=\"mp4a.40.2\"", &[AUDIO]),
+        (only_audio(), "audio/mp4; codecs=\"mp4a.40.2\"", &[AUDIO]),
     ] {
         let header = muxer.configure(&info);
         let [Payload::Text(text), Payload::Binary(init)] = &header[..] else {
@@ -181,7 +185,7 @@ fn each_sample_is_a_fragment_at_once() {
 }
 
 #[test]
-fn late_viewer_starts_at_the_newest_independent_picture_with_all_sound_since() {
+fn late_viewer_starts_at_the_newest_keyframe_with_all_audio_since() {
     let mut muxer = Muxer::<Mse>::open("").unwrap();
     let header = muxer.configure(&both());
     let samples = grouped(0, show(0, "IppIpp", 0..6));
@@ -203,35 +207,37 @@ fn late_viewer_starts_at_the_newest_independent_picture_with_all_sound_since() {
 }
 
 #[test]
-fn where_there_is_no_video_a_viewer_starts_at_any_sound() {
+fn without_video_a_viewer_starts_at_any_audio_sample() {
     let samples = grouped(
         0,
-        (0..5).map(|nth| sample(AUDIO, nth * FRAME, true)).collect(),
+        (0..5)
+            .map(|nth| sample(AUDIO, nth * AUDIO_FRAME, true))
+            .collect(),
     );
-    for (fragment, independent) in run("{}", &only_sound(), &samples) {
+    for (fragment, independent) in run("{}", &only_audio(), &samples) {
         assert!(independent && fragment.reference.is_none());
     }
 }
 
 #[test]
-fn late_interrupted_or_absent_sound_leaves_the_pictures_alone() {
-    let pictures = "IppppIppppIpppp";
-    for sounds in [0..15, 7..15, 0..4, 0..0, 14..15] {
-        let samples = grouped(0, show(0, pictures, sounds.clone()));
+fn late_interrupted_or_absent_audio_leaves_the_video_alone() {
+    let frames = "IppppIppppIpppp";
+    for audio_frames in [0..15, 7..15, 0..4, 0..0, 14..15] {
+        let samples = grouped(0, show(0, frames, audio_frames.clone()));
         for options in ["{}", r#"{"fragment": "100ms"}"#] {
             let fragments = run(options, &both(), &samples);
             for track in [VIDEO, AUDIO] {
                 assert_eq!(
                     shown(&fragments, track),
                     sent(&samples, track),
-                    "{sounds:?} {options}"
+                    "{audio_frames:?} {options}"
                 );
             }
             let starts = fragments
                 .iter()
                 .filter(|(_, independent)| *independent)
                 .count();
-            assert_eq!(starts, 3, "{sounds:?} {options}");
+            assert_eq!(starts, 3, "{audio_frames:?} {options}");
         }
     }
 }
@@ -240,7 +246,7 @@ fn late_interrupted_or_absent_sound_leaves_the_pictures_alone() {
 fn times_around_the_wraps_of_32_and_33_bits_go_on() {
     for wrap in [1u64 << 32, 1 << 33] {
         for options in ["{}", r#"{"fragment": "100ms"}"#] {
-            let samples = grouped(0, show(wrap - 5 * PICTURE, "IpppppppppppIppp", 0..16));
+            let samples = grouped(0, show(wrap - 5 * VIDEO_FRAME, "IpppppppppppIppp", 0..16));
             let fragments = run(options, &both(), &samples);
             for track in [VIDEO, AUDIO] {
                 assert_eq!(shown(&fragments, track), sent(&samples, track));
@@ -254,7 +260,7 @@ fn fragments_of_a_length_join_the_tracks_and_begin_with_the_group() {
     let options = r#"{"fragment": "100ms"}"#;
     let samples = grouped(100, show(0, "IpppppppIppp", 0..12));
     let fragments = run(options, &both(), &samples);
-    let pictures = |fragment: &mp4::Fragment| {
+    let frames = |fragment: &mp4::Fragment| {
         fragment
             .samples
             .iter()
@@ -263,7 +269,7 @@ fn fragments_of_a_length_join_the_tracks_and_begin_with_the_group() {
     };
     let found: Vec<_> = fragments
         .iter()
-        .map(|(fragment, independent)| (pictures(fragment), *independent))
+        .map(|(fragment, independent)| (frames(fragment), *independent))
         .collect();
     assert_eq!(
         found,
@@ -301,7 +307,7 @@ fn fragment_of_samples_that_take_no_time_is_bounded() {
 }
 
 #[test]
-fn a_late_picture_leaves_no_gap_for_the_player_and_is_shown_when_due() {
+fn a_late_frame_leaves_no_gap_for_the_player_and_is_shown_when_due() {
     let mut samples = show(0, "Ipppppppppppppp", 0..0);
     for late in &mut samples[5..] {
         late.decode_time += 45_000;
@@ -324,7 +330,7 @@ fn a_late_picture_leaves_no_gap_for_the_player_and_is_shown_when_due() {
 }
 
 #[test]
-fn leading_pictures_have_their_own_fragments_and_leave_no_gap_when_skipped() {
+fn leading_frames_have_their_own_fragments_and_leave_no_gap_when_skipped() {
     for options in ["{}", r#"{ "fragment": "200ms" }"#] {
         let mut samples = show(0, "IppppIppppp", 0..3);
         for (nth, sample) in samples
@@ -342,7 +348,7 @@ fn leading_pictures_have_their_own_fragments_and_leave_no_gap_when_skipped() {
         let fragments = run(options, &both(), &samples);
         assert_eq!(shown(&fragments, VIDEO), sent(&samples, VIDEO));
         let leads = |fragment: &mp4::Fragment| {
-            let (first, last) = (6 * PICTURE - 2999, 7 * PICTURE - 2999);
+            let (first, last) = (6 * VIDEO_FRAME - 2999, 7 * VIDEO_FRAME - 2999);
             let led = |sample: &mp4::Sample| {
                 sample.track == VIDEO && [first, last].contains(&sample.presentation_time())
             };
@@ -357,10 +363,10 @@ fn leading_pictures_have_their_own_fragments_and_leave_no_gap_when_skipped() {
             let all = fragments
                 .iter()
                 .filter(|(fragment, _)| !leads(fragment) || with);
-            let pictures = all.flat_map(|(fragment, _)| &fragment.samples);
-            let pictures: Vec<_> = pictures.filter(|sample| sample.track == VIDEO).collect();
-            assert_eq!(pictures.len(), if with { 11 } else { 9 });
-            for two in pictures.windows(2) {
+            let frames = all.flat_map(|(fragment, _)| &fragment.samples);
+            let frames: Vec<_> = frames.filter(|sample| sample.track == VIDEO).collect();
+            assert_eq!(frames.len(), if with { 11 } else { 9 });
+            for two in frames.windows(2) {
                 let distance = two[1].decode_time - two[0].decode_time;
                 let bearable = distance <= 2 * u64::from(two[0].duration);
                 assert!(distance > 0 && (two[1].independent || bearable), "{two:?}");
@@ -507,15 +513,15 @@ fn any_show() -> impl Strategy<Value = Vec<Sample>> {
         let mut samples: Vec<Sample> = all
             .into_iter()
             .map(
-                |(picture, step, independent, duration, composition_offset)| {
-                    let time = &mut times[usize::from(picture)];
+                |(is_video, step, independent, duration, composition_offset)| {
+                    let time = &mut times[usize::from(is_video)];
                     *time += step;
-                    let track = if picture { VIDEO } else { AUDIO };
-                    let composition_offset = if picture { composition_offset } else { 0 };
+                    let track = if is_video { VIDEO } else { AUDIO };
+                    let composition_offset = if is_video { composition_offset } else { 0 };
                     Sample {
                         duration,
                         composition_offset,
-                        ..sample(track, *time, independent || !picture)
+                        ..sample(track, *time, independent || !is_video)
                     }
                 },
             )
@@ -534,12 +540,12 @@ proptest! {
     }
 
     #[test]
-    fn restarts_without_pictures(steps in prop::collection::vec(1u64..5000, 1..40)) {
+    fn restarts_without_video(steps in prop::collection::vec(1u64..5000, 1..40)) {
         let mut at = 0;
         let samples: Vec<Sample> = steps.into_iter().map(|step| { at += step; sample(AUDIO, at, true) }).collect();
-        mock::assert_restartable::<Mse>("{}", &only_sound(), &grouped(0, samples.clone()));
+        mock::assert_restartable::<Mse>("{}", &only_audio(), &grouped(0, samples.clone()));
         let options = r#"{"fragment": "200ms"}"#;
-        mock::assert_restartable::<Mse>(options, &only_sound(), &grouped(200, samples));
+        mock::assert_restartable::<Mse>(options, &only_audio(), &grouped(200, samples));
     }
 
     /// Whatever the source delivers, everything is sent once, in order and with the right presentation time, and within

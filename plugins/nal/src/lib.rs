@@ -128,8 +128,8 @@ mod tests {
     fn late_viewer_gets_the_parameter_sets_and_all_since_the_newest_idr() {
         let mut muxer = Muxer::<Nal>::open("{}").unwrap();
         assert_eq!(mock::bytes(&muxer.configure(&info())), SETS);
-        let pictures = [(true, b"I0"), (false, b"p1"), (true, b"I2"), (false, b"p3")];
-        for sample in mock::samples(0, pictures.map(|(key, bytes)| (key, bytes.to_vec()))) {
+        let frames = [(true, b"I0"), (false, b"p1"), (true, b"I2"), (false, b"p3")];
+        for sample in mock::samples(0, frames.map(|(key, bytes)| (key, bytes.to_vec()))) {
             muxer.push(sample);
         }
         let got = muxer.watch(0, ("websocket", "", ""), |i| i > 0).unwrap();
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_says_how_pictures_are_shown_if_not_as_they_are_coded() {
+    fn a_text_states_the_display_geometry_if_it_is_not_as_coded() {
         let mut info = info();
         let Kind::Video(video) = &mut info.tracks[0].kind else {
-            panic!("a picture")
+            panic!("a frame")
         };
         (video.pixel_aspect, video.rotation, video.mirrored) = ((16, 11), 90, true);
         let mut muxer = Muxer::<Nal>::open("{}").unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_get_is_told_to_use_a_websocket() {
+    fn plain_get_is_refused_with_the_advice_to_use_a_websocket() {
         let mut muxer = Muxer::<Nal>::open("").unwrap();
         for (path, status) in [("", 426), ("x", 404)] {
             let Reply::Done(response) = muxer.request(path, "") else {
@@ -215,12 +215,12 @@ mod tests {
     proptest! {
         #[test]
         fn restarts_from_any_group_and_passes_every_byte(
-            pictures in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40)), 1..30),
+            frames in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40)), 1..30),
         ) {
-            let mut pictures = pictures;
-            pictures[0].0 = true;
-            let all: Vec<u8> = pictures.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
-            let samples = mock::samples(0, pictures);
+            let mut frames = frames;
+            frames[0].0 = true;
+            let all: Vec<u8> = frames.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            let samples = mock::samples(0, frames);
             mock::assert_restartable::<Nal>("{}", &info(), &samples);
 
             let mut muxer = Muxer::<Nal>::open("{}").unwrap();

@@ -275,12 +275,12 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
 
 /// Makes samples for [`video`] from frames, each given as its independence and its data. Groups are numbered as the
 /// host does for `group_ms`.
-pub fn samples(group_ms: u32, pictures: impl IntoIterator<Item = (bool, Vec<u8>)>) -> Vec<Sample> {
+pub fn samples(group_ms: u32, frames: impl IntoIterator<Item = (bool, Vec<u8>)>) -> Vec<Sample> {
     const DURATION: u32 = 3000;
     let mut group = 1_700_000_000;
     let mut group_began = None;
     let mut samples = vec![];
-    for (i, (independent, data)) in (0..).zip(pictures) {
+    for (i, (independent, data)) in (0..).zip(frames) {
         let decode_time = i * u64::from(DURATION);
         match group_began {
             None => group_began = Some(decode_time),
@@ -374,19 +374,19 @@ mod tests {
         }
     }
 
-    fn pictures(kinds: &str) -> Vec<Sample> {
+    fn frames(kinds: &str) -> Vec<Sample> {
         samples(0, kinds.chars().map(|kind| (kind == 'I', vec![kind as u8])))
     }
 
     #[test]
     fn what_depends_on_its_group_only_is_restartable() {
-        assert_restartable::<Counter>("", &video("jpeg", "", &[]), &pictures("IppIpIIpp"));
+        assert_restartable::<Counter>("", &video("jpeg", "", &[]), &frames("IppIpIIpp"));
     }
 
     #[test]
     #[should_panic(expected = "fed from group 1700000001: sample 2 differs")]
-    fn what_remembers_more_is_found_out() {
-        assert_restartable::<Counter>("for ever", &video("jpeg", "", &[]), &pictures("IpIp"));
+    fn a_transport_with_longer_memory_is_detected() {
+        assert_restartable::<Counter>("for ever", &video("jpeg", "", &[]), &frames("IpIp"));
     }
 
     #[test]
@@ -394,7 +394,7 @@ mod tests {
         let mut muxer = Muxer::<Counter>::open("").unwrap();
         let mut info = video("jpeg", "", &[]);
         muxer.configure(&info);
-        let samples = pictures("IppIpIpp");
+        let samples = frames("IppIpIpp");
         for (i, sample) in samples.into_iter().enumerate() {
             if i == 5 {
                 info.epoch = 1;

@@ -1,5 +1,5 @@
 //! Shared parts of the scenarios: test media, the programs under measurement, and a single measurement of one of them.
-//! A scenario starts a [`Pair`] (the gateway and the baseline with the same pictures), takes a [`Measured`] of each in
+//! A scenario starts a [`Pair`] (the gateway and the baseline with the same frames), takes a [`Measured`] of each in
 //! turn and puts the figures into a table.
 
 use crate::{
@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time for viewers to get their first picture.
+/// Time for viewers to get their first frame.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Settings and media of a benchmark run.
@@ -33,9 +33,9 @@ pub struct Bench {
     pub gateway: PathBuf,
     /// Reduced run that only shows whether the benchmarks work.
     pub quick: bool,
-    /// 1280×720, 30 pictures per second, 2.5 Mbit/s.
+    /// 1280×720, 30 frames per second, 2.5 Mbit/s.
     pub film: Arc<Film>,
-    /// 1280×720, 10 pictures per second, 40 KB each.
+    /// 1280×720, 10 frames per second, 40 KB each.
     pub album: Arc<Album>,
 }
 
@@ -145,9 +145,9 @@ impl Transport {
     }
 }
 
-/// The gateway and the baseline, both serving the same pictures.
+/// The gateway and the baseline, both serving the same frames.
 pub struct Pair {
-    /// The pictures that viewers get.
+    /// The frames that viewers get.
     pub show: Expected,
     /// The gateway.
     pub gateway: Process,
@@ -221,7 +221,7 @@ impl Measured {
     ///
     /// # Errors
     ///
-    /// If not all of them get pictures, or one gets anything wrong.
+    /// If not all of them get frames, or one gets anything wrong.
     pub fn take(
         process: u32,
         show: &Expected,
@@ -271,12 +271,12 @@ impl Measured {
         self.used.running.as_secs_f64() / self.time.as_secs_f64()
     }
 
-    /// Processor time in microseconds per delivered picture.
+    /// Processor time in microseconds per delivered frame.
     pub fn each(&self) -> f64 {
         self.used.running.as_secs_f64() * 1e6 / self.counts.messages.max(1) as f64
     }
 
-    /// Share of the pictures that were not delivered, 0 to 1.
+    /// Share of the frames that were not delivered, 0 to 1.
     pub fn missed(&self) -> f64 {
         self.counts.missed as f64 / (self.counts.messages + self.counts.missed).max(1) as f64
     }

@@ -1,5 +1,5 @@
-//! A simulated camera: a TCP server that sends each picture at its due time to whoever connects. The gateway connects
-//! to it as to an Annex B source, the baseline programs with a simpler framing. Each picture is stamped when it is
+//! A simulated camera: a TCP server that sends each frame at its due time to whoever connects. The gateway connects
+//! to it as to an Annex B source, the baseline programs with a simpler framing. Each frame is stamped when it is
 //! sent, and all processes share one clock, so viewers measure the latency from camera to viewer.
 
 use crate::{
@@ -21,7 +21,7 @@ use std::{
 /// Interval at which a camera without a client checks for one.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The pictures to send and their format.
+/// The frames to send and their format.
 #[derive(Clone)]
 pub enum Media {
     /// Annex B, as a camera sends it.
@@ -29,7 +29,7 @@ pub enum Media {
     /// The bytes that viewers of the film get, each run preceded by its length in 4 bytes: for programs that only
     /// forward.
     Messages(Arc<Film>),
-    /// The film as fragments of this number of pictures, in the same format.
+    /// The film as fragments of this number of frames, in the same format.
     Fragments(Arc<Film>, u32),
     /// The album in the same format.
     Parts(Arc<Album>),
@@ -38,19 +38,19 @@ pub enum Media {
 impl Media {
     /// Time between two runs in nanoseconds.
     fn step(&self) -> u64 {
-        let (pictures, rate) = match self {
+        let (frames, rate) = match self {
             Media::Camera(film) | Media::Messages(film) => (1, film.rate),
-            Media::Fragments(film, pictures) => (*pictures, film.rate),
+            Media::Fragments(film, frames) => (*frames, film.rate),
             Media::Parts(_) => (1, Album::RATE),
         };
-        1_000_000_000 * u64::from(pictures) / u64::from(rate)
+        1_000_000_000 * u64::from(frames) / u64::from(rate)
     }
 
     /// Whether a connection may start at this run.
     fn starts(&self, number: u64) -> bool {
         match self {
             Media::Camera(film) | Media::Messages(film) => film.is_key(number),
-            Media::Fragments(film, pictures) => film.is_key(number * u64::from(*pictures)),
+            Media::Fragments(film, frames) => film.is_key(number * u64::from(*frames)),
             Media::Parts(_) => true,
         }
     }
@@ -64,8 +64,8 @@ impl Media {
         Ok(match self {
             Media::Camera(film) => film.camera(stamp),
             Media::Messages(film) => framed(&film.message(stamp)),
-            Media::Fragments(film, pictures) => {
-                let count = u64::from(*pictures);
+            Media::Fragments(film, frames) => {
+                let count = u64::from(*frames);
                 let first = Stamp {
                     number: number * count,
                     ..stamp
@@ -186,7 +186,7 @@ fn feed(listener: &TcpListener, roll: &Media, stop: &AtomicBool) {
     }
 }
 
-/// Prepares a connection for its first picture; `None` if it is closed already.
+/// Prepares a connection for its first frame; `None` if it is closed already.
 fn greet(mut connection: TcpStream, roll: &Media) -> Option<TcpStream> {
     connection.set_nonblocking(false).ok()?;
     connection.set_nodelay(true).ok()?;

@@ -1,5 +1,5 @@
-//! Test media: H.264 and JPEGs made by ffmpeg. Every picture carries its number, in SEI user data or a JPEG comment, so
-//! that a viewer can check without decoding that it gets each one once, in order and complete. Pictures of the film
+//! Test media: H.264 and JPEGs made by ffmpeg. Every frame carries its number, in SEI user data or a JPEG comment, so
+//! that a viewer can check without decoding that it gets each one once, in order and complete. Frames of the film
 //! also carry the time at which the camera sent them.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-/// UUID of the SEI user data that carries a picture's number, 16 bytes.
+/// UUID of the SEI user data that carries a frame's number, 16 bytes.
 const MARK: &[u8; 16] = b"sluicegate-bench";
 /// An access unit delimiter in Annex B.
 const AUD: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
@@ -22,10 +22,10 @@ const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
 /// The delimiter and the head of the user data in MP4, each after its length.
 const SAMPLE_SEI: [u8; 13] = [0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 52, 6, 5, 48];
 const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
-/// Bytes at the front of a message or part that identify its picture.
+/// Bytes at the front of a message or part that identify its frame.
 pub const HEAD: usize = 72;
 
-/// Number of a picture and the time at which it was sent.
+/// Number of a frame and the time at which it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Number, counted over all loops of the film.
@@ -40,16 +40,16 @@ pub struct Film {
     bodies: Vec<Bytes>,
     /// The same as in MP4 (ISO/IEC 14496-15 5.3): with a length before every NAL unit.
     samples: Vec<Bytes>,
-    /// Pictures per second.
+    /// Frames per second.
     pub rate: u32,
 }
 
-/// Size, picture rate and bit rate of an H.264 film.
+/// Size, frame rate and bit rate of an H.264 film.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Width and height in pixels.
     pub size: (u32, u32),
-    /// Pictures per second.
+    /// Frames per second.
     pub rate: u32,
     /// Bit rate given to the encoder, in bits per second.
     pub bits: u32,
@@ -121,7 +121,7 @@ impl Film {
         }
         ensure!(
             bodies.len() == 10 * rate as usize,
-            "{} has {} pictures",
+            "{} has {} frames",
             path.display(),
             bodies.len()
         );
@@ -141,12 +141,12 @@ impl Film {
         }
     }
 
-    /// Number of pictures.
-    pub fn pictures(&self) -> usize {
+    /// Number of frames.
+    pub fn frames(&self) -> usize {
         self.bodies.len()
     }
 
-    /// Whether decoding may start at this picture.
+    /// Whether decoding may start at this frame.
     pub fn is_key(&self, number: u64) -> bool {
         number.is_multiple_of(2 * u64::from(self.rate))
     }
@@ -155,7 +155,7 @@ impl Film {
         nth(&self.bodies, number)
     }
 
-    /// Bytes that a viewer receives for a picture.
+    /// Bytes that a viewer receives for a frame.
     pub fn message(&self, stamp: Stamp) -> Vec<u8> {
         let body = self.body(stamp.number);
         let mut message = Vec::with_capacity(STAMP + body.len());
@@ -166,7 +166,7 @@ impl Film {
         message
     }
 
-    /// Bytes of a picture in MP4.
+    /// Bytes of a frame in MP4.
     pub fn sample(&self, stamp: Stamp) -> Vec<u8> {
         let body = nth(&self.samples, stamp.number);
         let mut sample = Vec::with_capacity(SAMPLE_STAMP + body.len());
@@ -176,18 +176,18 @@ impl Film {
         sample
     }
 
-    /// Length of a picture in MP4, in bytes.
+    /// Length of a frame in MP4, in bytes.
     pub fn sample_length(&self, number: u64) -> usize {
         SAMPLE_STAMP + nth(&self.samples, number).len()
     }
 
-    /// Reads the stamp of a picture in MP4.
+    /// Reads the stamp of a frame in MP4.
     pub fn stamp_in_sample(sample: &[u8]) -> Option<Stamp> {
         Stamp::read(sample.strip_prefix(&SAMPLE_SEI)?)
     }
 
-    /// Bytes that a camera sends: the picture, followed by the delimiter of the next one and a start code, which show
-    /// that the picture is complete. [`Film::opening`] goes before the first one.
+    /// Bytes that a camera sends: the frame, followed by the delimiter of the next one and a start code, which show
+    /// that the frame is complete. [`Film::opening`] goes before the first one.
     pub fn camera(&self, stamp: Stamp) -> Vec<u8> {
         let mut bytes = self.message(stamp).split_off(AUD.len() + 4);
         bytes.extend_from_slice(&Film::opening());
@@ -199,7 +199,7 @@ impl Film {
         [0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1]
     }
 
-    /// Identifies a message by its length and its first bytes `head`; `None` if it is not a picture of this film.
+    /// Identifies a message by its length and its first bytes `head`; `None` if it is not a frame of this film.
     pub fn recognise(&self, head: &[u8], length: usize) -> Option<Stamp> {
         let stamp = Stamp::read(head.strip_prefix(&AUD)?.strip_prefix(&SEI)?)?;
         (length == STAMP + self.body(stamp.number).len()).then_some(stamp)
@@ -225,9 +225,9 @@ impl Stamp {
 }
 
 /// Picture of a looped film by its number.
-fn nth(pictures: &[Bytes], number: u64) -> &[u8] {
-    let nth = usize::try_from(number).unwrap_or(0) % pictures.len().max(1);
-    pictures.get(nth).map_or(&[], |picture| picture)
+fn nth(frames: &[Bytes], number: u64) -> &[u8] {
+    let nth = usize::try_from(number).unwrap_or(0) % frames.len().max(1);
+    frames.get(nth).map_or(&[], |frame| frame)
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u64> {
@@ -243,7 +243,7 @@ pub struct Album {
 }
 
 impl Album {
-    /// Pictures per second.
+    /// Frames per second.
     pub const RATE: u32 = 10;
     const COUNT: usize = 50;
     const SIZE: usize = 40_000;
@@ -266,18 +266,18 @@ impl Album {
             )?;
         }
         let mut jpegs = Vec::new();
-        for picture in cut_jpegs(&fs::read(&raw)?) {
+        for frame in cut_jpegs(&fs::read(&raw)?) {
             ensure!(
-                picture.len() + 64 <= Album::SIZE,
-                "a picture of {} bytes does not fit into {}",
-                picture.len(),
+                frame.len() + 64 <= Album::SIZE,
+                "a frame of {} bytes does not fit into {}",
+                frame.len(),
                 Album::SIZE
             );
-            jpegs.push(numbered(picture, jpegs.len(), Album::SIZE));
+            jpegs.push(numbered(frame, jpegs.len(), Album::SIZE));
         }
         ensure!(
             jpegs.len() == Album::COUNT,
-            "{} has {} pictures",
+            "{} has {} frames",
             raw.display(),
             jpegs.len()
         );
@@ -312,14 +312,14 @@ impl Album {
 }
 
 /// Adds a comment segment after the first marker of a JPEG: its index, padded with dots to `size` bytes in total.
-fn numbered(picture: &[u8], place: usize, size: usize) -> Bytes {
+fn numbered(frame: &[u8], place: usize, size: usize) -> Bytes {
     let mut text = [MARK.as_slice(), format!("{place:016x}").as_bytes()].concat();
-    text.resize(text.len().max(size.saturating_sub(picture.len() + 4)), b'.');
+    text.resize(text.len().max(size.saturating_sub(frame.len() + 4)), b'.');
     let mut out = Vec::with_capacity(size);
     out.put_slice(&[0xff, 0xd8, 0xff, 0xfe]);
     out.put_u16(u16::try_from(text.len() + 2).unwrap_or(u16::MAX));
     out.put_slice(&text);
-    out.put_slice(picture.get(2..).unwrap_or_default());
+    out.put_slice(frame.get(2..).unwrap_or_default());
     out.into()
 }
 
@@ -360,20 +360,20 @@ pub mod tests {
     use super::*;
 
     impl Film {
-        /// The same film at another picture rate.
+        /// The same film at another frame rate.
         pub fn at_rate(self, rate: u32) -> Film {
             Film { rate, ..self }
         }
     }
 
-    /// A film with arbitrary bytes as pictures, one per second.
+    /// A film with arbitrary bytes as frames, one per second.
     pub fn film(bodies: &[&[u8]]) -> Film {
         let bodies = bodies.iter().map(|body| Bytes::copy_from_slice(body));
         Film::new(bodies.collect(), 1)
     }
 
     #[test]
-    fn a_picture_is_recognised_by_its_stamp_and_its_length() {
+    fn a_frame_is_recognised_by_its_stamp_and_its_length() {
         let film = film(&[b"one", b"three", b"five"]);
         let stamp = Stamp {
             number: 4,
@@ -410,10 +410,8 @@ pub mod tests {
 
     #[test]
     fn a_numbered_jpeg_has_its_size_and_is_recognised() {
-        let picture = [&[0xff, 0xd8, 0xff, 0xdb][..], &[7; 500], &[0xff, 0xd9]].concat();
-        let jpegs: Vec<Bytes> = (0..3)
-            .map(|place| numbered(&picture, place, 1000))
-            .collect();
+        let frame = [&[0xff, 0xd8, 0xff, 0xdb][..], &[7; 500], &[0xff, 0xd9]].concat();
+        let jpegs: Vec<Bytes> = (0..3).map(|place| numbered(&frame, place, 1000)).collect();
         let album = Album {
             jpegs: jpegs.clone(),
             file: PathBuf::new(),
@@ -421,10 +419,10 @@ pub mod tests {
         for (place, jpeg) in jpegs.iter().enumerate() {
             assert_eq!(jpeg.len(), 1000);
             assert_eq!(album.recognise(&jpeg[..HEAD], 1000), Some(place));
-            assert!(jpeg.ends_with(&picture[2..]));
+            assert!(jpeg.ends_with(&frame[2..]));
         }
         assert_eq!(album.recognise(&jpegs[1][..HEAD], 999), None);
-        assert_eq!(album.recognise(&picture, picture.len()), None);
+        assert_eq!(album.recognise(&frame, frame.len()), None);
         assert_eq!(cut_jpegs(&jpegs.concat()), jpegs);
     }
 }

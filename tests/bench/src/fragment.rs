@@ -1,12 +1,12 @@
-//! The film as fragmented MP4 (ISO/IEC 14496-12), as `mse` and `hls` package it. Identifies the pictures in a fragment
+//! The film as fragmented MP4 (ISO/IEC 14496-12), as `mse` and `hls` package it. Identifies the frames in a fragment
 //! and checks that they are complete. Pure.
 
 use crate::film::{Film, Stamp};
 use anyhow::{Context, Result, ensure};
 use sluicegate_fmp4::Sample;
 
-/// Bytes at the front of a fragment that identify its pictures: `prft`, a `moof` of ten samples, the head of `mdat`,
-/// the stamp of the first picture.
+/// Bytes at the front of a fragment that identify its frames: `prft`, a `moof` of ten samples, the head of `mdat`,
+/// the stamp of the first frame.
 pub const HEAD: usize = 384;
 const TIMESCALE: u32 = 90_000;
 /// `sample_size` and the other fields of every sample are present: duration, size, flags, composition offset (8.8.8).
@@ -16,16 +16,16 @@ const ENTRY: usize = 16;
 /// Content of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Stamp of the first picture.
+    /// Stamp of the first frame.
     pub first: Stamp,
-    /// Number of consecutive pictures.
-    pub pictures: u64,
-    /// Offset of the first picture's bytes.
+    /// Number of consecutive frames.
+    pub frames: u64,
+    /// Offset of the first frame's bytes.
     payload: usize,
 }
 
 impl Film {
-    /// Builds a fragment of `count` pictures from `first` on.
+    /// Builds a fragment of `count` frames from `first` on.
     pub fn fragment(&self, first: Stamp, count: u64) -> Result<Vec<u8>> {
         let duration = TIMESCALE / self.rate;
         let samples = (first.number..first.number + count)
@@ -51,7 +51,7 @@ impl Film {
     ///
     /// # Errors
     ///
-    /// If it does not belong to this film, by its boxes, its length, or the length of a picture.
+    /// If it does not belong to this film, by its boxes, its length, or the length of a frame.
     pub fn recognise_fragment(&self, head: &[u8], length: usize) -> Result<Fragment> {
         let (mut at, mut moof) = (0, None);
         let payload = loop {
@@ -88,48 +88,48 @@ impl Film {
             "`trun` has an unexpected size"
         );
         let first = Film::stamp_in_sample(head.get(payload..).unwrap_or_default())
-            .context("a picture without a stamp")?;
+            .context("a frame without a stamp")?;
         let mut end = payload;
         for (number, nth) in (first.number..).zip(0..count) {
             let size = word(12 + nth * ENTRY + 4)? as usize;
             ensure!(
                 size == self.sample_length(number),
-                "picture {number} has {size} bytes, not {}",
+                "frame {number} has {size} bytes, not {}",
                 self.sample_length(number)
             );
             end += size;
         }
         ensure!(
             count > 0 && end == length,
-            "{count} pictures end at {end} of {length} bytes"
+            "{count} frames end at {end} of {length} bytes"
         );
         Ok(Fragment {
             first,
-            pictures: count as u64,
+            frames: count as u64,
             payload,
         })
     }
 
-    /// Checks every picture of a complete fragment; returns the stamp of the last. With `whole` every byte is compared.
+    /// Checks every frame of a complete fragment; returns the stamp of the last. With `whole` every byte is compared.
     ///
     /// # Errors
     ///
-    /// If a picture does not follow the previous one, or differs from what was sent.
+    /// If a frame does not follow the previous one, or differs from what was sent.
     pub fn compare_fragment(&self, fragment: Fragment, bytes: &[u8], whole: bool) -> Result<Stamp> {
         let (mut at, mut last) = (fragment.payload, fragment.first);
-        for number in (fragment.first.number..).take(fragment.pictures as usize) {
+        for number in (fragment.first.number..).take(fragment.frames as usize) {
             let end = at + self.sample_length(number);
             let sample = bytes.get(at..end).context("the fragment is truncated")?;
             last = Film::stamp_in_sample(sample)
-                .with_context(|| format!("picture {number} has no stamp"))?;
+                .with_context(|| format!("frame {number} has no stamp"))?;
             ensure!(
                 last.number == number,
-                "picture {} in place of {number}",
+                "frame {} in place of {number}",
                 last.number
             );
             ensure!(
                 !whole || self.sample(last) == sample,
-                "picture {number} differs from what was sent"
+                "frame {number} differs from what was sent"
             );
             at = end;
         }
@@ -167,15 +167,15 @@ mod tests {
     use super::*;
     use crate::film::tests::film;
 
-    const PICTURES: [&[u8]; 3] = [
+    const FRAMES: [&[u8]; 3] = [
         b"\0\0\0\x01\x67sets\0\0\0\x01\x65first",
         b"\0\0\0\x01\x41two",
         b"\0\0\0\x01\x41the third",
     ];
 
     #[test]
-    fn pictures_of_a_fragment_are_recognised_by_their_stamps_and_lengths() {
-        let film = film(&PICTURES);
+    fn frames_of_a_fragment_are_recognised_by_their_stamps_and_lengths() {
+        let film = film(&FRAMES);
         for (number, count) in [(0, 1), (1, 1), (2, 5), (7, 10)] {
             let bytes = film.fragment(Stamp { number, sent: 9 }, count).unwrap();
             let head = &bytes[..bytes.len().min(HEAD)];
@@ -185,7 +185,7 @@ mod tests {
                 (number, 9),
                 "{count}"
             );
-            assert_eq!(fragment.pictures, count);
+            assert_eq!(fragment.frames, count);
             for whole in [false, true] {
                 let last = film.compare_fragment(fragment, &bytes, whole).unwrap();
                 assert_eq!(last.number, number + count - 1);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn boxes_before_a_fragment_are_passed_over() {
-        let film = film(&PICTURES);
+        let film = film(&FRAMES);
         let stamp = Stamp { number: 1, sent: 2 };
         let mut bytes = sluicegate_fmp4::styp();
         bytes.extend(film.fragment(stamp, 2).unwrap());
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_fragment_that_is_cut_or_altered_is_an_error() {
-        let film = film(&PICTURES);
+        let film = film(&FRAMES);
         let bytes = film.fragment(Stamp { number: 0, sent: 7 }, 3).unwrap();
         let fragment = film.recognise_fragment(&bytes, bytes.len()).unwrap();
         assert!(film.recognise_fragment(&bytes, bytes.len() - 1).is_err());
@@ -217,7 +217,7 @@ mod tests {
         *altered.last_mut().unwrap() ^= 1;
         assert!(film.compare_fragment(fragment, &altered, false).is_ok());
         assert!(film.compare_fragment(fragment, &altered, true).is_err());
-        // Replaces the second picture by another one of the same length.
+        // Replaces the second frame by another one of the same length.
         let stamp = bytes
             .windows(16)
             .position(|window| window == b"0000000000000001");
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn boxes_of_nonsense_are_errors() {
-        let film = film(&PICTURES);
+        let film = film(&FRAMES);
         for bytes in [&[0; 64][..], &[0xff; 400], b"\0\0\0\x08moof\0\0\0\x08mdat"] {
             assert!(film.recognise_fragment(bytes, bytes.len()).is_err());
         }

@@ -81,7 +81,7 @@ fn uri(attributes: &str) -> Option<&str> {
 
 /// Kind of a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Got {
+pub enum ResponseKind {
     /// A playlist.
     Playlist,
     /// An init segment.
@@ -93,7 +93,7 @@ pub enum Got {
 /// State of a player.
 #[derive(Debug)]
 pub struct Player {
-    asked: Asked,
+    asked: RequestKind,
     /// Whether the init segment is needed first, and its URI.
     wants_init: bool,
     init: Option<String>,
@@ -105,7 +105,7 @@ pub struct Player {
 }
 
 #[derive(Debug)]
-enum Asked {
+enum RequestKind {
     Playlist,
     Init,
     Part(Place),
@@ -115,7 +115,7 @@ impl Player {
     /// Creates a player that starts with the playlist.
     pub fn new() -> Player {
         Player {
-            asked: Asked::Playlist,
+            asked: RequestKind::Playlist,
             wants_init: false,
             init: None,
             parts: VecDeque::new(),
@@ -140,14 +140,14 @@ impl Player {
     /// If the name of a part is not valid.
     pub fn ask(&mut self) -> Result<(String, bool)> {
         if let Some(init) = self.init.take() {
-            self.asked = Asked::Init;
+            self.asked = RequestKind::Init;
             return Ok((init, false));
         }
         if let Some(part) = self.parts.pop_front() {
-            self.asked = Asked::Part(part.parse()?);
+            self.asked = RequestKind::Part(part.parse()?);
             return Ok((part, false));
         }
-        self.asked = Asked::Playlist;
+        self.asked = RequestKind::Playlist;
         Ok(match self.next {
             None => (MEDIA.to_owned(), false),
             Some(Place { msn, part }) => (format!("{MEDIA}?_HLS_msn={msn}&_HLS_part={part}"), true),
@@ -159,23 +159,23 @@ impl Player {
     /// # Errors
     ///
     /// If the response does not match the request, or parts are missing.
-    pub fn answered(&mut self, status: u16, body: &[u8]) -> Result<Got> {
+    pub fn answered(&mut self, status: u16, body: &[u8]) -> Result<ResponseKind> {
         if status != 200 {
             let said = String::from_utf8_lossy(body.get(..200).unwrap_or(body));
             bail!("{:?} was answered with {status}: {said}", self.asked);
         }
         match self.asked {
-            Asked::Playlist => {
+            RequestKind::Playlist => {
                 let playlist = Playlist::read(body)?;
                 self.read(&playlist)?;
                 if std::mem::take(&mut self.wants_init) {
                     let map = playlist.map().context("a playlist without `EXT-X-MAP`")?;
                     self.init = Some(map.to_owned());
                 }
-                Ok(Got::Playlist)
+                Ok(ResponseKind::Playlist)
             }
-            Asked::Init => Ok(Got::Init),
-            Asked::Part(place) => Ok(Got::Part(place)),
+            RequestKind::Init => Ok(ResponseKind::Init),
+            RequestKind::Part(place) => Ok(ResponseKind::Part(place)),
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
         let got = player
             .answered(200, &playlist(&["7.0", "7.1"], "7.2"))
             .unwrap();
-        assert_eq!(got, Got::Playlist);
+        assert_eq!(got, ResponseKind::Playlist);
         let waiting = player.ask().unwrap();
         assert_eq!(
             waiting,
@@ -250,7 +250,10 @@ mod tests {
             .unwrap();
         assert_eq!(player.ask().unwrap(), ("r-7.2.m4s".to_owned(), false));
         let part = Place { msn: 7, part: 2 };
-        assert_eq!(player.answered(200, b"media").unwrap(), Got::Part(part));
+        assert_eq!(
+            player.answered(200, b"media").unwrap(),
+            ResponseKind::Part(part)
+        );
         assert_eq!(ask(&mut player), "media.m3u8?_HLS_msn=8&_HLS_part=0");
         // Two parts at once, because the player was late.
         player
@@ -264,12 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn the_init_segment_comes_first_for_who_wants_it() {
+    fn the_init_segment_comes_first_where_requested() {
         let mut player = Player::with_init();
         ask(&mut player);
         player.answered(200, &playlist(&["1.0"], "1.1")).unwrap();
         assert_eq!(ask(&mut player), "init.mp4");
-        assert_eq!(player.answered(200, b"ftyp").unwrap(), Got::Init);
+        assert_eq!(player.answered(200, b"ftyp").unwrap(), ResponseKind::Init);
         assert_eq!(ask(&mut player), "media.m3u8?_HLS_msn=1&_HLS_part=1");
     }
 

@@ -34,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const QUIET: u64 = 8_000_000;
 const PAUSE: u64 = 50_000_000;
 
-/// The pictures that viewers expect.
+/// The frames that viewers expect.
 #[derive(Clone)]
 pub enum Expected {
     /// Access units over WebSocket.
@@ -55,7 +55,7 @@ impl Expected {
         }
     }
 
-    /// Whether a message is one of those before the first picture.
+    /// Whether a message is one of those before the first frame.
     fn is_opening(&self, head: &[u8]) -> bool {
         match self {
             Expected::Film(_) => head.starts_with(&[0, 0, 0, 1, 0x67]),
@@ -90,7 +90,7 @@ pub struct Load {
 struct Viewer {
     socket: TcpStream,
     cutter: Cutter,
-    /// Number of the newest picture.
+    /// Number of the newest frame.
     last: Option<u64>,
     whole: bool,
     seen: bool,
@@ -298,18 +298,18 @@ impl Viewer {
             counts.messages += 1;
             counts.compared += u64::from(whole);
             let timed = |stamp: Stamp| closely.then(|| at.saturating_sub(stamp.sent));
-            // Number of the picture, how many arrive with it, and its latency.
+            // Number of the frame, how many arrive with it, and its latency.
             let found = match show {
                 Expected::Film(film) => film
                     .recognise(head, length)
                     .with_context(|| {
                         let first = head.get(..16);
-                        format!("{length} bytes that are not a picture: {first:02x?}")
+                        format!("{length} bytes that are not a frame: {first:02x?}")
                     })
                     .and_then(|stamp| {
                         ensure!(
                             !whole || film.message(stamp) == head,
-                            "picture {} differs from what was sent",
+                            "frame {} differs from what was sent",
                             stamp.number
                         );
                         Ok((stamp.number, 1, timed(stamp)))
@@ -320,7 +320,7 @@ impl Viewer {
                             film.compare_fragment(fragment, head, true)?;
                         }
                         let first = fragment.first;
-                        Ok((first.number, fragment.pictures, timed(first)))
+                        Ok((first.number, fragment.frames, timed(first)))
                     })
                 }
                 Expected::Album(album) => album
@@ -344,7 +344,7 @@ impl Viewer {
                     return;
                 }
             };
-            let (number, pictures, delay) = match found {
+            let (number, frames, delay) = match found {
                 Ok(found) => found,
                 Err(error) => return counts.fault(|| format!("{error:#}")),
             };
@@ -354,14 +354,14 @@ impl Viewer {
             match *last {
                 Some(last) if number > last + 1 => {
                     counts.gaps += 1;
-                    counts.missed += (number - last - 1) / pictures;
+                    counts.missed += (number - last - 1) / frames;
                 }
                 Some(last) if number <= last => {
-                    counts.fault(|| format!("picture {number} after {last}"))
+                    counts.fault(|| format!("frame {number} after {last}"))
                 }
                 _ => {}
             }
-            *last = Some(number + pictures - 1);
+            *last = Some(number + frames - 1);
         })
     }
 }
@@ -375,7 +375,7 @@ mod tests {
 
     /// Counts after a viewer received these messages.
     fn watch(whole: bool, messages: &[Vec<u8>]) -> Counts {
-        watch_show(&Expected::Film(Arc::new(film(&PICTURES))), whole, messages)
+        watch_show(&Expected::Film(Arc::new(film(&FRAMES))), whole, messages)
     }
 
     fn watch_show(show: &Expected, whole: bool, messages: &[Vec<u8>]) -> Counts {
@@ -401,17 +401,17 @@ mod tests {
         counts
     }
 
-    const PICTURES: [&[u8]; 3] = [b"a first picture", b"another", b"the third one"];
+    const FRAMES: [&[u8]; 3] = [b"a first frame", b"another", b"the third one"];
 
     fn message(number: u64) -> Vec<u8> {
-        film(&PICTURES).message(Stamp {
+        film(&FRAMES).message(Stamp {
             number,
             sent: now(),
         })
     }
 
     #[test]
-    fn pictures_in_order_are_counted_and_timed() {
+    fn frames_in_order_are_counted_and_timed() {
         let sets = vec![0, 0, 0, 1, 0x67, 1];
         let counts = watch(true, &[sets, message(5), message(6), message(7)]);
         assert_eq!(
@@ -437,14 +437,14 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_twice_or_out_of_order_is_a_fault() {
+    fn a_frame_twice_or_out_of_order_is_a_fault() {
         for second in [3, 1] {
             assert_eq!(watch(false, &[message(3), message(second)]).faults, 1);
         }
     }
 
     #[test]
-    fn a_picture_that_is_cut_or_altered_is_a_fault() {
+    fn a_frame_that_is_cut_or_altered_is_a_fault() {
         let mut cut = message(1);
         cut.pop();
         assert_eq!(watch(false, &[message(0), cut]).faults, 1);
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn fragments_are_counted_in_order_behind_a_text_and_an_init_segment() {
-        let film = Arc::new(film(&PICTURES));
+        let film = Arc::new(film(&FRAMES));
         let fragment = |number: u64, count| {
             let stamp = Stamp {
                 number,
@@ -472,30 +472,30 @@ mod tests {
         ];
         let show = Expected::Fragments(film.clone());
         for whole in [false, true] {
-            let pictures = [fragment(4, 1), fragment(5, 1), fragment(8, 1)];
-            let counts = watch_show(&show, whole, &[&opening[..], &pictures].concat());
+            let frames = [fragment(4, 1), fragment(5, 1), fragment(8, 1)];
+            let counts = watch_show(&show, whole, &[&opening[..], &frames].concat());
             assert_eq!(counts.faults, 0, "{:?}", counts.said);
             assert_eq!((counts.viewers, counts.messages, counts.missed), (1, 3, 2));
             assert_eq!(counts.compared, if whole { 3 } else { 0 });
-            // A missing fragment of six pictures is one gap.
+            // A missing fragment of six frames is one gap.
             let six = [fragment(0, 6), fragment(12, 6)];
             let counts = watch_show(&show, whole, &six);
             assert_eq!((counts.messages, counts.missed, counts.faults), (2, 1, 0));
             let twice = watch_show(&show, whole, &[fragment(0, 6), fragment(5, 6)]);
             assert_eq!(twice.faults, 1);
             // The opening messages may arrive only once.
-            let again = watch_show(&show, whole, &[&pictures[..1], &opening].concat());
+            let again = watch_show(&show, whole, &[&frames[..1], &opening].concat());
             assert_eq!(again.faults, 2);
         }
     }
 
     #[test]
-    fn viewers_of_a_bare_program_get_every_picture() {
+    fn viewers_of_a_bare_program_get_every_frame() {
         use crate::{
             feeder::{Feeder, Media},
             server::{FanOut, serve_on},
         };
-        let film = Arc::new(film(&PICTURES).at_rate(50));
+        let film = Arc::new(film(&FRAMES).at_rate(50));
         let feeder = Feeder::start(Media::Messages(film.clone())).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, source) = (listener.local_addr().unwrap(), feeder.address);

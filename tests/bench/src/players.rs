@@ -1,11 +1,11 @@
-//! Many HLS players on a single thread, each with its own persistent connection. The stamps of all pictures in every
+//! Many HLS players on a single thread, each with its own persistent connection. The stamps of all frames in every
 //! part are read and must continue where the previous part ended. For one player in [`CHECKED`] every byte is compared.
 
 use crate::{
     answer::Answer,
     clock::now,
     film::Film,
-    hls::{Got, Player},
+    hls::{Player, ResponseKind},
     readiness,
     tally::{Counts, Tally},
 };
@@ -127,7 +127,7 @@ struct Viewer {
     player: Player,
     /// Request that is sent when it is due.
     waits: Option<String>,
-    /// Number of the newest picture.
+    /// Number of the newest frame.
     last: Option<u64>,
     whole: bool,
 }
@@ -142,7 +142,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
     };
     let mut due = now().saturating_add(step);
     for (id, slot) in viewers.iter_mut().enumerate() {
-        attend(stage, id, slot, |viewer, _| viewer.ask(stage));
+        run_for(stage, id, slot, |viewer, _| viewer.ask(stage));
     }
     while !stage.tally.stopped() {
         let most = Duration::from_nanos(due.saturating_sub(now())).min(POLL_INTERVAL);
@@ -151,7 +151,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
             let data = event.data;
             let id = usize::try_from(data.u64())?;
             if let Some(slot) = viewers.get_mut(id) {
-                attend(stage, id, slot, |viewer, counts| {
+                run_for(stage, id, slot, |viewer, counts| {
                     viewer.read(stage, &mut buffer, counts)
                 });
             }
@@ -159,7 +159,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
         if now() >= due {
             due += step;
             for (id, slot) in viewers.iter_mut().enumerate() {
-                attend(stage, id, slot, |viewer, _| match viewer.waits.take() {
+                run_for(stage, id, slot, |viewer, _| match viewer.waits.take() {
                     Some(path) => viewer.send(stage, &path),
                     None => Ok(()),
                 });
@@ -170,7 +170,7 @@ fn run(stage: &Stage, poll: &OwnedFd, mut viewers: Vec<Option<Viewer>>) -> Resul
 }
 
 /// Runs an action for a player that is still connected; a player whose action fails is removed.
-fn attend(
+fn run_for(
     stage: &Stage,
     id: usize,
     slot: &mut Option<Viewer>,
@@ -220,7 +220,7 @@ impl Viewer {
         let Some((status, body)) = self.answer.whole()? else {
             return Ok(());
         };
-        if let Got::Part(place) = self.player.answered(status, body)? {
+        if let ResponseKind::Part(place) = self.player.answered(status, body)? {
             let look = || {
                 let fragment = stage.film.recognise_fragment(body, body.len())?;
                 let newest = stage.film.compare_fragment(fragment, body, self.whole)?;
@@ -230,7 +230,7 @@ impl Viewer {
             let first = fragment.first.number;
             ensure!(
                 self.last.is_none_or(|last| first == last + 1),
-                "{place:?} starts with picture {first} after {:?}",
+                "{place:?} starts with frame {first} after {:?}",
                 self.last
             );
             counts.viewers += u64::from(self.last.is_none());
@@ -256,7 +256,7 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Serves segment 1 in parts of two pictures to every client, and the part named by `wrong` with the pictures of
+    /// Serves segment 1 in parts of two frames to every client, and the part named by `wrong` with the frames of
     /// the next part.
     fn serve(film: Arc<Film>, wrong: Option<u64>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -328,17 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn players_get_part_after_part_and_look_at_every_picture() {
+    fn players_get_part_after_part_and_check_every_frame() {
         let counts = play(None);
         assert_eq!((counts.viewers, counts.faults), (3, 0), "{:?}", counts.said);
         assert!(counts.messages >= 30 && counts.compared > 0);
     }
 
     #[test]
-    fn a_part_with_other_pictures_is_a_fault() {
+    fn a_part_with_other_frames_is_a_fault() {
         let counts = play(Some(4));
         assert!(
-            counts.faults > 0 && counts.said[0].contains("starts with picture 10"),
+            counts.faults > 0 && counts.said[0].contains("starts with frame 10"),
             "{:?}",
             counts.said
         );

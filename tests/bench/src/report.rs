@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_goes_between_its_markers_and_nothing_else_is_touched() {
+    fn a_table_replaces_what_is_between_its_markers_only() {
         let file = std::env::temp_dir().join(format!("sluicegate-report-{}", std::process::id()));
         fs::write(
             &file,

@@ -1,5 +1,5 @@
 //! A scene as a camera in a room or a yard sees it, to measure bytes and quality: a still background with detail, two
-//! moving objects, a little sensor noise. Each picture shows its number in a form that survives any encoder.
+//! moving objects, a little sensor noise. Each frame shows its number in a form that survives any encoder.
 
 use crate::film::ffmpeg;
 use anyhow::{Context, Result, bail, ensure};
@@ -14,14 +14,14 @@ pub struct Scene {
     pub file: PathBuf,
 }
 
-/// Number of bits of a picture's number, each shown as a black or white square.
+/// Number of bits of a frame's number, each shown as a black or white square.
 const BITS: u64 = 8;
 const SQUARE: u64 = 32;
 
 impl Scene {
-    /// Pictures per second.
+    /// Frames per second.
     pub const RATE: u64 = 10;
-    /// Number of pictures before the scene repeats.
+    /// Number of frames before the scene repeats.
     pub const COUNT: u64 = 200;
 
     /// Encodes the scene into `dir`, unless the file exists.
@@ -61,12 +61,12 @@ impl Scene {
     }
 
     /// Structural similarity (SSIM) of a recording to the original, 0 to 1, over all planes with ffmpeg's weights; and
-    /// the number of pictures in the recording. Each picture is compared with the one it shows; repeated pictures count
+    /// the number of frames in the recording. Each frame is compared with the one it shows; repeated frames count
     /// once.
     ///
     /// # Errors
     ///
-    /// If pictures are out of order, or more than a few are missing.
+    /// If frames are out of order, or more than a few are missing.
     pub fn similarity(&self, recording: &Path) -> Result<(f64, u64)> {
         let numbers = numbers(recording)?;
         let kept = once(&numbers);
@@ -157,7 +157,7 @@ fn graph() -> String {
     graph + "[scene]"
 }
 
-/// Numbers of a recording's pictures.
+/// Numbers of a recording's frames.
 fn numbers(recording: &Path) -> Result<Vec<u64>> {
     let strip = format!(
         "crop={}:{SQUARE}:0:0,scale={BITS}:1:flags=area,format=gray",
@@ -190,7 +190,7 @@ fn number(squares: &[u8]) -> u64 {
     bits.rev().fold(0, |number, bit| number << 1 | bit)
 }
 
-/// Index and number of each picture except repeats, which occur when a source is silent.
+/// Index and number of each frame except repeats, which occur when a source is silent.
 fn once(numbers: &[u64]) -> Vec<(usize, u64)> {
     let before = [None].into_iter().chain(numbers.iter().map(Some));
     let places = numbers.iter().zip(before).enumerate();
@@ -200,17 +200,17 @@ fn once(numbers: &[u64]) -> Vec<(usize, u64)> {
         .collect()
 }
 
-/// The numbers as ranges of consecutive pictures, counted on over the scene's repetition. A viewer whose requested
+/// The numbers as ranges of consecutive frames, counted on over the scene's repetition. A viewer whose requested
 /// maximum rate equals the scene's rate may miss some.
 fn runs_of(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
-    let first = *numbers.first().context("no pictures")?;
+    let first = *numbers.first().context("no frames")?;
     let mut runs = vec![(first, first)];
     for pair in numbers.windows(2) {
         let [before, found] = pair else { continue };
         let step = (found + Scene::COUNT - before) % Scene::COUNT;
         ensure!(
             (1..=Scene::RATE).contains(&step),
-            "picture {found} of the scene comes after {before}"
+            "frame {found} of the scene comes after {before}"
         );
         if let Some((_, last)) = runs.last_mut() {
             let next = *last + step;
@@ -225,7 +225,7 @@ fn runs_of(numbers: &[u64]) -> Result<Vec<(u64, u64)>> {
     let all = end + 1 - first;
     ensure!(
         all <= Scene::COUNT && numbers.len() as u64 * 10 >= all * 8,
-        "{} of {all} pictures",
+        "{} of {all} frames",
         numbers.len()
     );
     Ok(runs)
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_picture_is_taken_once() {
+    fn a_repeated_frame_is_counted_once() {
         assert_eq!(once(&[4, 5, 5, 5, 6]), [(0, 4), (1, 5), (4, 6)]);
         assert!(once(&[]).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Clients of captures over WebSocket: each request is answered by a description and then the picture.
+//! Clients of captures over WebSocket: each request is answered by a description and then the image.
 
 use crate::{
     load::request,
@@ -38,7 +38,7 @@ impl CaptureClient {
     }
 
     /// Connects a client that will not read, with a small buffer, so that the gateway soon notices.
-    pub fn deaf(address: SocketAddr, stream: &str) -> Result<CaptureClient> {
+    pub fn connect_stalled(address: SocketAddr, stream: &str) -> Result<CaptureClient> {
         // The standard library cannot limit the receive buffer before connecting.
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let socket = runtime.enable_io().build()?.block_on(async {
@@ -74,12 +74,12 @@ impl CaptureClient {
     /// # Errors
     ///
     /// If the request fails.
-    pub fn take(&mut self) -> Result<Picture> {
+    pub fn take(&mut self) -> Result<Image> {
         self.socket.write_all(&CAPTURE_REQUEST)?;
         loop {
             match self.read()? {
-                Some(Got::Picture(picture)) => return Ok(picture),
-                Some(Got::Refused { code, message }) => {
+                Some(CaptureOutcome::Image(image)) => return Ok(image),
+                Some(CaptureOutcome::Refused { code, message }) => {
                     bail!("the capture failed: {code}, {message}")
                 }
                 None => {}
@@ -87,7 +87,7 @@ impl CaptureClient {
         }
     }
 
-    fn read(&mut self) -> Result<Option<Got>> {
+    fn read(&mut self) -> Result<Option<CaptureOutcome>> {
         let size = self.socket.read(&mut self.buffer)?;
         ensure!(size > 0, "the gateway hung up");
         let mut got = None;
@@ -99,9 +99,9 @@ impl CaptureClient {
 
 /// Result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Got {
+pub enum CaptureOutcome {
     /// A complete capture.
-    Picture(Picture),
+    Image(Image),
     /// The request failed.
     Refused {
         /// Error code.
@@ -113,8 +113,8 @@ pub enum Got {
 
 /// Description of a capture.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-pub struct Picture {
-    /// Time at which the picture arrived from the source: RFC 3339 with milliseconds.
+pub struct Image {
+    /// Time at which the image arrived from the source: RFC 3339 with milliseconds.
     pub captured_at: String,
     /// Length in bytes.
     pub bytes: usize,
@@ -122,23 +122,23 @@ pub struct Picture {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Said {
-    CaptureResult(Picture),
+enum CaptureMessage {
+    CaptureResult(Image),
     Error { code: String, message: String },
 }
 
 /// Parser of answers that may be split anywhere. Pure.
 pub struct AnswerParser {
     cutter: Cutter,
-    /// Description of the picture that comes next.
-    said: Option<Picture>,
+    /// Description of the image that comes next.
+    pending: Option<Image>,
 }
 
 impl Default for AnswerParser {
     fn default() -> AnswerParser {
         AnswerParser {
             cutter: Cutter::new(Kind::WebSocket, TEXT),
-            said: None,
+            pending: None,
         }
     }
 }
@@ -154,12 +154,12 @@ impl AnswerParser {
     /// # Errors
     ///
     /// If they are not a valid answer.
-    pub fn take(&mut self, bytes: &[u8], got: &mut impl FnMut(Got)) -> Result<()> {
-        let AnswerParser { cutter, said } = self;
+    pub fn take(&mut self, bytes: &[u8], got: &mut impl FnMut(CaptureOutcome)) -> Result<()> {
+        let AnswerParser { cutter, pending } = self;
         let mut understood = Ok(());
         cutter.take(bytes, &mut |head, length| {
             if understood.is_ok() {
-                understood = parse_message(said, head, length)
+                understood = parse_message(pending, head, length)
                     .map(|one| one.into_iter().for_each(&mut *got));
             }
         })?;
@@ -167,24 +167,28 @@ impl AnswerParser {
     }
 }
 
-/// Interprets one message: a text that begins with `head`, or the announced picture.
-fn parse_message(said: &mut Option<Picture>, head: &[u8], length: usize) -> Result<Option<Got>> {
-    if let Some(picture) = said.take() {
+/// Interprets one message: a text that begins with `head`, or the announced image.
+fn parse_message(
+    pending: &mut Option<Image>,
+    head: &[u8],
+    length: usize,
+) -> Result<Option<CaptureOutcome>> {
+    if let Some(image) = pending.take() {
         ensure!(
-            picture.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
+            image.bytes == length && head.starts_with(&[0xff, 0xd8, 0xff]),
             "{length} bytes that are not the announced JPEG of {}",
-            picture.bytes
+            image.bytes
         );
-        return Ok(Some(Got::Picture(picture)));
+        return Ok(Some(CaptureOutcome::Image(image)));
     }
-    let read: Said = serde_json::from_slice(head)
+    let read: CaptureMessage = serde_json::from_slice(head)
         .with_context(|| format!("not an answer: {:?}", String::from_utf8_lossy(head)))?;
     Ok(match read {
-        Said::CaptureResult(picture) => {
-            *said = Some(picture);
+        CaptureMessage::CaptureResult(image) => {
+            *pending = Some(image);
             None
         }
-        Said::Error { code, message } => Some(Got::Refused { code, message }),
+        CaptureMessage::Error { code, message } => Some(CaptureOutcome::Refused { code, message }),
     })
 }
 
@@ -201,7 +205,7 @@ pub mod tests {
         [&[head, 126][..], &length, payload].concat()
     }
 
-    /// An answer of the gateway: a text and the picture.
+    /// An answer of the gateway: a text and the image.
     pub fn answer(captured_at: &str, jpeg: &[u8]) -> Vec<u8> {
         let text = format!(
             "{{\"type\":\"capture_result\",\"capture_id\":\"1\",\"captured_at\":\"{captured_at}\",\"bytes\":{}}}",
@@ -215,7 +219,7 @@ pub mod tests {
         frame(0x81, text.as_bytes())
     }
 
-    fn hear(stream: &[u8], at_a_time: usize) -> Result<Vec<Got>> {
+    fn parse(stream: &[u8], at_a_time: usize) -> Result<Vec<CaptureOutcome>> {
         let (mut parser, mut all) = (AnswerParser::default(), Vec::new());
         for bytes in stream.chunks(at_a_time) {
             parser.take(bytes, &mut |got| all.push(got))?;
@@ -227,25 +231,25 @@ pub mod tests {
     #[test]
     fn answers_are_understood_wherever_reads_end() {
         let stream = [OPEN, &answer("a", JPEG), &refusal(), &answer("b", JPEG)].concat();
-        let picture = |captured_at: &str| {
-            Got::Picture(Picture {
+        let image = |captured_at: &str| {
+            CaptureOutcome::Image(Image {
                 captured_at: captured_at.into(),
                 bytes: JPEG.len(),
             })
         };
-        let refused = Got::Refused {
+        let refused = CaptureOutcome::Refused {
             code: "CAPTURE_BUSY".into(),
             message: "later".into(),
         };
-        let wanted = [picture("a"), refused, picture("b")];
+        let wanted = [image("a"), refused, image("b")];
         for at_a_time in [1, 3, 50, stream.len()] {
-            assert_eq!(hear(&stream, at_a_time).unwrap(), wanted, "{at_a_time}");
+            assert_eq!(parse(&stream, at_a_time).unwrap(), wanted, "{at_a_time}");
         }
         assert!(!AnswerParser::default().is_open());
     }
 
     #[test]
-    fn what_is_not_the_picture_that_was_said_is_an_error() {
+    fn an_image_that_differs_from_its_description_is_an_error() {
         let cut = answer("a", JPEG)[..answer("a", JPEG).len() - JPEG.len() - 4].to_vec();
         for wrong in [
             [OPEN, &frame(0x82, JPEG)].concat(),
@@ -254,7 +258,7 @@ pub mod tests {
             [OPEN, &answer("a", b"no JPEG")].concat(),
             b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec(),
         ] {
-            assert!(hear(&wrong, 7).is_err(), "{wrong:?}");
+            assert!(parse(&wrong, 7).is_err(), "{wrong:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::{
     clock::now,
     readiness,
-    shots::{AnswerParser, CAPTURE_REQUEST, CaptureClient, Got},
+    shots::{AnswerParser, CAPTURE_REQUEST, CaptureClient, CaptureOutcome},
     tally::Tally,
 };
 use anyhow::{Result, ensure};
@@ -38,7 +38,7 @@ pub struct Results {
     /// Requests of the clients that read.
     pub asked: u64,
     /// Captures that they received.
-    pub pictures: u64,
+    pub images: u64,
     /// Processor time of the clients.
     pub load: Duration,
 }
@@ -53,7 +53,7 @@ impl Storm {
     /// Connects all clients, which start at once.
     pub fn begin(address: SocketAddr, stream: &str) -> Result<Storm> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let (mut reading, mut deaf) = (Vec::new(), Vec::new());
+        let (mut reading, mut stalled) = (Vec::new(), Vec::new());
         for nth in 0..CLIENTS {
             let CaptureClient { socket, parser, .. } = CaptureClient::connect(address, stream)?;
             let event = epoll::EventData::new_u64(nth as u64);
@@ -63,14 +63,14 @@ impl Storm {
                 parser,
                 seen: false,
             });
-            deaf.push(RequestSender::new(
-                CaptureClient::deaf(address, stream)?.socket,
+            stalled.push(RequestSender::new(
+                CaptureClient::connect_stalled(address, stream)?.socket,
             )?);
         }
         let shared = Arc::new(Shared::default());
         let told = shared.clone();
         let thread = thread::Builder::new().name("storm".into()).spawn(move || {
-            if let Err(error) = run(&told, &poll, &mut reading, &mut deaf) {
+            if let Err(error) = run(&told, &poll, &mut reading, &mut stalled) {
                 let mut counts = told.tally.counts();
                 counts.fault(|| format!("the storm ended: {error:#}"));
             }
@@ -96,7 +96,7 @@ impl Storm {
         ensure!(counts.faults == 0, "{:#?}", counts.said);
         Ok(Results {
             asked: self.shared.asked.swap(0, Ordering::Relaxed),
-            pictures: counts.messages,
+            images: counts.messages,
             load,
         })
     }
@@ -115,7 +115,7 @@ fn run(
     shared: &Shared,
     poll: &OwnedFd,
     reading: &mut [Client],
-    deaf: &mut [RequestSender],
+    stalled: &mut [RequestSender],
 ) -> Result<()> {
     shared.tally.begin();
     let mut events = Vec::with_capacity(CLIENTS);
@@ -130,7 +130,7 @@ fn run(
             {
                 shared.asked.fetch_add(1, Ordering::Relaxed);
             }
-            if let Some(client) = deaf.get_mut(nth % CLIENTS) {
+            if let Some(client) = stalled.get_mut(nth % CLIENTS) {
                 client.ask()?;
             }
             nth += 1;
@@ -166,13 +166,15 @@ impl Client {
         counts.bytes += size as u64;
         let (bytes, seen) = (buffer.get(..size).unwrap_or_default(), &mut self.seen);
         self.parser.take(bytes, &mut |got| match got {
-            Got::Picture(_) => {
+            CaptureOutcome::Image(_) => {
                 counts.messages += 1;
                 counts.viewers += u64::from(!std::mem::replace(seen, true));
             }
             // The regular answer to a storm.
-            Got::Refused { code, .. } if code == "CAPTURE_BUSY" => {}
-            Got::Refused { code, message } => counts.fault(|| format!("{code}: {message}")),
+            CaptureOutcome::Refused { code, .. } if code == "CAPTURE_BUSY" => {}
+            CaptureOutcome::Refused { code, message } => {
+                counts.fault(|| format!("{code}: {message}"))
+            }
         })
     }
 }
@@ -252,7 +254,7 @@ mod tests {
         let storm = Storm::begin(serve(usize::MAX), "cam").unwrap();
         storm.settled(Duration::from_secs(30)).unwrap();
         let took = storm.take().unwrap();
-        assert!(took.pictures >= CLIENTS as u64 && took.asked >= took.pictures);
+        assert!(took.images >= CLIENTS as u64 && took.asked >= took.images);
     }
 
     #[test]

@@ -20,19 +20,19 @@ use std::{
 pub struct Counts {
     /// Viewers that have received something.
     pub viewers: u64,
-    /// Pictures.
+    /// Frames.
     pub messages: u64,
     /// Bytes, including all overhead.
     pub bytes: u64,
-    /// Pictures that were skipped before one that arrived.
+    /// Frames that were skipped before one that arrived.
     pub missed: u64,
     /// Number of gaps.
     pub gaps: u64,
-    /// Pictures of which every byte was compared.
+    /// Frames of which every byte was compared.
     pub compared: u64,
     /// Latency from sending to receiving, of the viewers watched closely.
     pub delays: Histogram,
-    /// Number of faults: not a picture of the film, out of order, cut off.
+    /// Number of faults: not a frame of the film, out of order, cut off.
     pub faults: u64,
     /// Descriptions of the first few faults.
     pub said: Vec<String>,

@@ -131,7 +131,7 @@ fuzz_target!(|input: &[u8]| {
 fn read(cursor: &mut Cursor, outlet: &Outlet) {
     let mut context = Context::from_waker(Waker::noop());
     let mut items = VecDeque::new();
-    while let Poll::Ready(Next::Taken(taken)) =
+    while let Poll::Ready(Next::TakenChunks(taken)) =
         outlet.poll_take(&mut context, cursor, 64 << 10, &mut items)
     {
         assert!(taken.chunks > 0);

@@ -10,7 +10,7 @@ use sluicegate_media::{
     sample::{Audio, Codec},
     time::Moment,
 };
-use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
+use sluicegate_source::{AudioTrack, Expected, Sink, SourceTimes};
 use sluicegate_stream::{Entry, Feed, GroupNumbers, Info, Ingest, Next, Status, WakeOn};
 use std::{
     sync::{
@@ -59,10 +59,10 @@ fuzz_target!(|input: &[u8]| {
             10 if input.flag() => ingest.loops(),
             10 => ingest.lost("gone".into()),
             11 => ingest.expect(Expected {
-                pictures: input.flag(),
-                sound: input.flag(),
+                video: input.flag(),
+                audio: input.flag(),
             }),
-            12 => ingest.sound(sound(&mut input)),
+            12 => ingest.audio_track(sound(&mut input)),
             13 => ingest.audio_frame(Bytes::copy_from_slice(input.bytes()), times(&mut input)),
             _ => {
                 now.fetch_add(input.word().into(), Ordering::Relaxed);
@@ -128,8 +128,8 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// AAC audio.
-fn sound(input: &mut Input<'_>) -> Sound {
-    Sound {
+fn sound(input: &mut Input<'_>) -> AudioTrack {
+    AudioTrack {
         audio: Audio {
             codec: Codec::Aac,
             name: "aac".into(),

@@ -1,4 +1,4 @@
-//! Output of an MJPEG camera: the same pictures however the bytes are split, each a JPEG within the limit.
+//! Output of an MJPEG camera: the same frames however the bytes are split, each a JPEG within the limit.
 #![no_main]
 #![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -20,16 +20,16 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(read(reader(), &cut), expected);
     let mut bytes = 0;
     for found in expected {
-        if let ReaderEvent::Picture(picture) = found {
-            assert!(picture.starts_with(&[0xff, 0xd8, 0xff]) && picture.ends_with(&jpeg::EOI));
-            assert!(picture.len() <= limit + jpeg::EOI.len());
-            bytes += picture.len() - jpeg::EOI.len();
-            let _ = jpeg::size(&picture);
-            let whole = jpeg::with_huffman_tables(picture.clone());
-            assert!(whole.len() >= picture.len());
+        if let ReaderEvent::Frame(frame) = found {
+            assert!(frame.starts_with(&[0xff, 0xd8, 0xff]) && frame.ends_with(&jpeg::EOI));
+            assert!(frame.len() <= limit + jpeg::EOI.len());
+            bytes += frame.len() - jpeg::EOI.len();
+            let _ = jpeg::size(&frame);
+            let whole = jpeg::with_huffman_tables(frame.clone());
+            assert!(whole.len() >= frame.len());
         }
     }
-    // No byte belongs to two pictures.
+    // No byte belongs to two frames.
     assert!(bytes <= stream.len());
 
     let text = String::from_utf8_lossy(stream);

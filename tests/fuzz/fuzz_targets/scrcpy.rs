@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let cut: Vec<&[u8]> = cut.iter().map(|piece| &piece[..]).collect();
     assert_eq!(events(Parser::new(wire), &cut), expected);
     for event in &expected.0 {
-        if let Event::Config(data) | Event::Picture { data, .. } = event {
+        if let Event::Config(data) | Event::Frame { data, .. } = event {
             assert!(!data.is_empty() && data.len() <= MAX_PACKET_BYTES);
         }
     }

@@ -38,7 +38,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
         Ok(opened) => opened,
         Err(reason) => return assert!(!reason.is_empty()),
     };
-    let mut pictures: Vec<(bool, Vec<u8>)> = Vec::new();
+    let mut frames: Vec<(bool, Vec<u8>)> = Vec::new();
     let info = |input: &mut Input<'_>| {
         let tracks: Vec<Track> = (0..input.byte() % 3).map(|_| track(input)).collect();
         StreamInfo {
@@ -55,7 +55,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
             1 | 2 => {
                 let sample = sample(&mut input);
                 let independent = sample.independent;
-                pictures.push((independent || pictures.is_empty(), sample.data.to_vec()));
+                frames.push((independent || frames.is_empty(), sample.data.to_vec()));
                 for chunk in transport.push(sample) {
                     assert!(usize::from(chunk.lane) < profile.lanes.len());
                     assert!(chunk.independent == independent || format != "h264/annexb");
@@ -86,8 +86,8 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
             _ => transport.leave(input.quad()),
         }
     }
-    pictures.truncate(8);
-    let samples = mock::samples(0, pictures);
+    frames.truncate(8);
+    let samples = mock::samples(0, frames);
     mock::assert_restartable::<T>("{}", &mock::video(format, "", &AVCC), &samples);
 }
 

@@ -20,12 +20,12 @@ use sluicegate_plugin::policy::{
 use std::collections::VecDeque;
 use viewer::TICK_MS;
 
-/// Timeout in milliseconds for the first picture after a move: max(5 s, two groups of 2 s).
+/// Timeout in milliseconds for the first frame after a move: max(5 s, two groups of 2 s).
 const PATIENCE_MS: u64 = 5000;
 /// Share of the estimated throughput that players use when they decide by throughput alone.
 const THROUGHPUT_ONLY: f64 = 0.7;
 
-/// Candidates: a low-latency picture, and HLS in two sizes.
+/// Candidates: a low-latency frame, and HLS in two sizes.
 pub const CANDIDATES: [LinkCandidate; 3] = [
     LinkCandidate {
         transport: "mjpeg",
@@ -60,7 +60,7 @@ pub enum Decider {
 /// Result of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Seconds in which the picture stood still, beyond the first second of each stall.
+    /// Seconds in which the frame stood still, beyond the first second of each stall.
     pub stalled: f64,
     /// Moves as (second, candidate, reason).
     pub moves: Vec<(u64, usize, String)>,
@@ -71,7 +71,7 @@ pub struct Outcome {
     pub on: [f64; CANDIDATES.len()],
     /// Stalls as (second, candidate).
     pub stalls: Vec<(u64, usize)>,
-    /// Longest time without a new picture, in seconds.
+    /// Longest time without a new frame, in seconds.
     pub longest: f64,
 }
 
@@ -112,7 +112,7 @@ fn candidates() -> Vec<Candidate> {
 struct Second {
     bytes: f64,
     busy: u64,
-    pictures: u64,
+    frames: u64,
     stalled: u64,
     late: u64,
 }
@@ -136,7 +136,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
     let mut queue: VecDeque<(bool, f64)> = VecDeque::new();
     let mut second = Second::default();
     let mut mean = 2e6;
-    let mut last_picture = origin;
+    let mut last_frame = origin;
     for passed in (0..SECONDS * 1000).step_by(TICK_MS as usize) {
         let now = origin + passed;
         let step = trace.steps[(passed / STEP_MS) as usize];
@@ -183,17 +183,17 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
             outcome.bytes += taken;
         }
         second.busy += if was_busy { TICK_MS } else { 0 };
-        let (before, still) = (playing.pictures, playing.stalled);
+        let (before, still) = (playing.frames, playing.stalled);
         let late = playing.late;
         playing.play(now);
         if let Some((viewer, ..)) = &mut pending {
             viewer.play(now);
         }
-        if playing.pictures > before || last_picture == origin {
-            last_picture = now;
+        if playing.frames > before || last_frame == origin {
+            last_frame = now;
         }
-        outcome.longest = outcome.longest.max((now - last_picture) as f64 / 1000.0);
-        second.pictures += playing.pictures - before;
+        outcome.longest = outcome.longest.max((now - last_frame) as f64 / 1000.0);
+        second.frames += playing.frames - before;
         second.stalled += playing.stalled - still;
         outcome.stalled += (playing.stalled - still) as f64 / 1000.0;
         if playing.stalled > still && outcome.stalls.last() != Some(&(passed / 1000, index)) {
@@ -219,7 +219,7 @@ pub fn run(trace: &Trace, mut decider: Decider) -> Outcome {
             (playing, index) = (viewer, to);
             outcome.moves.push((passed / 1000, to, reason));
             tell(&mut decider, passed, &Event::Playing(to as u32));
-            last_picture = now;
+            last_frame = now;
         }
         let mut wanted = None;
         if pending
@@ -274,7 +274,7 @@ fn report(trace: &Trace, second: &Second, playing: &Viewer, round_trip: u64) -> 
         buffered_ms: playing.buffered().map(small),
         stalled_ms: small(second.stalled),
         frames_dropped: 0,
-        frame_rate: second.pictures as f32,
+        frame_rate: second.frames as f32,
         network: trace.network.map(str::to_owned),
         visible: true,
         listening: false,

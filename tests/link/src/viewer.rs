@@ -1,10 +1,10 @@
-//! Viewers on a link: MJPEG always fetches the newest picture only; HLS fetches part by part with a buffer.
+//! Viewers on a link: MJPEG always fetches the newest frame only; HLS fetches part by part with a buffer.
 
 /// Time step of the simulation.
 pub const TICK_MS: u64 = 10;
-/// A picture counts as standing still after this time without a new one.
+/// A frame counts as standing still after this time without a new one.
 const STALL_AFTER_MS: u64 = 1000;
-/// A transport that makes way sends one picture per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and
+/// A transport that makes way sends one frame per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and
 /// then none.
 const YIELDED_INTERVAL_MS: u64 = 1000;
 const YIELDS_MS: u64 = 2000;
@@ -15,7 +15,7 @@ const MAX_LAG_MS: u64 = 4000;
 /// A transport by its behaviour on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Pictures per second.
+    /// Frames per second.
     Mjpeg { frame_rate: u64 },
     /// Duration of a part; playback is three parts behind live.
     Hls { part_ms: u64 },
@@ -54,7 +54,7 @@ pub struct Viewer {
     pub shown: bool,
     still: u64,
     pub stalled: u64,
-    pub pictures: u64,
+    pub frames: u64,
     pub bytes: f64,
     pub busy: u64,
     /// Age of the newest data on arrival, beyond the unavoidable.
@@ -81,7 +81,7 @@ impl Viewer {
             shown: false,
             still: 0,
             stalled: 0,
-            pictures: 0,
+            frames: 0,
             bytes: 0.0,
             busy: 0,
             late: 0,
@@ -101,7 +101,7 @@ impl Viewer {
             match self.form.kind {
                 Kind::Mjpeg { frame_rate } => {
                     let every = 1000 / frame_rate;
-                    // The newest picture, which is followed by the next one when that exists.
+                    // The newest frame, which is followed by the next one when that exists.
                     let made = now / every * every;
                     self.in_transit = Some((self.form.rate / 8.0 / frame_rate as f64, made, every));
                     self.next_request_at = made + every;
@@ -141,7 +141,7 @@ impl Viewer {
         match self.form.kind {
             Kind::Mjpeg { .. } => {
                 self.shown = true;
-                self.pictures += 1;
+                self.frames += 1;
                 self.still = 0;
             }
             Kind::Hls { part_ms } => {
@@ -172,7 +172,7 @@ impl Viewer {
                 && at > before
             {
                 self.still = 0;
-                self.pictures += u64::from(at / 33 > before / 33);
+                self.frames += u64::from(at / 33 > before / 33);
             } else if at.is_some() && self.at.is_none() {
                 self.shown = true;
                 self.still = 0;
@@ -207,7 +207,7 @@ impl Viewer {
         }
     }
 
-    /// For MJPEG, age of the picture in transit once it is overdue; otherwise zero.
+    /// For MJPEG, age of the frame in transit once it is overdue; otherwise zero.
     pub fn overdue(&self, now: u64) -> u64 {
         match (self.form.kind, self.in_transit) {
             (Kind::Mjpeg { .. }, Some((_, made, length))) => now.saturating_sub(made + length),

@@ -31,7 +31,7 @@ const CLSE: u32 = u32::from_le_bytes(*b"CLSE");
 const VERSION: u32 = 0x0100_0001;
 const MAX_PAYLOAD: u32 = 256 << 10;
 
-/// A fake device that listens for an adb server. Its screen shows the pictures of a [`super::Film`].
+/// A fake device that listens for an adb server. Its screen shows the frames of a [`super::Film`].
 #[derive(Clone)]
 pub struct Device {
     /// Serial number, as `adb connect` takes it and the adb server lists it.
@@ -42,7 +42,7 @@ pub struct Device {
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    /// Epoch of the device's clock, which stamps its pictures.
+    /// Epoch of the device's clock, which stamps its frames.
     pub(super) since: Instant,
     accepting: Mutex<Option<JoinHandle<()>>>,
     address: SocketAddr,
@@ -74,7 +74,7 @@ pub struct State {
     pub is_old: bool,
     /// Keyframe requests are ignored.
     pub is_deaf: bool,
-    /// Bytes of filler data after each picture.
+    /// Bytes of filler data after each frame.
     pub filler: usize,
     /// Error text with which every new server fails at once.
     pub fails: Option<String>,
@@ -198,14 +198,14 @@ impl Device {
             .await;
     }
 
-    /// Shows the next picture on the screen as soon as a client is watching; returns its place in the film.
+    /// Shows the next frame on the screen as soon as a client is watching; returns its place in the film.
     pub async fn show(&self) -> usize {
         let (to, place) = oneshot::channel();
         let process = self.until("scrcpy runs", |state| {
             state.processes.values().next().cloned()
         });
         let _ = process.await.send(scrcpy::Command::Show(to));
-        within("a picture is encoded", place)
+        within("a frame is encoded", place)
             .await
             .expect("scrcpy ended")
     }
@@ -346,7 +346,7 @@ async fn connection(shared: &Arc<Shared>, socket: TcpStream) {
         }
     });
     // Dropped when this function ends or is cancelled.
-    let _ends = Ends(writing);
+    let _ends = AbortOnDrop(writing);
     let mut open: HashMap<u32, Open> = HashMap::new();
     loop {
         let mut head = [0; 24];
@@ -414,9 +414,9 @@ async fn connection(shared: &Arc<Shared>, socket: TcpStream) {
     }
 }
 
-struct Ends(JoinHandle<()>);
+struct AbortOnDrop(JoinHandle<()>);
 
-impl Drop for Ends {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }

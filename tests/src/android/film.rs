@@ -1,28 +1,28 @@
-//! Screen content of a fake device, upright and turned, encoded once; and a `nal` viewer that identifies each picture
+//! Screen content of a fake device, upright and turned, encoded once; and a `nal` viewer that identifies each frame
 //! it receives by comparing bytes.
 
 use crate::{
     Gateway, Nal,
     camera::COUNT,
-    media::{cut, encode_pattern, nals_of, pictures},
+    media::{cut, encode_pattern, frames, nals_of},
     within,
 };
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
 use std::{collections::HashMap, sync::OnceLock};
 
-/// Encoded pictures in the form that a device's encoder outputs: parameter sets separately, then slices.
+/// Encoded frames in the form that a device's encoder outputs: parameter sets separately, then slices.
 pub struct Film {
     pub size: (u32, u32),
     /// SPS and PPS.
     pub sets: Vec<Bytes>,
-    /// Slices of each picture; only the first picture is an IDR picture.
-    pub pictures: Vec<Vec<Bytes>>,
+    /// Slices of each frame; only the first frame is an IDR frame.
+    pub frames: Vec<Vec<Bytes>>,
 }
 
-/// A picture that a viewer received.
+/// A frame that a viewer received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ReceivedFrame {
     /// Whether it belongs to the turned film.
     pub turned: bool,
     /// Index in the film.
@@ -38,7 +38,7 @@ impl Film {
     }
 
     fn new(size: (u32, u32)) -> Film {
-        // Only the first picture is a keyframe: more are sent only on request.
+        // Only the first frame is a keyframe: more are sent only on request.
         let arguments = [
             "-c:v",
             "libx264",
@@ -62,34 +62,30 @@ impl Film {
             .cloned()
             .collect();
         assert_eq!(sets.len(), 2);
-        let slices = |picture: Vec<Bytes>| {
-            picture
+        let slices = |frame: Vec<Bytes>| {
+            frame
                 .iter()
                 .filter(of(&[nal::SLICE, nal::IDR]))
                 .cloned()
                 .collect()
         };
-        let pictures: Vec<Vec<Bytes>> = pictures(&nals).into_iter().map(slices).collect();
-        assert_eq!(pictures.len(), COUNT);
-        Film {
-            size,
-            sets,
-            pictures,
-        }
+        let frames: Vec<Vec<Bytes>> = frames(&nals).into_iter().map(slices).collect();
+        assert_eq!(frames.len(), COUNT);
+        Film { size, sets, frames }
     }
 
-    /// Finds the picture of either film that has exactly these NAL units.
-    pub fn find(nals: &[Bytes]) -> Option<Seen> {
-        static PLACES: OnceLock<HashMap<Vec<Bytes>, Seen>> = OnceLock::new();
+    /// Finds the frame of either film that has exactly these NAL units.
+    pub fn find(nals: &[Bytes]) -> Option<ReceivedFrame> {
+        static PLACES: OnceLock<HashMap<Vec<Bytes>, ReceivedFrame>> = OnceLock::new();
         let places = PLACES.get_or_init(|| {
             let both = [false, true].into_iter();
             let all = both.flat_map(|turned| {
-                let pictures = Film::get(turned).pictures.iter().enumerate();
-                pictures.map(move |(place, picture)| (picture.clone(), Seen { turned, place }))
+                let frames = Film::get(turned).frames.iter().enumerate();
+                frames.map(move |(place, frame)| (frame.clone(), ReceivedFrame { turned, place }))
             });
             all.collect()
         });
-        assert_eq!(places.len(), 2 * COUNT, "pictures that are alike");
+        assert_eq!(places.len(), 2 * COUNT, "frames that are alike");
         let slices = nals
             .iter()
             .filter(|unit| matches!(nal::unit_type(unit), nal::SLICE | nal::IDR));
@@ -97,29 +93,29 @@ impl Film {
     }
 }
 
-/// A viewer of `nal` that identifies the pictures it receives.
-pub struct Watching(Nal);
+/// A viewer of `nal` that identifies the frames it receives.
+pub struct FilmViewer(Nal);
 
-impl Watching {
+impl FilmViewer {
     /// Connects to a stream, given in path form.
-    pub async fn open(gateway: &Gateway, stream: &str) -> Watching {
+    pub async fn open(gateway: &Gateway, stream: &str) -> FilmViewer {
         let viewer = within("connect", Nal::connect(gateway.address, stream)).await;
-        Watching(viewer.unwrap())
+        FilmViewer(viewer.unwrap())
     }
 
-    /// Waits for the next picture.
-    pub async fn next(&mut self) -> Seen {
+    /// Waits for the next frame.
+    pub async fn next(&mut self) -> ReceivedFrame {
         loop {
-            let message = within("a picture", self.0.next()).await.unwrap();
+            let message = within("a frame", self.0.next()).await.unwrap();
             let nals = cut(&message);
             if let Some(seen) = Film::find(&nals) {
                 return seen;
             }
             let kinds: Vec<u8> = nals.iter().map(|unit| nal::unit_type(unit)).collect();
-            let is_picture = kinds
+            let is_frame = kinds
                 .iter()
                 .any(|kind| matches!(*kind, nal::SLICE | nal::IDR));
-            assert!(!is_picture, "not a picture of the films: {kinds:?}");
+            assert!(!is_frame, "not a frame of the films: {kinds:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ mod server;
 mod wire;
 
 pub use adbd::{Device, State};
-pub use film::{Film, Seen, Watching};
+pub use film::{Film, FilmViewer, ReceivedFrame};
 pub use server::Adb;
 pub use wire::Wire;
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Events sent to a running server.
 pub enum Command {
-    /// The screen shows the next picture; the server answers with its index.
+    /// The screen shows the next frame; the server answers with its index.
     Show(oneshot::Sender<usize>),
     /// The device is turned.
     Turn,
@@ -256,7 +256,7 @@ struct Encoder {
     raw: bool,
     turned: bool,
     next: usize,
-    /// The next picture is an IDR picture with parameter sets in front.
+    /// The next frame is an IDR frame with parameter sets in front.
     begins: bool,
     since: Instant,
 }
@@ -282,18 +282,14 @@ impl Encoder {
         }
         let place = self.next % COUNT;
         self.next += 1;
-        let picture = &film.pictures[place];
-        let key = nal::unit_type(&picture[0]) == nal::IDR;
-        let mut picture = picture.clone();
+        let frame = &film.frames[place];
+        let key = nal::unit_type(&frame[0]) == nal::IDR;
+        let mut frame = frame.clone();
         if filler > 0 {
             // Filler data (H.264 7.3.2.7).
-            picture.push([&[12], &vec![0xff; filler][..], &[0x80]].concat().into());
+            frame.push([&[12], &vec![0xff; filler][..], &[0x80]].concat().into());
         }
-        self.packet(
-            if key { "keyframe" } else { "picture" },
-            &picture,
-            &mut bytes,
-        );
+        self.packet(if key { "keyframe" } else { "frame" }, &frame, &mut bytes);
         (place, bytes)
     }
 

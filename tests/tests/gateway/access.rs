@@ -100,7 +100,7 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
 }
 
 #[tokio::test]
-async fn a_picture_in_another_sites_page_starts_no_source() {
+async fn an_image_in_another_sites_page_starts_no_source() {
     let gateway = Gateway::with_config("[streams.demo]\nsource = \"test-pattern\"\n").await;
     let said = |site, mode, dest| {
         [
@@ -132,7 +132,7 @@ async fn a_picture_in_another_sites_page_starts_no_source() {
     // Following a link is allowed.
     let link = said("cross-site", "navigate", "document");
     let asked = within(
-        "a picture",
+        "a frame",
         http_get(gateway.address, "/live/demo/frame.jpg", &link),
     );
     assert_eq!(asked.await.unwrap().0, 200);

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Raw,
-    android::{Adb, Device, Film, Seen, Watching, Wire, jar},
+    android::{Adb, Device, Film, FilmViewer, ReceivedFrame, Wire, jar},
     camera::COUNT,
     command::{check, config_file},
     within,
@@ -49,12 +49,12 @@ async fn until_state(gateway: &Gateway, state: &str, words: &str) -> Value {
     gateway.api_until("/api/devices/a", &what, good).await
 }
 
-/// Shows this number of pictures; the viewer must receive each of them in order. Returns their places.
-async fn play(device: &Device, viewer: &mut Watching, count: usize, turned: bool) -> Vec<usize> {
+/// Shows this number of frames; the viewer must receive each of them in order. Returns their places.
+async fn play(device: &Device, viewer: &mut FilmViewer, count: usize, turned: bool) -> Vec<usize> {
     let mut places = Vec::new();
     for _ in 0..count {
         let place = device.show().await;
-        assert_eq!(viewer.next().await, Seen { turned, place });
+        assert_eq!(viewer.next().await, ReceivedFrame { turned, place });
         places.push(place);
     }
     places
@@ -79,7 +79,7 @@ async fn every_scrcpy_version_plays_with_and_without_times_and_over_rotations() 
             let more = format!("metadata = {metadata}");
             let config = config(&adb, &jar(&wire.version), &more, &[&device]);
             let gateway = Gateway::with_config(&config).await;
-            let mut viewer = Watching::open(&gateway, "a").await;
+            let mut viewer = FilmViewer::open(&gateway, "a").await;
             let places = play(&device, &mut viewer, 12, false).await;
             assert_eq!(places, (0..12).collect::<Vec<_>>(), "{}", wire.version);
             for turned in [true, false] {
@@ -125,7 +125,7 @@ async fn a_screen_is_woken_where_that_is_wanted() {
     for version in ["2.0", "2.7", "3.3.4"] {
         for (more, wakes) in [("", 0), ("wake = true", 1)] {
             let (_adb, device, gateway) = one(version, more).await;
-            let mut viewer = Watching::open(&gateway, "a").await;
+            let mut viewer = FilmViewer::open(&gateway, "a").await;
             play(&device, &mut viewer, 3, false).await;
             assert_eq!(
                 device.change(|state| state.wakes),
@@ -141,10 +141,10 @@ async fn a_screen_is_woken_where_that_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_watches_a_device_that_is_unplugged_stays_and_goes_on_when_it_is_back() {
+async fn viewers_of_an_unplugged_device_stay_and_resume_when_it_is_back() {
     let (adb, device, gateway) = one("3.3.4", "").await;
     let idle = until_state(&gateway, "idle", "nobody is watching").await;
-    let mut viewer = Watching::open(&gateway, "a").await;
+    let mut viewer = FilmViewer::open(&gateway, "a").await;
     play(&device, &mut viewer, 5, false).await;
     until_state(&gateway, "live", "receiving video").await;
 
@@ -189,7 +189,7 @@ async fn a_device_that_has_not_allowed_the_computer_says_so_and_plays_once_it_ha
         adb.lists(&device.serial, "unauthorized").await;
         let gateway = Gateway::with_config(&config).await;
         until_state(&gateway, "unauthorized", "confirm USB debugging").await;
-        let mut viewer = Watching::open(&gateway, "a").await;
+        let mut viewer = FilmViewer::open(&gateway, "a").await;
         let asked = until_state(&gateway, "unauthorized", "").await;
         assert_eq!(asked["viewers"], 1);
         device.allow();
@@ -206,7 +206,7 @@ async fn an_adb_server_may_come_late_and_go_and_come_again() {
     let (mut adb, device) = tokio::join!(Adb::down(), Device::new());
     let config = config(&adb, &jar("3.3.4"), "", &[&device]);
     let gateway = Gateway::with_config(&config).await;
-    let mut viewer = Watching::open(&gateway, "a").await;
+    let mut viewer = FilmViewer::open(&gateway, "a").await;
     until_state(&gateway, "offline", "start it with `adb start-server`").await;
     adb.up().await;
     until_state(&gateway, "offline", "plug it in").await;
@@ -228,7 +228,7 @@ async fn an_adb_server_may_come_late_and_go_and_come_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
     let (_adb, device, gateway) = one("3.3.4", "").await;
-    let mut viewer = Watching::open(&gateway, "a").await;
+    let mut viewer = FilmViewer::open(&gateway, "a").await;
     play(&device, &mut viewer, 3, false).await;
     for (words, reason) in [
         (
@@ -259,7 +259,7 @@ async fn a_scrcpy_that_dies_or_does_not_begin_says_why_and_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
+async fn errors_of_the_config_or_the_device_are_reported_with_advice() {
     let adb = Adb::start().await;
     let device = Device::new().await;
     adb.connect(&[&device]).await;
@@ -285,19 +285,19 @@ async fn what_is_wrong_with_the_config_or_the_device_is_told_with_what_to_do() {
             device.serial
         );
         let gateway = Gateway::with_config(&config).await;
-        let _viewer = Watching::open(&gateway, "a").await;
+        let _viewer = FilmViewer::open(&gateway, "a").await;
         until_state(&gateway, "retrying", reason).await;
     }
     device.is_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_android_plays_through_its_old_shell_and_one_that_is_too_old_is_told() {
+async fn an_old_android_plays_through_its_old_shell_and_a_too_old_one_is_reported() {
     let (adb, device) = tokio::join!(Adb::start(), Device::new());
     device.change(|state| state.is_old = true);
     adb.connect(&[&device]).await;
     let gateway = Gateway::with_config(&config(&adb, &jar("2.7"), "", &[&device])).await;
-    let mut viewer = Watching::open(&gateway, "a").await;
+    let mut viewer = FilmViewer::open(&gateway, "a").await;
     play(&device, &mut viewer, 3, false).await;
     device.change(|state| {
         state.sdk = 19;
@@ -310,7 +310,7 @@ async fn an_old_android_plays_through_its_old_shell_and_one_that_is_too_old_is_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often() {
+async fn a_viewer_that_waits_for_a_keyframe_requests_one_of_the_device_not_often() {
     let adb = Adb::start().await;
     let device = Device::new().await;
     adb.connect(&[&device]).await;
@@ -321,7 +321,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
         &[&device],
     );
     let gateway = Gateway::with_config(&config).await;
-    let mut viewer = Watching::open(&gateway, "a").await;
+    let mut viewer = FilmViewer::open(&gateway, "a").await;
     play(&device, &mut viewer, 2, false).await;
     // The viewer reads nothing until more has been sent than its connection buffers; there is no keyframe in it.
     let mut slow = Raw::with_buffer(gateway.address, Some(16 << 10)).await;
@@ -353,7 +353,7 @@ async fn a_viewer_that_waits_for_a_keyframe_has_the_device_asked_but_not_often()
         while device.change(|state| state.resets.len()) < nth {
             pace.tick().await;
             let place = play(&device, &mut viewer, 1, false).await[0];
-            assert!(place < COUNT - 1, "no more pictures without a keyframe");
+            assert!(place < COUNT - 1, "no more frames without a keyframe");
             heeded |= place == 0;
         }
         device.change(|state| state.is_deaf = false);
@@ -390,7 +390,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
         .into_iter()
         .enumerate()
     {
-        let mut viewer = Watching::open(&gateway, "a").await;
+        let mut viewer = FilmViewer::open(&gateway, "a").await;
         play(&device, &mut viewer, 3, false).await;
         device.change(|state| {
             let services: Vec<_> = state
@@ -426,7 +426,7 @@ async fn nothing_is_left_on_the_device_after_idle_sigterm_and_sigkill() {
         }
     }
     // The gateway is stopped while the server is starting.
-    let viewer = Watching::open(&gateway, "a").await;
+    let viewer = FilmViewer::open(&gateway, "a").await;
     device
         .until("the server is pushed", |state| {
             (!state.files.is_empty()).then_some(())
@@ -455,7 +455,7 @@ async fn eight_devices_play_to_four_viewers_each_at_once() {
     for name in 'a'..='h' {
         let mut four = Vec::new();
         for _ in 0..4 {
-            four.push(Watching::open(&gateway, &name.to_string()).await);
+            four.push(FilmViewer::open(&gateway, &name.to_string()).await);
         }
         viewers.push(four);
     }
@@ -467,7 +467,7 @@ async fn eight_devices_play_to_four_viewers_each_at_once() {
                 for viewer in &mut four {
                     assert_eq!(
                         viewer.next().await,
-                        Seen {
+                        ReceivedFrame {
                             turned: false,
                             place
                         }
@@ -521,7 +521,7 @@ async fn a_serial_may_have_odd_characters_and_a_device_settings_of_its_own() {
     let name = devices[0]["serial"].as_str().unwrap();
     assert_eq!(name, device.serial.replace('%', "=25"));
     let path = sluicegate_config::path_segment(name);
-    let mut viewer = Watching::open(&gateway, &path).await;
+    let mut viewer = FilmViewer::open(&gateway, &path).await;
     play(&device, &mut viewer, 3, false).await;
     let started = device.change(|state| state.started.concat());
     let own = " max_size=640 max_fps=5 video_bit_rate=500000 video_codec_options=i-frame-interval:float=1.5 ";

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Raw,
-    android::{Adb, Device, Seen, Watching, jar},
+    android::{Adb, Device, FilmViewer, ReceivedFrame, jar},
     http_get, within,
 };
 
@@ -38,11 +38,11 @@ async fn lists(gateway: &Gateway, wanted: &[(&str, &str)]) -> Value {
     gateway.api_until("/api/devices", &what, good).await
 }
 
-async fn play(device: &Device, viewer: &mut Watching) {
+async fn play(device: &Device, viewer: &mut FilmViewer) {
     for _ in 0..3 {
         let place = device.show().await;
         let turned = false;
-        assert_eq!(viewer.next().await, Seen { turned, place });
+        assert_eq!(viewer.next().await, ReceivedFrame { turned, place });
     }
 }
 
@@ -56,7 +56,7 @@ async fn an_attached_device_is_a_stream_by_its_serial_that_starts_on_demand() {
     assert_eq!(devices[0]["source"], format!("android:{}", device.serial));
     assert_eq!(device.change(|state| state.started.len()), 0);
 
-    let mut viewer = Watching::open(&gateway, &device.serial).await;
+    let mut viewer = FilmViewer::open(&gateway, &device.serial).await;
     play(&device, &mut viewer).await;
     lists(&gateway, &[(&device.serial, "live")]).await;
     let other = Device::new().await;
@@ -118,7 +118,7 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     let gateway = gateway(&adb, "max-devices = 1\n").await;
     adb.connect(&[&one]).await;
     lists(&gateway, &[(&one.serial, "idle")]).await;
-    let mut viewer = Watching::open(&gateway, &one.serial).await;
+    let mut viewer = FilmViewer::open(&gateway, &one.serial).await;
     play(&one, &mut viewer).await;
     adb.disconnect(&one).await;
     lists(&gateway, &[(&one.serial, "offline")]).await;
@@ -136,7 +136,7 @@ async fn one_that_is_away_makes_room_for_another_unless_somebody_waits_for_it() 
     lists(&gateway, &[(&two.serial, "idle")]).await;
     assert_eq!(figures_of(&gateway, &one.serial).await, 0);
     assert!(calls_of_nal(&gateway).await >= calls);
-    let mut viewer = Watching::open(&gateway, &two.serial).await;
+    let mut viewer = FilmViewer::open(&gateway, &two.serial).await;
     play(&two, &mut viewer).await;
     gateway.no_panic();
 }
@@ -166,7 +166,7 @@ async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_pa
     lists(&gateway, &[(&plain.serial, "idle"), (&odd_name, "idle")]).await;
     for (device, name) in [(&plain, &plain.serial), (&odd, &odd_name)] {
         let path = sluicegate_config::path_segment(name);
-        let mut viewer = Watching::open(&gateway, &path).await;
+        let mut viewer = FilmViewer::open(&gateway, &path).await;
         play(device, &mut viewer).await;
         let one = gateway.api(&format!("/api/devices/{path}")).await;
         assert_eq!(
@@ -177,7 +177,7 @@ async fn serials_that_differ_are_streams_that_differ_and_each_is_found_by_its_pa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_happens_to_devices_is_told_as_events() {
+async fn changes_of_devices_are_events() {
     let (adb, device) = tokio::join!(Adb::start(), Device::new());
     let gateway = gateway(&adb, "").await;
     let mut events = Raw::connect(gateway.address).await;

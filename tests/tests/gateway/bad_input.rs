@@ -10,11 +10,11 @@ use sluicegate_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// A small picture, so that the tests need not wait for its encoder.
+/// A small frame, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]
-async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
+async fn a_mistake_in_the_config_is_reported_with_its_file_and_line() {
     for (config, line, parts) in [
         (
             "[streams.demo]\nsorce = \"test-pattern\"\n",
@@ -68,7 +68,7 @@ async fn a_mistake_in_the_config_is_told_with_its_file_and_line() {
 }
 
 #[tokio::test]
-async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
+async fn a_mistake_outside_the_config_is_reported_with_the_name_of_its_part() {
     for (config, parts) in [
         (
             "[streams.cam]\nsource = \"rstp//cam\"\n",
@@ -136,7 +136,7 @@ async fn a_mistake_behind_the_config_is_told_by_the_name_of_its_part() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
+async fn a_source_of_garbage_reports_that_it_waits_and_plays_when_frames_come() {
     let mut camera = Camera::new(camera::clip()).await;
     let gateway = Gateway::with_config(&(camera.config() + DEMO)).await;
     let mut viewer = within("connect", Nal::connect(gateway.address, "cam"))
@@ -159,17 +159,16 @@ async fn a_source_of_garbage_says_that_it_waits_and_plays_when_pictures_come() {
         "{devices:#}"
     );
     gateway.assert_serves("demo").await;
-    // Noise as parameter sets too, some of which may parse; then good pictures on the same connection.
+    // Noise as parameter sets too, some of which may parse; then good frames on the same connection.
     connection
         .write_all(&units_of_noise(&[0x67, 0x68, 0x65, 0x67, 0x41]))
         .await
         .unwrap();
     camera.take_over(connection);
-    for picture in 0..2 * GROUP {
+    for frame in 0..2 * GROUP {
         camera.send().await;
-        while camera::clip().find(&within("a picture", viewer.next()).await.unwrap())
-            != Some(picture)
-        {}
+        while camera::clip().find(&within("a frame", viewer.next()).await.unwrap()) != Some(frame) {
+        }
     }
     let devices = gateway.api("/api/devices").await;
     assert_eq!(device(&devices, "cam")["state"], "live", "{devices:#}");
@@ -262,12 +261,12 @@ fn units_of_noise(kinds: &[u8]) -> Vec<u8> {
 
 /// Reproducible pseudorandom bytes that contain no start code.
 fn noise(count: usize) -> Vec<u8> {
-    let mut dice = 0x2545_f491u32;
+    let mut random = 0x2545_f491u32;
     let one = |_| {
-        dice ^= dice << 13;
-        dice ^= dice >> 17;
-        dice ^= dice << 5;
-        (dice >> 8) as u8 | 2
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        (random >> 8) as u8 | 2
     };
     (0..count).map(one).collect()
 }

@@ -9,11 +9,11 @@ use sluicegate_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// A small picture, so that the tests need not wait for its encoder.
+/// A small frame, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]
-async fn a_request_that_is_wrong_is_told_how() {
+async fn a_wrong_request_is_refused_with_advice() {
     let gateway = Gateway::with_config(DEMO).await;
     let long = format!("/live/demo/{}", "x".repeat(3000));
     for (path, status, part) in [
@@ -104,7 +104,7 @@ async fn a_head_that_is_no_http_or_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_wrong_is_told_how() {
+async fn a_wrong_handshake_is_refused_with_advice() {
     let gateway = Gateway::with_config(DEMO).await;
     let good = handshake(gateway.address, "/live/demo/nal");
     for (from, to, status, part) in [
@@ -247,7 +247,7 @@ async fn a_frame_that_breaks_the_protocol_is_answered_with_its_code() {
 /// The connection is not reset: a reset can discard an answer that the client has not read yet, or end the client
 /// before it reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_still_sending_is_told_why_nobody_listens() {
+async fn a_client_that_is_still_sending_gets_the_reason_for_the_close() {
     const MORE: usize = 4 << 20;
     let gateway = Gateway::with_config(DEMO).await;
     // The head of the oversized frame decides; the client sends the rest anyway.

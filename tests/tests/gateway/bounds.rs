@@ -212,15 +212,15 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "8 MiB",
     ),
     (
-        "captured pictures",
+        "captured images",
         "capture/src/lib.rs",
         "MAX_HELD_BYTES",
         "256 MiB",
     ),
     (
-        "captured pictures",
+        "captured images",
         "capture/src/lib.rs",
-        "MAX_PICTURE_BYTES",
+        "MAX_IMAGE_BYTES",
         "32 MiB",
     ),
     (

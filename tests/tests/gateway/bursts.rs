@@ -1,4 +1,4 @@
-//! A viewer that waited for a source before its first byte receives everything from the first picture on, however many
+//! A viewer that waited for a source before its first byte receives everything from the first frame on, however many
 //! groups arrive at once, as when a file is written to a socket or a server sends its backlog.
 
 use sluicegate_tests::{
@@ -12,7 +12,7 @@ use sluicegate_tests::{
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_before_the_first_byte_gets_every_picture_of_a_burst() {
+async fn a_viewer_waiting_before_the_first_byte_gets_every_frame_of_a_burst() {
     let clip = clip();
     let feeders = [
         Feeder::bind().await,
@@ -29,9 +29,9 @@ async fn who_waits_before_the_first_byte_gets_every_picture_of_a_burst() {
     // The response starts when the tracks are known; this request makes the gateway connect to the source.
     let file = tokio::spawn(File::open(gateway.address, "file"));
 
-    // Twelve groups in one write, followed by the start of another picture, which completes the last one.
-    let mut all = with_start_codes(&clip.pictures.concat(), |_| 4);
-    all.extend_from_slice(&with_start_codes(&clip.pictures[0][..1], |_| 4));
+    // Twelve groups in one write, followed by the start of another frame, which completes the last one.
+    let mut all = with_start_codes(&clip.frames.concat(), |_| 4);
+    all.extend_from_slice(&with_start_codes(&clip.frames[0][..1], |_| 4));
     all.extend_from_slice(&[0, 0, 0, 1]);
     let mut sources = Vec::new();
     for feeder in &feeders {
@@ -43,7 +43,7 @@ async fn who_waits_before_the_first_byte_gets_every_picture_of_a_burst() {
     }
 
     for expected in 0..COUNT {
-        let what = format!("picture {expected} over nal");
+        let what = format!("frame {expected} over nal");
         let (place, _) = within(&what, nal.next()).await;
         assert_eq!(place, expected);
     }

@@ -39,7 +39,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
         let sent = camera.show(&mut viewer).await;
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap() as usize;
-        // The previous picture is allowed if the decoder still works on the newest after 5 ms.
+        // The previous frame is allowed if the decoder still works on the newest after 5 ms.
         let behind = (sent + COUNT - number) % COUNT;
         assert!(behind <= 1, "{number} where {sent} was the newest: {said}");
         assert_eq!(
@@ -50,7 +50,7 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
             (said["serial"].as_str(), &said["path"]),
             (Some("cam"), &Value::Null)
         );
-        // The source is silent, so its newest picture ages, and the answer says so.
+        // The source is silent, so its newest frame ages, and the answer says so.
         assert!(said["age_ms"].as_u64().unwrap() >= 20, "{said}");
         let id = said["capture_id"].as_str().unwrap().to_owned();
         assert!(before.replace(id.clone()).is_none_or(|before| before != id));
@@ -61,13 +61,13 @@ async fn twenty_in_a_row_on_one_socket_show_what_was_newest_when_they_were_asked
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_still_source_is_captured_at_once_while_its_last_picture_is_repeated() {
+async fn a_still_source_is_captured_at_once_while_its_last_frame_is_repeated() {
     let clip = camera::clip();
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
     let mut shots = CaptureClient::of(&gateway, "cam").await;
-    // HLS continues through the silence by repeating the last picture.
+    // HLS continues through the silence by repeating the last frame.
     let playlist = async || {
         let path = "/live/cam/hls/media.m3u8";
         let (status, _, body) = within(path, http_get(gateway.address, path, &[]))
@@ -158,7 +158,7 @@ async fn two_capture_clients_without_viewers_share_a_decoder_that_ends_with_them
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
+async fn every_capture_api_returns_the_image_and_its_description() {
     let gateway =
         Gateway::with_config(&format!("{DEMO}renditions.mobile = {{ width = 320 }}\n")).await;
     let header = |head: &str, name: &str| {
@@ -190,12 +190,12 @@ async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
             (64, 38),
         ),
     ] {
-        let (status, head, picture) = post(&gateway, "demo", accept, body).await;
+        let (status, head, frame) = post(&gateway, "demo", accept, body).await;
         assert_eq!(
             status,
             200,
             "{accept} {body}: {}",
-            String::from_utf8_lossy(&picture)
+            String::from_utf8_lossy(&frame)
         );
         assert_eq!(
             header(&head, "content-type").as_deref(),
@@ -218,7 +218,7 @@ async fn every_way_of_asking_gives_the_picture_and_what_is_said_of_it() {
         );
         assert_eq!(header(&head, "x-path"), None);
         let file = scratch("captures").join(format!("{}.{}", size.0, kind.replace('/', ".")));
-        std::fs::write(&file, &picture).unwrap();
+        std::fs::write(&file, &frame).unwrap();
         assert_eq!(probed(&file), size, "{accept} {body}");
     }
     for (path, size) in [
@@ -258,7 +258,7 @@ fn probed(file: &Path) -> (u32, u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn results_and_pictures_pair_in_the_order_of_the_requests_however_many_ask() {
+async fn results_and_images_pair_in_request_order_whatever_the_number_of_clients() {
     let gateway = Gateway::with_config(DEMO).await;
     let mut tasks = Vec::new();
     for client in 0..4_u64 {
@@ -314,7 +314,7 @@ async fn a_source_that_changes_its_size_is_captured_in_each() {
         gateway
             .api_until("/api/devices/cam", "the new size is seen", of_size)
             .await;
-        within("the newest picture is captured", async {
+        within("the newest frame is captured", async {
             loop {
                 let (said, jpeg) = shots.take(json!({})).await.unwrap();
                 let found = size_of(&jpeg);
@@ -329,7 +329,7 @@ async fn a_source_that_changes_its_size_is_captured_in_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
+async fn frames_coded_out_of_order_are_captured_in_presentation_order() {
     let film = encode_pattern(
         "capture-b.mp4",
         (320, 192),
@@ -356,14 +356,14 @@ async fn pictures_that_are_coded_out_of_order_are_captured_as_they_are_shown() {
     for _ in 0..5 {
         let (mut seen, mut last) = (0, 0);
         while seen < 12 {
-            let message = within("a picture", viewer.next()).await.unwrap();
+            let message = within("a frame", viewer.next()).await.unwrap();
             let numbers = reader.feed(&message);
             seen += numbers.len();
             last = numbers.last().copied().unwrap_or(last);
         }
         let (said, jpeg) = shots.take(json!({})).await.unwrap();
         let number = jpeg_number(&jpeg).unwrap();
-        // Display order is up to three pictures behind decoding order, and time passes between the two.
+        // Display order is up to three frames behind decoding order, and time passes between the two.
         let ahead = (number + 300 - last) % 300;
         assert!(
             ahead <= 15 || ahead >= 296,

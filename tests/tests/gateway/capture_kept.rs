@@ -21,7 +21,7 @@ fn kept(name: &str) -> (std::path::PathBuf, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_saved_is_whole_where_its_path_says_and_told() {
+async fn a_saved_capture_is_complete_at_its_path_and_in_the_journal() {
     let (dir, config) = kept("whole");
     let gateway = Gateway::with_config(&(config + DEMO)).await;
     let mut shots = CaptureClient::of(&gateway, "demo").await;
@@ -126,7 +126,7 @@ async fn a_full_disk_fails_those_who_save_and_nobody_else() {
             Ok(_) => saved += 1,
             Err(failure) => break failure,
         }
-        assert!(saved < 20, "64 KiB hold no end of pictures");
+        assert!(saved < 20, "64 KiB hold no end of images");
     };
     assert_eq!(failure["code"], "SAVE_FAILED");
     assert!(
@@ -174,7 +174,7 @@ fn saves_until_it_is_killed() {
                 1_769_430_896_000_000 + nth * 1000,
                 &id,
                 "jpg",
-                &picture(nth),
+                &image(nth),
             )
             .unwrap();
     }
@@ -188,14 +188,14 @@ fn store(dir: &Path) -> Store {
 }
 
 /// Bytes that show where they end.
-fn picture(nth: u64) -> Vec<u8> {
+fn image(nth: u64) -> Vec<u8> {
     let mut bytes = vec![nth as u8; 100_000 + (nth as usize % 7) * 10_000];
     bytes.extend_from_slice(b"END");
     bytes
 }
 
 #[test]
-fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
+fn a_gateway_killed_while_saving_leaves_no_partial_image_under_its_name() {
     let (dir, _) = kept("killed");
     let (mut whole, mut unfinished) = (0, 0);
     for point in 0..100 {
@@ -224,7 +224,7 @@ fn whoever_is_killed_while_saving_leaves_no_part_of_a_picture_under_its_name() {
                 let bytes = std::fs::read(&file).unwrap();
                 assert_eq!(
                     bytes,
-                    picture(u64::from(bytes[0])),
+                    image(u64::from(bytes[0])),
                     "{file:?}: {} bytes",
                     bytes.len()
                 );

@@ -1,4 +1,4 @@
-//! Captures that fail: each failure has its own error code, and a damaged picture is never returned as a good one.
+//! Captures that fail: each failure has its own error code, and a damaged image is never returned as a good one.
 
 use crate::capture::DEMO;
 use serde_json::{Value, json};
@@ -14,12 +14,12 @@ use sluicegate_tests::{
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_asked_is_told_by_its_name() {
+async fn an_invalid_capture_request_is_refused_by_name() {
     let gateway = Gateway::with_config(DEMO).await;
     let mut shots = CaptureClient::of(&gateway, "demo").await;
     for (text, code, what) in [
         (
-            "picture, please",
+            "image, please",
             "BAD_REQUEST",
             "not a valid capture request: write a JSON object",
         ),
@@ -104,7 +104,7 @@ async fn what_cannot_be_asked_is_told_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_without_a_picture_is_waited_for_and_one_that_is_gone_is_offline() {
+async fn a_source_without_a_frame_is_waited_for_and_one_that_is_gone_is_offline() {
     let silent = Feeder::bind().await;
     let gone = Feeder::bind().await;
     let config = format!(
@@ -136,7 +136,7 @@ async fn failure(gateway: &Gateway, stream: &str, status: u16, code: &str) -> St
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_for_too_many_at_once_is_told_to_wait_and_so_is_the_seventeenth() {
+async fn too_many_captures_of_a_client_or_of_a_stream_are_refused_as_busy() {
     let silent = Feeder::bind().await;
     let config = format!(
         "[capture]\ntimeout = \"2s\"\n[streams.cam]\nsource = \"{}\"\n",
@@ -205,7 +205,7 @@ async fn no_decoder_no_capture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
+async fn a_damaged_frame_is_never_captured_the_last_good_one_is_with_its_age() {
     let clip = camera::clip();
     let feeder = Feeder::bind().await;
     let config = format!(
@@ -215,7 +215,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
     let gateway = Gateway::with_config(&config).await;
     let mut shots = CaptureClient::of(&gateway, "cam").await;
     let mut connection = feeder.accept().await;
-    let whole = |place: usize| with_start_codes(&clip.pictures[place], |_| 4);
+    let whole = |place: usize| with_start_codes(&clip.frames[place], |_| 4);
     // Keeps the slice header and destroys the coded data.
     let broken = |place: usize| {
         let mut bytes = whole(place);
@@ -247,7 +247,7 @@ async fn a_damaged_picture_is_never_shown_the_last_good_one_is_with_its_age() {
         so_far["made"]["decoded"].as_u64().unwrap() + so_far["made"]["failed"].as_u64().unwrap();
     let (number, _) = number_after(whole(GROUP), so_far + 1).await;
     assert_eq!(number, Some(GROUP as u32));
-    // A picture that refers to a broken one counts as broken, too.
+    // An image that refers to a broken one counts as broken, too.
     let (number, age) = number_after(broken(GROUP + 1), so_far + 2).await;
     assert_eq!(number, Some(GROUP as u32));
     let (number, later) = number_after(whole(GROUP + 2), so_far + 3).await;

@@ -254,7 +254,7 @@ async fn players_are_redirected_by_what_a_transport_is_not_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
+async fn a_session_moves_by_policy_and_by_pin_and_the_lists_have_the_reason() {
     let gateway = Gateway::with_config(&format!("{STREAMS}[policy]\nnear = [\"mjpeg\"]\n")).await;
     let (mut control, chosen) = Control::open(&gateway, "demo", "can=hls,mjpeg").await;
     assert_eq!(chosen["transport"], "mjpeg");
@@ -283,7 +283,7 @@ async fn a_session_is_told_to_move_and_by_hand_and_the_lists_say_why() {
     let mut viewer = within("mjpeg", Mjpeg::open(gateway.address, &path))
         .await
         .unwrap();
-    within("a picture", viewer.next()).await.unwrap();
+    within("a frame", viewer.next()).await.unwrap();
     control.playing(&chosen).await;
     control.report(json!({ "network": "cellular" })).await;
     let told = control.heard("move").await;
@@ -421,7 +421,7 @@ async fn what_is_forced_was_not_chosen_by_hand() {
 /// A client that only starts sessions cannot fill the table: each address has a limit, and a session whose player has
 /// opened the control channel no longer counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_begins_sessions_and_attends_to_none_is_stopped() {
+async fn a_client_that_creates_sessions_and_opens_none_is_limited() {
     let gateway = Gateway::with_config(STREAMS).await;
     let (_control, chosen) = Control::open(&gateway, "demo", "can=mjpeg").await;
     assert_eq!(chosen["transport"], "mjpeg");
@@ -452,7 +452,7 @@ async fn the_gateway_looks_at_the_link_itself() {
     ] {
         let (mut control, chosen) = Control::open(&gateway, "demo", "can=mjpeg").await;
         let id = control.path.rsplit('/').next().unwrap();
-        // The viewer reads the beginning and then stops, so that pictures queue up.
+        // The viewer reads the beginning and then stops, so that frames queue up.
         let mut viewer = Raw::with_buffer(address, Some(4096)).await;
         viewer
             .write(format!(
@@ -520,7 +520,7 @@ async fn a_policy_that_breaks_costs_no_session_anything() {
             control.say(json!({ "type": "ping", "id": nth })).await;
             assert_eq!(control.heard("pong").await["id"], nth, "{what} in {call}");
         }
-        // The player also reports that a candidate gave no picture, whether or not the policy had moved it there.
+        // The player also reports that a candidate gave no frame, whether or not the policy had moved it there.
         control
             .say(json!({ "type": "failed", "transport": chosen["transport"], "rendition": chosen["rendition"] }))
             .await;

@@ -72,14 +72,14 @@ async fn churn(client: Client, from: Ipv4Addr) {
     let gateway = Gateway::with_config(DEMO).await;
     // Two viewers that stay connected keep the source and its muxers running.
     let mut nal = Nal::connect(gateway.address, "demo").await.unwrap();
-    let mut pictures = mjpeg(gateway.address, "demo").await.unwrap();
-    within("a picture", nal.next_unit()).await.unwrap();
-    within("a picture", pictures.next()).await.unwrap();
+    let mut frames = mjpeg(gateway.address, "demo").await.unwrap();
+    within("a frame", nal.next_unit()).await.unwrap();
+    within("a frame", frames.next()).await.unwrap();
     let stay = tokio::spawn(async move {
         loop {
             tokio::select! {
                 unit = nal.next_unit() => drop(unit.unwrap()),
-                picture = pictures.next() => drop(picture.unwrap()),
+                frame = frames.next() => drop(frame.unwrap()),
             }
         }
     });

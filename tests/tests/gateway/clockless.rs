@@ -22,7 +22,7 @@ const CAMERAS: [(&str, Stamp); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_camera_without_a_clock_is_told_and_has_segments_as_any_other() {
+async fn a_camera_without_a_clock_is_reported_and_has_segments_like_any_other() {
     let mut cameras = Vec::new();
     let mut config = String::new();
     for (name, stamp) in CAMERAS {
@@ -37,7 +37,7 @@ async fn a_camera_without_a_clock_is_told_and_has_segments_as_any_other() {
             let mut viewer = Watcher::open(address, &format!("/live/{name}/nal"), clip()).await;
             let mut last = None;
             loop {
-                let (place, _) = within(&format!("a picture of {name}"), viewer.next()).await;
+                let (place, _) = within(&format!("a frame of {name}"), viewer.next()).await;
                 assert!(
                     last.is_none_or(|last| place == (last + 1) % COUNT),
                     "{name}: {last:?} {place}"

@@ -50,7 +50,7 @@ async fn a_source_argument_is_served_by_its_name_and_a_bare_port_is_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn open_lets_other_machines_in_and_tells_where_it_is() {
+async fn open_admits_other_machines_and_prints_the_addresses() {
     let mut child = Command::new(Gateway::binary())
         .args(["--open", "--listen", "0", "test-pattern"])
         .env("XDG_STATE_HOME", Gateway::state())
@@ -84,7 +84,7 @@ async fn open_lets_other_machines_in_and_tells_where_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_meant_says_what_to_write() {
+async fn invalid_arguments_are_refused_with_advice_on_the_command_line() {
     let file = config_file("[streams.a]\nsource = \"test-pattern\"\n");
     let file = file.to_str().unwrap();
     for (arguments, code, parts) in [
@@ -130,7 +130,7 @@ async fn what_cannot_be_meant_says_what_to_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_tells_all_mistakes_of_every_kind() {
+async fn check_reports_all_mistakes_of_every_kind() {
     let nothing = scratch("nothing").join("gone.pem");
     let nothing = nothing.display();
     let said = check(&format!(

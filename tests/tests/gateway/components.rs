@@ -36,7 +36,7 @@ fn flat(chunk: &Chunk) -> Flat {
     (bytes, chunk.lane, chunk.independent)
 }
 
-/// A little more than two seconds of the test pattern as samples, with a keyframe every ten pictures.
+/// A little more than two seconds of the test pattern as samples, with a keyframe every ten frames.
 fn h264() -> (Info, Vec<Sample>) {
     let path = media::encode_pattern(
         "components.h264",
@@ -211,19 +211,19 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
     let (header, chunks) = run(&plugin("mjpeg"), &info, &samples, 0);
     assert!(header.is_empty());
     for (sample, chunks) in samples.iter().zip(&chunks) {
-        let picture = sample.packaged(Format::Jpeg).unwrap();
+        let frame = sample.packaged(Format::Jpeg).unwrap();
         let [(bytes, 0, true)] = chunks.as_slice() else {
-            panic!("one independent chunk a picture")
+            panic!("one independent chunk a frame")
         };
         let head = format!(
             "Content-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: {}.{:06}\r\n\r\n",
-            picture.len(),
+            frame.len(),
             sample.captured_at / 1_000_000,
             sample.captured_at % 1_000_000
         );
         assert_eq!(
             bytes,
-            &[head.as_bytes(), &picture, b"\r\n--frame\r\n"].concat()
+            &[head.as_bytes(), &frame, b"\r\n--frame\r\n"].concat()
         );
     }
     let (mut instance, _) = open(&plugin("mjpeg"));

@@ -150,7 +150,7 @@ async fn every_operation_answers_as_it_is_described() {
     let mut viewer = within("connect", Nal::connect(address, "demo"))
         .await
         .unwrap();
-    within("a picture", viewer.next_unit()).await.unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
     let (mut control, chosen) = Control::open(&contract.gateway, "demo", "can=nal,mjpeg,hls").await;
     control
         .raw("{\"type\":\"playing\",\"transport\":\"nal\",\"rendition\":\"\"}")

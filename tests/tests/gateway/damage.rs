@@ -1,10 +1,10 @@
 //! Streams that are damaged on their way: what is visibly undecodable is not sent, nothing panics, and from the next
-//! clean keyframe on every picture is there.
+//! clean keyframe on every frame is there.
 //!
-//! Criteria: (1) before the damage and from the first clean IDR picture after it, all pictures come out, byte for byte
+//! Criteria: (1) before the damage and from the first clean IDR frame after it, all frames come out, byte for byte
 //! and in order, and libavcodec with `err_detect=explode` decodes them without an error; (2) after anything was
-//! dropped, the next output is a picture at which decoding may start; (3) if the damage is visible without decoding
-//! (lost, exchanged or marked pictures, other or unreadable parameter sets), libavcodec reports no error at all.
+//! dropped, the next output is a frame at which decoding may start; (3) if the damage is visible without decoding
+//! (lost, exchanged or marked frames, other or unreadable parameter sets), libavcodec reports no error at all.
 
 use bytes::Bytes;
 use sluicegate_media::{
@@ -20,7 +20,7 @@ use sluicegate_tests::{
     client::is_header,
     damage::{Damage, Random, StrictDecoder, miscounted},
     feeder::write_in_chunks,
-    media::{NumberReader, cut, encode_pattern, ffmpeg, nals_of, pictures, with_start_codes},
+    media::{NumberReader, cut, encode_pattern, ffmpeg, frames, nals_of, with_start_codes},
     scratch, within,
 };
 use std::{
@@ -44,41 +44,41 @@ fn damage_sends_nothing_undecodable_if_visible_and_ends_at_the_next_keyframe() {
     for damage in Damage::ALL {
         for seed in 0..SEEDS {
             judge(camera::clip(), damage, seed, damage.shows());
-            // A picture can lose slices after the first one without a visible sign.
+            // A frame can lose slices after the first one without a visible sign.
             judge(&sliced, damage, seed, false);
         }
     }
 }
 
-/// The clip with four slices per picture.
+/// The clip with four slices per frame.
 fn sliced() -> Clip {
     let arguments = [
         "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10", "-slices", "4",
     ];
     let file = encode_pattern("sliced.h264", (320, 192), 0, COUNT as u64, &arguments);
-    let clip = Clip::new(pictures(&nals_of(&file)));
-    assert!(clip.pictures[1].len() == 4, "slices");
+    let clip = Clip::new(frames(&nals_of(&file)));
+    assert!(clip.frames[1].len() == 4, "slices");
     clip
 }
 
 fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
     let what = format!("{damage:?}, seed {seed}");
-    let mut dice = Random::new(seed * 31 + damage as u64);
+    let mut random = Random::new(seed * 31 + damage as u64);
     let mut run = Run::new();
     let mut judge = StrictDecoder::default();
-    let group = |nth: usize| &clip.pictures[nth % (COUNT / GROUP) * GROUP..][..GROUP];
+    let group = |nth: usize| &clip.frames[nth % (COUNT / GROUP) * GROUP..][..GROUP];
     let bytes = |nth: usize| with_start_codes(&group(nth).concat(), |_| 4);
     let mut next = 0;
     for _ in 0..DAMAGED_GROUPS {
-        run.send(&bytes(next), &mut dice);
+        run.send(&bytes(next), &mut random);
         run.send(
-            &damage.apply(group(next + 1), &other_sps(), &mut dice),
-            &mut dice,
+            &damage.apply(group(next + 1), &other_sps(), &mut random),
+            &mut random,
         );
         next += 2;
     }
-    run.send(&bytes(next), &mut dice);
-    run.send(&bytes(next + 1), &mut dice);
+    run.send(&bytes(next), &mut random);
+    run.send(&bytes(next + 1), &mut random);
     run.ingest.silence();
 
     let samples = run.samples();
@@ -89,7 +89,7 @@ fn judge(clip: &Clip, damage: Damage, seed: u64, strict: bool) {
         let first = clean % (COUNT / GROUP) * GROUP;
         let expected: Vec<Option<usize>> = (first..first + GROUP).map(Some).collect();
         let start = places.windows(GROUP).position(|places| places == expected);
-        // The last picture of a group is adjacent to the damaged group after it and may be lost with its first bytes.
+        // The last frame of a group is adjacent to the damaged group after it and may be lost with its first bytes.
         let most = start.or_else(|| {
             let less = &expected[..GROUP - 1];
             places.windows(GROUP - 1).position(|places| places == less)
@@ -174,9 +174,9 @@ impl Run {
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8], dice: &mut Random) {
+    fn send(&mut self, mut bytes: &[u8], random: &mut Random) {
         while !bytes.is_empty() {
-            let (chunk, rest) = bytes.split_at((1 + dice.roll(3000)).min(bytes.len()));
+            let (chunk, rest) = bytes.split_at((1 + random.roll(3000)).min(bytes.len()));
             self.ingest.byte_stream(Bytes::copy_from_slice(chunk));
             self.now.fetch_add(5, Ordering::Relaxed);
             bytes = rest;
@@ -217,27 +217,27 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
     let mut viewer = within("connect", Nal::connect(gateway.address, "annexb"))
         .await
         .unwrap();
-    let mut pictures = within(
+    let mut frames = within(
         "connect",
         sluicegate_tests::mjpeg(gateway.address, "annexb"),
     )
     .await
     .unwrap();
     let mut source = feeder.accept().await;
-    let mut dice = Random::new(7);
-    let group = |nth: usize| &clip.pictures[nth % (COUNT / GROUP) * GROUP..][..GROUP];
+    let mut random = Random::new(7);
+    let group = |nth: usize| &clip.frames[nth % (COUNT / GROUP) * GROUP..][..GROUP];
     for (round, damage) in Damage::ALL.into_iter().enumerate() {
-        let hurt = damage.apply(group(2 * round), &other_sps(), &mut dice);
+        let hurt = damage.apply(group(2 * round), &other_sps(), &mut random);
         write_in_chunks(&mut source, &hurt).await;
         let clean = group(2 * round + 1).concat();
         write_in_chunks(&mut source, &with_start_codes(&clean, |_| 3)).await;
         let first = (2 * round + 1) % (COUNT / GROUP) * GROUP;
         for expected in first..first + GROUP {
-            let what = format!("picture {expected} after {damage:?}");
+            let what = format!("frame {expected} after {damage:?}");
             while clip.find(&within(&what, viewer.next()).await.unwrap()) != Some(expected) {}
         }
         let last = u32::try_from(first + GROUP - 1).unwrap();
-        while within(&format!("{damage:?}"), pictures.next_number())
+        while within(&format!("{damage:?}"), frames.next_number())
             .await
             .unwrap()
             != last
@@ -253,9 +253,9 @@ async fn viewers_of_a_damaged_stream_stay_and_go_on_with_the_next_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_camera_that_miscounts_its_pictures_is_complete_from_its_fourth_group() {
-    let pictures = camera::clip().pictures.iter();
-    let clip = Clip::new(pictures.map(|picture| miscounted(picture, 4)).collect());
+async fn a_camera_that_miscounts_its_frames_is_complete_from_its_fourth_group() {
+    let frames = camera::clip().frames.iter();
+    let clip = Clip::new(frames.map(|frame| miscounted(frame, 4)).collect());
     let feeder = Feeder::bind().await;
     let gateway = Gateway::serve(&[&feeder.source()]).await;
     let mut viewer = within("connect", Nal::connect(gateway.address, "annexb"))
@@ -264,16 +264,16 @@ async fn a_camera_that_miscounts_its_pictures_is_complete_from_its_fourth_group(
     let mut source = feeder.accept().await;
     let (mut numbers, mut reader) = (Vec::new(), NumberReader::default());
     let mut expected = Vec::new();
-    for (nth, group) in clip.pictures.chunks(GROUP).enumerate() {
+    for (nth, group) in clip.frames.chunks(GROUP).enumerate() {
         write_in_chunks(&mut source, &with_start_codes(&group.concat(), |_| 4)).await;
         let count = if nth < 3 { 1 } else { GROUP };
         for place in nth * GROUP..nth * GROUP + count {
-            let mut message = within("a picture", viewer.next()).await.unwrap().to_vec();
+            let mut message = within("a frame", viewer.next()).await.unwrap().to_vec();
             if is_header(&cut(&message)) {
-                message.extend(within("its picture", viewer.next()).await.unwrap());
+                message.extend(within("its frame", viewer.next()).await.unwrap());
             }
-            let picture = clip.pictures[place].as_slice();
-            assert!(cut(&message).ends_with(picture), "picture {place}");
+            let frame = clip.frames[place].as_slice();
+            assert!(cut(&message).ends_with(frame), "frame {place}");
             numbers.extend(reader.feed(&message));
             expected.push(place);
         }
@@ -346,7 +346,7 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
                 let nals = cut(&message);
                 let place = nals.iter().find_map(|unit| slices.get(unit).copied());
                 starts += usize::from(place == Some(0));
-                // Parameter sets alone are not a picture; libavcodec reports an error for them.
+                // Parameter sets alone are not a frame; libavcodec reports an error for them.
                 ahead.extend_from_slice(&message);
                 if !is_header(&nals) {
                     judge.feed(&std::mem::take(&mut ahead));
@@ -355,7 +355,7 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
                 }
             }
             println!(
-                "{name}: {} of {COUNT} pictures as they were, {} errors of {} messages",
+                "{name}: {} of {COUNT} frames as they were, {} errors of {} messages",
                 seen.len(),
                 judge.errors,
                 places.len()
@@ -381,11 +381,11 @@ async fn damaged_files_play_on_from_keyframe_to_keyframe() {
     for play in plays.collect::<Vec<_>>() {
         tokio::time::timeout(PATIENCE, play).await.unwrap().unwrap();
     }
-    assert_eq!(clip.pictures.len(), COUNT);
+    assert_eq!(clip.frames.len(), COUNT);
     gateway.no_panic();
 }
 
-/// Maps slices to the picture they belong to.
+/// Maps slices to the frame they belong to.
 fn slices(nals: &[Bytes]) -> Arc<HashMap<Bytes, usize>> {
     let slices = nals
         .iter()
@@ -396,12 +396,12 @@ fn slices(nals: &[Bytes]) -> Arc<HashMap<Bytes, usize>> {
 /// Damages the middle of a file, so that it still opens and ends correctly.
 fn hurt(file: &Path, kind: &str, seed: u64) {
     let mut bytes = std::fs::read(file).unwrap();
-    let mut dice = Random::new(seed);
+    let mut random = Random::new(seed);
     let (from, to) = (bytes.len() / 5, bytes.len() * 3 / 5);
     if kind == "ts" {
         let packets = from / 188..to / 188;
         let lost: HashSet<usize> = (0..6)
-            .map(|_| packets.start + dice.roll(packets.len()))
+            .map(|_| packets.start + random.roll(packets.len()))
             .collect();
         let kept = bytes
             .chunks(188)
@@ -410,9 +410,9 @@ fn hurt(file: &Path, kind: &str, seed: u64) {
         bytes = kept.flat_map(|(_, packet)| packet.to_vec()).collect();
     } else {
         for _ in 0..6 {
-            let at = from + dice.roll(to - from);
-            let length = 1 + dice.roll(40);
-            let noise = dice.bytes(length);
+            let at = from + random.roll(to - from);
+            let length = 1 + random.roll(40);
+            let noise = random.bytes(length);
             bytes[at..at + length].copy_from_slice(&noise);
         }
     }

@@ -94,7 +94,7 @@ impl Curl {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_and_viewers_are_told_in_order_and_replayed_to_who_comes_back() {
+async fn events_of_streams_and_viewers_are_ordered_and_replayed_on_reconnect() {
     let mut camera = Camera::new(camera::clip()).await;
     let config = format!("{}idle = '0s'\n", camera.config());
     let gateway = Gateway::with_config(&config).await;
@@ -141,7 +141,7 @@ async fn streams_and_viewers_are_told_in_order_and_replayed_to_who_comes_back() 
     assert_eq!(live.len(), 2, "{told:?}");
     let ids: Vec<u64> = all.iter().map(Event::number).collect();
     assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
-    let came = &all[0].data;
+    let came = &all[place("viewer-came")].data;
     assert_eq!(
         (&came["stream"], &came["transport"]),
         (&"cam".into(), &"nal".into())
@@ -195,7 +195,7 @@ async fn an_id_of_an_earlier_run_replays_nothing_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_that_fails_is_told_as_failing_resting_and_well_again() {
+async fn a_failing_guest_is_reported_as_failing_resting_and_recovered() {
     let mut camera = Camera::new(camera::clip()).await;
     let config = format!(
         "{}[transports.odd]\nplugin = \"{}\"\nin = \"push\"\ndo = \"panic\"\nevery = {GROUP}\n",
@@ -241,7 +241,7 @@ async fn a_guest_that_fails_is_told_as_failing_resting_and_well_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_read_is_told_how_much_it_missed_and_goes_on_with_what_is_kept() {
+async fn a_slow_event_reader_learns_how_much_it_missed_and_continues() {
     let gateway = Gateway::with_config("[streams.cam]\nsource = \"annexb:listen:0\"\n").await;
     let address = gateway.address;
     let mut slow = Raw::with_buffer(address, Some(4 << 10)).await;
@@ -316,7 +316,7 @@ async fn the_events_end_when_the_gateway_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_capture_that_was_saved_is_told() {
+async fn a_saved_capture_is_an_event() {
     let dir = sluicegate_tests::scratch("captures").join("told");
     let config = format!(
         "[capture]\ndir = {dir:?}\n[streams.demo]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n"

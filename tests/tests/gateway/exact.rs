@@ -1,4 +1,4 @@
-//! Valid H.264 that few encoders produce: on every transport the output decodes to exactly the pictures that went in.
+//! Valid H.264 that few encoders produce: on every transport the output decodes to exactly the frames that went in.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -6,7 +6,7 @@ use sluicegate_tests::{
     Feeder, Gateway, Nal,
     exact::{Got, decoded, on_every_transport},
     feeder::write_in_chunks,
-    media::{annexb_of, encode_pattern, nals_of, pictures, with_start_codes},
+    media::{annexb_of, encode_pattern, frames, nals_of, with_start_codes},
     mse::Mse,
     rare::{self, Coding, REWRITABLE},
     scratch, within,
@@ -17,7 +17,7 @@ const SIZE: (u32, u32) = (320, 192);
 const COUNT: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pps_that_changes_from_picture_to_picture_is_no_new_stream() {
+async fn a_pps_that_changes_from_frame_to_frame_is_no_new_stream() {
     let plain = nals_of(&encode_pattern(
         "plain.h264",
         SIZE,
@@ -34,7 +34,7 @@ async fn a_pps_that_changes_from_picture_to_picture_is_no_new_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_picture_that_forgets_those_before_it_is_no_loss() {
+async fn a_frame_that_resets_all_references_is_no_loss() {
     let plain = nals_of(&encode_pattern(
         "plain.h264",
         SIZE,
@@ -95,7 +95,7 @@ async fn interlaced_frames_of_x264_pass_in_every_container() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells() {
+async fn b_frames_without_times_are_presented_in_picture_order() {
     for (name, parameters) in [
         ("two.h264", "bframes=2:b-adapt=0"),
         (
@@ -116,7 +116,7 @@ async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells()
         let expected = decoded(&nals_of(&annexb_of(&path)));
         assert_eq!(expected.len(), COUNT, "{name}");
         let all = on_every_transport(&path, COUNT, &expected).await;
-        // Reference times: ffmpeg's, for the same pictures in a container with presentation times.
+        // Reference times: ffmpeg's, for the same frames in a container with presentation times.
         let timed = encode_pattern("timed.mp4", SIZE, 0, COUNT as u64, &arguments);
         let expected = shown_in(&timed);
         for got in &all[1..] {
@@ -127,7 +127,7 @@ async fn b_pictures_without_times_are_shown_in_the_order_that_the_stream_tells()
             assert_eq!(shown.collect::<Vec<_>>(), expected, "{name}");
             assert!(
                 first > decoded,
-                "{name}: the reordering depth is known at the first picture"
+                "{name}: the reordering depth is known at the first frame"
             );
         }
     }
@@ -168,7 +168,7 @@ async fn a_level_that_does_not_exist_is_the_lowest_that_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_not() {
+async fn a_viewer_starting_at_an_open_gop_skips_its_leading_frames_others_do_not() {
     let arguments = [
         "-c:v",
         "libx264",
@@ -186,8 +186,8 @@ async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_no
     ));
     let expected = decoded(&nals);
     assert_eq!(expected.len(), COUNT);
-    let units = pictures(&nals);
-    // A group that starts at a recovery point. The pictures that lead it refer to pictures before it.
+    let units = frames(&nals);
+    // A group that starts at a recovery point. The frames that lead it refer to frames before it.
     let opens = |unit: &Vec<Bytes>| unit.iter().any(|nal| nal.starts_with(&[6, 6]));
     let open = units.iter().position(opens).expect("an open group");
     const LEADING: usize = 3;
@@ -199,12 +199,12 @@ async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_no
         .unwrap();
     let mut mse = Mse::connect(gateway.address, "annexb").await;
     let mut source = feeder.accept().await;
-    // The group has begun, its leading pictures have arrived, and so has the next picture, which confirms that decoding
+    // The group has begun, its leading frames have arrived, and so has the next frame, which confirms that decoding
     // can start there.
     let begun = open + LEADING + 2;
     let (before, after) = units.split_at(begun);
     let (mut all_nal, mut all_mse) = (Got::default(), Got::default());
-    // Only the first picture, because both viewers start at the newest.
+    // Only the first frame, because both viewers start at the newest.
     write_in_chunks(&mut source, &with_start_codes(&before[0], |_| 4)).await;
     tokio::join!(all_nal.more_nal(&mut nal, 1), all_mse.more_mse(&mut mse, 1));
     write_in_chunks(&mut source, &with_start_codes(&before[1..].concat(), |_| 4)).await;
@@ -248,13 +248,13 @@ async fn who_starts_at_an_open_group_skips_its_leading_pictures_and_others_do_no
 fn regular(times: &[(u64, u64)], apart: u64) {
     let mut shown: Vec<u64> = times.iter().map(|(shown, _)| *shown).collect();
     shown.sort_unstable();
-    // Later pictures may be shown between the last ones.
+    // Later frames may be shown between the last ones.
     shown.truncate(times.len() - 4);
     let regular = shown.windows(2).all(|two| two[1] - two[0] == apart);
     assert!(regular, "{times:?}");
 }
 
-/// Presentation times of a file's pictures relative to the first, in decoding order, in ticks of 90 kHz.
+/// Presentation times of a file's frames relative to the first, in decoding order, in ticks of 90 kHz.
 fn shown_in(file: &Path) -> Vec<i64> {
     let probe = std::process::Command::new("ffprobe")
         .args([

@@ -20,7 +20,7 @@ async fn the_demo_plays_on_nal_and_mjpeg_with_rising_numbers() {
         .unwrap();
     let mut last = 0;
     for _ in 0..5 {
-        let number = within("a picture", viewer.next_number()).await.unwrap();
+        let number = within("a frame", viewer.next_number()).await.unwrap();
         assert!(number >= last);
         last = number;
     }

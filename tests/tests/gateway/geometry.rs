@@ -1,6 +1,6 @@
-//! Pictures with non-square pixels and rotated clips from phones look the same on every transport.
+//! Frames with non-square pixels and rotated clips from phones look the same on every transport.
 //!
-//! The number in a picture is readable only if the picture is upright and not mirrored.
+//! The number in a frame is readable only if the frame is upright and not mirrored.
 
 use futures_util::StreamExt;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn pixels_that_are_not_square_are_shown_alike_everywhere() {
     let h264 = ["-vf", "setsar=16/11", "-c:v", "libx264", "-g", "15"];
     let film = encode_pattern("wide.mp4", (640, 360), 0, 90, &h264);
     let told = r#"{"pixelAspect":[16,11],"rotation":0,"mirrored":false}"#;
-    let wide = Seen {
+    let wide = Appearance {
         size: (931, 360),
         // 4:2:0 needs even sides.
         jpeg: (930, 360),
@@ -42,7 +42,7 @@ async fn a_clip_of_a_phone_is_upright_everywhere() {
     let h264 = ["-vf", "transpose=cclock", "-c:v", "libx264", "-g", "15"];
     let film = encode_pattern("phone.mp4", (360, 640), 0, 90, &h264);
     turn(&film, CLOCKWISE);
-    let phone = Seen {
+    let phone = Appearance {
         size: (360, 640),
         jpeg: (360, 640),
         small: (320, 568),
@@ -53,7 +53,7 @@ async fn a_clip_of_a_phone_is_upright_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
+async fn transcoded_video_and_jpegs_are_rotated_by_the_gateway() {
     let turned = ["-vf", "transpose=cclock", "-q:v", "3", "-c:v"];
     let mirrored = ["-vf", "hflip", "-q:v", "3", "-c:v"];
     let film = |name: &str, codec, how: [&'static str; 5]| {
@@ -77,7 +77,7 @@ async fn what_is_encoded_anew_or_jpeg_is_turned_by_the_gateway() {
 type Track = ((u16, u16), Option<(u32, u32)>, [i32; 4]);
 
 /// Expected appearance of a film on each transport.
-struct Seen {
+struct Appearance {
     size: (u32, u32),
     jpeg: (usize, usize),
     /// Scaled to a width of at most 320.
@@ -88,7 +88,7 @@ struct Seen {
     told: &'static str,
 }
 
-impl Seen {
+impl Appearance {
     async fn everywhere(&self, film: &Path) {
         let gateway = serve(film).await;
         // Keeps the stream running.
@@ -167,7 +167,7 @@ impl TestGateway {
     /// Size of a capture, whose number must be readable.
     async fn capture_size(&self, stream: &str) -> (usize, usize) {
         let path = format!("/live/{stream}/frame.jpg");
-        let got = within("a picture", http_get(self.address, &path, &[])).await;
+        let got = within("a frame", http_get(self.address, &path, &[])).await;
         let (status, head, jpeg) = got.unwrap();
         assert_eq!(status, 200, "{head}");
         upright(&jpeg)
@@ -187,7 +187,7 @@ impl TestGateway {
         let mut reader = NumberReader::default();
         let mut size = None;
         loop {
-            let unit = within("a picture", viewer.next_unit()).await.unwrap();
+            let unit = within("a frame", viewer.next_unit()).await.unwrap();
             if unit.is_idr() {
                 let of = |kind| {
                     let units = unit.nals.iter().filter(|unit| nal::unit_type(unit) == kind);
@@ -215,7 +215,7 @@ impl TestGateway {
 
 fn upright(jpeg: &[u8]) -> (usize, usize) {
     let head = turbojpeg::read_header(jpeg).unwrap();
-    assert!(jpeg_number(jpeg).is_some(), "the picture is not upright");
+    assert!(jpeg_number(jpeg).is_some(), "the frame is not upright");
     (head.width, head.height)
 }
 

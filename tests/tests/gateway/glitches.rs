@@ -9,7 +9,7 @@ use sluicegate_media::{
     time::Moment,
 };
 use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
-use sluicegate_source::{Expected, Sink, Sound, SourceTimes};
+use sluicegate_source::{AudioTrack, Expected, Sink, SourceTimes};
 use sluicegate_stream::{
     Entry, Feed, Frames, GroupNumbers, Ingest, Next, Reader, Selection, Status, WakeOn,
 };
@@ -30,12 +30,12 @@ use std::{
 
 const STARTED: u64 = 1_700_000_000_000_000;
 const SECOND: i64 = 90_000;
-/// 25 pictures and 46.875 audio frames per second.
-const PICTURE: i64 = 3600;
-const FRAME: i64 = 1920;
+/// 25 video and 46.875 audio frames per second.
+const VIDEO_FRAME: i64 = 3600;
+const AUDIO_FRAME: i64 = 1920;
 const GLITCH: i64 = 2 * SECOND;
 const END: i64 = 5 * SECOND;
-/// Tolerance between pictures and audio, and between either and its position without the glitch.
+/// Tolerance between video and audio, and between either and its position without the glitch.
 const SKEW: i64 = SECOND * 60 / 1000;
 const SIZES: [f64; 10] = [
     0.5, 2.0, 8.0, 20.0, 3600.0, -0.5, -2.0, -8.0, -20.0, -3600.0,
@@ -63,8 +63,8 @@ struct Glitch {
     kind: Kind,
     /// Number of affected samples per track.
     count: i64,
-    pictures: bool,
-    sound: bool,
+    video: bool,
+    audio: bool,
     /// Only presentation times are affected, decode times are right.
     presentation: bool,
 }
@@ -72,10 +72,10 @@ struct Glitch {
 impl Glitch {
     /// Decode and presentation time of the sample at `time`, as the source states them; `None` if it is lost.
     fn told(&self, is_audio: bool, time: i64) -> Option<SourceTimes> {
-        let step = if is_audio { FRAME } else { PICTURE };
+        let step = if is_audio { AUDIO_FRAME } else { VIDEO_FRAME };
         // The first sample at or after the glitch has number 0.
         let nth = (time - GLITCH + step - 1).div_euclid(step);
-        let hit = if is_audio { self.sound } else { self.pictures };
+        let hit = if is_audio { self.audio } else { self.video };
         let hit = hit && (0..self.count).contains(&nth);
         let wrong = match self.kind {
             Kind::Wrap(length) => Some((time - GLITCH).rem_euclid(length)),
@@ -101,7 +101,7 @@ impl Glitch {
 }
 
 #[test]
-fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_sound() {
+fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_audio() {
     let bench = Bench::new();
     let tracks = [
         (true, false, false),
@@ -118,14 +118,14 @@ fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_sound() 
     let others = others.into_iter().flat_map(|kind| [(kind, 1), (kind, 10)]);
     let mut glitches: Vec<Glitch> = Vec::new();
     for (kind, count) in sizes.chain(others) {
-        for (pictures, sound, presentation) in tracks {
+        for (video, audio, presentation) in tracks {
             let is_moot = presentation && matches!(kind, Kind::Lost | Kind::Untimed);
             if !is_moot {
                 glitches.push(Glitch {
                     kind,
                     count,
-                    pictures,
-                    sound,
+                    video,
+                    audio,
                     presentation,
                 });
             }
@@ -135,8 +135,8 @@ fn after_any_glitch_all_transports_recover_within_a_second_in_sync_with_sound() 
     glitches.extend(wraps.map(|length| Glitch {
         kind: Kind::Wrap(length),
         count: 0,
-        pictures: true,
-        sound: true,
+        video: true,
+        audio: true,
         presentation: false,
     }));
     for glitch in glitches {
@@ -190,29 +190,29 @@ impl Bench {
             .each_ref()
             .map(|(name, plugin)| Muxer::open(name, plugin, &feed));
         // The decoder ignores audio.
-        let frames = glitch.pictures.then(|| {
+        let frames = glitch.video.then(|| {
             let frames = Frames::start("glitch", &feed, status.clone()).unwrap();
-            // Without a follower the decoder thread would pause before each picture to give delivery priority.
+            // Without a follower the decoder thread would pause before each frame to give delivery priority.
             let follower = frames.follow(1);
             (frames, follower)
         });
         let mut ingest = Ingest::new(feed.clone(), status.clone(), STARTED, Box::new(clock));
         ingest.expect(Expected {
-            pictures: true,
-            sound: true,
+            video: true,
+            audio: true,
         });
         ingest.configured(25.0);
-        ingest.sound(Sound {
+        ingest.audio_track(AudioTrack {
             audio: self.audio.clone(),
             length: 1024,
             coding: None,
         });
-        let mut order: Vec<(i64, bool)> = (0..END / FRAME)
-            .map(|nth| (nth * FRAME, true))
-            .chain((0..END / PICTURE).map(|nth| (nth * PICTURE, false)))
+        let mut order: Vec<(i64, bool)> = (0..END / AUDIO_FRAME)
+            .map(|nth| (nth * AUDIO_FRAME, true))
+            .chain((0..END / VIDEO_FRAME).map(|nth| (nth * VIDEO_FRAME, false)))
             .collect();
         order.sort_unstable();
-        let mut pictures = Vec::new();
+        let mut video = Vec::new();
         for (time, is_audio) in order {
             // Samples arrive up to 20 ms late.
             let arrives = time + 900 + (time / 7).rem_euclid(1800);
@@ -223,16 +223,14 @@ impl Bench {
             match is_audio {
                 true => ingest.audio_frame(Bytes::copy_from_slice(&time.to_be_bytes()), times),
                 false => {
-                    let nth = (time / PICTURE) as usize % COUNT;
+                    let nth = (time / VIDEO_FRAME) as usize % COUNT;
                     let clip = clip();
-                    ingest.access_unit(clip.pictures[nth].clone(), times);
-                    // Pictures that refer to a lost one are not usable.
-                    let group = GLITCH..GLITCH + GROUP as i64 * PICTURE;
-                    if !(glitch.pictures
-                        && matches!(glitch.kind, Kind::Lost)
-                        && group.contains(&time))
+                    ingest.access_unit(clip.frames[nth].clone(), times);
+                    // Frames that refer to a lost one are not usable.
+                    let group = GLITCH..GLITCH + GROUP as i64 * VIDEO_FRAME;
+                    if !(glitch.video && matches!(glitch.kind, Kind::Lost) && group.contains(&time))
                     {
-                        pictures.push(time);
+                        video.push(time);
                     }
                 }
             }
@@ -246,7 +244,7 @@ impl Bench {
                 let sight = frames.wait_for(until, |sight| sight.reached >= end);
                 assert!(sight.reached >= end, "{glitch:?}: the decoder is stuck");
                 if time >= GLITCH + SECOND {
-                    let good = sight.good.expect("a good picture").time as i64;
+                    let good = sight.good.expect("a good frame").time as i64;
                     assert!(
                         (good - time).abs() <= 2 * SKEW,
                         "{glitch:?}: at {time} seen {good}"
@@ -255,11 +253,10 @@ impl Bench {
             }
         }
         let notes = status.report(true).notes;
-        let is_told =
-            matches!(glitch.kind, Kind::Off(_)) && (!glitch.presentation || glitch.pictures);
+        let is_told = matches!(glitch.kind, Kind::Off(_)) && (!glitch.presentation || glitch.video);
         assert!(!is_told || !notes.is_empty(), "{glitch:?}: not reported");
         for muxer in muxers {
-            muxer.check(&glitch, &pictures);
+            muxer.check(&glitch, &video);
         }
     }
 }
@@ -303,11 +300,11 @@ impl Muxer {
         }
     }
 
-    /// Checks the output. `pictures` are the times, without the glitch, of the pictures that were pushed.
-    fn check(mut self, glitch: &Glitch, pictures: &[i64]) {
+    /// Checks the output. `video` are the times, without the glitch, of the video that were pushed.
+    fn check(mut self, glitch: &Glitch, video: &[i64]) {
         let what = format!("{} {glitch:?}", self.name);
         match self.name {
-            "nal" => return assert_eq!(self.out.len(), pictures.len(), "{what}"),
+            "nal" => return assert_eq!(self.out.len(), video.len(), "{what}"),
             "hls" => self.read_playlist(glitch, &what),
             _ => {}
         }
@@ -321,7 +318,7 @@ impl Muxer {
         }
         let (seen, heard): (Vec<Sample>, Vec<Sample>) =
             samples.into_iter().partition(|sample| sample.track == 1);
-        assert_eq!(seen.len(), pictures.len(), "{what}: a picture is missing");
+        assert_eq!(seen.len(), video.len(), "{what}: a frame is missing");
         let rises = |samples: &[Sample]| {
             samples
                 .windows(2)
@@ -333,7 +330,7 @@ impl Muxer {
         );
 
         // Pairs of the time without a glitch and the offset from it.
-        let seen: Vec<(i64, i64)> = pictures
+        let seen: Vec<(i64, i64)> = video
             .iter()
             .zip(&seen)
             .map(|(time, sample)| (*time, sample.presentation_time() as i64 - time))
@@ -349,7 +346,7 @@ impl Muxer {
             })
             .collect();
         let after = |(time, _): &&(i64, i64)| *time >= GLITCH + SECOND;
-        for (places, step) in [(&seen, PICTURE), (&heard, FRAME)] {
+        for (places, step) in [(&seen, VIDEO_FRAME), (&heard, AUDIO_FRAME)] {
             let places: Vec<_> = places.iter().filter(after).collect();
             assert!(
                 places.windows(2).all(|two| two[1].0 - two[0].0 == step),
@@ -379,7 +376,7 @@ impl Muxer {
     fn read_playlist(&mut self, glitch: &Glitch, what: &str) {
         self.instance.stop("the end", true).unwrap();
         let text = String::from_utf8(self.get("media.m3u8")).unwrap();
-        // Where pictures are missing, parts cannot have their regular duration.
+        // Where video are missing, parts cannot have their regular duration.
         if !matches!(glitch.kind, Kind::Lost) {
             assert_no_violations(what, &text, &check(&text));
         }

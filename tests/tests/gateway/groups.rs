@@ -30,11 +30,11 @@ renditions.often = { width = 160, frame-rate = 10, bitrate = \"100k\", keyframe-
 ";
 
 #[test]
-fn numbers_are_alike_in_all_renditions_and_go_on_over_restarts_of_who_follows() {
+fn numbers_are_equal_in_all_renditions_and_over_restarts_of_followers() {
     compare("test-pattern");
 }
 
-/// Every JPEG is independent, so the encoders must agree on which pictures become keyframes.
+/// Every JPEG is independent, so the encoders must agree on which frames become keyframes.
 #[test]
 fn numbers_are_alike_in_all_renditions_of_jpegs() {
     let file = encode_pattern("numbers.avi", (320, 192), 0, 120, &["-c:v", "mjpeg"]);

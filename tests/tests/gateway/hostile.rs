@@ -6,7 +6,7 @@ use serde_json::Value;
 use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, COUNT, GROUP},
-    command::{Ended, check, config_file, sluicegate},
+    command::{CommandResult, check, config_file, sluicegate},
     http_get,
     raw::{handshake, masked},
     within,
@@ -29,13 +29,13 @@ const FATAL: [(&str, &str); 6] = [
     ("output", ""),
     ("hold", "it holds more than 8192 handles"),
 ];
-/// Time that a viewer has to receive the pictures shown so far, before one more is shown.
+/// Time that a viewer has to receive the frames shown so far, before one more is shown.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Misbehaviour that ends the instance only in calls that return chunks.
 const LANE: (&str, &str) = ("nonsense", "it returned a chunk on lane 200");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_nothing() {
+async fn whatever_push_does_its_viewers_resume_after_the_gap_others_miss_nothing() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
     ];
@@ -43,18 +43,18 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
     scene.show(4 * GROUP).await;
     let plugins = scene.gateway.api("/api/plugins").await;
     for deed in deeds {
-        let left_out = scene.pictures_missed(deed).await;
+        let left_out = scene.frames_missed(deed).await;
         let plugin = named(&plugins, deed);
         if ["trap", "panic", "loop", "giant", "output", "nonsense"].contains(&deed) {
             assert!(!left_out.is_empty(), "{deed} did nothing");
-            // Only the picture at which the instance failed is lost.
+            // Only the frame at which the instance failed is lost.
             assert!(
                 plugin["failures"].as_u64().unwrap() <= left_out.len() as u64,
                 "{deed}: {left_out:?} {plugin:#}"
             );
             scene.is_logged(deed, "push").await;
         }
-        // Two pictures in a row are lost only if a new instance fails at its first one.
+        // Two frames in a row are lost only if a new instance fails at its first one.
         let in_a_row = left_out.iter().any(|place| left_out.contains(&(place + 1)));
         assert!(!in_a_row || deed == "memory", "{deed}: {left_out:?}");
     }
@@ -68,11 +68,11 @@ async fn whatever_push_does_its_viewers_go_on_behind_the_gap_and_others_miss_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
-    // The 65th picture of 1 MiB exceeds 64 MiB.
+    // The 65th frame of 1 MiB exceeds 64 MiB.
     let clip = Box::leak(Box::new(camera::clip().with_filler(1 << 20)));
     let mut scene = Scene::with_clip(clip, "push", &["hold"], "").await;
     scene.show(90).await;
-    let left_out = scene.pictures_missed("hold").await;
+    let left_out = scene.frames_missed("hold").await;
     assert!(!left_out.is_empty(), "no buffer was kept");
     let line = scene
         .gateway
@@ -93,7 +93,7 @@ async fn buffers_that_are_kept_for_ever_are_taken_away_with_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_configure_does_when_the_source_comes_back_nobody_misses_a_picture() {
+async fn whatever_configure_does_when_the_source_returns_no_viewer_misses_a_frame() {
     // Nonsense in a header is passed through: only viewers can judge it.
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
@@ -107,7 +107,7 @@ async fn whatever_configure_does_when_the_source_comes_back_nobody_misses_a_pict
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_stop_does_when_the_source_is_lost_nobody_misses_a_picture() {
+async fn whatever_stop_does_when_the_source_is_lost_no_viewer_misses_a_frame() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
     ];
@@ -121,7 +121,7 @@ async fn whatever_stop_does_when_the_source_is_lost_nobody_misses_a_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_request_does_who_asked_is_told_and_nobody_misses_a_picture() {
+async fn whatever_request_does_its_client_gets_a_reason_and_no_viewer_misses_a_frame() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense",
     ];
@@ -150,7 +150,7 @@ async fn whatever_request_does_who_asked_is_told_and_nobody_misses_a_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_join_does_who_joined_is_told_and_nobody_misses_a_picture() {
+async fn whatever_join_does_the_viewer_gets_a_reason_and_no_other_misses_a_frame() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold", "nonsense", "refuse",
     ];
@@ -178,7 +178,7 @@ async fn whatever_join_does_who_joined_is_told_and_nobody_misses_a_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_message_does_its_sender_stays_and_nobody_misses_a_picture() {
+async fn whatever_message_does_its_sender_stays_and_no_viewer_misses_a_frame() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
     ];
@@ -192,7 +192,7 @@ async fn whatever_message_does_its_sender_stays_and_nobody_misses_a_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_leave_does_the_viewers_that_stay_miss_no_picture() {
+async fn whatever_leave_does_the_viewers_that_stay_miss_no_frame() {
     let deeds = ["trap", "panic", "loop", "memory", "log", "hold"];
     let mut scene = Scene::new("leave", &deeds, "").await;
     scene.show(3).await;
@@ -209,7 +209,7 @@ async fn whatever_leave_does_the_viewers_that_stay_miss_no_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
+async fn a_component_is_notified_of_viewers_that_the_host_drops() {
     let mut scene = Scene::new("message", &["burst"], "").await;
     scene.show(3).await;
     for _ in 0..3 {
@@ -244,7 +244,7 @@ async fn a_component_is_told_of_viewers_that_the_host_lets_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_asks_and_never_reads_is_dropped_within_its_bound() {
+async fn a_viewer_that_sends_requests_and_never_reads_is_dropped_within_its_bound() {
     const MESSAGES: usize = 1000;
     const ANSWER: usize = 32 << 10;
     let mut scene = Scene::new("message", &["echo"], "").await;
@@ -381,7 +381,7 @@ struct Scene {
     camera: Camera,
     nal: Watcher,
     hostile: BTreeMap<String, Watcher>,
-    /// Pictures shown and received over `nal`: index in the clip and message.
+    /// Frames shown and received over `nal`: index in the clip and message.
     shown: Vec<(usize, bytes::Bytes)>,
     clip: &'static camera::Clip,
 }
@@ -425,11 +425,11 @@ impl Scene {
         .await
     }
 
-    /// Shows the next pictures one after the other; each must arrive over `nal`.
+    /// Shows the next frames one after the other; each must arrive over `nal`.
     async fn show(&mut self, count: usize) {
         for _ in 0..count {
             let sent = self.camera.send().await;
-            let came = within(&format!("picture {sent}"), self.nal.next()).await;
+            let came = within(&format!("frame {sent}"), self.nal.next()).await;
             assert_eq!(came.0, sent % COUNT, "viewers of nal see a gap");
             self.shown.push(came);
         }
@@ -439,15 +439,15 @@ impl Scene {
         self.camera.hang_up();
     }
 
-    /// Waits until the viewer of `deed` has received the newest picture or a later one; returns those that it missed.
+    /// Waits until the viewer of `deed` has received the newest frame or a later one; returns those that it missed.
     /// What it received is in order and has the same bytes as over `nal`.
-    async fn pictures_missed(&mut self, deed: &str) -> BTreeSet<usize> {
+    async fn frames_missed(&mut self, deed: &str) -> BTreeSet<usize> {
         let (mut left_out, mut at) = (BTreeSet::new(), 0);
         let (newest, began) = (self.shown.len(), std::time::Instant::now());
         loop {
             let viewer = self.hostile.get_mut(deed).unwrap();
             let Ok(next) = timeout(CATCH_UP_TIMEOUT, viewer.next()).await else {
-                // Shows one more picture, as the newest may be among those lost. Only occasionally, because the other
+                // Shows one more frame, as the newest may be among those lost. Only occasionally, because the other
                 // transports may fail at each of them.
                 assert!(began.elapsed() < PATIENCE, "{deed} does not continue");
                 self.show(1).await;
@@ -458,7 +458,7 @@ impl Scene {
                 at += 1;
                 assert!(
                     at < self.shown.len(),
-                    "{deed}: picture {} is out of order",
+                    "{deed}: frame {} is out of order",
                     next.0
                 );
             }
@@ -470,10 +470,10 @@ impl Scene {
         }
     }
 
-    /// Every viewer received every picture, and the failures are reported.
+    /// Every viewer received every frame, and the failures are reported.
     async fn recovers_after(&mut self, deeds: &[&str], fatal: &[(&str, &str)]) {
         for deed in deeds {
-            let left_out = self.pictures_missed(deed).await;
+            let left_out = self.frames_missed(deed).await;
             assert!(left_out.is_empty(), "{deed}: {left_out:?} are missing");
         }
         let plugins = self.gateway.api("/api/plugins").await;
@@ -549,7 +549,7 @@ fn assert_explains(text: &str) {
 }
 
 /// Fails unless the command was refused with these parts, each stated once.
-fn refused_once(ended: &Ended, parts: &[&str]) {
+fn refused_once(ended: &CommandResult, parts: &[&str]) {
     ended.refused(parts);
     for part in parts {
         assert_eq!(ended.err.matches(part).count(), 1, "{}", ended.err);

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A small picture, so that the tests need not wait for its encoder.
+/// A small frame, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
 
@@ -191,13 +191,13 @@ async fn follow(
     response.into_body()
 }
 
-/// Number of the next picture; opens the window by the number of bytes read.
+/// Number of the next frame; opens the window by the number of bytes read.
 async fn next_number(body: &mut RecvStream, buffer: &mut BytesMut) -> u32 {
     loop {
         if let Some(jpeg) = take_part(buffer).unwrap() {
-            return jpeg_number(&jpeg).expect("a picture without a number");
+            return jpeg_number(&jpeg).expect("a frame without a number");
         }
-        let data = within("a picture", body.data()).await.unwrap().unwrap();
+        let data = within("a frame", body.data()).await.unwrap().unwrap();
         body.flow_control().release_capacity(data.len()).unwrap();
         buffer.extend_from_slice(&data);
     }
@@ -245,7 +245,7 @@ async fn a_viewer_that_opens_no_window_costs_nothing_and_later_gets_the_newest_f
     while *numbers.last().unwrap() != newest {
         numbers.push(next_number(&mut slow, &mut buffer).await);
     }
-    // The pictures that were in transit, then the newest.
+    // The frames that were in transit, then the newest.
     assert!(numbers.len() < 40, "{numbers:?}");
     let last = *numbers.last_chunk::<2>().unwrap();
     assert!(last[0] + 1 != last[1], "{numbers:?}");
@@ -256,7 +256,7 @@ async fn a_viewer_that_opens_no_window_costs_nothing_and_later_gets_the_newest_f
         jumped += usize::from(session["jumps"].as_u64() > Some(0));
     }
     assert!((1..=2).contains(&jumped), "{sessions:#}");
-    // These viewers received at most one window, the carrier's buffer, and the pictures in transit.
+    // These viewers received at most one window, the carrier's buffer, and the frames in transit.
     let stuck = all
         .iter()
         .filter(|session| session["transport"] == "mjpeg")
@@ -327,7 +327,7 @@ async fn read_to_end<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut RawHttp2<S>) -
 
 /// Expected end of a flood.
 #[derive(Debug, PartialEq)]
-enum Ends {
+enum FloodEnd {
     /// The gateway closes the connection without a GOAWAY.
     Closed,
     /// The gateway closes the connection with this error code (RFC 9113 section 7).
@@ -342,7 +342,7 @@ struct Flood {
     first: Vec<u8>,
     /// Returns the bytes of the `nth` repetition.
     then: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
-    ends: Ends,
+    ends: FloodEnd,
 }
 
 fn floods(address: SocketAddr) -> Vec<Flood> {
@@ -368,7 +368,7 @@ fn floods(address: SocketAddr) -> Vec<Flood> {
         flood(
             "requests taken back at once",
             vec![],
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(move |nth| {
                 let stream = 2 * nth + 1;
                 [
@@ -381,80 +381,80 @@ fn floods(address: SocketAddr) -> Vec<Flood> {
         flood(
             "continuations without end",
             begun.clone(),
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(move |_| frame(CONTINUATION, 0, 1, &large)),
         ),
         flood(
             "empty continuations",
             begun,
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(|_| frame(CONTINUATION, 0, 1, &[])),
         ),
         flood(
             "requests with a bomb in them",
             vec![],
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(move |nth| frame(HEADERS, END_HEADERS | END_STREAM, 2 * nth + 1, &bomb)),
         ),
         flood(
             "empty data",
             open.clone(),
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(|_| frame(DATA, 0, 1, &[])),
         ),
         flood(
             "padded data",
             open,
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(|_| frame(DATA, 8, 1, &[0])),
         ),
         flood(
             "settings",
             vec![],
-            Ends::Limited,
+            FloodEnd::Limited,
             Box::new(|_| frame(SETTINGS, 0, 0, &[])),
         ),
         flood(
             "pings",
             vec![],
-            Ends::Limited,
+            FloodEnd::Limited,
             Box::new(|nth| frame(PING, 0, 0, &u64::from(nth).to_be_bytes())),
         ),
         flood(
             "priorities",
             vec![],
-            Ends::Limited,
+            FloodEnd::Limited,
             Box::new(|nth| frame(2, 0, 2 * nth + 1, &[0, 0, 0, 0, 7])),
         ),
         flood(
             "frames of an unknown type",
             vec![],
-            Ends::Limited,
+            FloodEnd::Limited,
             Box::new(|_| frame(0xbb, 0, 0, &[])),
         ),
         flood(
             "windows",
             vec![],
-            Ends::Goaway(3),
+            FloodEnd::Goaway(3),
             Box::new(|_| frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes())),
         ),
         flood(
             "a huge frame",
             vec![],
-            Ends::Goaway(6),
+            FloodEnd::Goaway(6),
             Box::new(|_| frame(DATA, 0, 1, &[0; 20_000])),
         ),
         flood(
             "more requests than it answers",
             vec![],
-            Ends::Goaway(ENHANCE_YOUR_CALM),
+            FloodEnd::Goaway(ENHANCE_YOUR_CALM),
             Box::new(move |nth| frame(HEADERS, END_HEADERS | END_STREAM, 2 * nth + 1, &asked)),
         ),
     ]
 }
 
 /// Runs a flood for at most this time; returns how it ended.
-async fn run(flood: Flood, address: SocketAddr, most: Duration) -> Ends {
+async fn run(flood: Flood, address: SocketAddr, most: Duration) -> FloodEnd {
     let (mut input, mut output) = RawHttp2::connect(address).await.split();
     let reading = tokio::spawn(async move { input.end().await });
     let writing = async {
@@ -473,10 +473,10 @@ async fn run(flood: Flood, address: SocketAddr, most: Duration) -> Ends {
     };
     if timeout(most, writing).await.is_err() {
         reading.abort();
-        return Ends::Limited;
+        return FloodEnd::Limited;
     }
     let code = within(flood.what, reading).await.unwrap();
-    code.map_or(Ends::Closed, Ends::Goaway)
+    code.map_or(FloodEnd::Closed, FloodEnd::Goaway)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -503,7 +503,7 @@ async fn floods_are_ended_or_limited_and_others_go_on() {
         let share = (gateway.cpu() - cpu).as_secs_f64() / took.as_secs_f64();
         // If the client is slow to read the answers queued before it, the GOAWAY may not be sent before the connection
         // ends.
-        let unheard = what == "more requests than it answers" && matches!(ended, Ends::Closed);
+        let unheard = what == "more requests than it answers" && matches!(ended, FloodEnd::Closed);
         assert!(
             unheard || format!("{ended:?}") == wanted,
             "{what}: {ended:?}"

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-/// A small picture, so that the tests need not wait for its encoder.
+/// A small frame, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
 /// Shortest time that the gateway gives a client to send something; the upper limit has a margin for a busy machine.
@@ -46,7 +46,7 @@ fn nothing() -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_slow_to_ask_is_let_go_by_every_carrier() {
+async fn clients_slow_to_send_a_request_are_disconnected_on_every_carrier() {
     let plain = Gateway::with_config(DEMO).await;
     let secure = Gateway::with_config(&format!("{TLS}{DEMO}")).await;
     let address = plain.address;
@@ -204,7 +204,7 @@ async fn connect_until_full(address: SocketAddr, most: usize) -> Vec<Raw> {
     panic!("{most} were served");
 }
 
-/// At the limit, pictures continue for connected clients, the processor load stays low, and a slot is free when a
+/// At the limit, frames continue for connected clients, the processor load stays low, and a slot is free when a
 /// client leaves.
 async fn assert_serves_at_limit(
     gateway: &Gateway,
@@ -228,7 +228,7 @@ async fn assert_serves_at_limit(
     }
     let share = (gateway.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     eprintln!(
-        "{} viewers, {shown} pictures, {share:.3} of a processor",
+        "{} viewers, {shown} frames, {share:.3} of a processor",
         inside.len()
     );
     assert!(
@@ -255,7 +255,7 @@ async fn assert_serves_at_limit(
     camera.show(watcher).await;
 }
 
-/// Factor for the cost of the pictures themselves.
+/// Factor for the cost of the frames themselves.
 fn scale(viewers: usize) -> f64 {
     1.0 + viewers as f64 / 400.0
 }

@@ -37,7 +37,7 @@ fn offered(choices: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_gets_what_carries_sound_where_there_is_some() {
+async fn an_unmuted_player_gets_a_transport_with_audio_where_there_is_one() {
     let gateway = start().await;
     for (stream, listening, transport) in [
         ("demo", "", "nal"),
@@ -57,7 +57,7 @@ async fn who_listens_gets_what_carries_sound_where_there_is_some() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_player_is_told_what_carries_sound_and_moved_there_once_somebody_listens() {
+async fn a_player_learns_what_carries_audio_and_is_moved_there_once_unmuted() {
     let gateway = start().await;
     let (mut control, chosen) = Control::open(&gateway, "demo", ALL).await;
     let choices = control.heard("choices").await;
@@ -76,7 +76,7 @@ async fn a_player_is_told_what_carries_sound_and_moved_there_once_somebody_liste
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_chosen_by_hand_stays_and_the_player_knows_of_the_sound() {
+async fn a_pinned_transport_stays_and_the_player_learns_that_there_is_audio() {
     let gateway = start().await;
     let pinned = format!("{ALL}&transport=nal");
     let (mut control, chosen) = Control::open(&gateway, "demo", &pinned).await;

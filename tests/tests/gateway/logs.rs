@@ -131,7 +131,7 @@ async fn json_lines_have_all_fields_and_a_broken_plugin_logs_a_failure_once_at_m
 }
 
 #[tokio::test]
-async fn what_keeps_it_from_starting_is_one_json_line_too() {
+async fn an_error_at_the_start_is_one_json_line_too() {
     let file = config_file("[streams.door]\nsource = \"nonsense\"\n");
     let ended = sluicegate(&["--log-format", "json", "check", file.to_str().unwrap()]).await;
     assert_eq!(ended.code, Some(1));

@@ -5,7 +5,7 @@ use sluicegate_media::blocks;
 use sluicegate_tests::{
     Feeder, Gateway,
     feeder::write_in_chunks,
-    media::{encode_pattern, nals_of, packets_of, pictures, with_start_codes},
+    media::{encode_pattern, frames, nals_of, packets_of, with_start_codes},
     mp4::{Fragment, Part, Sample},
     mse::{File, Mse},
     within,
@@ -33,7 +33,7 @@ async fn every_nal_unit_comes_out_once_and_in_order() {
         let gateway = Gateway::serve(&[&feeder.source()]).await;
         let mut viewer = Mse::connect(gateway.address, "annexb").await;
         let mut source = feeder.accept().await;
-        let first = pictures(&nals)[0].len();
+        let first = frames(&nals)[0].len();
         write_in_chunks(&mut source, &with_start_codes(&nals[..first], |_| 4)).await;
         let (mime, moov) = viewer.header().await;
         assert!(mime.starts_with("video/mp4; codecs=\"avc1."), "{mime}");
@@ -52,7 +52,7 @@ async fn every_nal_unit_comes_out_once_and_in_order() {
             }
         };
         tokio::join!(write_in_chunks(&mut source, &rest), collect);
-        assert_eq!(got.len() as u64, COUNT, "a sample for each picture");
+        assert_eq!(got.len() as u64, COUNT, "a sample for each frame");
         let out: Vec<Bytes> = got
             .iter()
             .flat_map(|sample| nals_in(&sample.data))
@@ -116,7 +116,7 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
                 let got = sample.presentation_time() - first + shown[0];
                 assert!(
                     got.abs_diff(*at) <= 2,
-                    "{}: picture {nth} at {got}, not {at}",
+                    "{}: frame {nth} at {got}, not {at}",
                     file.display()
                 );
             }
@@ -128,7 +128,7 @@ async fn times_are_those_of_the_source_at_any_rate_and_over_its_loop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_picture_a_second_goes_out_at_once_and_says_that_it_lasts_a_second() {
+async fn a_frame_per_second_goes_out_at_once_with_a_duration_of_a_second() {
     let config = "[streams.slow]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 1 }\n";
     let gateway = Gateway::with_config(config).await;
     let mut viewer = Mse::connect(gateway.address, "slow").await;
@@ -296,7 +296,7 @@ async fn ffprobe_and_ffmpeg_play_the_endless_file_without_a_gap() {
     let distances = |times: Vec<u64>| times.windows(2).all(|two| two[1] - two[0] == 3000);
     let mut shown: Vec<u64> = packets.iter().map(|packet| packet[0]).collect();
     shown.sort_unstable();
-    // The last group of B pictures is incomplete.
+    // The last group of B frames is incomplete.
     shown.truncate(115);
     assert!(distances(shown), "{packets:?}");
     assert!(
@@ -324,13 +324,13 @@ async fn ffprobe_and_ffmpeg_play_the_endless_file_without_a_gap() {
         "gray",
         "-",
     ];
-    let (pictures, said) = run("ffmpeg", &grey).await;
+    let (frames, said) = run("ffmpeg", &grey).await;
     assert_eq!(said, "");
     let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
-    let numbers: Vec<u32> = pictures
+    let numbers: Vec<u32> = frames
         .chunks(width * height)
-        .map(|picture| {
-            blocks::read(picture, width, width, height, blocks::Row::Number).expect("a number")
+        .map(|frame| {
+            blocks::read(frame, width, width, height, blocks::Row::Number).expect("a number")
         })
         .collect();
     assert_eq!(numbers.len(), 90);
@@ -341,7 +341,7 @@ async fn ffprobe_and_ffmpeg_play_the_endless_file_without_a_gap() {
 }
 
 #[tokio::test]
-async fn curl_is_told_what_it_gets() {
+async fn curl_gets_the_content_type() {
     let gateway = Gateway::serve(&[]).await;
     let url = format!("http://{}/live/demo/mse", gateway.address);
     let (head, _) = run("curl", &["-s", "--head", &url]).await;
@@ -366,7 +366,7 @@ async fn curl_is_told_what_it_gets() {
 }
 
 /// Fails unless the times of one track suit a player of Media Source Extensions: decode times rise, and two consecutive
-/// ones are at most two durations apart, except before an independent picture.
+/// ones are at most two durations apart, except before an independent frame.
 fn assert_playable_times(samples: &[Sample]) {
     for two in samples.windows(2) {
         let distance = two[1].decode_time.strict_sub(two[0].decode_time);
@@ -377,7 +377,7 @@ fn assert_playable_times(samples: &[Sample]) {
     }
 }
 
-/// Presentation times of a file's pictures, in decoding order, in ticks of [`TIMESCALE`].
+/// Presentation times of a file's frames, in decoding order, in ticks of [`TIMESCALE`].
 fn shown_in(file: &Path) -> Vec<u64> {
     let probe = std::process::Command::new("ffprobe")
         .args([

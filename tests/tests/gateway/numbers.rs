@@ -15,13 +15,13 @@ const NAL: [(&str, &str); 2] = [("stream", "cam"), ("transport", "nal")];
 const MJPEG: [(&str, &str); 2] = [("stream", "cam"), ("transport", "mjpeg")];
 
 /// A viewer that only counts the bytes after the response's head.
-struct Counting {
+struct CountingViewer {
     bytes: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
-impl Counting {
-    async fn open(gateway: &Gateway, transport: &str) -> Counting {
+impl CountingViewer {
+    async fn open(gateway: &Gateway, transport: &str) -> CountingViewer {
         let address = gateway.address;
         let path = format!("/live/cam/{transport}");
         let mut raw = Raw::connect(address).await;
@@ -44,17 +44,17 @@ impl Counting {
                 counted.fetch_add(read as u64, Ordering::Relaxed);
             }
         });
-        Counting { bytes, task }
+        CountingViewer { bytes, task }
     }
 
     /// Bytes received by all of them.
-    fn sum(all: &[Counting]) -> f64 {
+    fn sum(all: &[CountingViewer]) -> f64 {
         let bytes = all.iter().map(|one| one.bytes.load(Ordering::Relaxed));
         bytes.sum::<u64>() as f64
     }
 
     /// Disconnects all of them.
-    async fn leave(all: Vec<Counting>) {
+    async fn leave(all: Vec<CountingViewer>) {
         for one in all {
             one.task.abort();
             let _ = one.task.await;
@@ -71,19 +71,19 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     // or 10 bytes.
     let mut nal = Vec::new();
     for _ in 0..3 {
-        nal.push(Counting::open(&gateway, "nal").await);
+        nal.push(CountingViewer::open(&gateway, "nal").await);
     }
     let mut jpegs = Vec::new();
     for _ in 0..2 {
-        jpegs.push(Counting::open(&gateway, "mjpeg").await);
+        jpegs.push(CountingViewer::open(&gateway, "mjpeg").await);
     }
     for _ in 0..2 * GROUP {
         camera.show(&mut watcher).await;
     }
     let settled = Metrics::until(&gateway, "every byte is counted", |metrics| {
         // The watcher received as much as each of the other three on `nal`.
-        let nal = Counting::sum(&nal) / 3.0 * 4.0;
-        let jpegs = Counting::sum(&jpegs);
+        let nal = CountingViewer::sum(&nal) / 3.0 * 4.0;
+        let jpegs = CountingViewer::sum(&jpegs);
         nal > 10_000.0
             && jpegs > 10_000.0
             && metrics.sum("sluicegate_sent_bytes_total", &NAL) == nal
@@ -93,28 +93,25 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     assert_eq!(settled.sum("sluicegate_viewers", &NAL), 4.0);
     assert_eq!(settled.sum("sluicegate_viewers", &MJPEG), 2.0);
     assert_eq!(settled.sum("sluicegate_viewers_total", &[]), 6.0);
-    // A viewer that arrives before the first picture misses none.
-    let pictures = 2.0 * GROUP as f64;
+    // A viewer that arrives before the first frame misses none.
+    let frames = 2.0 * GROUP as f64;
     assert_eq!(
         settled.sum("sluicegate_sent_chunks_total", &NAL),
-        4.0 * pictures
+        4.0 * frames
     );
     assert_eq!(settled.sum("sluicegate_viewer_jumps_total", &NAL), 0.0);
     let cam = [("stream", "cam")];
-    assert_eq!(
-        settled.sum("sluicegate_stream_samples_total", &cam),
-        pictures
-    );
+    assert_eq!(settled.sum("sluicegate_stream_samples_total", &cam), frames);
     assert!(settled.sum("sluicegate_stream_received_bytes_total", &cam) > 10_000.0);
-    assert_eq!(settled.sum("sluicegate_guest_pushes_total", &NAL), pictures);
+    assert_eq!(settled.sum("sluicegate_guest_pushes_total", &NAL), frames);
     assert_eq!(settled.sum("sluicegate_guest_instances_total", &NAL), 1.0);
     assert!(settled.sum("sluicegate_guest_seconds_total", &NAL) > 0.0);
     assert_eq!(
         settled.sum("sluicegate_decoded_pictures_total", &cam),
-        pictures
+        frames
     );
     let made = settled.sum("sluicegate_jpegs_total", &cam);
-    assert!((1.0..=pictures).contains(&made), "{made} JPEGs");
+    assert!((1.0..=frames).contains(&made), "{made} JPEGs");
     assert!(settled.sum("sluicegate_stream_ring_bytes", &cam) > 0.0);
     assert!(settled.sum("sluicegate_outlet_bytes", &NAL) > 0.0);
     for (state, is) in [("live", 1.0), ("silent", 0.0), ("retrying", 0.0)] {
@@ -128,7 +125,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     let running = [NAL[0], NAL[1], ("state", "running")];
     assert_eq!(settled.sum("sluicegate_muxers", &running), 1.0);
 
-    // One first byte per viewer, and one delivery per write, which contains one picture if nobody is slow.
+    // One first byte per viewer, and one delivery per write, which contains one frame if nobody is slow.
     for (transport, viewers) in [("nal", 4.0), ("mjpeg", 2.0)] {
         let labels = [("transport", transport)];
         assert_eq!(
@@ -141,13 +138,13 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
             (chunks / 2.0..=chunks).contains(&deliveries),
             "{deliveries} deliveries of {chunks} chunks on {transport}"
         );
-        // Viewers waited for the camera from the request to the first picture, but chunks did not wait.
+        // Viewers waited for the camera from the request to the first frame, but chunks did not wait.
         let seconds = settled.sum("sluicegate_delivery_seconds_sum", &labels);
         assert!(seconds / deliveries < 1.0, "{seconds} s for {deliveries}");
     }
 
-    Counting::leave(nal).await;
-    Counting::leave(jpegs).await;
+    CountingViewer::leave(nal).await;
+    CountingViewer::leave(jpegs).await;
     let left = Metrics::until(&gateway, "they are gone", |metrics| {
         metrics.sum("sluicegate_viewers", &[]) == 1.0
     })
@@ -167,14 +164,14 @@ async fn counters_outlive_sources_muxers_and_decoders() {
     assert!(!before.has("sluicegate_muxers", &NAL));
     for round in 1..=2 {
         let mut watcher = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
-        let pictures = within("connect", mjpeg(gateway.address, "cam")).await;
+        let frames = within("connect", mjpeg(gateway.address, "cam")).await;
         camera.show(&mut watcher).await;
         // The source fails and reconnects.
         camera.hang_up();
         camera.show(&mut watcher).await;
         let after = Metrics::of(&gateway).await;
         assert_eq!(after.decreased_since(&before), Vec::<String>::new());
-        drop((watcher, pictures));
+        drop((watcher, frames));
         gateway
             .api_until("/api/devices/cam", "it is stopped", |device| {
                 device["state"] == "idle"

@@ -2,7 +2,7 @@
 //!
 //! Debug builds panic where `SLUICEGATE_PANIC` says; see `telemetry::provoke`.
 
-use super::sound;
+use super::audio;
 use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Metrics, Nal,
@@ -47,13 +47,13 @@ async fn notes(gateway: &Gateway) -> String {
 /// Receives this number of messages.
 async fn messages(viewer: &mut Nal, count: usize) {
     for _ in 0..count {
-        within("a picture", viewer.next()).await.unwrap();
+        within("a frame", viewer.next()).await.unwrap();
     }
 }
 
-async fn pictures(viewer: &mut Mjpeg, count: usize) {
+async fn frames(viewer: &mut Mjpeg, count: usize) {
     for _ in 0..count {
-        within("a picture", viewer.next()).await.unwrap();
+        within("a frame", viewer.next()).await.unwrap();
     }
 }
 
@@ -86,9 +86,9 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
             messages(&mut viewer, 40).await;
         } else {
             let mut viewer = mjpeg(gateway.address, stream).await.unwrap();
-            pictures(&mut viewer, 1).await;
+            frames(&mut viewer, 1).await;
             panic_logged(&gateway, &format!("`{part}`")).await;
-            pictures(&mut viewer, 15).await;
+            frames(&mut viewer, 15).await;
         }
         let notes = notes(&gateway).await;
         assert!(
@@ -99,8 +99,8 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video() {
-    let file = sound::alaw();
+async fn audio_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video() {
+    let file = audio::alaw();
     let config = format!("[streams.demo]\nsource = \"file:{}\"\n", file.display());
     let gateway = panicking("sound=60,join=150", &config).await;
     let mut viewer = Mse::connect(gateway.address, "demo").await;

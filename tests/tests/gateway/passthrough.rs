@@ -1,5 +1,5 @@
 //! H.264 passes unchanged: every NAL unit that goes in comes out of `nal` once and in order, whatever the stream, the
-//! container or the input; and the pictures are the ones that went in.
+//! container or the input; and the frames are the ones that went in.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;
@@ -8,7 +8,7 @@ use sluicegate_tests::{
     client::is_header,
     feeder::{free_port, write_in_chunks},
     media::{
-        NumberReader, annexb_of, cut, encode_pattern, footage, nals_of, packets_of, pictures,
+        NumberReader, annexb_of, cut, encode_pattern, footage, frames, nals_of, packets_of,
         with_start_codes,
     },
     within,
@@ -49,7 +49,7 @@ async fn eight_slices_pass() {
     let nals = nals_of(&h264("a.h264", &["-x264-params", "slices=8:bframes=0"]));
     assert!(
         nals.len() as u64 > 8 * COUNT,
-        "{} NAL units are not 8 slices a picture",
+        "{} NAL units are not 8 slices a frame",
         nals.len()
     );
     passes(&nals, COUNT).await;
@@ -60,11 +60,7 @@ async fn intra_refresh_passes() {
     let refresh = ["-x264-params", "intra-refresh=1:keyint=20:bframes=0"];
     let nals = nals_of(&h264("a.h264", &refresh));
     let idr = nals.iter().filter(|unit| nal::unit_type(unit) == nal::IDR);
-    assert_eq!(
-        idr.count(),
-        1,
-        "intra refresh has one IDR picture, the first"
-    );
+    assert_eq!(idr.count(), 1, "intra refresh has one IDR frame, the first");
     passes(&nals, COUNT).await;
 }
 
@@ -121,7 +117,7 @@ async fn standard_input_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_connects_to_a_listening_source_passes() {
+async fn a_connection_to_a_listening_source_passes() {
     let nals = nals_of(&h264("a.h264", &MAIN));
     let port = free_port().await;
     let gateway = Gateway::serve(&[&format!("annexb:listen:{port}")]).await;
@@ -154,7 +150,7 @@ async fn files_pass_over_their_loop() {
                 "raw" => nals_of(&file),
                 _ => packets_of(&file),
             };
-            // One loop and the first pictures of the next.
+            // One loop and the first frames of the next.
             let mut got = Got::default();
             collect(&mut viewer, &mut got, nals.len() + 20).await;
             loops_of(&got, &nals);
@@ -199,7 +195,7 @@ async fn passes(nals: &[Bytes], count: u64) {
     // Start codes of both lengths.
     let got = through_tcp(nals, |at| if at % 3 == 0 { 4 } else { 3 }).await;
     assert_same(&got.nals, nals);
-    assert_eq!(got.pictures, count, "a message for each picture");
+    assert_eq!(got.frames, count, "a message for each frame");
     in_order(&numbers(&got.messages), count);
 }
 
@@ -219,10 +215,10 @@ struct Got {
     /// All messages.
     messages: Vec<Bytes>,
     /// Number of messages that are not headers.
-    pictures: u64,
+    frames: u64,
 }
 
-/// Sends the first picture alone, because viewers start at the newest keyframe; when it has arrived, sends the rest.
+/// Sends the first frame alone, because viewers start at the newest keyframe; when it has arrived, sends the rest.
 async fn feed(
     viewer: &mut Nal,
     source: &mut (impl AsyncWriteExt + Unpin),
@@ -230,7 +226,7 @@ async fn feed(
     length: impl Fn(usize) -> usize,
 ) -> Got {
     let mut got = Got::default();
-    let first = pictures(nals)[0].len();
+    let first = frames(nals)[0].len();
     let start = with_start_codes(&nals[..first], &length);
     write_in_chunks(source, &start).await;
     collect(viewer, &mut got, first).await;
@@ -250,7 +246,7 @@ async fn collect(viewer: &mut Nal, got: &mut Got, least: usize) {
         let nals = cut(&message);
         if !is_header(&nals) {
             got.nals.extend(nals);
-            got.pictures += 1;
+            got.frames += 1;
         }
         got.messages.push(message);
     }
@@ -261,7 +257,7 @@ fn loops_of(got: &Got, nals: &[Bytes]) {
     assert_same(&got.nals, &again.cloned().collect::<Vec<_>>());
 }
 
-/// Numbers in the pictures, in display order.
+/// Numbers in the frames, in display order.
 fn numbers(messages: &[Bytes]) -> Vec<u32> {
     let mut reader = NumberReader::default();
     messages
@@ -276,7 +272,7 @@ fn in_order(numbers: &[u32], count: u64) {
     assert_eq!(numbers, expected);
     assert!(
         numbers.len() as u64 + 3 >= count,
-        "only {} of {count} pictures",
+        "only {} of {count} frames",
         numbers.len()
     );
 }

@@ -37,7 +37,7 @@ async fn ffprobe_and_ffmpeg_play_mjpeg() {
     assert_eq!(probed.trim(), format!("mjpeg,{width},{height}"));
 
     let (width, height) = (width as usize, height as usize);
-    // Every picture as received, neither duplicated nor dropped to keep a constant rate.
+    // Every frame as received, neither duplicated nor dropped to keep a constant rate.
     let grey = output(
         "ffmpeg",
         &[
@@ -63,12 +63,12 @@ async fn ffprobe_and_ffmpeg_play_mjpeg() {
     assert_eq!(grey.len(), 5 * width * height);
     let numbers: Vec<u32> = grey
         .chunks(width * height)
-        .map(|picture| {
-            blocks::read(picture, width, width, height, blocks::Row::Number)
-                .expect("a number in each picture")
+        .map(|frame| {
+            blocks::read(frame, width, width, height, blocks::Row::Number)
+                .expect("a number in each frame")
         })
         .collect();
-    // A picture is repeated when a silence starts, which a busy machine also causes.
+    // A frame is repeated when a silence starts, which a busy machine also causes.
     let once: BTreeSet<&u32> = numbers.iter().collect();
     assert!(numbers.is_sorted() && once.len() >= 3, "{numbers:?}");
 }

@@ -61,7 +61,7 @@ fn no_more_stalls_than_the_best_single_transport_and_few_moves() {
 /// After the component is replaced, existing sessions keep their candidates, whatever the new component would have
 /// chosen; it decides for new sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_moves_nobody_and_takes_who_comes() {
+async fn a_policy_swap_moves_no_session_and_decides_new_ones() {
     let path = scratch("swap").join("policy.wasm");
     std::fs::copy(Gateway::component("auto"), &path).unwrap();
     let gateway = Gateway::with_config(&format!(

@@ -1,5 +1,5 @@
 //! Behind a proxy: with the configurations in `examples/proxies` everything works; with a minimal configuration pages
-//! still show pictures, and no visitor becomes an administrator.
+//! still show frames, and no visitor becomes an administrator.
 
 use sluicegate_tests::{
     Gateway, Raw,
@@ -102,7 +102,7 @@ async fn all_of_it_works(proxy: &Proxy) {
         .await;
     let head = within("the handshake", raw.head()).await.unwrap();
     assert_eq!(head.status, 101, "{}", head.text);
-    within("pictures", raw.frame()).await.unwrap();
+    within("frames", raw.frame()).await.unwrap();
 
     let mut raw = Raw::connect(proxy.address).await;
     raw.write(format!(
@@ -111,7 +111,7 @@ async fn all_of_it_works(proxy: &Proxy) {
     .await;
     assert_eq!(within("MJPEG", raw.head()).await.unwrap().status, 200);
     for _ in 0..3 {
-        within("a picture", raw.part()).await.unwrap();
+        within("a frame", raw.part()).await.unwrap();
     }
 
     // A visitor to whom a rule applies cannot avoid it by forged headers.

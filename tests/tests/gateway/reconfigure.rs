@@ -1,4 +1,4 @@
-//! A source that changes its picture size repeatedly: every viewer follows, and nothing of the old sizes stays in
+//! A source that changes its frame size repeatedly: every viewer follows, and nothing of the old sizes stays in
 //! memory.
 
 use bytes::Bytes;
@@ -17,8 +17,8 @@ use sluicegate_tests::{
 use tokio::io::AsyncWriteExt;
 
 const CHANGES: u32 = 100;
-/// Pictures of each size.
-const PICTURES: u64 = 3;
+/// Frames of each size.
+const FRAMES: u64 = 3;
 /// Allowed growth in MiB per change, after the first twenty. A leaked decoder, scaler or ring would be a hundred times
 /// as much.
 const MAX_GROWTH: f64 = 0.05;
@@ -28,13 +28,13 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
     let feeder = Feeder::bind().await;
     let gateway = Gateway::serve(&[&feeder.source()]).await;
     let mut viewer = Nal::connect(gateway.address, "annexb").await.unwrap();
-    let mut pictures = mjpeg(gateway.address, "annexb").await.unwrap();
+    let mut frames = mjpeg(gateway.address, "annexb").await.unwrap();
     let mut source = feeder.accept().await;
     source.set_nodelay(true).unwrap();
     let (mut memory, mut reader) = (Vec::new(), NumberReader::default());
     for change in 0..CHANGES {
         let size = size_of(change);
-        let first = u64::from(change) * PICTURES;
+        let first = u64::from(change) * FRAMES;
         let units = encode(size, first);
         for unit in &units {
             source.write_all(unit).await.unwrap();
@@ -45,27 +45,27 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
         assert!(is_header(&cut(&header)), "{what}");
         assert_eq!(described(&header), size, "{what}");
         let mut numbers = reader.feed(&header);
-        for nth in 0..PICTURES {
+        for nth in 0..FRAMES {
             let unit = within(&what, viewer.next_unit()).await.unwrap();
             assert_eq!(unit.is_idr(), nth == 0, "{what}");
             numbers.extend(reader.feed(&unit.data));
         }
-        let expected: Vec<u32> = (first..first + PICTURES)
+        let expected: Vec<u32> = (first..first + FRAMES)
             .map(|number| number as u32)
             .collect();
         assert_eq!(numbers, expected, "{what}");
-        // Pictures of each size up to the newest, which is sent when nothing follows it.
+        // Frames of each size up to the newest, which is sent when nothing follows it.
         loop {
-            let jpeg = within(&what, pictures.next()).await.unwrap();
-            let number = jpeg_number(&jpeg).expect("a number in the picture");
+            let jpeg = within(&what, frames.next()).await.unwrap();
+            let number = jpeg_number(&jpeg).expect("a number in the frame");
             let header = turbojpeg::read_header(&jpeg).unwrap();
             let found = (header.width as u32, header.height as u32);
             assert_eq!(
                 found,
-                size_of(number / PICTURES as u32),
-                "{what}: picture {number}"
+                size_of(number / FRAMES as u32),
+                "{what}: frame {number}"
             );
-            if u64::from(number) == first + PICTURES - 1 {
+            if u64::from(number) == first + FRAMES - 1 {
                 break;
             }
         }
@@ -128,18 +128,18 @@ fn encode((width, height): (u32, u32), first: u64) -> Vec<Bytes> {
     let mut encoder = Encoder::new(settings).unwrap();
     let mut painter = Painter::new(width, height).unwrap();
     let mut units = Vec::new();
-    for number in first..first + PICTURES {
-        let picture = painter.paint(number, number * 33);
+    for number in first..first + FRAMES {
+        let image = painter.paint(number, number * 33);
         let time = number as i64 * 3000;
         units.extend(
             encoder
-                .encode(picture, time, false)
+                .encode(image, time, false)
                 .unwrap()
                 .into_iter()
                 .map(|packet| packet.data),
         );
     }
-    assert_eq!(units.len() as u64, PICTURES);
+    assert_eq!(units.len() as u64, FRAMES);
     units
 }
 

@@ -26,7 +26,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     let mut whole = Numbered::connect(&gateway, "demo").await;
     let mut mobile = Numbered::connect(&gateway, "demo@mobile").await;
     let mut second = Numbered::connect(&gateway, "demo@mobile").await;
-    let mut pictures = within("connect", mjpeg(gateway.address, "demo@mobile"))
+    let mut frames = within("connect", mjpeg(gateway.address, "demo@mobile"))
         .await
         .unwrap();
     // All at once, because a viewer that is not read falls behind and jumps.
@@ -35,7 +35,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     while whole.numbers.last().is_none_or(|number| *number < last) {
         whole.watch(1).await;
     }
-    // Ten of thirty pictures, the same for both viewers, with keyframes only where the stream has them.
+    // Ten of thirty frames, the same for both viewers, with keyframes only where the stream has them.
     let steps: Vec<u32> = mobile
         .numbers
         .windows(2)
@@ -56,7 +56,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
             whole.keyframes
         );
     }
-    let jpeg = within("a picture", pictures.next()).await.unwrap();
+    let jpeg = within("a frame", frames.next()).await.unwrap();
     assert_eq!(size_of(&jpeg), (320, 192));
     assert_eq!((mobile.size, whole.size), ((320, 192), (640, 384)));
 
@@ -79,7 +79,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
     assert_eq!(made["failed"], 0, "{made}");
 
     // All of it ends with the last viewer.
-    drop((whole, mobile, second, pictures));
+    drop((whole, mobile, second, frames));
     let idle = |devices: &Value| devices[0]["state"] == "idle";
     gateway.api_until("/api/devices", "idle", idle).await;
     within("the threads end", async {
@@ -95,7 +95,7 @@ async fn a_rendition_is_made_once_on_the_timeline_and_in_the_groups_of_its_strea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rendition_keeps_the_shape_and_one_that_is_unknown_is_told() {
+async fn a_rendition_keeps_the_aspect_ratio_and_an_unknown_one_is_refused() {
     let gateway = Gateway::with_config(CONFIG).await;
     let mut tiny = Numbered::connect(&gateway, "demo@tiny").await;
     tiny.units(3).await;
@@ -162,7 +162,7 @@ async fn jpegs_of_another_size_are_shared_and_bounded() {
         let body = String::from_utf8(body).unwrap();
         assert!(status == 400 && body.contains(what), "{status} {body}");
     }
-    // A lower quality of the same picture has fewer bytes.
+    // A lower quality of the same frame has fewer bytes.
     let mut numbered = async |query: &str| {
         let (_, viewer) = open.iter_mut().find(|(known, _)| *known == query).unwrap();
         let jpeg = within(query, viewer.next()).await.unwrap();
@@ -238,11 +238,11 @@ async fn fps_paces_one_viewer_and_no_other() {
     let began = Instant::now();
     let mut numbers = Vec::new();
     for _ in 0..5 {
-        let jpeg = within("a picture", paced.next()).await.unwrap();
+        let jpeg = within("a frame", paced.next()).await.unwrap();
         numbers.extend(jpeg_number(&jpeg));
     }
     assert!(began.elapsed().as_millis() >= 1500, "{:?}", began.elapsed());
-    // Half a second is fifteen pictures of the source. The first interval may have begun earlier.
+    // Half a second is fifteen frames of the source. The first interval may have begun earlier.
     for two in numbers.windows(2).skip(1) {
         let step = two[1] - two[0];
         assert!((10..=30).contains(&step), "{numbers:?}");
@@ -322,7 +322,7 @@ impl Numbered {
 
     async fn units(&mut self, count: usize) {
         for _ in 0..count {
-            let unit = within("a picture", self.viewer.next_unit()).await.unwrap();
+            let unit = within("a frame", self.viewer.next_unit()).await.unwrap();
             let numbers = self.reader.feed(&unit.data);
             if unit.is_idr() {
                 self.keyframes

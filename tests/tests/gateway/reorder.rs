@@ -1,4 +1,4 @@
-//! `nal` for players that cannot reorder pictures: `?reorder=0` has no B pictures, and a source without B pictures is
+//! `nal` for players that cannot reorder frames: `?reorder=0` has no B frames, and a source without B frames is
 //! passed through.
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ const RATE: u64 = 30;
 const INSPECTED: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
+async fn frames_come_in_presentation_order_and_none_is_held_back() {
     let film = film("reorder.mp4", &["-bf", "2", "-x264-params", "b-adapt=0"]);
     let bare = film.with_extension("h264");
     ffmpeg(|ffmpeg| {
@@ -27,11 +27,8 @@ async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
             .args(["-c", "copy", "-bsf:v", "h264_mp4toannexb"])
             .arg(&bare)
     });
-    let b_pictures = nals_of(&bare).iter().filter(|unit| is_b(unit)).count();
-    assert!(
-        b_pictures > 50,
-        "{b_pictures} B slices are none to leave out"
-    );
+    let b_frames = nals_of(&bare).iter().filter(|unit| is_b(unit)).count();
+    assert!(b_frames > 50, "{b_frames} B slices are none to leave out");
 
     let gateway = serve(&film).await;
     let path = "/live/demo/nal?reorder=0";
@@ -48,16 +45,16 @@ async fn pictures_come_in_the_order_of_showing_and_none_is_held_back() {
         if is_header(&nals) {
             continue;
         }
-        // The decoder holds nothing back: each picture comes out when it goes in.
+        // The decoder holds nothing back: each frame comes out when it goes in.
         assert_eq!(shown.len(), 1, "after {numbers:?}");
         numbers.extend(shown);
     }
-    // A busy machine drops some pictures; none is late.
+    // A busy machine drops some frames; none is late.
     assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_without_b_pictures_passes_untouched() {
+async fn a_stream_without_b_frames_passes_unchanged() {
     let film = film("ordered.h264", &["-profile:v", "baseline"]);
     let given = nals_of(&film);
     let gateway = serve(&film).await;
@@ -76,7 +73,7 @@ async fn a_stream_without_b_pictures_passes_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_that_means_nothing_is_told() {
+async fn an_invalid_value_is_refused_with_advice() {
     let gateway = Gateway::serve(&[]).await;
     let asked = http_get(gateway.address, "/live/demo/nal?reorder=never", &[]).await;
     let (status, _, body) = asked.unwrap();
@@ -97,7 +94,7 @@ async fn serve(film: &std::path::Path) -> Gateway {
     Gateway::with_config(&config).await
 }
 
-/// Whether a NAL unit is a slice of a B picture (H.264 7.3.3, `slice_type`).
+/// Whether a NAL unit is a slice of a B frame (H.264 7.3.3, `slice_type`).
 fn is_b(unit: &Bytes) -> bool {
     if !matches!(nal::unit_type(unit), nal::SLICE | nal::IDR) {
         return false;

@@ -1,4 +1,4 @@
-//! Repeated pictures during a silence: decoders show the last picture again, and what follows decodes as if there had
+//! Repeated frames during a silence: decoders show the last frame again, and what follows decodes as if there had
 //! been no repeat.
 
 use bytes::Bytes;
@@ -6,18 +6,18 @@ use ffmpeg_next as ffmpeg;
 use sluicegate_media::h264::{nal, repeat};
 use sluicegate_tests::{
     damage::StrictDecoder,
-    media::{encode_pattern, nals_of, pictures, with_start_codes},
+    media::{encode_pattern, frames, nals_of, with_start_codes},
     rare,
 };
 use std::collections::BTreeMap;
 
 const SIZE: (u32, u32) = (320, 192);
 const COUNT: usize = 40;
-/// Number of pictures before each silence; two keyframes are among them.
+/// Number of frames before each silence; two keyframes are among them.
 const SILENCES: std::ops::Range<usize> = 7..25;
 
 #[test]
-fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
+fn a_repeat_shows_the_last_frame_again_and_changes_nothing_that_follows() {
     for (name, arguments) in [
         ("baseline", "-profile:v baseline -g 20"),
         ("one reference", "-bf 0 -refs 1 -g 20"),
@@ -51,9 +51,9 @@ fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
         ("grey", "-bf 0 -g 20 -pix_fmt gray"),
     ] {
         let common = "-c:v libx264 -preset medium -x264-params scenecut=0 ";
-        let pictures = encode(name, &format!("{common} {arguments}"));
-        let skipped = check(name, &pictures);
-        // The last picture is not repeated while B pictures that are shown before it may still arrive.
+        let frames = encode(name, &format!("{common} {arguments}"));
+        let skipped = check(name, &frames);
+        // The last frame is not repeated while B frames that are shown before it may still arrive.
         let most = if arguments.contains("-bf 0") || arguments.contains("baseline") {
             0
         } else {
@@ -65,7 +65,7 @@ fn a_repeat_shows_the_last_picture_again_and_changes_nothing_that_follows() {
 
 #[test]
 fn a_repeat_finds_its_place_by_every_type_of_picture_order_count() {
-    let pictures = encode("counts", "-c:v libx264 -profile:v baseline -g 20");
+    let frames = encode("counts", "-c:v libx264 -profile:v baseline -g 20");
     // x264's picture order count type 2 rewritten as type 1: once expressed by frame_num alone, and once with a delta
     // in each slice.
     for (deltas, unused, most_skipped) in [
@@ -80,11 +80,11 @@ fn a_repeat_finds_its_place_by_every_type_of_picture_order_count() {
             nal::SLICE | nal::IDR if deltas => slice_with_delta(unit),
             _ => unit.clone(),
         };
-        let pictures: Vec<Vec<Bytes>> = pictures
+        let frames: Vec<Vec<Bytes>> = frames
             .iter()
             .map(|units| units.iter().map(counted).collect())
             .collect();
-        let skipped = check(&name, &pictures);
+        let skipped = check(&name, &frames);
         assert!(skipped <= most_skipped, "{name}: {skipped}");
         assert!(most_skipped == 0 || skipped > 0, "{name}");
     }
@@ -97,9 +97,9 @@ fn a_repeat_follows_pps_that_change_and_counting_that_begins_anew() {
         ("PPS", rare::with_changing_pps(&plain)),
         ("operation 5", rare::with_mmco5(&plain)),
     ] {
-        let pictures = pictures(&nals);
-        assert_eq!(pictures.len(), COUNT, "{name}");
-        assert_eq!(check(name, &pictures), 0, "{name}");
+        let frames = frames(&nals);
+        assert_eq!(frames.len(), COUNT, "{name}");
+        assert_eq!(check(name, &frames), 0, "{name}");
     }
 }
 
@@ -112,30 +112,30 @@ fn what_cannot_be_repeated_is_not() {
             "-g 1 -profile:v high10 -pix_fmt yuv420p10",
         ),
     ] {
-        let pictures = encode(name, &format!("-c:v libx264 {arguments}"));
-        for until in 1..pictures.len() {
-            assert_eq!(repeat_of(&pictures[..until]), None, "{name}");
+        let frames = encode(name, &format!("-c:v libx264 {arguments}"));
+        for until in 1..frames.len() {
+            assert_eq!(repeat_of(&frames[..until]), None, "{name}");
         }
     }
 }
 
-/// Decodes the pictures with and without a repeat after every one of them; returns for how many no repeat is possible.
-fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
+/// Decodes the frames with and without a repeat after every one of them; returns for how many no repeat is possible.
+fn check(name: &str, frames: &[Vec<Bytes>]) -> usize {
     let mut skipped = 0;
     let places = (0..).step_by(100);
-    let plain: Vec<(i64, Vec<Bytes>)> = places.zip(pictures.iter().cloned()).collect();
+    let plain: Vec<(i64, Vec<Bytes>)> = places.zip(frames.iter().cloned()).collect();
     let plain = decode(name, &plain);
     // By index in decoding order, in display order.
     let order: Vec<i64> = plain.iter().map(|(place, _)| *place).collect();
-    assert_eq!(order.len(), pictures.len(), "{name}");
+    assert_eq!(order.len(), frames.len(), "{name}");
     let images: BTreeMap<i64, &Vec<u8>> =
         plain.iter().map(|(place, image)| (*place, image)).collect();
     for silence in SILENCES {
         let mut units: Vec<(i64, Vec<Bytes>)> = Vec::new();
-        for (at, picture) in pictures.iter().enumerate() {
-            units.push((at as i64 * 100, picture.clone()));
+        for (at, frame) in frames.iter().enumerate() {
+            units.push((at as i64 * 100, frame.clone()));
             if at == silence {
-                match repeat_of(&pictures[..=at]) {
+                match repeat_of(&frames[..=at]) {
                     Some(again) => {
                         units.extend((1..4).map(|nth| (at as i64 * 100 + nth, again.clone())));
                     }
@@ -154,10 +154,10 @@ fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
                 plain.0
             );
         }
-        if units.len() == pictures.len() {
+        if units.len() == frames.len() {
             continue;
         }
-        // The picture shown last among those before.
+        // The frame shown last among those before.
         let last = order
             .iter()
             .rev()
@@ -170,7 +170,7 @@ fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
         for at in &repeats {
             assert!(
                 &shown[*at].1 == images[last],
-                "{name}, {silence}: not the last picture"
+                "{name}, {silence}: not the last frame"
             );
         }
         let before = shown[repeats[0] - 1].0;
@@ -183,13 +183,13 @@ fn check(name: &str, pictures: &[Vec<Bytes>]) -> usize {
     skipped
 }
 
-fn repeat_of(pictures: &[Vec<Bytes>]) -> Option<Vec<Bytes>> {
+fn repeat_of(frames: &[Vec<Bytes>]) -> Option<Vec<Bytes>> {
     let newest = |kind| {
-        let units = pictures.iter().rev().flat_map(|units| units.iter().rev());
+        let units = frames.iter().rev().flat_map(|units| units.iter().rev());
         units.filter(move |unit| nal::unit_type(unit) == kind)
     };
-    let recent = pictures.len().saturating_sub(repeat::MAX_LOOKBACK);
-    let recent: Vec<&[Bytes]> = pictures[recent..].iter().map(Vec::as_slice).collect();
+    let recent = frames.len().saturating_sub(repeat::MAX_LOOKBACK);
+    let recent: Vec<&[Bytes]> = frames[recent..].iter().map(Vec::as_slice).collect();
     let pps: Vec<Bytes> = newest(nal::PPS).take(1).cloned().collect();
     repeat::repeat(newest(nal::SPS).next().unwrap(), &pps, &recent)
 }
@@ -203,16 +203,16 @@ fn encode(name: &str, arguments: &str) -> Vec<Vec<Bytes>> {
         COUNT as u64,
         &arguments,
     );
-    let pictures = pictures(&nals_of(&file));
-    assert_eq!(pictures.len(), COUNT, "{name}");
-    pictures
+    let frames = frames(&nals_of(&file));
+    assert_eq!(frames.len(), COUNT, "{name}");
+    frames
 }
 
-/// Decodes the pictures with libavcodec, which must report no error; returns them in display order with the numbers
+/// Decodes the frames with libavcodec, which must report no error; returns them in display order with the numbers
 /// they went in with.
-fn decode(name: &str, pictures: &[(i64, Vec<Bytes>)]) -> Vec<(i64, Vec<u8>)> {
+fn decode(name: &str, frames: &[(i64, Vec<Bytes>)]) -> Vec<(i64, Vec<u8>)> {
     let (mut judge, mut shown) = (StrictDecoder::default(), Vec::new());
-    for (place, units) in pictures {
+    for (place, units) in frames {
         shown.extend(judge.show(&with_start_codes(units, |_| 4), *place));
     }
     shown.extend(judge.rest());
@@ -231,7 +231,7 @@ fn image(frame: &ffmpeg::frame::Video) -> Vec<u8> {
     bytes
 }
 
-/// An SPS of picture order count type 2, rewritten as type 1: every reference picture is 2 after the previous one.
+/// An SPS of picture order count type 2, rewritten as type 1: every reference frame is 2 after the previous one.
 fn sps_of_type_1(sps: &Bytes, deltas: bool, unused: i32) -> Bytes {
     let mut bits = Bits::of(&sps[4..]);
     let at = bits.skip_codes(0, 2); // seq_parameter_set_id, log2_max_frame_num_minus4
@@ -250,7 +250,7 @@ fn sps_of_type_1(sps: &Bytes, deltas: bool, unused: i32) -> Bytes {
     bits.nal(&sps[..4])
 }
 
-/// A slice of a baseline picture with a `delta_pic_order_cnt[0]` of 0 inserted.
+/// A slice of a baseline frame with a `delta_pic_order_cnt[0]` of 0 inserted.
 fn slice_with_delta(slice: &Bytes) -> Bytes {
     const FRAME_NUM: usize = 4;
     let mut bits = Bits::of(&slice[1..]);

@@ -81,7 +81,7 @@ async fn sigterm_closes_every_kind_of_connection_cleanly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_came_before_sigterm_is_answered_even_when_nobody_had_looked_yet() {
+async fn connections_accepted_before_sigterm_are_answered_even_if_not_yet_read() {
     let mut gateway = Gateway::with_config(CONFIG).await;
     let address = gateway.address;
     // The connections wait in the kernel: the signal arrives while they are being accepted one after the other.
@@ -238,7 +238,7 @@ async fn with_a_stuck_viewer() -> (Gateway, Raw) {
     );
     stuck.write(request).await;
     stuck.head().await.unwrap();
-    // The viewer is stuck when it got nothing while another one got ten pictures.
+    // The viewer is stuck when it got nothing while another one got ten frames.
     let mut other = within("connect", mjpeg(gateway.address, "demo"))
         .await
         .unwrap();
@@ -251,7 +251,7 @@ async fn with_a_stuck_viewer() -> (Gateway, Raw) {
         }
         bytes = now;
         for _ in 0..10 {
-            within("a picture", other.next()).await.unwrap();
+            within("a frame", other.next()).await.unwrap();
         }
     }
     (gateway, stuck)

@@ -1,5 +1,5 @@
-//! A source that falls silent but stays connected: transports that ask for it get the last picture again, so that
-//! players have something to play, and later pictures continue from there.
+//! A source that falls silent but stays connected: transports that ask for it get the last frame again, so that
+//! players have something to play, and later frames continue from there.
 
 use sluicegate_tests::{
     Gateway, Nal,
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const REPEAT: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it() {
+async fn in_a_silence_the_last_frame_is_repeated_and_later_ones_continue_from_it() {
     let mut camera = Camera::new(camera::clip()).await;
     let plugin = Gateway::component("hostile");
     // Behaves like `nal` otherwise, and traps when a viewer sends a message.
@@ -39,22 +39,18 @@ async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it(
 
     let began = Instant::now();
     for _ in 0..4 {
-        assert_eq!(again.next().await, 4, "the last picture");
+        assert_eq!(again.next().await, 4, "the last frame");
     }
     assert!(began.elapsed() >= 3 * REPEAT / 2, "{:?}", began.elapsed());
-    // MJPEG sends the last picture as soon as it is known to be the last, and once more.
-    while within("the last picture", jpegs.next_number())
-        .await
-        .unwrap()
-        != 4
-    {}
+    // MJPEG sends the last frame as soon as it is known to be the last, and once more.
+    while within("the last frame", jpegs.next_number()).await.unwrap() != 4 {}
     within("a repeat", jpegs.next_number()).await.unwrap();
     // A new instance receives the repeats, too.
     again.viewer.say("trap".into()).await.unwrap();
     for _ in 0..4 {
         assert_eq!(again.next().await, 4, "after a trap");
     }
-    // A new viewer gets the group, including the repeats of its last picture.
+    // A new viewer gets the group, including the repeats of its last frame.
     let mut late = Viewer::open(&gateway, "again").await;
     for number in 0..5 {
         assert_eq!(late.next().await, number);
@@ -62,9 +58,9 @@ async fn in_a_silence_the_last_picture_comes_again_and_later_ones_go_on_from_it(
     assert_eq!(late.next().await, 4);
     let small = Mjpeg::open(gateway.address, "/live/cam/mjpeg?width=160");
     let mut small = within("connect", small).await.unwrap();
-    within("a small picture", small.next()).await.unwrap();
+    within("a small frame", small.next()).await.unwrap();
 
-    // The next picture refers to the one before the silence, and no viewer missed that.
+    // The next frame refers to the one before the silence, and no viewer missed that.
     for number in 5..2 * GROUP {
         camera.send().await;
         for viewer in [&mut again, &mut late] {
@@ -128,7 +124,7 @@ async fn nothing_is_repeated_of_a_source_that_is_gone() {
     gateway.no_panic();
 }
 
-/// A viewer of raw H.264 that reads the numbers in the pictures.
+/// A viewer of raw H.264 that reads the numbers in the frames.
 struct Viewer {
     viewer: Nal,
     reader: NumberReader,
@@ -149,10 +145,10 @@ impl Viewer {
         }
     }
 
-    /// Number in the next picture.
+    /// Number in the next frame.
     async fn next(&mut self) -> usize {
         loop {
-            let message = within("a picture", self.viewer.next()).await.unwrap();
+            let message = within("a frame", self.viewer.next()).await.unwrap();
             self.ahead.extend_from_slice(&message);
             if is_header(&cut(&message)) {
                 continue;
@@ -160,7 +156,7 @@ impl Viewer {
             let unit = std::mem::take(&mut self.ahead);
             self.judge.feed(&unit);
             let numbers = self.reader.feed(&unit);
-            assert_eq!(numbers.len(), 1, "each message shows one picture");
+            assert_eq!(numbers.len(), 1, "each message shows one frame");
             return numbers[0] as usize;
         }
     }

@@ -6,7 +6,7 @@ use sluicegate_tests::{
     Feeder, Gateway, Nal, Numbered, Rtsp,
     client::{Mjpeg, is_header},
     feeder::{free_port, gone},
-    media::{cut, encode_pattern, ffmpeg, nals_of, packets_of, pictures, with_start_codes},
+    media::{cut, encode_pattern, ffmpeg, frames, nals_of, packets_of, with_start_codes},
     mjpeg, scratch, within,
 };
 use std::{collections::HashSet, path::Path, time::Instant};
@@ -183,19 +183,19 @@ async fn mjpeg_file_passes_byte_for_byte_and_is_encoded_for_nal() {
     for extension in ["avi", "mkv"] {
         let arguments = ["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"];
         let film = encode_pattern(&format!("door.{extension}"), SIZE, 0, 90, &arguments);
-        let pictures = jpegs_of(&film);
-        assert_eq!(pictures.len(), 90);
+        let frames = jpegs_of(&film);
+        assert_eq!(frames.len(), 90);
         let gateway = Gateway::serve(&[film.to_str().unwrap()]).await;
         let mut viewer = within("connect", mjpeg(gateway.address, "door"))
             .await
             .unwrap();
         let mut last = None;
         for _ in 0..40 {
-            let jpeg = within("a picture", viewer.next()).await.unwrap();
-            let at = pictures
+            let jpeg = within("a frame", viewer.next()).await.unwrap();
+            let at = frames
                 .iter()
-                .position(|picture| *picture == jpeg)
-                .expect("not a picture of the file");
+                .position(|frame| *frame == jpeg)
+                .expect("not a frame of the file");
             assert!(last.is_none_or(|last| at > last), "{at} after {last:?}");
             last = Some(at);
         }
@@ -213,9 +213,7 @@ async fn mjpeg_file_passes_byte_for_byte_and_is_encoded_for_nal() {
         );
         let mut nal = Numbered::connect(&gateway, "door").await;
         while nal.numbers.len() < 20 {
-            let message = within("an encoded picture", nal.viewer.next())
-                .await
-                .unwrap();
+            let message = within("an encoded frame", nal.viewer.next()).await.unwrap();
             nal.numbers.extend(nal.reader.feed(&message));
         }
         let goes_on = |two: &[u32]| two[0] < two[1] || (two[0] > 80 && two[1] < 10);
@@ -264,7 +262,7 @@ async fn a_source_that_returns_in_another_codec_is_passed_or_encoded_as_needed()
             while numbers.len() < 15 {
                 let message = within(&what, nal.viewer.next()).await.unwrap();
                 let shown = nal.reader.feed(&message);
-                // Every picture after the first has the same form.
+                // Every frame after the first has the same form.
                 if !is_header(&cut(&message)) {
                     let fits = passed(&message) == is_passed;
                     assert!(fits || numbers.is_empty(), "{what}");
@@ -275,7 +273,7 @@ async fn a_source_that_returns_in_another_codec_is_passed_or_encoded_as_needed()
                 numbers.iter().all(|number| (*number >= 100) == is_passed),
                 "{what}: {numbers:?}"
             );
-            // JPEGs are encoded from pictures that are none.
+            // JPEGs are encoded from frames that are none.
             while (within(&what, mjpeg.next_number()).await.unwrap() >= 100) != is_passed {}
         }
     }
@@ -283,7 +281,7 @@ async fn a_source_that_returns_in_another_codec_is_passed_or_encoded_as_needed()
 }
 
 #[tokio::test]
-async fn streams_are_named_by_what_was_asked_for() {
+async fn streams_are_named_as_requested() {
     let dir = scratch("named");
     let film = encode_pattern("film.mp4", SIZE, 0, 2, &["-c:v", "libx264"]);
     let [one, other] = ["garden gate.mp4", "porch.mp4"].map(|name| dir.join(name));
@@ -362,7 +360,7 @@ async fn a_thousand_senders_come_and_go_and_the_gateway_holds_no_more_than_befor
         2,
         &["-c:v", "libx264", "-preset", "ultrafast"],
     );
-    let film: Vec<u8> = pictures(&nals_of(&film))
+    let film: Vec<u8> = frames(&nals_of(&film))
         .iter()
         .flat_map(|nals| with_start_codes(nals, |_| 4))
         .collect();
@@ -385,8 +383,8 @@ async fn a_thousand_senders_come_and_go_and_the_gateway_holds_no_more_than_befor
             .unwrap();
         sender.write_all(&film).await.unwrap();
         sender.shutdown().await.unwrap();
-        // Each picture is shown before the next one arrives.
-        let unit = within("its picture", viewer.next_unit()).await.unwrap();
+        // Each frame is shown before the next one arrives.
+        let unit = within("its frame", viewer.next_unit()).await.unwrap();
         assert!(unit.is_idr(), "turn {turn}");
         let _ = within("the next", viewer.next_unit()).await.unwrap();
     }
@@ -415,7 +413,7 @@ async fn state(gateway: &Gateway, state: &str) -> Value {
     devices[0].clone()
 }
 
-/// Pictures of the test pattern as access units in Annex B; only the first is a keyframe.
+/// Frames of the test pattern as access units in Annex B; only the first is a keyframe.
 fn baseline(first: u64, count: u64) -> Vec<Vec<u8>> {
     let arguments = [
         "-c:v",
@@ -426,17 +424,17 @@ fn baseline(first: u64, count: u64) -> Vec<Vec<u8>> {
         "baseline",
     ];
     let film = encode_pattern("film.h264", SIZE, first, count, &arguments);
-    pictures(&nals_of(&film))
+    frames(&nals_of(&film))
         .iter()
         .map(|nals| with_start_codes(nals, |_| 4))
         .collect()
 }
 
-async fn write(source: &mut (impl AsyncWriteExt + Unpin), pictures: &[Vec<u8>]) {
-    source.write_all(&pictures.concat()).await.unwrap();
+async fn write(source: &mut (impl AsyncWriteExt + Unpin), frames: &[Vec<u8>]) {
+    source.write_all(&frames.concat()).await.unwrap();
 }
 
-/// The pictures of an MJPEG file, extracted by the ffmpeg program.
+/// The frames of an MJPEG file, extracted by the ffmpeg program.
 fn jpegs_of(film: &Path) -> Vec<Bytes> {
     let dir = scratch("jpegs");
     ffmpeg(|command| {

@@ -22,10 +22,10 @@ use tokio::{
 };
 
 const SIZE: (u32, u32) = (320, 192);
-/// Bound in bytes: more than the limits allow for one picture, including what the sources of this test share.
+/// Bound in bytes: more than the limits allow for one frame, including what the sources of this test share.
 const MAX_MEMORY: u64 = 320 << 20;
 
-/// An AVI whose third picture claims two gigabytes; the data after it is missing.
+/// An AVI whose third frame claims two gigabytes; the data after it is missing.
 fn oversized_avi() -> Vec<u8> {
     let arguments = ["-c:v", "mjpeg", "-q:v", "6", "-pix_fmt", "yuvj420p"];
     let mut film = std::fs::read(encode_pattern("film.avi", SIZE, 0, 10, &arguments)).unwrap();
@@ -102,9 +102,8 @@ async fn a_length_of_two_gigabytes_is_not_believed_whatever_says_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
-    let pictures =
-        std::fs::read(encode_pattern("one.jpg", SIZE, 7, 1, &["-frames:v", "1"])).unwrap();
-    let other = MjpegCamera::serve("127.0.0.2", vec![pictures.into()]).await;
+    let frames = std::fs::read(encode_pattern("one.jpg", SIZE, 7, 1, &["-frames:v", "1"])).unwrap();
+    let other = MjpegCamera::serve("127.0.0.2", vec![frames.into()]).await;
     let web = Web::serve("127.0.0.1").await;
     let to = format!("http://{}/right", other.address);
     web.put("/moved", Page::Moved(to));
@@ -120,7 +119,7 @@ async fn a_redirect_to_another_host_is_followed_where_the_config_names_it() {
     let mut viewer = within("connect", mjpeg(gateway.address, "named"))
         .await
         .unwrap();
-    assert_eq!(within("a picture", viewer.next_number()).await.unwrap(), 7);
+    assert_eq!(within("a frame", viewer.next_number()).await.unwrap(), 7);
 }
 
 /// A film of ten seconds as HLS, with its segments on another server.

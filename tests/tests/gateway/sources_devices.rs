@@ -7,7 +7,7 @@ use sluicegate_tests::{
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_camera_that_is_not_there_or_is_none_is_told_with_what_to_do() {
+async fn a_camera_that_is_missing_or_none_is_reported_with_advice() {
     let gateway = Gateway::with_config(
         "[streams.gone]\nsource = 'v4l2:/dev/video9999'\n[streams.none]\nsource = 'v4l2:/dev/null'\n",
     )
@@ -42,7 +42,7 @@ async fn a_camera_that_is_not_there_or_is_none_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_screen_that_is_not_there_is_told_with_what_to_do() {
+async fn a_missing_screen_is_reported_with_advice() {
     let server = XServer::start((640, 480)).await;
     let gateway = Gateway::with_config(&format!(
         "[streams.none]\nsource = 'screen::65000'\n\
@@ -137,7 +137,7 @@ async fn part_of_a_screen_is_shown_frame_by_frame_and_a_dead_server_may_return()
     .await;
     let mut viewer = Numbered::connect(&gateway, "part").await;
     viewer.count(20).await;
-    // The film runs at 30 pictures per second, and the screen is sampled ten times per second.
+    // The film runs at 30 frames per second, and the screen is sampled ten times per second.
     assert!(
         viewer.numbers.windows(2).all(|two| two[0] <= two[1]),
         "{:?}",

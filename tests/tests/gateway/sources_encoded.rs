@@ -25,14 +25,14 @@ const HEVC: [&str; 8] = [
     "hvc1",
 ];
 
-/// Whether numbers of a looped film of `length` pictures follow each other at a distance of `step`.
+/// Whether numbers of a looped film of `length` frames follow each other at a distance of `step`.
 fn in_order(numbers: &[u32], length: u32, step: u32) -> bool {
     numbers
         .windows(2)
         .all(|two| two[1] == two[0] + step || (two[0] + step >= length && two[1] < step))
 }
 
-/// Fails unless the numbers are complete. On a machine that is too busy pictures are dropped, which the stream reports;
+/// Fails unless the numbers are complete. On a machine that is too busy frames are dropped, which the stream reports;
 /// then only their order is checked.
 async fn all_there(gateway: &Gateway, stream: &str, numbers: &[u32], length: u32, step: u32) {
     let device = gateway.api(&format!("/api/devices/{stream}")).await;
@@ -190,27 +190,27 @@ async fn the_child_that_tries_an_encoder_says_good_or_why_not() {
         answer.unwrap_or_else(|| panic!("{said}")).to_owned()
     };
     assert_eq!(probe("libx264"), "good");
-    // This encoder takes pictures in GPU memory only.
+    // This encoder takes frames in GPU memory only.
     assert_ne!(probe("h264_vaapi"), "good");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn generated_pictures_run_in_real_time_and_a_bad_graph_says_what_is_wrong() {
+async fn generated_video_runs_in_real_time_and_a_bad_graph_is_reported() {
     let gateway = Gateway::with_config(
         "[streams.bars]\nsource = 'lavfi:testsrc2=size=400x300:rate=10,format=yuyv422'\n\
          [streams.bad]\nsource = 'lavfi:nonsense=1'\n",
     )
     .await;
     let mut viewer = Nal::connect(gateway.address, "bars").await.unwrap();
-    let first = within("a picture", viewer.next_unit()).await.unwrap();
+    let first = within("a frame", viewer.next_unit()).await.unwrap();
     let mut last = first.clone();
     for _ in 0..20 {
-        last = within("a picture", viewer.next_unit()).await.unwrap();
+        last = within("a frame", viewer.next_unit()).await.unwrap();
     }
     let seconds = (last.at - first.at).as_secs_f64();
     assert!(
         (1.5..6.0).contains(&seconds),
-        "20 pictures at 10/s in {seconds} s"
+        "20 frames at 10/s in {seconds} s"
     );
     let device = gateway.api("/api/devices/bars").await;
     assert_eq!(
@@ -300,11 +300,8 @@ async fn jpegs_over_http_pass_byte_for_byte_and_are_encoded_for_nal() {
             .unwrap();
         let mut seen = HashSet::new();
         while seen.len() < 10 {
-            let jpeg = within("a picture", viewer.next()).await.unwrap();
-            assert!(
-                known.contains(&jpeg),
-                "{stream}: not a picture of the camera"
-            );
+            let jpeg = within("a frame", viewer.next()).await.unwrap();
+            assert!(known.contains(&jpeg), "{stream}: not a frame of the camera");
             seen.insert(jpeg);
         }
         let device = gateway.api(&format!("/api/devices/{stream}")).await;
@@ -337,11 +334,11 @@ async fn one_gateway_shows_what_another_makes_of_a_camera() {
         .await
         .unwrap();
     let (mut made, mut shown) = (HashSet::new(), Vec::new());
-    // Both viewers see only the newest picture, so neither sees all: some that both saw are enough.
+    // Both viewers see only the newest frame, so neither sees all: some that both saw are enough.
     while shown.iter().filter(|jpeg| made.contains(*jpeg)).count() < 5 {
-        made.insert(within("a picture", near.next()).await.unwrap());
-        shown.push(within("a picture", far.next()).await.unwrap());
-        assert!(shown.len() < 200, "no picture is the same");
+        made.insert(within("a frame", near.next()).await.unwrap());
+        shown.push(within("a frame", far.next()).await.unwrap());
+        assert!(shown.len() < 200, "no frame is the same");
     }
     let (status, _, jpeg) = http_get(second.address, "/api/devices/far", &[])
         .await

@@ -22,7 +22,7 @@ const X264: [&str; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_whose_sound_comes_in_lumps_has_both_tracks_from_its_first_picture_on() {
+async fn a_file_with_badly_interleaved_audio_has_both_tracks_from_its_first_frame() {
     let inputs = [
         "-f",
         "lavfi",
@@ -99,7 +99,7 @@ async fn joined_recordings_are_played_in_real_time_over_the_joint() {
     let since = Instant::now();
     viewer.until(190).await;
     let took = since.elapsed().as_secs_f64();
-    // 15 pictures of the first part and 90 of the second, at 30 per second.
+    // 15 frames of the first part and 90 of the second, at 30 per second.
     assert!(took > 3.0, "3.5 s in {took} s");
     let joint: Vec<u32> = viewer
         .numbers
@@ -107,7 +107,7 @@ async fn joined_recordings_are_played_in_real_time_over_the_joint() {
         .copied()
         .filter(|number| (58..102).contains(number))
         .collect();
-    // The last picture of the first part counts as damaged, because the continuity counters of the packets after it do
+    // The last frame of the first part counts as damaged, because the continuity counters of the packets after it do
     // not match (ISO/IEC 13818-1 2.4.3.3).
     assert!(joint.contains(&58) && joint.contains(&101), "{joint:?}");
 }

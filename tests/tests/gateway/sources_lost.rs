@@ -169,7 +169,7 @@ async fn a_program_that_goes_on_under_other_pids_is_followed_at_once() {
     plays.until(80).await;
     let began = Instant::now();
     sends.write_all(&other).await.unwrap();
-    // The last picture is complete only with the next PES packet.
+    // The last frame is complete only with the next PES packet.
     plays.until(170).await;
     assert!(
         began.elapsed() < Duration::from_secs(8),

@@ -15,10 +15,10 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use tokio::task::JoinSet;
 
 const SIZE: (u32, u32) = (320, 192);
-/// Pictures that a viewer of each camera receives.
-const PICTURES_PER_CAMERA: usize = 8;
+/// Frames that a viewer of each camera receives.
+const FRAMES_PER_CAMERA: usize = 8;
 
-/// Numbered pictures with the Huffman tables of ITU-T T.81 K.3.
+/// Numbered frames with the Huffman tables of ITU-T T.81 K.3.
 fn jpegs() -> Vec<Bytes> {
     let name = "film.mjpeg";
     let arguments = [
@@ -38,16 +38,16 @@ fn jpegs() -> Vec<Bytes> {
     found
 }
 
-/// Watches the stream of this camera and checks the pictures.
-async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
+/// Watches the stream of this camera and checks the frames.
+async fn watch(gateway: &Gateway, stream: &str, way: &Way, frames: &[Bytes]) {
     let mut viewer = within(stream, mjpeg(gateway.address, stream))
         .await
         .unwrap();
     let mut numbers = Vec::new();
-    while numbers.len() < PICTURES_PER_CAMERA {
+    while numbers.len() < FRAMES_PER_CAMERA {
         let jpeg = within(stream, viewer.next()).await.unwrap();
-        let number = jpeg_number(&jpeg).unwrap_or_else(|| panic!("{stream}: no picture"));
-        let whole = &pictures[number as usize];
+        let number = jpeg_number(&jpeg).unwrap_or_else(|| panic!("{stream}: no frame"));
+        let whole = &frames[number as usize];
         // Byte for byte, with missing tables added.
         let sent = (way.sent)(whole);
         let is_sent = jpeg == sent || jpeg == [&sent[..], &[0xff, 0xd9]].concat();
@@ -58,19 +58,19 @@ async fn watch(gateway: &Gateway, stream: &str, way: &Way, pictures: &[Bytes]) {
         assert!(jpeg.ends_with(&[0xff, 0xd9]), "{stream}");
         numbers.push(number);
     }
-    // The last picture is repeated in a silence, as on any MJPEG stream.
+    // The last frame is repeated in a silence, as on any MJPEG stream.
     numbers.dedup();
     let different: HashSet<u32> = numbers.iter().copied().collect();
     assert!(
-        different.len() > PICTURES_PER_CAMERA / 2,
+        different.len() > FRAMES_PER_CAMERA / 2,
         "{stream}: {numbers:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_camera_is_understood_and_its_pictures_pass_byte_for_byte() {
-    let pictures = jpegs();
-    let camera = MjpegCamera::serve("127.0.0.1", pictures.clone()).await;
+async fn every_camera_is_understood_and_its_frames_pass_byte_for_byte() {
+    let frames = jpegs();
+    let camera = MjpegCamera::serve("127.0.0.1", frames.clone()).await;
     let host = camera.address;
     let mut config = String::new();
     let mut streams: Vec<(String, &'static Way)> = Vec::new();
@@ -97,11 +97,11 @@ async fn every_camera_is_understood_and_its_pictures_pass_byte_for_byte() {
         streams.push((name.into(), right));
     }
     let gateway = Gateway::with_config(&config).await;
-    let (gateway, pictures) = (Arc::new(gateway), Arc::new(pictures));
+    let (gateway, frames) = (Arc::new(gateway), Arc::new(frames));
     let mut watching = JoinSet::new();
     for (stream, way) in streams {
-        let (gateway, pictures) = (gateway.clone(), pictures.clone());
-        watching.spawn(async move { watch(&gateway, &stream, way, &pictures).await });
+        let (gateway, frames) = (gateway.clone(), frames.clone());
+        watching.spawn(async move { watch(&gateway, &stream, way, &frames).await });
     }
     while let Some(done) = watching.join_next().await {
         done.unwrap();
@@ -111,8 +111,8 @@ async fn every_camera_is_understood_and_its_pictures_pass_byte_for_byte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_url_that_gives_one_jpeg_is_asked_again_as_often_as_configured() {
-    let pictures = jpegs();
-    let camera = MjpegCamera::serve("127.0.0.1", pictures.clone()).await;
+    let frames = jpegs();
+    let camera = MjpegCamera::serve("127.0.0.1", frames.clone()).await;
     let host = camera.address;
     let gateway = Gateway::with_config(&format!(
         "[streams.usual]\nsource = 'http://{host}/one'\n[streams.slow]\nsource = 'http://{host}/one'\nevery = '1s'\n"
@@ -130,14 +130,14 @@ async fn a_url_that_gives_one_jpeg_is_asked_again_as_often_as_configured() {
         }
         let took = since.elapsed().as_secs_f64();
         assert!(took > 4.0 * every - 0.2, "{stream}: {took}");
-        // The same connection, picture by picture.
+        // The same connection, frame by frame.
         assert!(last > first, "{stream}: {first} to {last}");
     }
 }
 
 async fn next_other(viewer: &mut Mjpeg, last: Option<u32>) -> u32 {
     loop {
-        let number = within("a picture", viewer.next_number()).await.unwrap();
+        let number = within("a frame", viewer.next_number()).await.unwrap();
         if Some(number) != last {
             return number;
         }
@@ -145,7 +145,7 @@ async fn next_other(viewer: &mut Mjpeg, last: Option<u32>) -> u32 {
 }
 
 #[tokio::test]
-async fn what_a_camera_refuses_is_told_with_what_to_do() {
+async fn a_refusal_by_a_camera_is_reported_with_advice() {
     let camera = MjpegCamera::serve("127.0.0.1", jpegs()).await;
     let host = camera.address;
     let closed = free_port().await;
@@ -180,10 +180,10 @@ async fn what_a_camera_refuses_is_told_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_jpegs_and_of_what_a_camera_sent_are_played() {
-    let pictures = jpegs();
+    let frames = jpegs();
     let dir = scratch("sent");
     let bare = dir.join("bare.mjpeg");
-    std::fs::write(&bare, pictures.concat()).unwrap();
+    std::fs::write(&bare, frames.concat()).unwrap();
     let multipart = dir.join("multipart.bin");
     let part = |jpeg: &Bytes| {
         [
@@ -195,23 +195,20 @@ async fn files_of_jpegs_and_of_what_a_camera_sent_are_played() {
     };
     std::fs::write(
         &multipart,
-        pictures.iter().flat_map(part).collect::<Vec<u8>>(),
+        frames.iter().flat_map(part).collect::<Vec<u8>>(),
     )
     .unwrap();
     let one = dir.join("one.jpg");
-    std::fs::write(&one, &pictures[7]).unwrap();
+    std::fs::write(&one, &frames[7]).unwrap();
     let gateway =
         Gateway::serve(&[&bare, &multipart, &one].map(|path| path.to_str().unwrap())).await;
     let right = &VARIANTS[0];
-    watch(&gateway, "bare", right, &pictures).await;
-    watch(&gateway, "multipart", right, &pictures).await;
+    watch(&gateway, "bare", right, &frames).await;
+    watch(&gateway, "multipart", right, &frames).await;
     let mut still = within("connect", mjpeg(gateway.address, "one"))
         .await
         .unwrap();
     for _ in 0..3 {
-        assert_eq!(
-            within("a picture", still.next()).await.unwrap(),
-            pictures[7]
-        );
+        assert_eq!(within("a frame", still.next()).await.unwrap(), frames[7]);
     }
 }

@@ -4,7 +4,7 @@ use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Watcher,
     camera::{self, GROUP},
     client::{self, Nal},
-    command::{Ended, check, sluicegate},
+    command::{CommandResult, check, sluicegate},
     http_get, scratch, within,
 };
 use std::{
@@ -55,7 +55,7 @@ async fn inspect_says_what_a_good_component_is() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_transport_is_told_by_inspect_and_check() {
+async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
     let good = std::fs::read(Gateway::component("nal")).unwrap();
     let partly = r#"(component
         (core module $m (func (export "f")))
@@ -217,7 +217,7 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
     let mut other = open("/api/ws/stream/cam").await;
     for _ in 0..GROUP + 1 {
         let sent = camera.show(&mut viewer).await;
-        assert_eq!(within("a picture", other.next()).await.0, sent);
+        assert_eq!(within("a frame", other.next()).await.0, sent);
     }
     let plugins = gateway.api("/api/plugins").await;
     let nal = plugins
@@ -343,7 +343,7 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     assert_eq!(cached_files(&dir).len(), COMPONENTS - 1);
 }
 
-async fn with_cache(home: &Path, config: &Path) -> Ended {
+async fn with_cache(home: &Path, config: &Path) -> CommandResult {
     let command = Command::new(Gateway::binary())
         .arg("check")
         .arg(config)
@@ -351,7 +351,7 @@ async fn with_cache(home: &Path, config: &Path) -> Ended {
         .kill_on_drop(true)
         .output();
     let output = within("sluicegate check", command).await.unwrap();
-    Ended {
+    CommandResult {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
@@ -377,7 +377,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// Fails unless the error names the file and states each part exactly once.
-fn refused_once(ended: &Ended, name: &str, parts: &[&str]) {
+fn refused_once(ended: &CommandResult, name: &str, parts: &[&str]) {
     ended.refused(&[name]);
     ended.refused(parts);
     for part in parts {

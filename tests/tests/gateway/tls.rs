@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// A small picture, so that the tests need not wait for its encoder.
+/// A small frame, so that the tests need not wait for its encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const SELF_SIGNED: &str = "[server]\ntls = \"self-signed\"\nnames = [\"cam.home.example\"]\n";
 
@@ -202,7 +202,7 @@ async fn a_certificate_is_made_kept_and_trusted_by_real_clients_for_its_names() 
 }
 
 #[tokio::test]
-async fn plain_http_on_the_port_is_told_what_to_write() {
+async fn plain_http_on_the_tls_port_is_refused_with_advice() {
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{DEMO}")).await;
     let url = format!("http://{}/", gateway.address);
     let (good, text) = run("curl", &["-sS", "-i", &url]).await;
@@ -220,7 +220,7 @@ async fn plain_http_on_the_port_is_told_what_to_write() {
     raw.write([22, 3, 1, 0, 5, 1, 2, 3, 4, 5]).await;
     let _ = raw.end().await;
     let mut viewer = nal(gateway.address, "/live/demo/nal").await;
-    within("a picture", viewer.next_unit()).await.unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,14 +242,14 @@ async fn the_last_frame_before_a_silence_passes_tls_and_a_plain_http_page_does_n
 
     let viewer = nal(gateway.address, "/live/cam/nal").await;
     let mut watcher = Watcher::new(viewer, "wss".into(), clip);
-    // Each picture is followed by nothing until it has arrived.
+    // Each frame is followed by nothing until it has arrived.
     for _ in 0..COUNT {
         camera.show(&mut watcher).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stops_reading_over_tls_jumps_later_and_others_miss_nothing() {
+async fn a_tls_viewer_that_stops_reading_jumps_later_and_others_miss_nothing() {
     let clip = Box::leak(Box::new(camera::clip().with_filler(256 << 10)));
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&format!("{SELF_SIGNED}{}", camera.config())).await;
@@ -268,7 +268,7 @@ async fn who_stops_reading_over_tls_jumps_later_and_others_miss_nothing() {
     assert!(gateway.memory() < 400 << 20, "{}", gateway.memory());
     let mut places = Vec::new();
     while places.last() != Some(&camera.newest()) {
-        let unit = within("a picture", slow.next_unit()).await.unwrap();
+        let unit = within("a frame", slow.next_unit()).await.unwrap();
         places.push(clip.place(&unit.data));
     }
     assert!(
@@ -400,12 +400,12 @@ async fn sigterm_ends_every_connection_by_its_protocol_and_by_close_notify() {
     let mut gateway = Gateway::with_config(&format!("{SELF_SIGNED}{DEMO}")).await;
     let address = gateway.address;
     let mut viewer = nal(address, "/live/demo/nal").await;
-    within("a picture", viewer.next_unit()).await.unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
     let mut mjpeg = tls::connect(address, "http/1.1").await.unwrap();
     let request = format!("GET /live/demo/mjpeg HTTP/1.1\r\nHost: {address}\r\n\r\n");
     mjpeg.write_all(request.as_bytes()).await.unwrap();
     let mut start = [0; 4096];
-    within("a picture", mjpeg.read_exact(&mut start))
+    within("a frame", mjpeg.read_exact(&mut start))
         .await
         .unwrap();
     let mut idle = tls::connect(address, "http/1.1").await.unwrap();

@@ -121,7 +121,7 @@ async fn every_kind_of_request_blocks_no_worker_the_first_time() {
         .unwrap();
     for stream in ["film", "film@small"] {
         let mut viewer = within("connect", mjpeg(address, stream)).await.unwrap();
-        within("a picture", viewer.next()).await.unwrap();
+        within("a frame", viewer.next()).await.unwrap();
     }
     let path = "/api/plugins/policy/reload";
     let (status, _, body) = within(path, request(address, "POST", path, &[]))

@@ -53,13 +53,13 @@ async fn a_thousand_captures_asked_for_in_a_second_cost_fifty_viewers_no_time() 
             .await;
     }
     let (calm, beside) = (Summary::of(calm), Summary::of(beside));
-    println!("alone {calm:?}\nbeside {asked} requests, of which {made} gave a picture, {beside:?}");
-    // 100 pictures at 50 per second take two seconds.
+    println!("alone {calm:?}\nbeside {asked} requests, of which {made} gave an image, {beside:?}");
+    // 100 images at 50 per second take two seconds.
     assert!(
         asked >= 3 * 2 * 1000 * 9 / 10,
         "{asked} requests are not a storm"
     );
-    assert!(made > 60, "{made} pictures");
+    assert!(made > 60, "{made} images");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
     // A well-behaved client still gets its capture.

@@ -43,7 +43,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
     for round in 1..=3 {
         measure(&mut camera, &mut viewer, &mut calm).await;
         // Baseline: the cost of four busy threads on this machine, wherever they run.
-        let busy = Busy::processes(4);
+        let busy = BusyProcesses::processes(4);
         measure(&mut camera, &mut viewer, &mut beside).await;
         drop(busy);
         for one in &loops {
@@ -64,7 +64,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
         within.p99 <= most,
         "{within:?}, but beside four busy processes {beside:?}"
     );
-    // Most pictures do not wait at all.
+    // Most frames do not wait at all.
     let most = calm.median * 11 / 10 + Duration::from_millis(3);
     assert!(within.median <= most, "{within:?}, but calm {calm:?}");
     let plugins = gateway.api("/api/plugins").await;
@@ -77,7 +77,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_machine_kills_no_innocent_plugin() {
     let _turn = crate::alone().await;
-    let busy = Busy::processes(8);
+    let busy = BusyProcesses::processes(8);
     let gateway = Gateway::with_config(
         "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n\
          [transports.nal]\nlimits.call = \"2ms\"\n[transports.mjpeg]\nlimits.call = \"2ms\"\n",
@@ -86,7 +86,7 @@ async fn a_busy_machine_kills_no_innocent_plugin() {
     let mut nal = within("connect", Nal::connect(gateway.address, "demo"))
         .await
         .unwrap();
-    let mut pictures = within("connect", mjpeg(gateway.address, "demo"))
+    let mut frames = within("connect", mjpeg(gateway.address, "demo"))
         .await
         .unwrap();
     let (mut reader, mut numbers) = (NumberReader::default(), Vec::new());
@@ -94,7 +94,7 @@ async fn a_busy_machine_kills_no_innocent_plugin() {
     while numbers.len() < 45 {
         tokio::select! {
             message = within("a message", nal.next()) => numbers.extend(reader.feed(&message.unwrap())),
-            number = within("a picture", pictures.next_number()) => {
+            number = within("a frame", frames.next_number()) => {
                 let number = number.unwrap();
                 assert!(number >= last);
                 last = number;
@@ -132,10 +132,10 @@ async fn a_sample_costs_one_guest_call_however_many_watch() {
     let mut all = vec![first];
     for _ in 1..50 {
         let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
-        // A viewer starts at the newest group; the next picture shows that the start is over.
+        // A viewer starts at the newest group; the next frame shows that the start is over.
         camera.show(&mut all[0]).await;
         for other in &mut all[1..] {
-            within("a picture", other.next()).await;
+            within("a frame", other.next()).await;
         }
         let newest = camera.newest();
         while within("the newest group", viewer.next()).await.0 != newest {}
@@ -146,19 +146,19 @@ async fn a_sample_costs_one_guest_call_however_many_watch() {
     assert_eq!(crowd, alone);
 }
 
-/// Number of guest calls of any function, and of `push`, while this many pictures go to all viewers.
+/// Number of guest calls of any function, and of `push`, while this many frames go to all viewers.
 async fn calls_for(
     gateway: &Gateway,
     camera: &mut Camera,
     viewers: &mut [Watcher],
-    pictures: usize,
+    frames: usize,
 ) -> (u64, u64) {
     let before = gateway.api("/api/plugins").await;
     let (first, others) = viewers.split_first_mut().unwrap();
-    for _ in 0..pictures {
+    for _ in 0..frames {
         let place = camera.show(first).await % camera::COUNT;
         for other in &mut *others {
-            assert_eq!(within("a picture", other.next()).await.0, place);
+            assert_eq!(within("a frame", other.next()).await.0, place);
         }
     }
     let after = gateway.api("/api/plugins").await;
@@ -204,7 +204,7 @@ async fn the_sandbox_costs_less_than_a_tenth_of_the_process_at_a_hundred_viewers
     );
 }
 
-/// Sends 200 pictures, 100 per second; appends the latency of each.
+/// Sends 200 frames, 100 per second; appends the latency of each.
 async fn measure(camera: &mut Camera, viewer: &mut Watcher, latencies: &mut Vec<Duration>) {
     let mut pace = tokio::time::interval(Duration::from_millis(10));
     for _ in 0..200 {
@@ -216,21 +216,21 @@ async fn measure(camera: &mut Camera, viewer: &mut Watcher, latencies: &mut Vec<
 }
 
 /// Processes that use all the processor time they get, until this is dropped.
-struct Busy(Vec<Child>);
+struct BusyProcesses(Vec<Child>);
 
-impl Busy {
-    fn processes(count: usize) -> Busy {
+impl BusyProcesses {
+    fn processes(count: usize) -> BusyProcesses {
         let one = |_| {
             Command::new("sh")
                 .args(["-c", "while :; do :; done"])
                 .spawn()
                 .unwrap()
         };
-        Busy((0..count).map(one).collect())
+        BusyProcesses((0..count).map(one).collect())
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyProcesses {
     fn drop(&mut self) {
         for child in &mut self.0 {
             let _ = child.kill();

@@ -1,4 +1,4 @@
-//! Latency for a viewer that joins late, and of the last picture before a silence.
+//! Latency for a viewer that joins late, and of the last frame before a silence.
 //!
 //! The bounds apply to medians: these measure the gateway, while single values on a busy machine measure the machine.
 
@@ -7,14 +7,14 @@ use sluicegate_media::h264::nal;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     client::is_header,
-    media::{NumberReader, cut, encode_pattern, nals_of, pictures, with_start_codes},
+    media::{NumberReader, cut, encode_pattern, frames, nals_of, with_start_codes},
     mjpeg, within,
 };
 use std::time::{Duration, Instant};
 use tokio::{io::AsyncWriteExt, sync::watch};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
+async fn late_viewer_of_a_ten_second_group_gets_a_frame_within_100_ms() {
     let _turn = crate::alone().await;
     let gop = [
         "-c:v",
@@ -37,7 +37,7 @@ async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
     let keeper = tokio::spawn(async move {
         let mut kept: Vec<Bytes> = Vec::new();
         while kept.len() < 240 {
-            let unit = within("the first viewer's next picture", first.next_unit())
+            let unit = within("the first viewer's next frame", first.next_unit())
                 .await
                 .unwrap();
             kept.push(unit.data);
@@ -81,8 +81,8 @@ async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
                 .iter()
                 .any(|unit| nal::unit_type(unit) == nal::IDR)
         );
-        let (number, delay) = seen.expect("a picture");
-        assert_eq!(number, 0, "the group's first picture");
+        let (number, delay) = seen.expect("a frame");
+        assert_eq!(number, 0, "the group's first frame");
         delays.push(delay);
         late.push(units);
     }
@@ -93,17 +93,17 @@ async fn late_viewer_of_a_ten_second_group_sees_a_picture_within_100_ms() {
             .iter()
             .zip(&kept)
             .position(|(unit, kept)| unit != kept);
-        assert_eq!(gap, None, "a late viewer gets every picture of the group");
+        assert_eq!(gap, None, "a late viewer gets every frame of the group");
     }
     judge(
-        "a late viewer's first picture",
+        "a late viewer's first frame",
         delays,
         Duration::from_millis(100),
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn last_picture_before_a_silence_is_out_within_50_ms() {
+async fn last_frame_before_a_silence_is_out_within_50_ms() {
     let _turn = crate::alone().await;
     let feeder = Feeder::bind().await;
     let gateway = Gateway::serve(&[&feeder.source()]).await;
@@ -112,29 +112,29 @@ async fn last_picture_before_a_silence_is_out_within_50_ms() {
         .unwrap();
     let mut source = feeder.accept().await;
     let mut delays = Vec::new();
-    for picture in film(21) {
+    for frame in film(21) {
         source
-            .write_all(&with_start_codes(&picture, |_| 4))
+            .write_all(&with_start_codes(&frame, |_| 4))
             .await
             .unwrap();
         let written = Instant::now();
-        let unit = within("the picture, with nothing after it", viewer.next_unit())
+        let unit = within("the frame, with nothing after it", viewer.next_unit())
             .await
             .unwrap();
         delays.push(unit.at - written);
-        assert_eq!(cut(&unit.data), picture);
+        assert_eq!(cut(&unit.data), frame);
     }
     // The first viewer also starts the guest's stream.
     delays.remove(0);
     judge(
-        "the last picture before a silence, on nal",
+        "the last frame before a silence, on nal",
         delays,
         Duration::from_millis(50),
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
+async fn last_frame_before_a_silence_is_out_on_mjpeg_too() {
     let _turn = crate::alone().await;
     let feeder = Feeder::bind().await;
     let gateway = Gateway::serve(&[&feeder.source()]).await;
@@ -143,13 +143,13 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
         .unwrap();
     let mut source = feeder.accept().await;
     let (mut after_silence, mut after_another) = (Vec::new(), Vec::new());
-    for (number, picture) in film(20).into_iter().enumerate() {
+    for (number, frame) in film(20).into_iter().enumerate() {
         source
-            .write_all(&with_start_codes(&picture, |_| 4))
+            .write_all(&with_start_codes(&frame, |_| 4))
             .await
             .unwrap();
         let written = Instant::now();
-        let came = within("the picture, with nothing after it", viewer.next_number())
+        let came = within("the frame, with nothing after it", viewer.next_number())
             .await
             .unwrap();
         let delays = if number % 2 == 0 {
@@ -159,10 +159,10 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
         };
         delays.push(written.elapsed());
         assert_eq!(came as usize, number);
-        // MJPEG repeats a picture when a silence starts, for browsers that paint a part only when the next one begins.
-        // Every second picture waits for that repeat; the others follow at once.
+        // MJPEG repeats a frame when a silence starts, for browsers that paint a part only when the next one begins.
+        // Every second frame waits for that repeat; the others follow at once.
         if number % 2 == 1 {
-            let again = within("the picture again", viewer.next_number())
+            let again = within("the frame again", viewer.next_number())
                 .await
                 .unwrap();
             assert_eq!(again as usize, number);
@@ -170,20 +170,20 @@ async fn last_picture_before_a_silence_is_out_on_mjpeg_too() {
     }
     after_silence.remove(0);
     judge(
-        "the last picture before a silence, on mjpeg",
+        "the last frame before a silence, on mjpeg",
         after_silence,
         Duration::from_millis(50),
     );
-    // At most ten repeats per second: the second of two pictures in a row waits for its turn, or until no third one
+    // At most ten repeats per second: the second of two frames in a row waits for its turn, or until no third one
     // follows.
     judge(
-        "the second of two pictures, on mjpeg",
+        "the second of two frames, on mjpeg",
         after_another,
         Duration::from_millis(150),
     );
 }
 
-/// Pictures of the test pattern; only the first is a keyframe.
+/// Frames of the test pattern; only the first is a keyframe.
 fn film(count: u64) -> Vec<Vec<Bytes>> {
     let arguments = [
         "-c:v",
@@ -193,7 +193,7 @@ fn film(count: u64) -> Vec<Vec<Bytes>> {
         "-profile:v",
         "baseline",
     ];
-    pictures(&nals_of(&encode_pattern(
+    frames(&nals_of(&encode_pattern(
         "film.h264",
         (640, 384),
         0,

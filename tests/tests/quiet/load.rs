@@ -5,7 +5,7 @@ use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, COUNT, Clip},
     measure::{P99_MARGIN, Summary, allow_descriptors, mib},
-    media::{encode_pattern, nals_of, pictures},
+    media::{encode_pattern, frames, nals_of},
     within,
 };
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const GOOD: usize = 20;
 /// Viewers on each of the two transports.
 const STALLED: usize = 500;
-/// Bytes of filler data after each picture: the kernel buffers of a stalled viewer are full after about twenty.
+/// Bytes of filler data after each frame: the kernel buffers of a stalled viewer are full after about twenty.
 const FILLER: usize = 16 << 10;
 /// Most memory that the gateway holds per viewer, besides the shared rings: a batch of 64 KiB that the viewer keeps
 /// from being freed, the chunk that exceeded it, hyper's two buffers of 16 KiB, and 32 KiB for the connection's task,
@@ -72,7 +72,7 @@ async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // Most pictures do not wait at all. The two halves of a round follow each other, so they share what else the
+    // Most frames do not wait at all. The two halves of a round follow each other, so they share what else the
     // machine does; other load that comes between them may spoil one round of three.
     let unharmed = |(alone, beside): &(Duration, Duration)| {
         *beside <= *alone * 11 / 10 + Duration::from_millis(3)
@@ -82,7 +82,7 @@ async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded
     gateway.no_panic();
 }
 
-/// Sends 100 pictures, 50 per second; appends the latency of each for every viewer.
+/// Sends 100 frames, 50 per second; appends the latency of each for every viewer.
 pub async fn measure(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Duration>) {
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..100 {
@@ -97,7 +97,7 @@ async fn show(camera: &mut Camera, good: &mut [Watcher], latencies: &mut Vec<Dur
     let place = camera.show_at_once(first).await % COUNT;
     latencies.push(sent.elapsed());
     for other in others {
-        assert_eq!(within("a picture", other.next()).await.0, place, "a gap");
+        assert_eq!(within("a frame", other.next()).await.0, place, "a gap");
         latencies.push(sent.elapsed());
     }
 }
@@ -121,7 +121,7 @@ async fn stalled(gateway: &Gateway, count: usize) -> Vec<Raw> {
     all
 }
 
-/// Shows pictures until only the good viewers receive more data.
+/// Shows frames until only the good viewers receive more data.
 async fn stall(gateway: &Gateway, camera: &mut Camera, good: &mut [Watcher]) {
     let began = Instant::now();
     let mut before = Vec::new();
@@ -152,13 +152,13 @@ async fn alone(gateway: &Gateway) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_pictures_cost_the_ring_what_they_are_and_not_the_reads_they_came_in() {
+async fn small_frames_cost_the_ring_their_size_and_not_that_of_their_reads() {
     let _turn = crate::alone().await;
     let arguments = [
         "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "10",
     ];
     let file = encode_pattern("small.h264", (64, 48), 0, COUNT as u64, &arguments);
-    let clip = Box::leak(Box::new(Clip::new(pictures(&nals_of(&file)))));
+    let clip = Box::leak(Box::new(Clip::new(frames(&nals_of(&file)))));
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&camera.config()).await;
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", clip).await;
@@ -166,13 +166,13 @@ async fn small_pictures_cost_the_ring_what_they_are_and_not_the_reads_they_came_
         camera.show_at_once(&mut viewer).await;
     }
     let before = gateway.memory();
-    // Each picture arrives in a read of its own and stays in the ring, which keeps 15 s.
+    // Each frame arrives in a read of its own and stays in the ring, which keeps 15 s.
     for _ in 0..1000 {
         camera.show_at_once(&mut viewer).await;
     }
     let more = mib(gateway.memory().saturating_sub(before));
     assert!(
         more < 16.0,
-        "{more} MiB for a thousand pictures of some hundred bytes"
+        "{more} MiB for a thousand frames of some hundred bytes"
     );
 }

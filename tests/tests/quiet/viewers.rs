@@ -17,7 +17,7 @@ const SMALL: u32 = 16 << 10;
 const MAX_LAG: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing() {
+async fn a_nal_viewer_that_stops_reading_jumps_to_a_keyframe_others_miss_nothing() {
     let _turn = crate::alone().await;
     let clip = Box::leak(Box::new(camera::clip().with_filler(256 << 10)));
     let mut camera = Camera::new(clip).await;
@@ -65,11 +65,11 @@ async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing
     assert_eq!(
         jumps[0][1] % GROUP,
         0,
-        "a jump to a picture that needs others: {places:?}"
+        "a jump to a frame that needs others: {places:?}"
     );
     assert!(
         places.len() < shown / 4,
-        "{} of {shown} pictures were kept for it",
+        "{} of {shown} frames were kept for it",
         places.len()
     );
 
@@ -83,7 +83,7 @@ async fn who_stops_reading_nal_jumps_to_a_keyframe_later_and_others_miss_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on() {
+async fn an_mjpeg_viewer_that_stops_reading_gets_the_newest_frame_later() {
     let _turn = crate::alone().await;
     let mut camera = Camera::new(camera::clip()).await;
     let gateway = Gateway::with_config(&camera.config()).await;
@@ -101,7 +101,7 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
         .await
         .unwrap();
 
-    // Readers receive each picture until the stalled viewer has been left behind; then a hundred more.
+    // Readers receive each frame until the stalled viewer has been left behind; then a hundred more.
     let mut left = None;
     while left.is_none_or(|more| more > 0) {
         let sent = camera.show(&mut nal).await;
@@ -128,7 +128,7 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
     while *numbers.last().unwrap() != newest {
         numbers.push(next_number(&mut slow).await);
     }
-    // The pictures in transit, then the newest.
+    // The frames in transit, then the newest.
     let last = *numbers.last_chunk::<2>().unwrap();
     assert!(last[0] + 1 != last[1], "{numbers:?}");
     let before = &numbers[..numbers.len() - 1];
@@ -142,8 +142,8 @@ async fn who_stops_reading_mjpeg_gets_the_newest_picture_later_and_others_go_on(
 
 /// Number in the next part of an MJPEG body that is not chunked.
 async fn next_number(raw: &mut Raw) -> u32 {
-    let jpeg = within("a picture", raw.part()).await.unwrap();
-    jpeg_number(&jpeg).expect("a picture without a number")
+    let jpeg = within("a frame", raw.part()).await.unwrap();
+    jpeg_number(&jpeg).expect("a frame without a number")
 }
 
 /// Jumps of every viewer of this transport, in order of arrival.

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn info_tells_about_the_stream() {
+    fn info_describes_the_stream() {
         let Reply::Done(response) = running().request("info", "") else {
             panic!("an answer")
         };

@@ -5,7 +5,7 @@ use super::*;
 use std::path::Path;
 
 /// Runs a shell command in place of the gateway's program.
-fn asked(text: &str) -> Outcome {
+fn probe_with(text: &str) -> Outcome {
     run_probe(shell(text), LIMIT)
 }
 
@@ -17,9 +17,12 @@ fn shell(text: &str) -> Command {
 
 #[test]
 fn the_answer_is_the_childs_with_the_drivers_first_complaint() {
-    assert_eq!(asked("echo 'a driver greets'; echo 'probe: good'"), Ok(()));
     assert_eq!(
-        asked(
+        probe_with("echo 'a driver greets'; echo 'probe: good'"),
+        Ok(())
+    );
+    assert_eq!(
+        probe_with(
             "echo '[h264_qsv @ 0x55] Error initializing an MFX session.' >&2; echo more; echo 'probe: cannot be opened'"
         ),
         Err("cannot be opened: Error initializing an MFX session".into())
@@ -29,11 +32,11 @@ fn the_answer_is_the_childs_with_the_drivers_first_complaint() {
 #[test]
 fn failed_probe_children_are_reported_by_kind_of_failure() {
     assert_eq!(
-        asked("echo 'probe: good'; kill -SEGV $$"),
+        probe_with("echo 'probe: good'; kill -SEGV $$"),
         Err("it crashed with signal 11".into())
     );
     assert_eq!(
-        asked("echo 'error: no such subcommand'; exit 2"),
+        probe_with("echo 'error: no such subcommand'; exit 2"),
         Err("it printed no result, exit status: 2: error: no such subcommand".into())
     );
     let gone = run_probe(Command::new("/nowhere/sluicegate"), LIMIT);
@@ -64,7 +67,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
         !Path::new("/proc").join(written.trim()).exists(),
         "it still runs"
     );
-    assert_eq!(asked("seq 200000; echo; echo 'probe: good'"), Ok(()));
+    assert_eq!(probe_with("seq 200000; echo; echo 'probe: good'"), Ok(()));
 }
 
 #[test]

@@ -395,7 +395,7 @@ force = true
 }
 
 #[test]
-fn so_many_mistakes_and_no_more_are_told() {
+fn no_more_than_the_maximum_of_mistakes_is_reported() {
     let text: String = (0..200).map(|nth| format!("key-{nth} = 1\n")).collect();
     let Error::Invalid(mistakes) = parse(&text).unwrap_err() else {
         panic!("other")
@@ -405,7 +405,7 @@ fn so_many_mistakes_and_no_more_are_told() {
 }
 
 #[test]
-fn each_line_that_is_not_toml_is_told_once() {
+fn each_line_that_is_not_toml_is_reported_once() {
     let text = "[server]\nlisten = 1\nlisten = 2\n[streams.a]\nsource = x y\nidle = 5 5\nwidth 6\n";
     let Error::Invalid(mistakes) = parse(text).unwrap_err() else {
         panic!("other")

@@ -2,7 +2,7 @@
 //! /live/{stream}/frame.jpg`.
 //!
 //! Each handler turns its request into a `RawRequest`, registers a client with the stream's capture worker and awaits
-//! the picture; only reading the request and writing the answer differ. A client exists as long as its connection or
+//! the image; only reading the request and writing the answer differ. A client exists as long as its connection or
 //! request, and keeps the stream's decoder running. Capturing itself is `sluicegate_capture`.
 
 use super::{Body, boxed, endless, full, json, live, media_query, set};
@@ -36,10 +36,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of one client's unsent answers, which wait for earlier answers or for a slow socket. At the limit,
 /// reading from the client pauses.
 const MAX_ANSWERS: usize = 64;
-/// Size in bytes of the pictures in a client's unsent answers at which reading from it pauses.
+/// Size in bytes of the images in a client's unsent answers at which reading from it pauses.
 const MAX_HELD_BYTES: usize = 8 << 20;
 
-/// Serves a capture client over WebSocket: each text is a request, each answer a text, directly followed by the picture
+/// Serves a capture client over WebSocket: each text is a request, each answer a text, directly followed by the image
 /// if there is one.
 pub async fn socket(
     gateway: &Arc<Gateway>,
@@ -53,7 +53,7 @@ pub async fn socket(
     let handshake = match live::handshake(&request) {
         Ok(Some(handshake)) => handshake,
         Ok(None) => {
-            let text = "this path is for WebSocket; for a single picture POST to /api/devices/{serial}/capture";
+            let text = "this path is for WebSocket; for a single image POST to /api/devices/{serial}/capture";
             let mut response = json_failure(&gateway.captures.failure(Code::BadRequest, text));
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
             set(&mut response, header::UPGRADE, "websocket");
@@ -67,21 +67,21 @@ pub async fn socket(
             client: gateway.captures.register_client(&stream),
             gateway,
             answers: VecDeque::new(),
-            picture_budget: Budget::new(MAX_HELD_BYTES),
-            picture: None,
+            image_budget: Budget::new(MAX_HELD_BYTES),
+            image: None,
         };
         websocket::serve_messages(socket, first, &mut channel, drain).await;
     });
     response.map(boxed)
 }
 
-/// Takes one capture: answers with JSON about it, or with the picture itself if `Accept` names an image type.
+/// Takes one capture: answers with JSON about it, or with the image itself if `Accept` names an image type.
 pub async fn post(
     gateway: &Arc<Gateway>,
     serial: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let picture = picture_wanted(request.headers());
+    let image = accepted_image_format(request.headers());
     let capture = async {
         let stream = stream(gateway, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
@@ -96,13 +96,13 @@ pub async fn post(
             Err(_) => return Err(bad("the body did not arrive within 10 s".into())),
         };
         let mut raw = read(&body).map_err(bad)?;
-        if let Some(Some(format)) = picture {
+        if let Some(Some(format)) = image {
             raw.format.get_or_insert_with(|| format.to_owned());
         }
         take_capture(gateway, &stream, &raw).await
     };
     match capture.await {
-        Ok(captured) if picture.is_some() => picture_response(&captured),
+        Ok(captured) if image.is_some() => image_response(&captured),
         Ok(captured) => json(StatusCode::OK, &captured.result),
         Err(failure) => json_failure(&failure),
     }
@@ -135,7 +135,7 @@ pub async fn frame(
         ..raw
     };
     match take_capture(gateway, &stream, &raw).await {
-        Ok(captured) => picture_response(&captured),
+        Ok(captured) => image_response(&captured),
         Err(failure) => text_failure(&failure),
     }
 }
@@ -176,7 +176,7 @@ fn read(text: &[u8]) -> Result<RawRequest, String> {
 
 /// The first type in `Accept` that is JSON or an image: `None` for JSON or if there is neither, `Some(None)` for an
 /// image of any format, `Some(Some(format))` for one of the formats that captures have.
-fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
+fn accepted_image_format(headers: &HeaderMap) -> Option<Option<&'static str>> {
     let lines = headers.get_all(header::ACCEPT).iter();
     let kinds = lines
         .filter_map(|line| line.to_str().ok())
@@ -194,8 +194,8 @@ fn picture_wanted(headers: &HeaderMap) -> Option<Option<&'static str>> {
     None
 }
 
-/// The picture with the headers that describe it.
-fn picture_response(captured: &Captured) -> Response<Body> {
+/// The image with the headers that describe it.
+fn image_response(captured: &Captured) -> Response<Body> {
     let result = &captured.result;
     let mut response = full(
         StatusCode::OK,
@@ -245,10 +245,10 @@ struct Channel {
     client: Client,
     /// Unsent answers, in the order of the requests.
     answers: VecDeque<Answer>,
-    /// Bytes of pictures that were encoded and not yet handed to the socket.
-    picture_budget: Budget,
-    /// The picture that follows the text that was sent last.
-    picture: Option<Bytes>,
+    /// Bytes of images that were encoded and not yet handed to the socket.
+    image_budget: Budget,
+    /// The image that follows the text that was sent last.
+    image: Option<Bytes>,
 }
 
 /// An unsent answer: a request that was refused at once, or a capture in progress.
@@ -278,12 +278,12 @@ impl MessageHandler for Channel {
         };
         self.answers.push_back(match request {
             Ok(request) => {
-                let (capture, picture_budget) =
-                    (self.client.capture(request), self.picture_budget.clone());
+                let (capture, image_budget) =
+                    (self.client.capture(request), self.image_budget.clone());
                 Answer::InProgress(tokio::spawn(async move {
                     let captured = capture.await?;
                     Ok(Captured {
-                        data: picture_budget.count(captured.data),
+                        data: image_budget.count(captured.data),
                         ..captured
                     })
                 }))
@@ -294,12 +294,12 @@ impl MessageHandler for Channel {
     }
 
     fn is_ready(&self) -> bool {
-        self.answers.len() < MAX_ANSWERS && !self.picture_budget.is_full()
+        self.answers.len() < MAX_ANSWERS && !self.image_budget.is_full()
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Content>> {
-        if let Some(picture) = self.picture.take() {
-            return Poll::Ready(Some(Content::Binary(picture.into())));
+        if let Some(image) = self.image.take() {
+            return Poll::Ready(Some(Content::Binary(image.into())));
         }
         let encoded = match self.answers.front_mut() {
             None => return Poll::Pending,
@@ -307,7 +307,7 @@ impl MessageHandler for Channel {
             Some(Answer::InProgress(coming)) => match Pin::new(coming).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(captured))) => {
-                    self.picture = Some(captured.data);
+                    self.image = Some(captured.data);
                     serde_json::to_string(&captured.result)
                 }
                 Poll::Ready(Ok(Err(failure))) => serde_json::to_string(&failure),

@@ -7,8 +7,8 @@
 use super::{Body, error, full, json, live, media_query, set};
 use crate::gateway::Gateway;
 use crate::session::{
-    Allowed, ClientRequest, Form, Pin, RedirectTarget, SessionError, SessionRequest, base, first,
-    redirect_target, wants_json,
+    Allowed, ClientRequest, Pin, PlaybackTarget, RedirectTarget, SessionError, SessionRequest,
+    base, first, redirect_target, wants_json,
 };
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ const MAX_NAME_LEN: usize = 64;
 #[schemars(rename = "Chosen")]
 pub struct Chosen<'a> {
     #[serde(flatten)]
-    form: &'a Form,
+    form: &'a PlaybackTarget,
     /// Path at which to start the transport, such as "/live/porch@mobile/hls/index.m3u8".
     url: String,
     /// Path of the stream in that rendition, such as "/live/porch@mobile"; paths of its transports begin with it.
@@ -132,7 +132,7 @@ async fn answer(
         options: options.to_string(),
     };
     if target.is_some() {
-        return match gateway.sessions.advise(&session_request).await {
+        return match gateway.sessions.first_candidate(&session_request).await {
             Ok(form) => {
                 let base = base(name, &form.rendition);
                 let place = base.strip_prefix("/live/").unwrap_or(&base);
@@ -148,13 +148,13 @@ async fn answer(
         Ok(begun) => begun,
         Err(refused) => return refusal(as_json, &refused),
     };
-    let base = base(name, &decision.form.rendition);
+    let base = base(name, &decision.target.rendition);
     json(
         StatusCode::OK,
         &Chosen {
-            url: format!("{base}/{}", entry(gateway, &decision.form.transport)),
+            url: format!("{base}/{}", entry(gateway, &decision.target.transport)),
             base,
-            form: &decision.form,
+            form: &decision.target,
             reason: &decision.reason,
             session: format!("/api/sessions/{}", session.id),
             pattern: session.stream.source.is_test_pattern(),

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_for_who_takes_it() {
+    fn gzip_is_sent_only_where_accepted() {
         for (codings, takes) in [
             ("gzip", true),
             ("br, gzip;q=0.5", true),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_are_told_how_long_and_in_which_forms() {
+    fn cache_headers_state_the_lifetime_and_the_encodings() {
         let answer = |content_type: &str, max_age| {
             let body = Buffer::from(Bytes::from("#EXTINF:2.00000,\n".repeat(50)));
             plugin::Response::new(200, content_type.into(), max_age, body)

@@ -124,7 +124,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let done = |kinds: &[(&str, Value)], description: &str| {
         let mut response = json!({ "description": description, "content": content(kinds) });
         if route.target == Target::Frame || route.target == Target::Capture {
-            response["headers"] = operations::picture_headers();
+            response["headers"] = operations::image_headers();
         }
         response
     };

@@ -41,14 +41,14 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
     let mut parsed = MediaQuery {
         variant: Variant {
             rendition: rendition.to_owned(),
-            ask: VariantOptions::default(),
+            options: VariantOptions::default(),
         },
         pace: None,
     };
     match formats.first() {
         Some(Format::Jpeg) => {}
         Some(Format::H264AnnexB) => {
-            parsed.variant.ask.in_order = !reorders(query)?;
+            parsed.variant.options.in_order = !reorders(query)?;
             return Ok(parsed);
         }
         _ => return Ok(parsed),
@@ -65,7 +65,7 @@ pub fn read(rendition: &str, query: &str, formats: &[Format]) -> Result<MediaQue
             _ => {}
         }
     }
-    parsed.variant.ask = VariantOptions::new(width, quality);
+    parsed.variant.options = VariantOptions::new(width, quality);
     Ok(parsed)
 }
 
@@ -141,7 +141,7 @@ mod tests {
     fn reorder_is_read_for_annex_b_only() {
         let in_order = |query, format| {
             let parsed = read("", query, &[format]);
-            parsed.map(|parsed| parsed.variant.ask.in_order)
+            parsed.map(|parsed| parsed.variant.options.in_order)
         };
         for (query, expected) in [
             ("", false),

@@ -8,7 +8,7 @@
 
 use super::{Body, boxed, error, json, live};
 use crate::gateway::Gateway;
-use crate::session::{Form, LoggedCall, Pin, ServerMessage, Session, SessionView};
+use crate::session::{LoggedCall, Pin, PlaybackTarget, ServerMessage, Session, SessionView};
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -205,7 +205,7 @@ impl MessageHandler for Channel<'_> {
         let message: ClientMessage = serde_json::from_str(text)
             .map_err(|error| format!("not a valid player message: {error}"))?;
         let sessions = &self.gateway.sessions;
-        let form = |transport, rendition| Form {
+        let target = |transport, rendition| PlaybackTarget {
             transport,
             rendition,
         };
@@ -214,11 +214,11 @@ impl MessageHandler for Channel<'_> {
             ClientMessage::Playing {
                 transport,
                 rendition,
-            } => sessions.playing(self.session, form(transport, rendition)),
+            } => sessions.playing(self.session, target(transport, rendition)),
             ClientMessage::Failed {
                 transport,
                 rendition,
-            } => sessions.failed(self.session, &form(transport, rendition)),
+            } => sessions.failed(self.session, &target(transport, rendition)),
             ClientMessage::Pin {
                 transport,
                 rendition,

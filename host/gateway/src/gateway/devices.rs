@@ -5,7 +5,7 @@
 //! After a panic, following starts again. `run` in [`super`] starts the thread and stops it at shutdown.
 
 use super::Gateway;
-use sluicegate_source::{Attached, DeviceObserver, Spec, Stop, stream_name};
+use sluicegate_source::{AttachedDevice, DeviceObserver, Spec, Stop, stream_name};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::{contain, panic_point};
 use std::{
@@ -76,9 +76,9 @@ struct Observer<'a> {
 
 impl DeviceObserver for Observer<'_> {
     /// Passes the device's presence to its streams; adds a stream if none shows it and discovery is on.
-    fn present(&mut self, device: &Attached) {
+    fn present(&mut self, device: &AttachedDevice) {
         let Observer { gateway, refused } = self;
-        let Attached {
+        let AttachedDevice {
             serial, presence, ..
         } = device;
         let mut streams = streams_of(gateway, serial);

@@ -72,7 +72,7 @@ pub struct Gateway {
     engine: Arc<Engine>,
     /// Streams by name.
     pub streams: Streams,
-    /// Attached Android devices.
+    /// AttachedDevice Android devices.
     pub fleet: Arc<Fleet>,
     /// Transports by name.
     pub transports: Arc<Transports>,

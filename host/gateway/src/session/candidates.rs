@@ -127,7 +127,7 @@ pub(super) fn candidates(
     let mut candidates: Vec<Candidate> = order
         .iter()
         .filter_map(|name| transports.get(*name))
-        .flat_map(|transport| forms(stream, info.as_ref(), transport))
+        .flat_map(|transport| transport_candidates(stream, info.as_ref(), transport))
         .collect();
     let all = candidates.clone();
     if let (true, Some(names)) = (free || allowed.force, &allowed.renditions) {
@@ -176,7 +176,11 @@ pub(super) fn candidates(
 
 /// Forms in which a transport can deliver a stream, best first. Before the source has run for the first time, they are
 /// derived from the config and their figures are unknown.
-fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) -> Vec<Candidate> {
+fn transport_candidates(
+    stream: &Arc<Stream>,
+    info: Option<&Arc<Info>>,
+    transport: &Transport,
+) -> Vec<Candidate> {
     let formats = &transport.profile.formats;
     let offers: Vec<Offer> = match info {
         Some(info) => {
@@ -190,11 +194,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
             .chain(stream.renditions().map(String::as_str))
             .map(Offer::unknown)
             .map(|offer| Offer {
-                sound: transport
-                    .profile
-                    .formats
-                    .iter()
-                    .any(|format| format.is_audio()),
+                has_audio: formats.iter().any(|format| format.is_audio()),
                 ..offer
             })
             .collect(),
@@ -208,7 +208,7 @@ fn forms(stream: &Arc<Stream>, info: Option<&Arc<Info>>, transport: &Transport) 
         width: offer.width,
         height: offer.height,
         frame_rate: offer.frame_rate,
-        sound: offer.sound,
+        sound: offer.has_audio,
     };
     offers.into_iter().map(candidate).collect()
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Processing time of both machines that a player's round trip contains and the kernel's does not. If the player's
 /// shortest round trip exceeds twice the kernel's by more than this, the path continues behind the connection's peer,
 /// which therefore is a proxy.
-const ANSWERING: Duration = Duration::from_millis(15);
+const PROCESSING_TIME: Duration = Duration::from_millis(15);
 
 /// The connection that carries a session's video, as the kernel measures it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
@@ -36,7 +36,7 @@ pub struct Link {
 impl Link {
     /// Describes the connection of a player whose own shortest round trip so far is `player`, if it has measured one.
     pub fn new(info: &TcpInfo, player: Option<Duration>) -> Link {
-        let direct = player.is_none_or(|player| player <= 2 * info.min_rtt + ANSWERING);
+        let direct = player.is_none_or(|player| player <= 2 * info.min_rtt + PROCESSING_TIME);
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         Link {
             round_trip_ms: ms(info.round_trip),
@@ -50,7 +50,7 @@ impl Link {
 
     /// Adds to a report what the player cannot measure: time in queues (the larger of queueing on the path and unsent
     /// bytes at the delivery rate) and, if the player gave none, goodput. Changes nothing if a proxy is in between.
-    pub fn inform(&self, report: &mut Report) {
+    pub fn add_kernel_stats(&self, report: &mut Report) {
         if !self.direct {
             return;
         }
@@ -79,7 +79,11 @@ mod tests {
         delivered: Some(1_000_000),
     };
 
-    fn informed(info: &TcpInfo, player: Option<u64>, goodput: Option<u32>) -> (Option<u32>, u32) {
+    fn report_with(
+        info: &TcpInfo,
+        player: Option<u64>,
+        goodput: Option<u32>,
+    ) -> (Option<u32>, u32) {
         let mut report = Report {
             round_trip_ms: None,
             goodput,
@@ -93,16 +97,16 @@ mod tests {
             visible: true,
             listening: false,
         };
-        Link::new(info, player.map(Duration::from_millis)).inform(&mut report);
+        Link::new(info, player.map(Duration::from_millis)).add_kernel_stats(&mut report);
         (report.goodput, report.queued_ms)
     }
 
     #[test]
     fn unsent_and_queued_data_count_as_delay() {
-        assert_eq!(informed(&INFO, Some(60), None), (Some(1_000_000), 800));
-        assert_eq!(informed(&INFO, None, None), (Some(1_000_000), 800));
+        assert_eq!(report_with(&INFO, Some(60), None), (Some(1_000_000), 800));
+        assert_eq!(report_with(&INFO, None, None), (Some(1_000_000), 800));
         // The player's own measurement takes precedence.
-        assert_eq!(informed(&INFO, Some(60), Some(7)), (Some(7), 800));
+        assert_eq!(report_with(&INFO, Some(60), Some(7)), (Some(7), 800));
     }
 
     #[test]
@@ -111,7 +115,7 @@ mod tests {
             delivered: None,
             ..INFO
         };
-        assert_eq!(informed(&little, Some(60), None), (None, 300));
+        assert_eq!(report_with(&little, Some(60), None), (None, 300));
     }
 
     #[test]
@@ -120,8 +124,8 @@ mod tests {
             min_rtt: Duration::from_micros(80),
             ..INFO
         };
-        assert_eq!(informed(&beside, Some(40), None), (None, 10));
+        assert_eq!(report_with(&beside, Some(40), None), (None, 10));
         // On the same network a player answers within milliseconds.
-        assert_eq!(informed(&beside, Some(6), None).0, Some(1_000_000));
+        assert_eq!(report_with(&beside, Some(6), None).0, Some(1_000_000));
     }
 }

@@ -4,7 +4,7 @@
 //! The types derive `JsonSchema`, so their doc comments are the descriptions in `/api/openapi.json`. Built by
 //! [`Sessions`](super::Sessions) and [`Session`](super::Session), sent by `api/session.rs` and `api/state.rs`.
 
-use super::{Form, Pin, link::Link};
+use super::{Pin, PlaybackTarget, link::Link};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config as config;
@@ -19,20 +19,20 @@ pub enum ServerMessage {
     Move {
         /// Transport and rendition to play.
         #[serde(flatten)]
-        form: Form,
+        target: PlaybackTarget,
         /// Path of the stream in that rendition, such as "/live/porch@mobile".
         base: String,
         /// Reason for the move, shown to the user.
         reason: String,
         /// How long to wait for the first frame before the move counts as failed, in milliseconds.
         timeout_ms: u64,
-        /// Whether what plays now needs more bandwidth than the new form and should yield the link to it.
+        /// Whether what plays now needs more bandwidth than the new target and should yield the link to it.
         makes_way: bool,
     },
     /// The transports and renditions that the user may choose. Sent when the control channel opens, and on changes.
     Choices {
         /// Forms of the stream that the client can play, best first.
-        choices: Vec<FormChoice>,
+        choices: Vec<TargetChoice>,
         /// What the user has pinned.
         pin: Pin,
         /// Whether the config decides for this client, so that pins are refused.
@@ -50,9 +50,9 @@ pub enum ServerMessage {
 /// A transport and rendition that the user may choose.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "FormChoice")]
-pub struct FormChoice {
+pub struct TargetChoice {
     #[serde(flatten)]
-    form: Form,
+    target: PlaybackTarget,
     /// Width in pixels; 0 before it is known.
     width: u32,
     /// Height in pixels; 0 before it is known.
@@ -66,12 +66,12 @@ pub struct FormChoice {
 /// One move of a session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Moved {
-    /// When the first frame of the new form was shown, Unix milliseconds.
+    /// When the first frame of the new target was shown, Unix milliseconds.
     pub at: u64,
     /// Transport and rendition that played before.
-    pub from: Form,
+    pub from: PlaybackTarget,
     /// Transport and rendition that plays since.
-    pub to: Form,
+    pub to: PlaybackTarget,
     /// Reason for the move, shown to the user.
     pub reason: String,
 }
@@ -81,9 +81,9 @@ pub struct Moved {
 pub(super) struct MovedEvent<'a> {
     pub(super) session: u64,
     pub(super) stream: &'a str,
-    pub(super) from: &'a Form,
+    pub(super) from: &'a PlaybackTarget,
     #[serde(flatten)]
-    pub(super) to: &'a Form,
+    pub(super) to: &'a PlaybackTarget,
     pub(super) reason: &'a str,
 }
 
@@ -97,7 +97,7 @@ pub struct SessionView {
     pub stream: String,
     /// Transport and rendition that plays; before the first frame, the one that was chosen.
     #[serde(flatten)]
-    pub form: Form,
+    pub target: PlaybackTarget,
     /// When it began to play, Unix milliseconds; before the first frame, when the session began.
     pub since: u64,
     /// Why it plays, shown to the user.
@@ -119,10 +119,10 @@ pub struct SessionView {
     pub jumps: u64,
 }
 
-impl From<&Candidate> for FormChoice {
-    fn from(candidate: &Candidate) -> FormChoice {
-        FormChoice {
-            form: candidate.into(),
+impl From<&Candidate> for TargetChoice {
+    fn from(candidate: &Candidate) -> TargetChoice {
+        TargetChoice {
+            target: candidate.into(),
             width: candidate.width,
             height: candidate.height,
             bandwidth: candidate.bandwidth,

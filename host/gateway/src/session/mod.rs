@@ -16,8 +16,8 @@ mod rules;
 mod watching;
 
 pub use candidates::{Allowed, Pin, SessionError};
-pub use messages::{FormChoice, Moved, ServerMessage, SessionView, base};
-pub use policy_actor::{Call, Decision, Form, LoggedCall, PolicyHandle, SessionEvent};
+pub use messages::{Moved, ServerMessage, SessionView, TargetChoice, base};
+pub use policy_actor::{Call, Decision, LoggedCall, PlaybackTarget, PolicyHandle, SessionEvent};
 pub use redirect_target::{RedirectTarget, redirect_target, wants_json};
 pub use rules::{ClientRequest, first};
 pub use watching::Session;
@@ -130,7 +130,7 @@ impl Sessions {
         wait_for_probes(&self.transports.all(), &stream, &can).await;
         let candidates = self.candidates(&stream, &can, &allowed, &pin)?;
         let (decisions, mut messages) = mpsc::unbounded_channel();
-        let first = Form::from(&candidates[0]);
+        let first = PlaybackTarget::from(&candidates[0]);
         let session = Arc::new(Session {
             number: self.newest.fetch_add(1, Ordering::Relaxed) + 1,
             id: sluicegate_viewer::random_id(),
@@ -144,7 +144,7 @@ impl Sessions {
                 sound: false,
                 pin,
                 latest_decision: Decision {
-                    form: first,
+                    target: first,
                     reason: String::new(),
                 },
                 playing: None,
@@ -205,7 +205,10 @@ impl Sessions {
     ///
     /// # Errors
     /// No candidate is left.
-    pub async fn advise(&self, session_request: &SessionRequest) -> Result<Form, SessionError> {
+    pub async fn first_candidate(
+        &self,
+        session_request: &SessionRequest,
+    ) -> Result<PlaybackTarget, SessionError> {
         let SessionRequest {
             stream,
             can,
@@ -215,7 +218,7 @@ impl Sessions {
         } = session_request;
         wait_for_probes(&self.transports.all(), stream, can).await;
         let candidates = self.candidates(stream, can, allowed, pin)?;
-        Ok(Form::from(&candidates[0]))
+        Ok(PlaybackTarget::from(&candidates[0]))
     }
 
     /// Sessions whose control channel is open, in order of arrival.
@@ -297,7 +300,7 @@ impl Sessions {
         inner.shortest_trip = trip.into_iter().chain(inner.shortest_trip).min();
         inner.link = info.map(|info| Link::new(&info, inner.shortest_trip));
         if let Some(link) = &inner.link {
-            link.inform(&mut report);
+            link.add_kernel_stats(&mut report);
         }
         inner.report = Some(report.clone());
         drop(inner);
@@ -313,11 +316,11 @@ impl Sessions {
     }
 
     /// Whether the transport and rendition exist; if not, a refusal is sent to the player.
-    fn check_form(&self, session: &Session, form: &Form) -> bool {
-        let Form {
+    fn check_target(&self, session: &Session, target: &PlaybackTarget) -> bool {
+        let PlaybackTarget {
             transport,
             rendition,
-        } = form;
+        } = target;
         let mut renditions = session.stream.renditions();
         let known = self.transports.get(transport).is_some()
             && (rendition.is_empty() || renditions.any(|known| known == rendition));
@@ -332,18 +335,18 @@ impl Sessions {
         known
     }
 
-    /// Handles a player's message that `form` shows its first frame: records the move and tells the policy.
-    pub fn playing(&self, session: &Session, form: Form) {
-        if !self.check_form(session, &form) {
+    /// Handles a player's message that `target` shows its first frame: records the move and tells the policy.
+    pub fn playing(&self, session: &Session, target: PlaybackTarget) {
+        if !self.check_target(session, &target) {
             return;
         }
         let mut inner = session.lock();
-        if inner.playing.as_ref() == Some(&form) {
+        if inner.playing.as_ref() == Some(&target) {
             return;
         }
-        let before = inner.playing.replace(form.clone());
+        let before = inner.playing.replace(target.clone());
         inner.since = SystemTime::now();
-        if inner.latest_decision.form == form {
+        if inner.latest_decision.target == target {
             inner.reason = inner.latest_decision.reason.clone();
         } else {
             inner.reason = "the player fell back to it".into();
@@ -352,7 +355,7 @@ impl Sessions {
             let moved = Moved {
                 at: sluicegate_telemetry::unix_ms(inner.since),
                 from,
-                to: form.clone(),
+                to: target.clone(),
                 reason: inner.reason.clone(),
             };
             self.events.publish(
@@ -370,21 +373,21 @@ impl Sessions {
         }
         drop(inner);
         self.policy_actor
-            .report_event(session.number, SessionEvent::Playing(form));
+            .report_event(session.number, SessionEvent::Playing(target));
     }
 
-    /// Handles a player's message that `form` showed no frame in time, or ended: tells the policy, which may move.
-    pub fn failed(&self, session: &Session, form: &Form) {
-        if !self.check_form(session, form) {
+    /// Handles a player's message that `target` showed no frame in time, or ended: tells the policy, which may move.
+    pub fn failed(&self, session: &Session, target: &PlaybackTarget) {
+        if !self.check_target(session, target) {
             return;
         }
         let mut inner = session.lock();
-        if inner.playing.as_ref() == Some(form) {
+        if inner.playing.as_ref() == Some(target) {
             inner.playing = None;
         }
         drop(inner);
         self.policy_actor
-            .report_event(session.number, SessionEvent::Failed(form.clone()));
+            .report_event(session.number, SessionEvent::Failed(target.clone()));
     }
 
     /// Handles a user's choice; the default pin leaves the choice to the policy again. A pin without candidates, or
@@ -411,15 +414,15 @@ impl Sessions {
         let playing = inner.playing.clone();
         drop(inner);
         self.offer(session);
-        let only = (candidates.len() == 1).then(|| Form::from(&candidates[0]));
+        let only = (candidates.len() == 1).then(|| PlaybackTarget::from(&candidates[0]));
         // When a pin is removed, the policy chooses again, as if nothing played.
         let keeps = if free { None } else { playing.clone() };
         self.policy_actor.change(session.number, candidates, keeps);
-        if let Some(form) = only
-            && playing.as_ref() != Some(&form)
+        if let Some(target) = only
+            && playing.as_ref() != Some(&target)
         {
             session.decided(Decision {
-                form,
+                target,
                 reason: "it was selected manually".into(),
             });
         }
@@ -435,7 +438,7 @@ impl Sessions {
         let mut inner = session.lock();
         let changed = !is_similar(&inner.candidates, &candidates);
         // The stream may have audio even if no candidate of the pin carries it.
-        let sound_changed = inner.sound != has_sound(&session.stream);
+        let audio_changed = inner.sound != has_audio(&session.stream);
         if changed {
             inner.candidates.clone_from(&candidates);
         }
@@ -445,7 +448,7 @@ impl Sessions {
             self.policy_actor
                 .change(session.number, candidates, playing);
         }
-        if changed || sound_changed {
+        if changed || audio_changed {
             self.offer(session);
         }
     }
@@ -470,10 +473,10 @@ impl Sessions {
         let choices = all
             .unwrap_or_default()
             .iter()
-            .map(FormChoice::from)
+            .map(TargetChoice::from)
             .collect();
         let mut inner = session.lock();
-        inner.sound = has_sound(&session.stream);
+        inner.sound = has_audio(&session.stream);
         inner.notify_player(ServerMessage::Choices {
             choices,
             pin: inner.pin.clone(),
@@ -498,6 +501,6 @@ impl Sessions {
 }
 
 /// Whether the stream has audio, as far as is known.
-fn has_sound(stream: &Stream) -> bool {
+fn has_audio(stream: &Stream) -> bool {
     stream.info().is_some_and(|info| info.audio.is_some())
 }

@@ -32,7 +32,8 @@ const INBOX_BYTES: usize = 32 << 20;
 
 /// A transport and a rendition of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-pub struct Form {
+#[schemars(rename = "Form")]
+pub struct PlaybackTarget {
     /// Name of the transport.
     pub transport: String,
     /// Name of the rendition; empty for the stream itself.
@@ -55,9 +56,9 @@ impl LoggedCall {
     }
 }
 
-impl From<&Candidate> for Form {
-    fn from(candidate: &Candidate) -> Form {
-        Form {
+impl From<&Candidate> for PlaybackTarget {
+    fn from(candidate: &Candidate) -> PlaybackTarget {
+        PlaybackTarget {
             transport: candidate.transport.clone(),
             rendition: candidate.rendition.clone(),
         }
@@ -68,7 +69,7 @@ impl From<&Candidate> for Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Transport and rendition to play.
-    pub form: Form,
+    pub target: PlaybackTarget,
     /// Reason shown to the user.
     pub reason: String,
 }
@@ -78,10 +79,10 @@ pub struct Decision {
 pub enum SessionEvent {
     /// Measurements, about once a second.
     Report(Report),
-    /// The form shows its first frame.
-    Playing(Form),
-    /// The form showed no frame in time, or ended.
-    Failed(Form),
+    /// The target shows its first frame.
+    Playing(PlaybackTarget),
+    /// The target showed no frame in time, or ended.
+    Failed(PlaybackTarget),
 }
 
 /// One call of the policy with its answer, complete enough to replay it in another instance.
@@ -134,7 +135,7 @@ pub struct SessionStart {
 /// A message to the policy's thread. The first `u64` is the session's number, that of an event's time in milliseconds.
 enum Message {
     Begin(u64, Box<SessionStart>, oneshot::Sender<Decision>),
-    Change(u64, Vec<Candidate>, Option<Form>),
+    Change(u64, Vec<Candidate>, Option<PlaybackTarget>),
     SessionEvent(u64, u64, SessionEvent),
     Log(u64, oneshot::Sender<Vec<LoggedCall>>),
     End(u64),
@@ -169,7 +170,7 @@ impl Message {
                 client + start.options.len() + candidates_bytes(&start.candidates)
             }
             Message::Change(_, candidates, playing) => {
-                candidates_bytes(candidates) + playing.as_ref().map_or(0, Form::bytes)
+                candidates_bytes(candidates) + playing.as_ref().map_or(0, PlaybackTarget::bytes)
             }
             Message::SessionEvent(_, _, SessionEvent::Report(report)) => {
                 report.network.as_ref().map_or(0, String::len)
@@ -177,15 +178,15 @@ impl Message {
             Message::SessionEvent(
                 _,
                 _,
-                SessionEvent::Playing(form) | SessionEvent::Failed(form),
-            ) => form.bytes(),
+                SessionEvent::Playing(target) | SessionEvent::Failed(target),
+            ) => target.bytes(),
             Message::Log(..) | Message::End(_) | Message::Replace(_) => 0,
         };
         size_of::<Message>() + more
     }
 }
 
-impl Form {
+impl PlaybackTarget {
     fn bytes(&self) -> usize {
         self.transport.len() + self.rendition.len()
     }
@@ -256,7 +257,12 @@ impl PolicyHandle {
 
     /// Replaces a session's candidates (at least one). If `playing` is not among them, or nothing plays, a decision
     /// follows.
-    pub fn change(&self, session: u64, candidates: Vec<Candidate>, playing: Option<Form>) {
+    pub fn change(
+        &self,
+        session: u64,
+        candidates: Vec<Candidate>,
+        playing: Option<PlaybackTarget>,
+    ) {
         self.send(Message::Change(session, candidates, playing));
     }
 

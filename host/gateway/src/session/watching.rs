@@ -6,7 +6,9 @@
 //! [`Sessions`](super::Sessions) drives it; viewers' connections register their counters by
 //! [`Session::add_connection`].
 
-use super::{Allowed, Decision, Form, Moved, Pin, ServerMessage, SessionView, base, link::Link};
+use super::{
+    Allowed, Decision, Moved, Pin, PlaybackTarget, ServerMessage, SessionView, base, link::Link,
+};
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_plugin::policy::{Candidate, Report};
 use sluicegate_stream::Stream;
@@ -49,7 +51,7 @@ pub(super) struct Inner {
     /// The newest decision: what the player should play.
     pub(super) latest_decision: Decision,
     /// What the player shows; `None` before the first frame and after a failure.
-    pub(super) playing: Option<Form>,
+    pub(super) playing: Option<PlaybackTarget>,
     /// Since when it plays.
     pub(super) since: SystemTime,
     /// Why it plays.
@@ -81,9 +83,9 @@ impl Session {
     /// that there is one candidate, which changes the reason.
     pub(super) fn first(&self, decided: Option<Decision>, only: bool) -> Decision {
         let mut inner = self.lock();
-        let form = Form::from(&inner.candidates[0]);
+        let target = PlaybackTarget::from(&inner.candidates[0]);
         let mut decision = decided.unwrap_or_else(|| Decision {
-            form,
+            target,
             reason: "the policy did not answer in time, so the first candidate is used".into(),
         });
         if inner.pin != Pin::default() && !self.allowed.force {
@@ -103,9 +105,9 @@ impl Session {
     /// Records a later decision and sends it to the player as a move.
     pub(super) fn decided(&self, mut decision: Decision) {
         let mut inner = self.lock();
-        let fits = |form: &Form| inner.pin.fits(&form.transport, &form.rendition);
+        let fits = |target: &PlaybackTarget| inner.pin.fits(&target.transport, &target.rendition);
         // A move within the pin is the policy's own, and a rule with `force` permits no manual selection.
-        if !self.allowed.force && inner.playing.as_ref().is_some_and(|form| !fits(form)) {
+        if !self.allowed.force && inner.playing.as_ref().is_some_and(|target| !fits(target)) {
             decision.reason = "it was selected manually".into();
         }
         let group = self
@@ -117,12 +119,12 @@ impl Session {
             .move_timeout
             .max(2 * Duration::from_millis(group.into()));
         inner.latest_decision = decision.clone();
-        let playing = inner.playing.as_ref().map(|form| inner.bandwidth(form));
-        let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.form) < playing);
+        let playing = inner.playing.as_ref().map(|target| inner.bandwidth(target));
+        let makes_way = playing.is_some_and(|playing| inner.bandwidth(&decision.target) < playing);
         inner.notify_player(ServerMessage::Move {
             makes_way,
-            base: base(&self.stream.name, &decision.form.rendition),
-            form: decision.form,
+            base: base(&self.stream.name, &decision.target.rendition),
+            target: decision.target,
             reason: decision.reason,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         });
@@ -159,14 +161,14 @@ impl Session {
     /// A snapshot for `/api/sessions`.
     pub fn view(&self) -> SessionView {
         let inner = self.lock();
-        let form = inner
+        let target = inner
             .playing
             .as_ref()
-            .unwrap_or(&inner.latest_decision.form);
+            .unwrap_or(&inner.latest_decision.target);
         SessionView {
             id: self.number.to_string(),
             stream: self.stream.name.clone(),
-            form: form.clone(),
+            target: target.clone(),
             since: sluicegate_telemetry::unix_ms(inner.since),
             reason: inner.reason.clone(),
             pin: inner.pin.clone(),
@@ -190,10 +192,10 @@ impl Session {
 }
 
 impl Inner {
-    /// Bandwidth of a form in bits per second; 0 if it is not a candidate.
-    fn bandwidth(&self, form: &Form) -> u32 {
+    /// Bandwidth of a target in bits per second; 0 if it is not a candidate.
+    fn bandwidth(&self, target: &PlaybackTarget) -> u32 {
         let mut candidates = self.candidates.iter();
-        let found = candidates.find(|candidate| Form::from(*candidate) == *form);
+        let found = candidates.find(|candidate| PlaybackTarget::from(*candidate) == *target);
         found.map_or(0, |candidate| candidate.bandwidth)
     }
 

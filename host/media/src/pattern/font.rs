@@ -58,7 +58,7 @@ pub(super) struct Font {
 }
 
 /// Position of a letter in a text: its left edge in pixels from that of the text, its width, and its coverage.
-pub(super) struct Placed<'a> {
+pub(super) struct PlacedGlyph<'a> {
     pub(super) left: usize,
     pub(super) width: usize,
     pub(super) coverage: &'a [u8],
@@ -85,7 +85,7 @@ impl Font {
     }
 
     /// Positions of the letters of a text. A letter that the font lacks leaves a gap.
-    pub(super) fn place<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Placed<'a>> {
+    pub(super) fn place<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = PlacedGlyph<'a>> {
         let mut at = 0.0;
         text.iter().filter_map(move |&byte| {
             let left = at as usize;
@@ -95,7 +95,7 @@ impl Font {
             at += (letter.map_or(4.0, |index| LETTERS[index].1) + GAP) * self.unit;
             let glyph = letter.and_then(|index| self.glyphs.get(index))?;
             debug_assert_eq!(glyph.letter, char::from(byte));
-            Some(Placed {
+            Some(PlacedGlyph {
                 left,
                 width: glyph.width,
                 coverage: &glyph.coverage,

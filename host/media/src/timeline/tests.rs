@@ -27,7 +27,7 @@ fn a_loop_goes_on_one_duration_after_its_end() {
 
 #[test]
 fn a_loop_of_any_length_is_no_clock_that_stands_still() {
-    for (pictures, tells) in [
+    for (frames, tells) in [
         (5, true),
         (12, true),
         (15, true),
@@ -37,13 +37,13 @@ fn a_loop_of_any_length_is_no_clock_that_stands_still() {
     ] {
         let mut timeline = Timeline::default();
         for nth in 0..15 * 60i64 {
-            let turn = nth % pictures;
+            let turn = nth % frames;
             // A file that loops, or a source that loops without announcing it.
             if turn == 0 && nth > 0 && tells {
                 timeline.loops();
             }
             timeline.place(Some(turn * 6000), 6000, at((nth * 6000 / 90) as u64));
-            assert!(timeline.is_trusted(), "{pictures}, {tells}: {nth}");
+            assert!(timeline.is_trusted(), "{frames}, {tells}: {nth}");
         }
     }
 }
@@ -65,36 +65,36 @@ fn a_leap_in_the_sources_times_is_none_on_the_timeline() {
 }
 
 #[test]
-fn sound_is_moved_as_pictures_are_over_loops_leaps_and_losses() {
+fn audio_is_shifted_as_video_is_over_loops_jumps_and_losses() {
     let mut timeline = Timeline::default();
-    let picture = |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
-    let sound = |timeline: &mut Timeline, decode, ms| {
+    let frame = |timeline: &mut Timeline, decode, ms| timeline.place(Some(decode), 3000, at(ms));
+    let audio = |timeline: &mut Timeline, decode, ms| {
         timeline.place_audio(Some(decode), 3000, at(ms)).unwrap()
     };
     // Audio begins a little earlier and ends later.
-    assert_eq!(picture(&mut timeline, 9000, 500), 45_000);
-    assert_eq!(sound(&mut timeline, 7080, 500), 43_080);
-    assert_eq!(sound(&mut timeline, 13_000, 550), 49_000);
+    assert_eq!(frame(&mut timeline, 9000, 500), 45_000);
+    assert_eq!(audio(&mut timeline, 7080, 500), 43_080);
+    assert_eq!(audio(&mut timeline, 13_000, 550), 49_000);
     timeline.loops();
-    assert_eq!(sound(&mut timeline, 7080, 600), 52_000);
-    assert_eq!(picture(&mut timeline, 9000, 600), 53_920);
+    assert_eq!(audio(&mut timeline, 7080, 600), 52_000);
+    assert_eq!(frame(&mut timeline, 9000, 600), 53_920);
     // The time stamps leap, those of the audio one packet later.
     let far = 1 << 40;
-    assert_eq!(picture(&mut timeline, far, 700), 56_920);
-    assert_eq!(sound(&mut timeline, 13_000, 700), 57_920);
-    assert_eq!(sound(&mut timeline, far + 900, 710), 57_921);
+    assert_eq!(frame(&mut timeline, far, 700), 56_920);
+    assert_eq!(audio(&mut timeline, 13_000, 700), 57_920);
+    assert_eq!(audio(&mut timeline, far + 900, 710), 57_921);
     timeline.resumes();
-    assert_eq!(sound(&mut timeline, 100, 9000), 810_000);
-    assert_eq!(picture(&mut timeline, 0, 9000), 809_900);
+    assert_eq!(audio(&mut timeline, 100, 9000), 810_000);
+    assert_eq!(frame(&mut timeline, 0, 9000), 809_900);
 }
 
 #[test]
-fn sound_from_before_the_run_is_left_out_and_moves_none_of_the_rest() {
+fn audio_from_before_the_run_is_left_out_and_shifts_none_of_the_rest() {
     let mut timeline = Timeline::default();
     assert_eq!(timeline.place(Some(5000), 3000, at(10)), 900);
-    let mut sound = |decode| timeline.place_audio(Some(decode), 1920, at(10));
+    let mut audio = |decode| timeline.place_audio(Some(decode), 1920, at(10));
     assert_eq!(
-        [3080, 5000, 6920].map(&mut sound),
+        [3080, 5000, 6920].map(&mut audio),
         [None, Some(900), Some(2820)]
     );
 }
@@ -125,13 +125,13 @@ proptest! {
 struct Source {
     timeline: Timeline,
     /// Time of each sample at the source, and the offset at which it was placed, both in ticks.
-    pictures: Vec<(i64, i64)>,
-    sound: Vec<(i64, i64)>,
+    video: Vec<(i64, i64)>,
+    audio: Vec<(i64, i64)>,
     remarks: Vec<ClockEvent>,
 }
 
-const PICTURE: i64 = 3600;
-const FRAME: i64 = 1920;
+const VIDEO_FRAME: i64 = 3600;
+const AUDIO_FRAME: i64 = 1920;
 /// The glitch is at four seconds, the end of the source at twelve.
 const GLITCH: i64 = 4 * SECOND;
 const END: i64 = 12 * SECOND;
@@ -142,18 +142,18 @@ impl Source {
     fn run(stated: impl Fn(bool, i64, i64) -> Option<Option<i64>>) -> Source {
         let mut source = Source {
             timeline: Timeline::default(),
-            pictures: Vec::new(),
-            sound: Vec::new(),
+            video: Vec::new(),
+            audio: Vec::new(),
             remarks: Vec::new(),
         };
-        let mut order: Vec<(i64, bool)> = (0..END / PICTURE)
-            .map(|nth| (nth * PICTURE, false))
-            .chain((0..END / FRAME).map(|nth| (nth * FRAME, true)))
+        let mut order: Vec<(i64, bool)> = (0..END / VIDEO_FRAME)
+            .map(|nth| (nth * VIDEO_FRAME, false))
+            .chain((0..END / AUDIO_FRAME).map(|nth| (nth * AUDIO_FRAME, true)))
             .collect();
         order.sort_unstable();
         let mut clock = 0;
         for (time, is_audio) in order {
-            let step = if is_audio { FRAME } else { PICTURE };
+            let step = if is_audio { AUDIO_FRAME } else { VIDEO_FRAME };
             // Up to 30 ms late, in order.
             let late = (time / 7).rem_euclid(2700);
             clock = clock.max(1000 + time + late);
@@ -174,9 +174,9 @@ impl Source {
             };
             let placed = placed.unwrap() as i64;
             let places = if is_audio {
-                &mut source.sound
+                &mut source.audio
             } else {
-                &mut source.pictures
+                &mut source.video
             };
             places.push((time, placed - time));
             source.remarks.extend(source.timeline.take_clock_event());
@@ -187,7 +187,7 @@ impl Source {
     /// Checks that video and audio are synchronous again at most a second after the glitch, and that times continue as
     /// before.
     fn check(&self, what: &str) {
-        for (places, step) in [(&self.pictures, PICTURE), (&self.sound, FRAME)] {
+        for (places, step) in [(&self.video, VIDEO_FRAME), (&self.audio, AUDIO_FRAME)] {
             let rises = places
                 .windows(2)
                 .all(|two| two[1].0 + two[1].1 > two[0].0 + two[0].1);
@@ -203,7 +203,7 @@ impl Source {
                 );
             }
         }
-        let skew = self.pictures.last().unwrap().1 - self.sound.last().unwrap().1;
+        let skew = self.video.last().unwrap().1 - self.audio.last().unwrap().1;
         assert!(skew.abs() <= 60 * MILLISECOND, "{what}: {skew}");
     }
 }
@@ -213,17 +213,17 @@ const SIZES: [f64; 10] = [
 ];
 
 #[test]
-fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
+fn after_any_glitch_of_any_track_video_and_audio_are_in_sync() {
     for by in SIZES {
         for count in [1, 10, i64::MAX] {
-            for (tracks, of_pictures, of_sound) in [
-                ("pictures", true, false),
-                ("sound", false, true),
+            for (tracks, of_video, of_audio) in [
+                ("video", true, false),
+                ("audio", false, true),
                 ("both", true, true),
             ] {
                 let off = (by * SECOND as f64) as i64;
                 let source = Source::run(|is_audio, time, nth| {
-                    let hit = if is_audio { of_sound } else { of_pictures };
+                    let hit = if is_audio { of_audio } else { of_video };
                     let wrong = hit && (0..count).contains(&nth);
                     Some(Some(time + if wrong { off } else { 0 }))
                 });
@@ -236,7 +236,7 @@ fn after_any_glitch_of_any_track_pictures_and_sound_belong_together() {
 }
 
 #[test]
-fn video_and_sound_stay_in_sync_after_wraps_repeats_gaps_and_backward_jumps() {
+fn video_and_audio_stay_in_sync_after_wraps_repeats_gaps_and_backward_jumps() {
     let wrap = |bits: u32, scale: i64| {
         move |_: bool, time: i64, _: i64| {
             let length = (1i64 << bits) * scale;
@@ -252,14 +252,14 @@ fn video_and_sound_stay_in_sync_after_wraps_repeats_gaps_and_backward_jumps() {
             true => Some(other),
             false => Some(Some(time)),
         };
-        let step = |is_audio: bool| if is_audio { FRAME } else { PICTURE };
-        for (tracks, of_pictures, of_sound) in [
-            ("pictures", true, false),
-            ("sound", false, true),
+        let step = |is_audio: bool| if is_audio { AUDIO_FRAME } else { VIDEO_FRAME };
+        for (tracks, of_video, of_audio) in [
+            ("video", true, false),
+            ("audio", false, true),
             ("both", true, true),
         ] {
             let hits = move |is_audio: bool, nth: i64| {
-                hit(nth) && if is_audio { of_sound } else { of_pictures }
+                hit(nth) && if is_audio { of_audio } else { of_video }
             };
             Source::run(|is_audio, time, nth| {
                 stated(
@@ -292,9 +292,9 @@ fn a_pause_is_a_pause_where_arrival_says_so_and_loses_no_time() {
     // Two pauses of three seconds. Samples of the second pause's start arrive late, all at once after it.
     for nth in 0..300i64 {
         let pause = if nth < 100 { 0 } else { 3 * SECOND };
-        let stated = nth * PICTURE + pause;
+        let stated = nth * VIDEO_FRAME + pause;
         let arrives = match nth {
-            200..275 => 275 * PICTURE + pause,
+            200..275 => 275 * VIDEO_FRAME + pause,
             _ => stated,
         };
         let now = at(arrives as u64 / 90);
@@ -305,7 +305,7 @@ fn a_pause_is_a_pause_where_arrival_says_so_and_loses_no_time() {
 }
 
 #[test]
-fn uneven_pictures_stay_where_they_are() {
+fn uneven_frames_keep_their_times() {
     let mut timeline = Timeline::default();
     let (mut stated, mut clock, mut first) = (0, 0, None);
     for nth in 0..500i64 {
@@ -351,7 +351,7 @@ fn a_clock_that_is_none_is_recognised_and_arrival_takes_its_place() {
         ("jitter", Fault::Unsteady, &|nth, time| {
             time + dice(nth) % 18_000 - 9000
         }),
-        ("half a picture", Fault::Unsteady, &|nth, time| {
+        ("half a frame", Fault::Unsteady, &|nth, time| {
             time + dice(nth) % 6000 - 3000
         }),
     ];
@@ -399,7 +399,7 @@ fn a_recovered_clock_is_used_again_and_glitches_raise_no_doubt_about_one() {
 }
 
 #[test]
-fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
+fn frames_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
     // Two of three frames are presented before the preceding one, and only presentation times are stated.
     let (places, remarks) = camera(30, |nth, time| {
         let shown = [0, 3, 1, 2][if nth == 0 {
@@ -418,13 +418,13 @@ fn pictures_that_refer_to_later_ones_are_no_reason_to_doubt_the_clock() {
 }
 
 #[test]
-fn a_source_faster_than_real_time_keeps_its_times_if_its_sound_is_as_fast() {
+fn a_source_faster_than_real_time_keeps_its_times_if_its_audio_is_as_fast() {
     let mut timeline = Timeline::default();
     for nth in 0..1000i64 {
         // Four times real time.
         let now = at((nth * 10) as u64);
-        timeline.place(Some(nth * PICTURE), 0, now);
-        timeline.place_audio(Some(nth * PICTURE + 100), 0, now);
+        timeline.place(Some(nth * VIDEO_FRAME), 0, now);
+        timeline.place_audio(Some(nth * VIDEO_FRAME + 100), 0, now);
     }
     assert!(timeline.is_trusted());
     assert_eq!(timeline.take_clock_event(), None);

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_sites_ask_for_unasked_is_refused() {
+    fn requests_of_other_sites_are_refused() {
         let server = server("origins = [\"https://pets.example\"]");
         let said = |site, mode, dest| {
             vec![

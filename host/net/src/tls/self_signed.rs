@@ -25,7 +25,7 @@ const RENEW_BEFORE_END: Duration = DAY.saturating_mul(30);
 /// How far in the past the validity begins, since clocks differ.
 const BACKDATED: Duration = DAY;
 /// Prefix of the first line of the file, before the PEM: end of validity in Unix seconds.
-const UNTIL: &str = "until ";
+const EXPIRY_PREFIX: &str = "until ";
 
 /// The names that the certificate is for, and the folder in which it is saved.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, 
     let certificate = params.self_signed(&key)?;
     let seconds = until.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(format!(
-        "{UNTIL}{}\n{}{}",
+        "{EXPIRY_PREFIX}{}\n{}{}",
         seconds.as_secs(),
         pem("CERTIFICATE", certificate.der()),
         pem("PRIVATE KEY", key.serialized_der()),
@@ -132,7 +132,7 @@ fn pem(label: &str, bytes: &[u8]) -> String {
 
 fn parse(text: &[u8]) -> Option<(CertifiedKey, SystemTime)> {
     let line = std::str::from_utf8(text).ok()?.lines().next()?;
-    let until: u64 = line.strip_prefix(UNTIL)?.parse().ok()?;
+    let until: u64 = line.strip_prefix(EXPIRY_PREFIX)?.parse().ok()?;
     let certificate = CertificateDer::from_pem_slice(text).ok()?;
     let key = PrivateKeyDer::from_pem_slice(text).ok()?;
     let pair = CertifiedKey::from_der(vec![certificate], key, &ring::default_provider()).ok()?;

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_apart() {
+    fn each_error_of_a_handshake_is_distinguished() {
         let mut bad = headers(&[("upgrade", "websocket"), ("connection", "upgrade")]);
         assert_eq!(
             accept(&Method::GET, Version::HTTP_11, &bad),

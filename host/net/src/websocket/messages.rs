@@ -117,7 +117,7 @@ where
             Next::Received(0) | Next::Wrote(Err(_) | Ok(0)) => return,
             Next::Received(_) => peer.last_received = Instant::now(),
             Next::Wrote(Ok(wrote)) => {
-                peer.wrote(wrote);
+                peer.written(wrote);
                 if peer.waiting.is_empty() && peer.socket.flush().await.is_err() {
                     return;
                 }
@@ -258,7 +258,7 @@ where
         self.waiting.push_back(bytes);
     }
 
-    fn wrote(&mut self, bytes: usize) {
+    fn written(&mut self, bytes: usize) {
         self.progressed = Instant::now();
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         if let Some(front) = self.waiting.front_mut() {

@@ -25,7 +25,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of the closing handshake: for the data that waits, our close frame, and the client's.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of ignored input that are read at a time.
-const SCRAP: usize = 8 << 10;
+const DISCARD_BUFFER: usize = 8 << 10;
 
 /// Ends a connection in order (RFC 6455 7.1.1), within [`CLOSE_TIMEOUT`]. `rest` writes what still waits, the close
 /// frame last, and returns the socket. Then our side is shut down, and the client has the rest of the time to close
@@ -49,7 +49,7 @@ where
 /// at close make the kernel send a reset, which discards what the client has not read yet, such as the reason of the
 /// close (RFC 1122 section 4.2.2.13).
 async fn discard_input<S: AsyncRead + Unpin>(socket: &mut S, deadline: Instant) {
-    let mut scrap = [0; SCRAP];
+    let mut scrap = [0; DISCARD_BUFFER];
     let _ = timeout_at(deadline, async {
         while matches!(socket.read(&mut scrap).await, Ok(1..)) {}
     })

@@ -100,7 +100,7 @@ where
             if let Some(want) = want
                 && let Poll::Ready(taken) = viewing.poll_next(context, want, &mut wire.items)
             {
-                wire.meter.took(&taken);
+                wire.meter.chunks_taken(&taken);
                 if let Some(end) = wire.encode() {
                     return Poll::Ready(end);
                 }

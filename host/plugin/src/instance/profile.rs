@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_host_ignores_of_a_profile_is_listed() {
+    fn ignored_entries_of_a_profile_are_listed() {
         let mut asks = raw();
         asks.carriers.push("webtransport".into());
         asks.formats.push("opus".into());

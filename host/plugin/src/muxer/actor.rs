@@ -200,7 +200,10 @@ impl Actor {
     }
 
     /// Calls the guest. On failure drops the instance, logs once and returns `None`.
-    fn ask<R>(&mut self, call: impl FnOnce(&mut Instance) -> Result<R, Failure>) -> Option<R> {
+    fn call_guest<R>(
+        &mut self,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failure>,
+    ) -> Option<R> {
         match call(self.instance.as_mut()?) {
             Ok(answer) => Some(answer),
             Err(failure) => {
@@ -252,7 +255,7 @@ impl Actor {
     }
 
     fn end(&mut self, reason: &str) {
-        if let Some(chunks) = self.ask(|instance| instance.stop(reason, true)) {
+        if let Some(chunks) = self.call_guest(|instance| instance.stop(reason, true)) {
             let at = self.began.elapsed();
             self.muxer
                 .outlet

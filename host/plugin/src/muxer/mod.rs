@@ -16,7 +16,7 @@ mod viewing;
 pub use health::{Health, Phase};
 pub use viewing::{Viewing, Want};
 
-use self::request_cache::{AskOutcome, RequestCache};
+use self::request_cache::{RequestCache, RequestOutcome};
 use super::{
     Effect, Profile, Response, Usage,
     transports::{Transport, Transports},
@@ -255,9 +255,9 @@ impl MuxerUser {
     ///
     /// The component failed, the timeout has passed, the path is too long, or the muxer is overloaded or has stopped.
     pub async fn request(&self, path: &str, query: &str) -> Result<Reply, Refusal> {
-        match self.muxer.requests.ask(path, query, Instant::now()) {
-            AskOutcome::Answered(outcome) => outcome,
-            AskOutcome::Waits { answer, wake } => {
+        match self.muxer.requests.request(path, query, Instant::now()) {
+            RequestOutcome::Answered(outcome) => outcome,
+            RequestOutcome::Waits { answer, wake } => {
                 if wake {
                     self.muxer.wake();
                 }
@@ -388,18 +388,18 @@ impl Muxers {
             variant.clone(),
             transport.clone(),
         );
-        let (given_up, all) = (muxer.clone(), self.clone());
+        let (abandoned, all) = (muxer.clone(), self.clone());
         let thread = thread::Builder::new()
             .name(format!("mux {} {}", transport.name, key.0))
             .spawn(move || {
                 if let Err(panicked) = contain(|| actor.run()) {
                     tracing::error!(
-                        stream = given_up.stream,
-                        transport = given_up.transport,
+                        stream = abandoned.stream,
+                        transport = abandoned.transport,
                         "the muxer {panicked}; its viewers are disconnected"
                     );
-                    given_up.abort();
-                    all.remove(&given_up);
+                    abandoned.abort();
+                    all.remove(&abandoned);
                 }
             })
             .map_err(|error| {
@@ -411,7 +411,7 @@ impl Muxers {
             Slot {
                 muxer: muxer.clone(),
                 transport,
-                ad_hoc: variant.ask.is_for_jpeg(),
+                ad_hoc: variant.options.is_for_jpeg(),
                 thread,
                 users: 1,
                 unused_since: Instant::now(),

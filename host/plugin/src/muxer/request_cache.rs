@@ -3,7 +3,7 @@
 //!
 //! An answer is valid until the next change (a new sample, a new instance) or, if it is immutable, indefinitely within
 //! a bounded cache. A request that the guest answers "pending" waits and is asked again after the next change. Clients
-//! call `ask` on any thread; the muxer's thread calls the rest.
+//! call `request` on any thread; the muxer's thread calls the rest.
 
 use super::{Refusal, Reply};
 use crate::Response;
@@ -52,7 +52,7 @@ struct State {
     /// Number of requests in `waiting`.
     count: usize,
     /// URLs in `waiting` that the guest has not been asked since the last change.
-    unasked: Vec<Url>,
+    unsent: Vec<Url>,
     closed: Option<Refusal>,
 }
 
@@ -62,9 +62,9 @@ struct Request {
     deadline: Instant,
 }
 
-/// Immediate outcome of [`RequestCache::ask`].
+/// Immediate outcome of [`RequestCache::request`].
 #[derive(Debug)]
-pub(super) enum AskOutcome {
+pub(super) enum RequestOutcome {
     /// The answer, from the cache, or an error.
     Answered(Outcome),
     /// A future answer. If `wake`, the caller must wake the muxer's thread.
@@ -83,25 +83,25 @@ impl RequestCache {
         }
     }
 
-    pub(super) fn ask(&self, path: &str, query: &str, now: Instant) -> AskOutcome {
+    pub(super) fn request(&self, path: &str, query: &str, now: Instant) -> RequestOutcome {
         let mut state = self.lock();
         if let Some(refusal) = &state.closed {
-            return AskOutcome::Answered(Err(refusal.clone()));
+            return RequestOutcome::Answered(Err(refusal.clone()));
         }
         if path.len() + query.len() > MAX_URL_LEN {
-            return AskOutcome::Answered(Err(Refusal::TooLong));
+            return RequestOutcome::Answered(Err(Refusal::TooLong));
         }
         let of = |(url, _): &&(Url, Arc<Response>)| url.0 == path && url.1 == query;
         if let Some((_, response)) = state.immutable.iter().rev().find(of) {
-            return AskOutcome::Answered(Ok(Reply::Done(response.clone())));
+            return RequestOutcome::Answered(Ok(Reply::Done(response.clone())));
         }
         let url = (path.to_owned(), query.to_owned());
         if let Some(reply) = state.answers.get(&url) {
-            return AskOutcome::Answered(Ok(reply.clone()));
+            return RequestOutcome::Answered(Ok(reply.clone()));
         }
         if state.count >= MAX_WAITING {
             let text = "too many requests are waiting for this transport; try again";
-            return AskOutcome::Answered(Err(Refusal::Unavailable(text.to_owned())));
+            return RequestOutcome::Answered(Err(Refusal::Unavailable(text.to_owned())));
         }
         let (reply, answer) = oneshot::channel();
         let request = Request {
@@ -115,17 +115,17 @@ impl RequestCache {
                 false
             }
             None => {
-                state.unasked.push(url.clone());
+                state.unsent.push(url.clone());
                 state.waiting.insert(url, vec![request]);
                 true
             }
         };
-        AskOutcome::Waits { answer, wake }
+        RequestOutcome::Waits { answer, wake }
     }
 
     /// Takes the URLs that the guest is to be asked.
-    pub(super) fn unasked(&self) -> Vec<Url> {
-        std::mem::take(&mut self.lock().unasked)
+    pub(super) fn take_unsent(&self) -> Vec<Url> {
+        std::mem::take(&mut self.lock().unsent)
     }
 
     /// Answers all requests for `url`, and caches the answer until the next change or, if it is immutable,
@@ -152,7 +152,7 @@ impl RequestCache {
     /// Fails the pending requests for `url`.
     pub(super) fn refuse(&self, url: &Url, refusal: &Refusal) {
         let mut state = self.lock();
-        state.unasked.retain(|unasked| unasked != url);
+        state.unsent.retain(|unsent| unsent != url);
         let waiting = state.take(url);
         drop(state);
         resolve(waiting, || Err(refusal.clone()));
@@ -161,7 +161,7 @@ impl RequestCache {
     /// Fails all pending requests.
     pub(super) fn refuse_all(&self, refusal: &Refusal) {
         let mut state = self.lock();
-        state.unasked.clear();
+        state.unsent.clear();
         state.count = 0;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
@@ -181,7 +181,7 @@ impl RequestCache {
         state.answers.clear();
         state.answer_bytes = 0;
         state.waiting.retain(|_, waiting| !waiting.is_empty());
-        state.unasked = state.waiting.keys().cloned().collect();
+        state.unsent = state.waiting.keys().cloned().collect();
     }
 
     /// Forgets requests whose client has left, and fails those that have passed their deadline with `refusal`.
@@ -199,7 +199,7 @@ impl RequestCache {
         if state.waiting.len() > MAX_ANSWERS {
             state.waiting.retain(|_, waiting| !waiting.is_empty());
             let waiting = &state.waiting;
-            state.unasked.retain(|url| waiting.contains_key(url));
+            state.unsent.retain(|url| waiting.contains_key(url));
         }
         resolve(late, || Err(refusal()));
     }
@@ -256,22 +256,22 @@ mod tests {
             }
         }
 
-        fn ask(&self, name: &str) -> AskOutcome {
-            self.requests.ask(name, "", self.now)
+        fn request(&self, name: &str) -> RequestOutcome {
+            self.requests.request(name, "", self.now)
         }
 
         /// A request that is not in the cache.
         fn wait(&self, name: &str) -> (oneshot::Receiver<Outcome>, bool) {
-            match self.ask(name) {
-                AskOutcome::Waits { answer, wake } => (answer, wake),
-                AskOutcome::Answered(outcome) => panic!("{outcome:?}"),
+            match self.request(name) {
+                RequestOutcome::Waits { answer, wake } => (answer, wake),
+                RequestOutcome::Answered(outcome) => panic!("{outcome:?}"),
             }
         }
 
         fn is_answered(&self, name: &str) -> bool {
-            match self.ask(name) {
-                AskOutcome::Answered(outcome) => outcome.is_ok(),
-                AskOutcome::Waits { .. } => false,
+            match self.request(name) {
+                RequestOutcome::Answered(outcome) => outcome.is_ok(),
+                RequestOutcome::Waits { .. } => false,
             }
         }
 
@@ -279,9 +279,9 @@ mod tests {
             self.requests.answer(url(name), &reply(max_age, size));
         }
 
-        fn unasked(&self) -> Vec<String> {
-            let unasked = self.requests.unasked().into_iter();
-            unasked.map(|(path, _)| path).collect()
+        fn take_unsent(&self) -> Vec<String> {
+            let unsent = self.requests.take_unsent().into_iter();
+            unsent.map(|(path, _)| path).collect()
         }
     }
 
@@ -303,27 +303,27 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_asked_once_for_all_who_ask() {
+    fn the_guest_is_called_once_for_all_equal_requests() {
         let rig = Rig::new();
         let (mut first, wakes) = rig.wait("a");
         assert!(wakes);
-        assert_eq!(rig.unasked(), ["a"]);
+        assert_eq!(rig.take_unsent(), ["a"]);
         // The guest answered "pending".
         let (mut second, wakes) = rig.wait("a");
-        assert!(!wakes && rig.unasked().is_empty());
+        assert!(!wakes && rig.take_unsent().is_empty());
         rig.requests.changed();
-        assert_eq!(rig.unasked(), ["a"]);
+        assert_eq!(rig.take_unsent(), ["a"]);
         rig.answer("a", 0, 10);
         for answer in [&mut first, &mut second] {
             assert!(answer.try_recv().unwrap().is_ok());
         }
         assert!(rig.is_answered("a"));
         rig.requests.changed();
-        assert!(rig.unasked().is_empty() && !rig.is_answered("a"));
+        assert!(rig.take_unsent().is_empty() && !rig.is_answered("a"));
     }
 
     #[test]
-    fn what_lasts_is_kept_within_its_bounds() {
+    fn immutable_responses_are_kept_within_their_bounds() {
         let rig = Rig::new();
         let held = || {
             let state = rig.requests.lock();
@@ -335,8 +335,8 @@ mod tests {
         rig.requests.changed();
         assert!(!rig.is_answered("1") && rig.is_answered("2") && rig.is_answered("65"));
         assert!(matches!(
-            rig.requests.ask("2", "other", rig.now),
-            AskOutcome::Waits { .. }
+            rig.requests.request("2", "other", rig.now),
+            RequestOutcome::Waits { .. }
         ));
         rig.answer("1", Response::IMMUTABLE, MAX_IMMUTABLE_BYTES - 10);
         assert_eq!(held(), (2, MAX_IMMUTABLE_BYTES));
@@ -361,16 +361,16 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_forgotten_and_the_guest_is_asked_no_more_for_that() {
+    fn a_request_whose_client_left_is_dropped_and_not_sent_to_the_guest() {
         let rig = Rig::new();
         drop(rig.wait("a"));
-        assert_eq!(rig.unasked(), ["a"]);
+        assert_eq!(rig.take_unsent(), ["a"]);
         rig.requests.expire(rig.now, gone);
         assert_eq!(rig.requests.lock().count, 0);
         assert!(!rig.wait("a").1, "until something changes");
         rig.requests.expire(rig.now, gone);
         rig.requests.changed();
-        assert!(rig.unasked().is_empty() && rig.wait("a").1);
+        assert!(rig.take_unsent().is_empty() && rig.wait("a").1);
         // The URLs are bounded even if a client makes up many.
         for name in 0..=MAX_ANSWERS {
             drop(rig.wait(&name.to_string()));
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_too_long_or_for_nothing_is_told() {
+    fn requests_that_time_out_or_match_nothing_are_refused() {
         let mut rig = Rig::new();
         let (mut early, _) = rig.wait("a");
         rig.now += PATIENCE;
@@ -393,22 +393,22 @@ mod tests {
         let (mut last, _) = rig.wait("c");
         rig.requests.close(&gone());
         assert_eq!(text(last.try_recv().unwrap()), "gone");
-        assert!(!rig.is_answered("c") && rig.unasked().is_empty());
+        assert!(!rig.is_answered("c") && rig.take_unsent().is_empty());
     }
 
     #[test]
     fn only_so_many_wait() {
         let rig = Rig::new();
-        match rig.ask(&"x".repeat(MAX_URL_LEN + 1)) {
-            AskOutcome::Answered(outcome) => {
+        match rig.request(&"x".repeat(MAX_URL_LEN + 1)) {
+            RequestOutcome::Answered(outcome) => {
                 assert!(text(outcome).contains("more than 4096 bytes"))
             }
-            AskOutcome::Waits { .. } => panic!("it is too long to be kept"),
+            RequestOutcome::Waits { .. } => panic!("it is too long to be kept"),
         }
         let waiting: Vec<_> = (0..MAX_WAITING).map(|_| rig.wait("a")).collect();
-        match rig.ask("b") {
-            AskOutcome::Answered(outcome) => assert!(text(outcome).contains("too many")),
-            AskOutcome::Waits { .. } => panic!("one too many"),
+        match rig.request("b") {
+            RequestOutcome::Answered(outcome) => assert!(text(outcome).contains("too many")),
+            RequestOutcome::Waits { .. } => panic!("one too many"),
         }
         drop(waiting);
         rig.requests.expire(rig.now, gone);

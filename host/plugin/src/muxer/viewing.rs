@@ -6,7 +6,7 @@
 
 use super::{Message, Muxer, MuxerUser, Refusal, effects::Effects};
 use crate::Effect;
-use sluicegate_viewer::{Closing, Content, Cursor, Item, Next, Outlet, Taken};
+use sluicegate_viewer::{Closing, Content, Cursor, Item, Next, Outlet, TakenChunks};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -65,13 +65,13 @@ impl Viewing {
         context: &mut Context<'_>,
         want: Want,
         items: &mut VecDeque<Item>,
-    ) -> Poll<Taken> {
+    ) -> Poll<TakenChunks> {
         let before = items.len();
         for effect in std::mem::take(&mut self.join_effects) {
             self.apply(effect, items);
         }
         if items.len() > before {
-            return Poll::Ready(Taken::default());
+            return Poll::Ready(TakenChunks::default());
         }
         loop {
             let (mut taken, mut ended) = (None, None);
@@ -80,7 +80,7 @@ impl Viewing {
             {
                 let outlet = &self.user.muxer.outlet;
                 match outlet.poll_take(context, &mut self.cursor, budget, items) {
-                    Poll::Ready(Next::Taken(some)) => taken = Some(some),
+                    Poll::Ready(Next::TakenChunks(some)) => taken = Some(some),
                     Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
                     Poll::Pending => {}
                 }
@@ -94,7 +94,7 @@ impl Viewing {
                 return Poll::Ready(taken);
             }
             if items.len() > before {
-                return Poll::Ready(Taken::default());
+                return Poll::Ready(TakenChunks::default());
             }
             // An effect may have chosen lanes that have chunks.
             if !changed {

@@ -7,7 +7,7 @@
 use super::{
     super::Stop,
     adb::{AdbError, Connection},
-    list::{self, Attached, Presence},
+    list::{self, AttachedDevice, Presence},
     name::stream_name,
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -33,7 +33,7 @@ const MAX_REFUSED: usize = 256;
 /// Receives changes of the devices.
 pub trait DeviceObserver {
     /// A device appeared, or its state changed.
-    fn present(&mut self, device: &Attached);
+    fn present(&mut self, device: &AttachedDevice);
 
     /// A detached device has to make room for others. Returns false if it is in use and must stay.
     fn forget(&mut self, serial: &str) -> bool;
@@ -50,7 +50,7 @@ pub struct Fleet {
 #[derive(Debug, Default)]
 struct Inner {
     /// Devices by serial: those that were listed, and those that streams name.
-    devices: BTreeMap<String, Known>,
+    devices: BTreeMap<String, DeviceEntry>,
     /// Some thread follows the list.
     followed: bool,
     /// A source suspects that the list is outdated.
@@ -67,7 +67,7 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct DeviceEntry {
     /// Whether a stream of the config names it.
     named: bool,
     /// State; unknown before the first list.
@@ -254,7 +254,7 @@ impl Fleet {
     }
 
     /// Applies a new list.
-    fn update(&self, list: Vec<Attached>, audience: &mut dyn DeviceObserver) {
+    fn update(&self, list: Vec<AttachedDevice>, audience: &mut dyn DeviceObserver) {
         self.evict_detached(&list, audience);
         let mut inner = self.lock();
         let mut changed = Vec::new();
@@ -281,7 +281,7 @@ impl Fleet {
     }
 
     /// Forgets detached devices if there is not enough room for those on the list, the one detached for longest first.
-    fn evict_detached(&self, list: &[Attached], audience: &mut dyn DeviceObserver) {
+    fn evict_detached(&self, list: &[AttachedDevice], audience: &mut dyn DeviceObserver) {
         let serials: BTreeSet<&str> = list.iter().map(|one| one.serial.as_str()).collect();
         let inner = self.lock();
         let strangers = serials
@@ -359,7 +359,7 @@ impl Fleet {
     fn notify(
         &self,
         inner: MutexGuard<'_, Inner>,
-        changed: &[Attached],
+        changed: &[AttachedDevice],
         audience: &mut dyn DeviceObserver,
     ) {
         let waiting: Vec<Thread> = inner.waiting.clone();
@@ -381,7 +381,12 @@ impl Inner {
     }
 
     /// Sets a device's state; returns the device if that is a change.
-    fn set(&mut self, serial: &str, presence: Presence, model: Option<String>) -> Option<Attached> {
+    fn set(
+        &mut self,
+        serial: &str,
+        presence: Presence,
+        model: Option<String>,
+    ) -> Option<AttachedDevice> {
         let known = self.devices.entry(serial.to_owned()).or_default();
         let before = known.presence.replace(presence.clone());
         if before == Some(Presence::Ready) && presence != Presence::Ready {
@@ -391,7 +396,7 @@ impl Inner {
         if renamed {
             known.model = model;
         }
-        (before.as_ref() != Some(&presence) || renamed).then(|| Attached {
+        (before.as_ref() != Some(&presence) || renamed).then(|| AttachedDevice {
             serial: serial.to_owned(),
             presence,
             model: known.model.clone(),
@@ -418,7 +423,7 @@ mod tests {
     }
 
     impl DeviceObserver for Log {
-        fn present(&mut self, device: &Attached) {
+        fn present(&mut self, device: &AttachedDevice) {
             let state = match device.presence {
                 Presence::Ready => "ready",
                 Presence::Unauthorized(_) => "unauthorized",
@@ -443,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_is_told_once() {
+    fn each_change_is_notified_once() {
         let fleet = Fleet::new(&settings(""));
         fleet.expect("named");
         assert_eq!(update(&fleet, ""), ["named offline"]);
@@ -517,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_device_is_woken_when_it_comes_and_learns_when_it_goes() {
+    fn a_waiter_for_a_device_is_woken_when_it_appears_and_learns_when_it_goes() {
         let fleet = Fleet::new(&settings(""));
         fleet.lock().followed = true;
         let stop = Stop::default();

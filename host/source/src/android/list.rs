@@ -13,7 +13,7 @@ pub enum Presence {
 
 /// A device and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
+pub struct AttachedDevice {
     /// Serial, as `adb devices` shows it.
     pub serial: String,
     /// Whether it can be mirrored.
@@ -39,11 +39,11 @@ const STATES: [&str; 12] = [
 ];
 
 /// Parses a list, short or long: a serial, a state, and fields such as `model:…`.
-pub fn parse(list: &str) -> Vec<Attached> {
+pub fn parse(list: &str) -> Vec<AttachedDevice> {
     list.lines().filter_map(device).collect()
 }
 
-fn device(line: &str) -> Option<Attached> {
+fn device(line: &str) -> Option<AttachedDevice> {
     // A serial may contain spaces; the state is the first known state name that is followed by a space or the end.
     let gaps = line.char_indices().filter(|(_, c)| c.is_whitespace());
     let (serial, rest) = gaps
@@ -54,7 +54,7 @@ fn device(line: &str) -> Option<Attached> {
     let model = rest
         .split_whitespace()
         .find_map(|word| word.strip_prefix("model:"));
-    Some(Attached {
+    Some(AttachedDevice {
         serial: serial.to_owned(),
         presence: presence(state, rest),
         model: model.map(|model| model.replace('_', " ")),

@@ -11,6 +11,6 @@ pub mod scrcpy;
 pub mod shell;
 
 pub use fleet::{DeviceObserver, Fleet};
-pub use list::{Attached, Presence, parse as parse_list};
+pub use list::{AttachedDevice, Presence, parse as parse_list};
 pub use name::stream_name;
 pub use run::run;

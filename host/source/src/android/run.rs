@@ -88,12 +88,12 @@ fn run_server(serial: &str, context: &mut SourceContext<'_>) -> Result<(), Failu
     };
     jar.remove();
     context.sink.connected();
-    let mut showing = Mirroring {
+    let mut showing = MirrorSession {
         version: &version,
         video,
         control,
         shell,
-        pictures: match settings.metadata {
+        video_format: match settings.metadata {
             true => VideoFormat::Packets(Parser::new(Wire::of(&version)), Vec::new()),
             false => VideoFormat::Bare(ByteStream::default()),
         },
@@ -153,21 +153,21 @@ struct KeyframeRequest {
 }
 
 /// A running server.
-struct Mirroring<'a> {
+struct MirrorSession<'a> {
     version: &'a ScrcpyVersion,
     video: Connection<'a>,
     control: Option<Connection<'a>>,
     shell: Shell<'a>,
-    pictures: VideoFormat,
+    video_format: VideoFormat,
     request: KeyframeRequest,
 }
 
-impl Mirroring<'_> {
+impl MirrorSession<'_> {
     fn run(&mut self, context: &mut SourceContext<'_>) -> Result<(), Failure> {
         let mut buffer = vec![0; CHUNK];
         let lost = |error: io::Error| Failure::Read(error.to_string());
         while !context.stop.is_stopped() {
-            let wait = match &self.pictures {
+            let wait = match &self.video_format {
                 VideoFormat::Packets(..) => POLL_INTERVAL,
                 VideoFormat::Bare(bytes) => bytes.wait(),
             };
@@ -190,7 +190,7 @@ impl Mirroring<'_> {
                     self.take(buffer.get(..size).unwrap_or_default(), context.sink)?;
                 }
                 false => {
-                    if let VideoFormat::Bare(bytes) = &mut self.pictures {
+                    if let VideoFormat::Bare(bytes) = &mut self.video_format {
                         bytes.silence(context.sink);
                     }
                     if self.shell.ended {
@@ -229,7 +229,7 @@ impl Mirroring<'_> {
     }
 
     fn take(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Failure> {
-        let (parser, sets) = match &mut self.pictures {
+        let (parser, sets) = match &mut self.video_format {
             VideoFormat::Bare(stream) => {
                 stream.bytes(bytes, sink);
                 self.request.begin();
@@ -244,7 +244,7 @@ impl Mirroring<'_> {
                     tracing::debug!("scrcpy sends {width}x{height}");
                 }
                 Ok(Some(Event::Config(data))) => *sets = split(&data),
-                Ok(Some(Event::Picture { at_us, key, data })) => {
+                Ok(Some(Event::Frame { at_us, key, data })) => {
                     let mut nals = std::mem::take(sets);
                     nals.extend(split(&data));
                     let ticks = u128::from(at_us) * 9 / 100;
@@ -303,7 +303,7 @@ impl Mirroring<'_> {
 
     /// Why the video ended.
     fn ended(&mut self, sink: &mut dyn Sink) -> Failure {
-        if let VideoFormat::Bare(bytes) = &mut self.pictures {
+        if let VideoFormat::Bare(bytes) = &mut self.video_format {
             bytes.silence(sink);
         }
         self.shell.listen(FINAL_OUTPUT_TIMEOUT);

@@ -77,7 +77,7 @@ pub enum Event {
     /// Parameter sets in Annex B, for the frames that follow.
     Config(Bytes),
     /// One frame in Annex B.
-    Picture {
+    Frame {
         /// Presentation time, microseconds of the device's clock.
         at_us: u64,
         /// Whether the encoder marked it as a keyframe.
@@ -174,7 +174,7 @@ impl Parser {
         self.buffer.advance(packet.size);
         Ok(Some(match packet {
             Header { config: true, .. } => Event::Config(data),
-            Header { at_us, key, .. } => Event::Picture { at_us, key, data },
+            Header { at_us, key, .. } => Event::Frame { at_us, key, data },
         }))
     }
 
@@ -303,14 +303,12 @@ mod tests {
                     continue;
                 }
                 Event::Config(data) => (0b100u64 << 61, data),
-                Event::Picture { at_us, key, data } => (*at_us | u64::from(*key) << 62, data),
+                Event::Frame { at_us, key, data } => (*at_us | u64::from(*key) << 62, data),
             };
             let flags = match (wire, event) {
                 (Wire::Sized, _) => flags,
                 (Wire::Sessions, Event::Config(_)) => flags >> 1,
-                (Wire::Sessions, Event::Picture { at_us, key, .. }) => {
-                    *at_us | u64::from(*key) << 61
-                }
+                (Wire::Sessions, Event::Frame { at_us, key, .. }) => *at_us | u64::from(*key) << 61,
                 (Wire::Sessions, Event::Size { .. }) => flags,
             };
             out.extend(flags.to_be_bytes());
@@ -326,7 +324,7 @@ mod tests {
             prop_oneof![
                 data().prop_map(Event::Config),
                 (0u64..1 << 60, any::<bool>(), data())
-                    .prop_map(|(at_us, key, data)| Event::Picture { at_us, key, data }),
+                    .prop_map(|(at_us, key, data)| Event::Frame { at_us, key, data }),
             ];
         proptest::collection::vec(event, 0..20)
     }
@@ -368,7 +366,7 @@ mod tests {
             parser.push(&bytes);
             let mut given = 0;
             while let Ok(Some(event)) = parser.take() {
-                if let Event::Config(data) | Event::Picture { data, .. } = event {
+                if let Event::Config(data) | Event::Frame { data, .. } = event {
                     given += data.len();
                 }
             }
@@ -377,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_before_anything_is_kept_for_it() {
+    fn an_invalid_header_is_refused_before_anything_is_buffered_for_it() {
         let size = Event::Size {
             width: 720,
             height: 1280,
@@ -402,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn each_version_is_asked_in_its_own_words() {
+    fn each_version_gets_its_own_arguments() {
         let android = Android::default();
         let ask_with = |version: &str, settings: &Android| {
             let version = version.parse().unwrap();

@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_said_panics_and_little_of_it_is_kept(bytes in proptest::collection::vec(any::<u8>(), 0..9000), packets in any::<bool>()) {
+        fn no_output_panics_and_little_of_it_is_kept(bytes in proptest::collection::vec(any::<u8>(), 0..9000), packets in any::<bool>()) {
             let mut output = Output::new(packets);
             for piece in bytes.chunks(700) {
                 output.push(piece);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_camera_is_listed_with_what_it_gives_or_why_it_cannot_be_asked() {
+    fn every_camera_is_listed_with_its_modes_or_why_it_cannot_be_queried() {
         let of = |format, sizes, rates| Capability {
             format,
             sizes,
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_camera_is_told_as_that() {
+    fn a_device_that_is_no_camera_is_reported_as_such() {
         let open = |path: &str| choose_for(Path::new(path), &Encode::default()).unwrap_err();
         assert!(open("/dev/video99999").contains("plugged in"));
         assert!(open("/dev/null").contains("not a camera"));

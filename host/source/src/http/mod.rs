@@ -209,7 +209,7 @@ impl Client {
         self.body = None;
         let mut logins = 0;
         loop {
-            let response = self.ask(url, part)?;
+            let response = self.send(url, part)?;
             let status = response.status();
             if status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT {
                 let answer = Answer::of(&response, url, part)?;
@@ -267,7 +267,7 @@ impl Client {
         Ok(data)
     }
 
-    fn ask(&mut self, url: &Url, part: Option<Part>) -> Result<Response<Incoming>, Failure> {
+    fn send(&mut self, url: &Url, part: Option<Part>) -> Result<Response<Incoming>, Failure> {
         let place = (url.scheme.is_secure(), url.host.clone(), url.port);
         let link = self.link.take().filter(|link| link.place == place);
         if let Some(mut link) = link {

@@ -93,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn playlists_are_told_by_type_or_by_how_they_begin() {
+    fn playlists_are_recognised_by_type_or_first_bytes() {
         for (kind, start, is) in [
             (Some("application/vnd.apple.mpegurl"), &b""[..], true),
             (Some("audio/x-mpegURL; charset=utf-8"), b"", true),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_disguised_is_meant() {
+    fn a_disguised_url_reads_back_as_the_original() {
         for text in [
             "http://cam/x?y",
             "http://cam:81/",

@@ -142,15 +142,15 @@ mod tests {
 
     #[test]
     fn why_a_read_failed_is_kept_until_one_succeeds() {
-        struct Failing(Vec<io::ErrorKind>);
-        impl Read for Failing {
+        struct FailingReader(Vec<io::ErrorKind>);
+        impl Read for FailingReader {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 self.0.pop().map_or(Ok(1), |kind| Err(kind.into()))
             }
         }
         let budget = Arc::new(Budget::new(10));
         let kinds = vec![io::ErrorKind::Interrupted, io::ErrorKind::BrokenPipe];
-        let mut counted = BudgetedReader::new(Failing(kinds), &budget);
+        let mut counted = BudgetedReader::new(FailingReader(kinds), &budget);
         let mut explained = || {
             let _ = counted.read(&mut [0]);
             budget.explain()
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_end_is_is_not_told() {
+    fn the_file_size_is_not_revealed() {
         let budget = Arc::new(Budget::new(10));
         let mut counted = BudgetedReader::new(io::Cursor::new([7u8; 100]), &budget);
         assert_eq!(counted.seek(SeekFrom::Start(50)).unwrap(), 50);

@@ -3,7 +3,7 @@
 
 use super::{Media, Packet, Tracks};
 use crate::{
-    Expected, Presentation, Sink, Sound, SourceContext, SourceError, transcode::Transcoder,
+    AudioTrack, Expected, Presentation, Sink, SourceContext, SourceError, transcode::Transcoder,
 };
 use bytes::Bytes;
 use ffmpeg_next::codec::{Id, Parameters};
@@ -57,8 +57,8 @@ impl Delivery {
             None => AudioDelivery::None,
         };
         sink.expect(Expected {
-            pictures: tracks.video.is_some(),
-            sound: !matches!(audio_delivery, AudioDelivery::None),
+            video: tracks.video.is_some(),
+            audio: !matches!(audio_delivery, AudioDelivery::None),
         });
         let mut delivery = Delivery {
             what: what.to_owned(),
@@ -179,14 +179,14 @@ impl AudioDelivery {
             {
                 let coding = AudioCoding::new(parameters);
                 let channels = coding.probe().map_or(2, |(_, channels)| channels);
-                sink.sound(aac_track(&config, channels, &language));
+                sink.audio_track(aac_track(&config, channels, &language));
                 return AudioDelivery::Frames;
             }
         }
         let coding = AudioCoding::new(parameters);
         match coding.probe() {
             Ok((rate, channels)) if rate > 0 => {
-                sink.sound(Sound {
+                sink.audio_track(AudioTrack {
                     audio: Audio {
                         codec: Codec::OtherAudio,
                         name: coding.name().to_owned(),
@@ -238,7 +238,7 @@ impl AudioDelivery {
                         sink.note("sound", "dropped AAC of an unknown sample rate".into());
                         return;
                     };
-                    sink.sound(aac_track(&config, config.channels, language));
+                    sink.audio_track(aac_track(&config, config.channels, language));
                     let rate = i32::try_from(config.sample_rate).unwrap_or(i32::MAX);
                     let length = rescale(config.frame_length.into(), 1, rate);
                     *newest = Some((adts, length));
@@ -255,8 +255,8 @@ impl AudioDelivery {
     }
 }
 
-fn aac_track(config: &aac::Config, channels: u8, language: &str) -> Sound {
-    Sound {
+fn aac_track(config: &aac::Config, channels: u8, language: &str) -> AudioTrack {
+    AudioTrack {
         audio: Audio::aac(config, channels, language),
         length: config.frame_length,
         coding: None,

@@ -34,14 +34,14 @@ const INDEX_SHARE: u64 = 32;
 /// Formats without timestamps, for which libavformat assumes 25 frames per second.
 const UNTIMED: [&str; 4] = ["mpjpeg", "mjpeg", "h264", "hevc"];
 /// Protocol list for inputs that are read through our own streams: they may open nothing else.
-const NOTHING: &str = "none";
+const NO_PROTOCOLS: &str = "none";
 
 /// An input that libavformat has opened.
 pub struct Input {
     what: String,
     context: format::context::Input,
-    pictures: Option<Track>,
-    sound: Option<Track>,
+    video_track: Option<Track>,
+    audio_track: Option<Track>,
     /// Number of streams when it was opened; higher indices appeared later.
     known: usize,
     timed: bool,
@@ -51,7 +51,7 @@ pub struct Input {
     /// Set if the bytes pass through one of our own streams.
     budget: Option<Arc<Budget>>,
     /// Arrival of the newest video packet, if video must not stop while audio continues.
-    newest_picture: Option<Instant>,
+    newest_video: Option<Instant>,
 }
 
 /// A track of an input.
@@ -136,7 +136,7 @@ impl Input {
         let found = file.metadata();
         let length = found.as_ref().map_or(0, std::fs::Metadata::len);
         let is_seekable = found.is_ok_and(|found| found.is_file());
-        let opening = most_to_open(length);
+        let opening = max_opening_bytes(length);
         let budget = Arc::new(Budget::with_opening(opening, MAX_PACKET_BYTES));
         let stream = match is_seekable {
             true => StreamIo::from_read_seek(BudgetedReader::new(file, &budget)),
@@ -162,7 +162,7 @@ impl Input {
             true => StreamIo::from_read_seek(bytes),
             false => StreamIo::from_read(bytes),
         };
-        set_always(&mut options, NOTHING);
+        set_always(&mut options, NO_PROTOCOLS);
         Input::of_stream(what, stream, None, options, budget, stop)
     }
 
@@ -176,7 +176,7 @@ impl Input {
         let stream = StreamIo::from_read(BudgetedReader::new(Pipe(pipe), &budget));
         let mut options = Dictionary::new();
         options.set("fpsprobesize", "0");
-        set_always(&mut options, NOTHING);
+        set_always(&mut options, NO_PROTOCOLS);
         Input::of_stream(what, stream, None, options, budget, stop)
     }
 
@@ -218,7 +218,8 @@ impl Input {
             let reason = "it has neither a video track nor an audio track";
             return Err(cannot_open(what, reason.into()));
         }
-        let (pictures, sound) = (video.as_ref().map(Track::of), audio.as_ref().map(Track::of));
+        let (video_track, audio_track) =
+            (video.as_ref().map(Track::of), audio.as_ref().map(Track::of));
         let known = context.streams().len();
         let tracks = Tracks {
             video: video.map(|stream| Media {
@@ -241,21 +242,21 @@ impl Input {
         let input = Input {
             what: what.to_owned(),
             context,
-            pictures,
-            sound,
+            video_track,
+            audio_track,
             known,
             timed,
             trusts_durations: false,
             deadline,
             budget,
-            newest_picture: None,
+            newest_video: None,
         };
         Ok((input, tracks))
     }
 
     /// From now on the input fails if its video stops for [`DATA_TIMEOUT`], even if its audio continues.
     pub fn watch_video(&mut self) {
-        self.newest_picture = self.pictures.is_some().then(Instant::now);
+        self.newest_video = self.video_track.is_some().then(Instant::now);
     }
 
     /// Restarts the deadline, after time spent elsewhere than in reading.
@@ -293,19 +294,19 @@ impl Input {
                 self.switch_track(packet.stream())?;
             }
             let of = |place: &&Track| place.index == packet.stream();
-            let pictures = self.pictures.as_ref().filter(of);
-            let Some(place) = pictures.or(self.sound.as_ref().filter(of)) else {
+            let video_track = self.video_track.as_ref().filter(of);
+            let Some(place) = video_track.or(self.audio_track.as_ref().filter(of)) else {
                 continue;
             };
             if size == 0 {
                 continue;
             }
-            let is_audio = pictures.is_none();
+            let is_audio = video_track.is_none();
             // When libavformat is interrupted it returns the packets that it had buffered; they are not a sign of life.
             if !self.deadline.timed_out() {
                 self.deadline.extend();
             }
-            if let Some(newest) = &mut self.newest_picture {
+            if let Some(newest) = &mut self.newest_video {
                 if !is_audio {
                     *newest = Instant::now();
                 } else if newest.elapsed() > DATA_TIMEOUT {
@@ -351,21 +352,21 @@ impl Input {
             return Ok(());
         };
         let next = Track::of(&stream);
-        let is_picture = match stream.parameters().medium() {
+        let is_video = match stream.parameters().medium() {
             media::Type::Video => true,
             media::Type::Audio => false,
             _ => return Ok(()),
         };
-        let place = match is_picture {
-            true => &mut self.pictures,
-            false => &mut self.sound,
+        let place = match is_video {
+            true => &mut self.video_track,
+            false => &mut self.audio_track,
         };
         let Some(now) = place.as_mut().filter(|now| now.index < next.index) else {
             return Ok(());
         };
         if now.codec == next.codec {
             *now = next;
-        } else if is_picture && self.newest_picture.is_some() {
+        } else if is_video && self.newest_video.is_some() {
             // A file is read to its end; a live input would wait for the old track until it times out.
             let name = next.codec.name();
             return Err(self.failed(format!("its video codec changed to {name}")));
@@ -424,7 +425,7 @@ fn set_always(options: &mut Dictionary, protocols: &str) {
 
 /// Largest number of bytes that may be read to open a file of this length: the index of a day's recording is larger
 /// than a packet.
-fn most_to_open(length: u64) -> usize {
+fn max_opening_bytes(length: u64) -> usize {
     usize::try_from(length / INDEX_SHARE)
         .map_or(MAX_PACKET_BYTES, |most| most.max(MAX_PACKET_BYTES))
 }
@@ -455,8 +456,8 @@ mod tests {
 
     #[test]
     fn the_index_of_a_long_recording_fits_and_what_a_short_file_boasts_of_does_not() {
-        assert_eq!(most_to_open(0), MAX_PACKET_BYTES);
-        assert_eq!(most_to_open(2 << 30), MAX_PACKET_BYTES);
-        assert_eq!(most_to_open(32 << 30), 1 << 30);
+        assert_eq!(max_opening_bytes(0), MAX_PACKET_BYTES);
+        assert_eq!(max_opening_bytes(2 << 30), MAX_PACKET_BYTES);
+        assert_eq!(max_opening_bytes(32 << 30), 1 << 30);
     }
 }

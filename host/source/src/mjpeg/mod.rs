@@ -3,7 +3,7 @@
 
 mod reader;
 
-pub use reader::{Damage, MAX_PICTURE_BYTES, Reader, ReaderEvent, boundary, is_mjpeg};
+pub use reader::{Damage, MAX_FRAME_BYTES, Reader, ReaderEvent, boundary, is_mjpeg};
 
 use super::{
     DATA_TIMEOUT, Expected, Sink, SourceContext, SourceError, SourceTimes,
@@ -40,11 +40,11 @@ pub(super) fn run(
         let kind = answer.content_type.as_deref();
         let mut reader = Reader::new(kind.and_then(boundary));
         reader.push(&std::mem::take(&mut start));
-        let pictures = match read(&mut reader, client, &mut usable, context.sink) {
-            Ok(pictures) => pictures,
+        let frames = match read(&mut reader, client, &mut usable, context.sink) {
+            Ok(frames) => frames,
             Err(failure) => return failure.end(what, true),
         };
-        match pictures {
+        match frames {
             0 => {
                 return Err(SourceError::Open {
                     what: what.to_owned(),
@@ -71,14 +71,14 @@ fn read(
     usable: &mut Instant,
     sink: &mut dyn Sink,
 ) -> Result<usize, Failure> {
-    let mut pictures = 0;
+    let mut frames = 0;
     loop {
         while let Some(found) = reader.take() {
-            if matches!(&found, ReaderEvent::Picture(picture) if jpeg::size(picture).is_some()) {
+            if matches!(&found, ReaderEvent::Frame(frame) if jpeg::size(frame).is_some()) {
                 *usable = Instant::now();
                 client.extend();
             }
-            pictures += usize::from(deliver(found, SourceTimes::default(), sink));
+            frames += usize::from(deliver(found, SourceTimes::default(), sink));
             if usable.elapsed() > DATA_TIMEOUT {
                 return Err(Failure::Silent);
             }
@@ -87,14 +87,14 @@ fn read(
             Ok(Some(bytes)) => reader.push(&bytes),
             Ok(None) => break,
             // A single JPEG whose `Content-Length` is too large.
-            Err(Failure::Failed(_) | Failure::Silent) if pictures == 1 => break,
+            Err(Failure::Failed(_) | Failure::Silent) if frames == 1 => break,
             Err(failure) => return Err(failure),
         }
     }
     while let Some(found) = reader.finish() {
-        pictures += usize::from(deliver(found, SourceTimes::default(), sink));
+        frames += usize::from(deliver(found, SourceTimes::default(), sink));
     }
-    Ok(pictures)
+    Ok(frames)
 }
 
 /// Plays a file once, at 25 frames per second, and returns the number of frames.
@@ -108,7 +108,7 @@ pub(super) fn play(
     context.sink.configured(0.0);
     let mut reader = Reader::new(None);
     let mut chunk = vec![0; CHUNK];
-    let mut pictures = 0;
+    let mut frames = 0;
     loop {
         let read = match file.read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -128,16 +128,16 @@ pub(super) fn play(
                 duration: SHOWN,
                 ..SourceTimes::default()
             };
-            if matches!(found, ReaderEvent::Picture(_)) {
+            if matches!(found, ReaderEvent::Frame(_)) {
                 pace.wait(false, &mut times, context.stop);
             }
             if context.stop.is_stopped() {
-                return Ok(pictures);
+                return Ok(frames);
             }
-            pictures += usize::from(deliver(found, times, context.sink));
+            frames += usize::from(deliver(found, times, context.sink));
         }
         if is_end {
-            return Ok(pictures);
+            return Ok(frames);
         }
     }
 }
@@ -145,8 +145,8 @@ pub(super) fn play(
 /// Delivers a JPEG or reports damage; returns whether it was a JPEG.
 fn deliver(found: ReaderEvent, times: SourceTimes, sink: &mut dyn Sink) -> bool {
     match found {
-        ReaderEvent::Picture(picture) => {
-            sink.jpeg(jpeg::with_huffman_tables(picture), times);
+        ReaderEvent::Frame(frame) => {
+            sink.jpeg(jpeg::with_huffman_tables(frame), times);
             true
         }
         ReaderEvent::Damaged(damage) => {

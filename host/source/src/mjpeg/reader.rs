@@ -11,7 +11,7 @@ use sluicegate_media::jpeg::{self, Extent, Scan};
 use thiserror::Error;
 
 /// Largest JPEG that is accepted, in bytes.
-pub const MAX_PICTURE_BYTES: usize = 32 << 20;
+pub const MAX_FRAME_BYTES: usize = 32 << 20;
 /// Longest line that is parsed as a part's header, in bytes.
 const MAX_LINE_LEN: usize = 4 << 10;
 /// Longest boundary (RFC 2046 5.1.1).
@@ -28,7 +28,7 @@ const SOI: [u8; 3] = [0xff, 0xd8, 0xff];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReaderEvent {
     /// One JPEG, from SOI to EOI.
-    Picture(Bytes),
+    Frame(Bytes),
     /// A damaged JPEG was dropped.
     Damaged(Damage),
 }
@@ -44,7 +44,7 @@ pub enum Damage {
     Header,
 }
 
-/// Splits a byte stream into JPEGs. Buffers one JPEG of at most [`MAX_PICTURE_BYTES`] bytes, unless another limit is
+/// Splits a byte stream into JPEGs. Buffers one JPEG of at most [`MAX_FRAME_BYTES`] bytes, unless another limit is
 /// set.
 #[derive(Debug)]
 pub struct Reader {
@@ -62,7 +62,7 @@ enum ReaderState {
     /// In headers or anything else that is not a JPEG.
     Between(Head),
     /// The buffer starts with a JPEG.
-    Picture {
+    Frame {
         scan: Scan,
         length: Option<usize>,
         /// No delimiter starts before this offset.
@@ -94,7 +94,7 @@ impl Reader {
         let mut reader = Reader {
             buffer: BytesMut::new(),
             place: ReaderState::Between(Head::default()),
-            max_bytes: MAX_PICTURE_BYTES,
+            max_bytes: MAX_FRAME_BYTES,
             boundary: Vec::new(),
             trusts_length: false,
         };
@@ -127,7 +127,7 @@ impl Reader {
         loop {
             let step = match self.place {
                 ReaderState::Between(head) => self.read_headers(head),
-                ReaderState::Picture { .. } => self.picture(is_end),
+                ReaderState::Frame { .. } => self.frame(is_end),
                 ReaderState::Rest { left, fresh } => self.rest(left, fresh, is_end),
             };
             match step {
@@ -164,7 +164,7 @@ impl Reader {
             return Step::Again;
         }
         self.buffer.advance(soi);
-        self.place = ReaderState::Picture {
+        self.place = ReaderState::Frame {
             scan: Scan::default(),
             length: head.length,
             searched: 0,
@@ -207,8 +207,8 @@ impl Reader {
         }
     }
 
-    fn picture(&mut self, is_end: bool) -> Step {
-        let ReaderState::Picture {
+    fn frame(&mut self, is_end: bool) -> Step {
+        let ReaderState::Frame {
             scan,
             length,
             searched,
@@ -264,7 +264,7 @@ impl Reader {
                 self.emit(end, None)
             }
             Extent::Open => {
-                if let ReaderState::Picture { searched, .. } = &mut self.place {
+                if let ReaderState::Frame { searched, .. } = &mut self.place {
                     *searched = known.saturating_sub(DELIMITER);
                 }
                 Step::Wait
@@ -276,7 +276,7 @@ impl Reader {
     fn emit(&mut self, end: usize, length: Option<usize>) -> Step {
         let data = &self.buffer[..end];
         // Copied, so that a JPEG in use does not keep the whole buffer alive.
-        let picture = if data.ends_with(&jpeg::EOI) {
+        let frame = if data.ends_with(&jpeg::EOI) {
             Bytes::copy_from_slice(data)
         } else {
             Bytes::from([data, &jpeg::EOI].concat())
@@ -286,7 +286,7 @@ impl Reader {
             left: length.map_or(0, |length| length.saturating_sub(end)),
             fresh: true,
         };
-        Step::ReaderEvent(ReaderEvent::Picture(picture))
+        Step::ReaderEvent(ReaderEvent::Frame(frame))
     }
 
     fn discard(&mut self, bytes: usize, damage: Damage) -> Step {

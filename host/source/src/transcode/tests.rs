@@ -25,9 +25,9 @@ const SOURCE: Settings = Settings {
 
 impl Recorder {
     /// Number, time and keyframe flag of each frame.
-    fn pictures(&self) -> Vec<(u32, i64, bool)> {
+    fn frames(&self) -> Vec<(u32, i64, bool)> {
         let mut decoder = Decoder::h264().unwrap();
-        let mut pictures = Vec::new();
+        let mut frames = Vec::new();
         for (nals, times) in &self.units {
             let key = nals.iter().any(|unit| unit[0] & 31 == 5);
             let at = times.presentation.unwrap();
@@ -37,11 +37,11 @@ impl Recorder {
                     let (width, height) = (view.width() as usize, view.height() as usize);
                     let number =
                         blocks::read(view.plane(0), view.stride(0), width, height, Row::Number);
-                    pictures.push((number.unwrap(), at, key));
+                    frames.push((number.unwrap(), at, key));
                 })
                 .unwrap();
         }
-        pictures
+        frames
     }
 }
 
@@ -97,7 +97,7 @@ fn presented(frame_rate: u32, presentation: Presentation, kept: &Recorder) -> Tr
 }
 
 #[test]
-fn pictures_keep_their_times_and_no_more_come_than_configured() {
+fn frames_keep_their_times_and_no_more_come_than_configured() {
     for (rate, step) in [(30, 1), (15, 2), (60, 1)] {
         let mut kept = Recorder::default();
         let mut transcoder = transcoder(rate, &kept);
@@ -107,13 +107,13 @@ fn pictures_keep_their_times_and_no_more_come_than_configured() {
                 .unwrap();
         }
         transcoder.finish(&mut kept, &Keyframes::default()).unwrap();
-        let numbers: Vec<u32> = kept.pictures().iter().map(|picture| picture.0).collect();
+        let numbers: Vec<u32> = kept.frames().iter().map(|picture| picture.0).collect();
         assert_eq!(
             numbers,
             (0..60).step_by(step).collect::<Vec<u32>>(),
             "at {rate}/s"
         );
-        for (number, at, key) in kept.pictures() {
+        for (number, at, key) in kept.frames() {
             assert_eq!((at, key), (i64::from(number) * 3_000, number % 30 == 0));
         }
         assert!(kept.notes.is_empty());
@@ -121,22 +121,22 @@ fn pictures_keep_their_times_and_no_more_come_than_configured() {
 }
 
 #[test]
-fn who_asks_for_a_keyframe_gets_one_with_the_next_picture() {
+fn a_requested_keyframe_is_the_next_frame() {
     let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     let keyframes = Keyframes::default();
     for (number, packet) in packets(20).iter().enumerate() {
         if number == 11 {
-            keyframes.ask();
+            keyframes.request();
         }
         transcoder.packet(packet, &mut kept, &keyframes).unwrap();
     }
-    let keys = kept.pictures().into_iter().filter(|picture| picture.2);
+    let keys = kept.frames().into_iter().filter(|picture| picture.2);
     assert_eq!(keys.map(|picture| picture.0).collect::<Vec<_>>(), [0, 11]);
 }
 
 #[test]
-fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
+fn frames_are_dropped_while_the_work_is_behind_and_that_is_reported() {
     let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     for (number, packet) in packets(90).iter().enumerate() {
@@ -154,7 +154,7 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
             transcoder.backlog = Backlog::default();
         }
     }
-    let numbers: Vec<u32> = kept.pictures().iter().map(|picture| picture.0).collect();
+    let numbers: Vec<u32> = kept.frames().iter().map(|picture| picture.0).collect();
     let gap = numbers
         .windows(2)
         .find(|pair| pair[1] > pair[0] + 1)
@@ -177,7 +177,7 @@ fn pictures_are_left_out_while_the_work_is_behind_and_that_is_told() {
 }
 
 #[test]
-fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
+fn a_machine_too_slow_for_the_source_delivers_fewer_frames_not_none() {
     let mut kept = Recorder::default();
     let mut transcoder = transcoder(30, &kept);
     let film = packets(300);
@@ -190,7 +190,7 @@ fn a_machine_that_is_too_slow_for_the_source_gives_fewer_pictures_not_none() {
             .packet(packet, &mut kept, &Keyframes::default())
             .unwrap();
     }
-    let times: Vec<i64> = kept.pictures().iter().map(|picture| picture.1).collect();
+    let times: Vec<i64> = kept.frames().iter().map(|picture| picture.1).collect();
     let last = film.last().unwrap().times.presentation.unwrap();
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     let longest = gaps.max().unwrap().max(last - times[times.len() - 1]);
@@ -224,7 +224,7 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
                 .unwrap();
         }
     }
-    let keys = kept.pictures().into_iter().filter(|picture| picture.2);
+    let keys = kept.frames().into_iter().filter(|picture| picture.2);
     let times: Vec<i64> = keys.map(|picture| picture.1).collect();
     assert_eq!((kept.units.len(), times), (20, vec![later, 0]));
 }
@@ -254,7 +254,7 @@ fn times_that_do_not_rise_are_left_out_and_a_leap_is_a_new_start() {
 }
 
 #[test]
-fn what_is_encoded_anew_is_upright_and_has_square_pixels() {
+fn transcoded_video_is_upright_and_has_square_pixels() {
     let mut kept = Recorder::default();
     let told = Presentation {
         pixel_aspect: PixelAspect::new(2, 3),

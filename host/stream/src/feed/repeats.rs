@@ -181,9 +181,9 @@ impl State {
             }
         }
         // A repeat must be presented after reordered (B) frames.
-        let recent = self.ring.pictures().take(repeat::MAX_LOOKBACK);
+        let recent = self.ring.frames().take(repeat::MAX_LOOKBACK);
         let shown = recent
-            .map(|picture| picture.presentation_time())
+            .map(|frame| frame.presentation_time())
             .max()
             .unwrap_or(0);
         let shown = shown.max(newest.presentation_time());
@@ -215,19 +215,19 @@ fn pace(info: &Info) -> Duration {
         return MIN_PACE;
     }
     let apart = Duration::from_secs_f32(1.0 / rate);
-    let pictures = (MIN_PACE.as_secs_f32() * rate).ceil().max(1.0);
-    apart.mul_f32(pictures)
+    let frames = (MIN_PACE.as_secs_f32() * rate).ceil().max(1.0);
+    apart.mul_f32(frames)
 }
 
 /// H.264 that shows again the frame that is presented last.
 fn repeat_of(ring: &Ring) -> Option<Vec<Bytes>> {
     let config = DecoderConfig::parse(&ring.info()?.video.as_ref()?.config).ok()?;
-    let newest = ring.pictures().take(repeat::MAX_LOOKBACK);
-    let mut pictures: Vec<&[Bytes]> = newest.filter_map(|picture| picture.nals()).collect();
-    pictures.reverse();
-    let oldest = ring.pictures().take(repeat::MAX_LOOKBACK).last()?;
+    let newest = ring.frames().take(repeat::MAX_LOOKBACK);
+    let mut frames: Vec<&[Bytes]> = newest.filter_map(|frame| frame.nals()).collect();
+    frames.reverse();
+    let oldest = ring.frames().take(repeat::MAX_LOOKBACK).last()?;
     let pps = oldest.sets().map_or(&config.pps, |sets| &sets.pps);
-    repeat::repeat(config.sps.first()?, pps, &pictures)
+    repeat::repeat(config.sps.first()?, pps, &frames)
 }
 
 #[cfg(test)]
@@ -321,9 +321,9 @@ mod tests {
     }
 
     #[test]
-    fn h264_repeats_as_long_as_a_silence_and_early_pictures_after_it_are_delayed() {
+    fn h264_repeats_as_long_as_a_silence_and_early_frames_after_it_are_delayed() {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
-        let picture = |frame_num: u32| SliceOptions {
+        let frame = |frame_num: u32| SliceOptions {
             idr: frame_num == 0,
             frame_num,
             slice_type: if frame_num == 0 { 2 } else { 0 },
@@ -341,7 +341,7 @@ mod tests {
                 presentation: Some(decode + 9000),
                 duration: 0,
             };
-            let slice = picture(frame_num).nal(&sps, &pps);
+            let slice = frame(frame_num).nal(&sps, &pps);
             ingest.access_unit(vec![sps.nal(), pps.nal(), slice], times);
         };
         push(0, 0);
@@ -385,7 +385,7 @@ mod tests {
         assert!(reader.has_all_frames(all.len() as u64 + 1));
     }
 
-    /// An IDR picture after its parameter sets.
+    /// An IDR frame after its parameter sets.
     fn keyframe() -> Vec<Bytes> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let slice = SliceOptions {
@@ -474,7 +474,7 @@ mod tests {
             };
             slice.nal(&sps, &pps)
         };
-        let picture = |frame_num: u32, at: u64| {
+        let frame = |frame_num: u32, at: u64| {
             let times = Times {
                 decode_time: at,
                 ..Times::default()
@@ -487,10 +487,10 @@ mod tests {
         let info = feed.info().unwrap();
         for feed in [&made, &joined] {
             feed.publish(Entry::Configure(info.clone()));
-            feed.publish(picture(0, 0));
+            feed.publish(frame(0, 0));
         }
         // The encoder does not get to this frame for a while, though the source is silent.
-        feed.publish(picture(1, 2 * SECOND));
+        feed.publish(frame(1, 2 * SECOND));
         let arrived = feed.lock().arrived;
         let repeats = |at: Instant| {
             [&made, &joined].map(|feed| {
@@ -501,14 +501,14 @@ mod tests {
             })
         };
         assert_eq!(repeats(arrived + 2 * AFTER), [1, 1]);
-        made.publish(picture(1, 2 * SECOND));
-        joined.publish(picture(1, 2 * SECOND));
+        made.publish(frame(1, 2 * SECOND));
+        joined.publish(frame(1, 2 * SECOND));
         // The source continues, but the encoder does not.
         feed.lock().last_frame.0 = arrived + 4 * AFTER;
         assert_eq!(repeats(arrived + 4 * AFTER), [2, 2]);
         // The next group of the source begins, and its start is lost here: repeats from there on belong to
         // that group.
-        feed.publish(picture(0, 2 * SECOND + SECOND / 2));
+        feed.publish(frame(0, 2 * SECOND + SECOND / 2));
         feed.lock().last_frame.0 = arrived;
         let all = repeats(arrived + 3 * AFTER);
         assert!(all[0] > 10 && all[0] == all[1], "{all:?}");
@@ -539,15 +539,15 @@ mod tests {
         let nals = keyframe();
         ingest(&feed, &Arc::default()).access_unit(nals.clone(), SourceTimes::default());
         made.publish(Entry::Configure(feed.info().unwrap()));
-        let picture = |at: u64| {
+        let frame = |at: u64| {
             let times = Times {
                 decode_time: at,
                 ..Times::default()
             };
             Entry::Sample(Arc::new(Sample::h264(times, true, vec![nals[2].clone()])))
         };
-        made.publish(picture(0));
-        feed.publish(picture(5 * SECOND));
+        made.publish(frame(0));
+        feed.publish(frame(5 * SECOND));
         let arrived = feed.lock().arrived;
         let reader = made.reader(WakeOn::All);
         reader.repeat(arrived + SETTLE_TIME, AFTER);
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_repeated_is_not_tried_again_until_the_next_picture() {
+    fn a_frame_that_cannot_be_repeated_is_not_tried_again_until_the_next() {
         let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
         let sps = SpsOptions {
             fields: true,

@@ -70,7 +70,7 @@ impl Follower {
         let id = state.next;
         state.next += 1;
         let known = state.info.clone().map(Event::Configure);
-        let newest = state.newest.clone().map(Event::Picture);
+        let newest = state.newest.clone().map(Event::Frame);
         state.followers.insert(
             id,
             Mailbox {
@@ -90,7 +90,7 @@ impl Follower {
         let mut state = self.frames.shared.lock();
         let mailbox = state.followers.get_mut(&self.id)?;
         let event = mailbox.events.pop_front();
-        mailbox.taken += u64::from(matches!(event, Some(Event::Picture(_))));
+        mailbox.taken += u64::from(matches!(event, Some(Event::Frame(_))));
         drop(state);
         self.frames.shared.taken.notify_one();
         event
@@ -170,11 +170,11 @@ impl Shared {
         let mut wake = Vec::new();
         let mut state = self.lock();
         let mut waited = Duration::ZERO;
-        if let Event::Picture(picture) = &event {
+        if let Event::Frame(decoded) = &event {
             let full = |state: &mut State| {
                 let mut mailboxes = state.followers.values();
                 mailboxes.any(|mailbox| match patience.is_zero() {
-                    true => picture.starts_group && mailbox.is_full_of_starts(picture.time),
+                    true => decoded.starts_group && mailbox.is_full_of_starts(decoded.time),
                     false => mailbox.is_full(),
                 })
             };
@@ -197,7 +197,7 @@ impl Shared {
                 state.state.old = None;
                 state.state.trouble = None;
             }
-            Event::Picture(picture) => state.newest = Some(picture.clone()),
+            Event::Frame(decoded) => state.newest = Some(decoded.clone()),
             // Frames from before the loss do not show the present.
             Event::Stop(_) => {
                 state.state.good = None;
@@ -230,7 +230,7 @@ impl Mailbox {
     /// `time`. If every frame is a group start, the next ones follow soon and this is false.
     fn is_full_of_starts(&self, time: u64) -> bool {
         let mut starts = self.events.iter().filter_map(|event| match event {
-            Event::Picture(picture) if picture.starts_group => Some(picture.time),
+            Event::Frame(decoded) if decoded.starts_group => Some(decoded.time),
             _ => None,
         });
         let apart = |last: u64| time.saturating_sub(last) >= MIN_START_DISTANCE;
@@ -241,31 +241,31 @@ impl Mailbox {
 
     /// Whether a live follower of more than the newest frame has no room for another.
     fn is_full(&self) -> bool {
-        let pictures = self
+        let frames = self
             .events
             .iter()
-            .filter(|event| matches!(event, Event::Picture(_)));
-        self.is_live && self.limit > 1 && pictures.count() >= self.limit
+            .filter(|event| matches!(event, Event::Frame(_)));
+        self.is_live && self.limit > 1 && frames.count() >= self.limit
     }
 
     /// Adds an event; returns whether a frame was dropped. A follower of only the newest frame loses nothing
     /// by that.
     fn push(&mut self, event: Event) -> bool {
-        let is_picture = |event: &Event| matches!(event, Event::Picture(_));
+        let is_frame = |event: &Event| matches!(event, Event::Frame(_));
         let is_other =
-            |event: &Event| matches!(event, Event::Picture(picture) if !picture.starts_group);
+            |event: &Event| matches!(event, Event::Frame(decoded) if !decoded.starts_group);
         let mut dropped = false;
         match &event {
-            Event::Picture(picture) => {
-                let waiting = self.events.iter().filter(|event| is_picture(event)).count();
+            Event::Frame(decoded) => {
+                let waiting = self.events.iter().filter(|event| is_frame(event)).count();
                 if waiting >= self.limit.max(1) {
                     dropped = self.limit > 1;
                     let other = self.events.iter().position(is_other).filter(|_| dropped);
                     // Only group starts wait, and this frame is none.
-                    if dropped && other.is_none() && !picture.starts_group {
+                    if dropped && other.is_none() && !decoded.starts_group {
                         return true;
                     }
-                    if let Some(spare) = other.or(self.events.iter().position(is_picture)) {
+                    if let Some(spare) = other.or(self.events.iter().position(is_frame)) {
                         self.events.remove(spare);
                     }
                 }
@@ -288,15 +288,15 @@ mod tests {
     fn waiting(mailbox: &Mailbox) -> Vec<u64> {
         let events = mailbox.events.iter();
         let times = events.filter_map(|event| match event {
-            Event::Picture(picture) => Some(picture.time / testing::PICTURE),
+            Event::Frame(decoded) => Some(decoded.time / testing::FRAME_TICKS),
             _ => None,
         });
         times.collect()
     }
 
     #[test]
-    fn who_is_slow_loses_pictures_but_the_starts_of_groups_last() {
-        let pictures = testing::decoded(100);
+    fn a_slow_follower_loses_frames_but_group_starts_last() {
+        let frames = testing::decoded(100);
         let mut mailbox = Mailbox {
             thread: thread::current(),
             events: VecDeque::new(),
@@ -305,14 +305,14 @@ mod tests {
             taken: 0,
         };
         let mut lost = 0;
-        for picture in &pictures {
-            lost += usize::from(mailbox.push(Event::Picture(picture.clone())));
+        for decoded in &frames {
+            lost += usize::from(mailbox.push(Event::Frame(decoded.clone())));
         }
         // Every thirtieth frame is a keyframe.
         assert_eq!(waiting(&mailbox), [0, 30, 60, 90]);
-        let last = pictures
+        let last = frames
             .iter()
-            .rfind(|picture| picture.starts_group)
+            .rfind(|decoded| decoded.starts_group)
             .unwrap()
             .time;
         assert!(mailbox.is_full_of_starts(last + MIN_START_DISTANCE));
@@ -320,16 +320,16 @@ mod tests {
         assert!(!mailbox.is_full_of_starts(last + MIN_START_DISTANCE - 1));
         assert_eq!(lost, 96);
         mailbox.events.pop_front();
-        for picture in &pictures[97..] {
-            mailbox.push(Event::Picture(picture.clone()));
+        for decoded in &frames[97..] {
+            mailbox.push(Event::Frame(decoded.clone()));
         }
         assert_eq!(waiting(&mailbox), [30, 60, 90, 99]);
 
         // A follower of the newest frame gets that one.
         mailbox.limit = 1;
         mailbox.events.clear();
-        for picture in &pictures {
-            assert!(!mailbox.push(Event::Picture(picture.clone())));
+        for decoded in &frames {
+            assert!(!mailbox.push(Event::Frame(decoded.clone())));
         }
         assert_eq!(waiting(&mailbox), [99]);
         assert!(!mailbox.is_full_of_starts(last + MIN_START_DISTANCE));

@@ -31,7 +31,7 @@ fn film(count: u64) -> Vec<(Vec<Bytes>, SourceTimes)> {
     };
     let mut encoder = Encoder::new(settings).unwrap();
     let mut painter = Painter::new(settings.width, settings.height).unwrap();
-    let pictures = (0..count).flat_map(|number| {
+    let frames = (0..count).flat_map(|number| {
         let at = number as i64 * STEP;
         let made = encoder.encode(painter.paint(number, 0), at, false).unwrap();
         made.into_iter().map(|packet| {
@@ -43,11 +43,11 @@ fn film(count: u64) -> Vec<(Vec<Bytes>, SourceTimes)> {
             (annexb::split(&packet.data), times)
         })
     });
-    pictures.collect()
+    frames.collect()
 }
 
 #[test]
-fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
+fn a_decoder_slower_than_its_source_delivers_fewer_frames_not_none() {
     let status = Arc::new(Status::new("cam", Arc::default()));
     let feed = Feed::new(GroupNumbers::own(0, Duration::ZERO));
     let clock = Box::new(Moment::default);
@@ -75,14 +75,14 @@ fn a_decoder_slower_than_its_source_shows_fewer_pictures_not_none() {
     assert_eq!(state.reached, end);
     assert!(state.good.is_some());
 
-    let pictures =
-        std::iter::from_fn(|| follower.next()).filter(|event| matches!(event, Event::Picture(_)));
-    let (shown, counts) = (pictures.count() as u64, &status.codec);
+    let frames =
+        std::iter::from_fn(|| follower.next()).filter(|event| matches!(event, Event::Frame(_)));
+    let (shown, counts) = (frames.count() as u64, &status.codec);
     let decoded = counts.decoded.load(Ordering::Relaxed);
     // Of the first group only the newest is delivered, or what was decoded after half a second.
     assert!(
         shown + GROUP >= decoded && shown >= ROUNDS,
-        "{shown} of {decoded} pictures were shown"
+        "{shown} of {decoded} frames were shown"
     );
     assert!(counts.dropped.load(Ordering::Relaxed) > 0);
     let notes = status.report(false).notes;

@@ -292,7 +292,7 @@ impl Worker {
                 self.behind &= !newest;
                 self.shown = Instant::now();
                 let decoded = Arc::new(decoded);
-                self.deliver_event(Event::Picture(decoded.clone()));
+                self.deliver_event(Event::Frame(decoded.clone()));
                 if good {
                     let behind = self.behind;
                     self.shared.update_state(|state| {

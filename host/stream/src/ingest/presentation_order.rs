@@ -20,7 +20,7 @@ const LIKELY_STEP: i64 = TIMESCALE as i64 / 25;
 #[derive(Debug)]
 pub struct PresentationOrder {
     /// The newest frames, in decoding order.
-    pictures: VecDeque<Placed>,
+    frames: VecDeque<PlacedFrame>,
     /// Difference of picture order counts from one frame to the next in presentation order: 2, or 1.
     step: i64,
     /// Number of frames that the decoder holds back.
@@ -30,7 +30,7 @@ pub struct PresentationOrder {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Placed {
+struct PlacedFrame {
     order: i64,
     decoded: i64,
     shown: i64,
@@ -39,7 +39,7 @@ struct Placed {
 impl Default for PresentationOrder {
     fn default() -> PresentationOrder {
         PresentationOrder {
-            pictures: VecDeque::new(),
+            frames: VecDeque::new(),
             step: 2,
             delay: 0,
             reorders: false,
@@ -69,14 +69,14 @@ impl PresentationOrder {
         let frame = self.frame(decoded, frame);
         if unit.restarts_order {
             // Presentation times keep rising, whatever the counts were.
-            let latest = self.pictures.iter().map(|picture| picture.shown).max();
-            self.pictures.clear();
+            let latest = self.frames.iter().map(|frame| frame.shown).max();
+            self.frames.clear();
             let shown =
                 (decoded + self.delay * frame).max(latest.map_or(i64::MIN, |shown| shown + 1));
             return self.place(unit.order, decoded, shown);
         }
-        let before = self.pictures.iter().filter(|one| one.order < unit.order);
-        let behind = self.pictures.iter().filter(|one| one.order > unit.order);
+        let before = self.frames.iter().filter(|one| one.order < unit.order);
+        let behind = self.frames.iter().filter(|one| one.order > unit.order);
         let before = before.max_by_key(|one| one.order).copied();
         let behind = behind.min_by_key(|one| one.order).copied();
         if let Some(before) = before
@@ -96,7 +96,7 @@ impl PresentationOrder {
             return self.place(unit.order, decoded, after(before, between, shown));
         };
         // Frames that are decoded before it and presented after it have to be held back.
-        let held = self.pictures.iter().filter(|one| one.order > unit.order);
+        let held = self.frames.iter().filter(|one| one.order > unit.order);
         self.delay = self.delay.max((held.count() as i64).min(MAX_REORDERED));
         self.reorders = true;
         let earlier = ((behind.order - unit.order) / self.step).clamp(1, MAX_REORDERED);
@@ -107,10 +107,10 @@ impl PresentationOrder {
     }
 
     fn place(&mut self, order: i64, decoded: i64, shown: i64) -> i32 {
-        if self.pictures.len() >= REMEMBERED {
-            self.pictures.pop_front();
+        if self.frames.len() >= REMEMBERED {
+            self.frames.pop_front();
         }
-        self.pictures.push_back(Placed {
+        self.frames.push_back(PlacedFrame {
             order,
             decoded,
             shown,
@@ -120,8 +120,8 @@ impl PresentationOrder {
 
     /// Duration of a frame: the declared one, or else the average distance of the last ones.
     fn frame(&self, decoded: i64, said: u32) -> i64 {
-        let count = self.pictures.len() as i64;
-        match (said, self.pictures.front()) {
+        let count = self.frames.len() as i64;
+        match (said, self.frames.front()) {
             (1.., _) => said.into(),
             (0, Some(oldest)) if count > 1 => ((decoded - oldest.decoded) / count).max(1),
             _ => LIKELY_STEP,
@@ -130,7 +130,7 @@ impl PresentationOrder {
 }
 
 /// `shown`, or the earliest time after `before` that leaves each of the `between` frames a tick.
-fn after(before: Option<Placed>, between: i64, shown: i64) -> i64 {
+fn after(before: Option<PlacedFrame>, between: i64, shown: i64) -> i64 {
     before.map_or(shown, |before| shown.max(before.shown + 1 + between))
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     const FRAME: u32 = 3600;
 
-    /// Access units with these picture order counts, of which 0 is an IDR picture. `step` is the difference
+    /// Access units with these picture order counts, of which 0 is an IDR frame. `step` is the difference
     /// from one frame to the next.
     fn units(shown: &[i32], step: i32) -> Vec<AccessUnit> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
@@ -166,7 +166,7 @@ mod tests {
                 ..SliceOptions::default()
             };
             // The upper bits of the counts follow from reference frames, so all counts here are close to the
-            // IDR picture's.
+            // IDR frame's.
             assert!(at * step < 8, "{at}");
             out.extend(assembler.push(options.nal(&sps, &pps)));
         }
@@ -186,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_a_frame_apart_in_the_order_of_showing() {
+    fn frames_are_one_duration_apart_in_presentation_order() {
         for (what, step, order, delay, expected) in [
             ("in order", 2, &[0, 1, 2, 3][..], 0, &[0, 1, 2, 3][..]),
-            ("B pictures", 2, &[0, 3, 1, 2], 1, &[1, 4, 2, 3]),
+            ("B frames", 2, &[0, 3, 1, 2], 1, &[1, 4, 2, 3]),
             (
                 "counted by one",
                 1,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_come_all_at_once_have_times_of_their_own() {
+    fn frames_that_arrive_all_at_once_have_times_of_their_own() {
         let mut presentation = PresentationOrder {
             step: 1,
             delay: 2,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_without_b_pictures_has_no_delay() {
+    fn a_camera_without_b_frames_has_no_delay() {
         let mut presentation = PresentationOrder::default();
         // It drops frames now and then.
         let got = shown(&units(&[0, 1, 3, 0, 1, 2], 2), 0, &mut presentation);

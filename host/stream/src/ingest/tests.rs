@@ -23,9 +23,9 @@ const STARTED: u64 = 1_700_000_000_000_000;
 const STEP: i64 = 3000;
 
 #[test]
-fn a_picture_ends_at_the_next_or_in_a_silence_with_the_time_of_its_first_byte() {
+fn a_frame_ends_at_the_next_or_in_a_silence_with_the_time_of_its_first_byte() {
     let mut rig = Rig::new();
-    let [start, next, last] = [keyframe(1), picture(2), picture(3)];
+    let [start, next, last] = [keyframe(1), frame(2), frame(3)];
     rig.bytes(10, &start);
     assert_eq!(rig.published(), "");
     // The first bytes of the next frame's NAL unit.
@@ -43,13 +43,13 @@ fn a_picture_ends_at_the_next_or_in_a_silence_with_the_time_of_its_first_byte() 
 }
 
 #[test]
-fn picture_alone_is_stamped_at_its_first_byte_and_not_when_the_silence_ends_it() {
+fn frame_alone_is_stamped_at_its_first_byte_and_not_when_the_silence_ends_it() {
     let mut rig = Rig::new();
     for (number, ms) in [(1, 100), (2, 200), (3, 300)] {
         let bytes = if number == 1 {
             keyframe(1)
         } else {
-            picture(number)
+            frame(number)
         };
         rig.bytes(ms, &bytes[..6]);
         rig.bytes(ms + 5, &bytes[6..]);
@@ -63,18 +63,18 @@ fn picture_alone_is_stamped_at_its_first_byte_and_not_when_the_silence_ends_it()
 }
 
 #[test]
-fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
+fn frame_that_continues_after_a_silence_is_damage_until_the_next_keyframe() {
     let mut rig = Rig::new();
     rig.bytes(0, &keyframe(1));
     rig.at(20);
     rig.ingest.silence();
-    let cut = picture(2);
+    let cut = frame(2);
     rig.bytes(33, &cut[..cut.len() - 1]);
     rig.at(53);
     rig.ingest.silence();
     assert_eq!(rig.samples().len(), 2);
     rig.bytes(60, &cut[cut.len() - 1..]);
-    rig.bytes(66, &[picture(3), picture(4)].concat());
+    rig.bytes(66, &[frame(3), frame(4)].concat());
     assert_eq!(rig.published(), "");
     let report = rig.report();
     assert_eq!(report.state, State::WaitingForKeyframe);
@@ -87,7 +87,7 @@ fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
         "{:?}",
         report.notes
     );
-    rig.bytes(100, &[keyframe(5), picture(6)].concat());
+    rig.bytes(100, &[keyframe(5), frame(6)].concat());
     rig.at(130);
     rig.ingest.silence();
     assert_eq!(rig.published(), "100 ms: key 5; 100 ms: 6");
@@ -95,11 +95,11 @@ fn picture_that_goes_on_after_a_silence_is_damage_until_the_next_keyframe() {
 }
 
 #[test]
-fn what_comes_before_the_first_keyframe_is_left_out_and_said() {
+fn what_comes_before_the_first_keyframe_is_left_out_and_reported() {
     let mut rig = Rig::new();
     rig.ingest.connected();
     assert_eq!(rig.report().state, State::Starting);
-    rig.bytes(0, &picture(1));
+    rig.bytes(0, &frame(1));
     rig.at(20);
     rig.ingest.silence();
     assert_eq!(rig.published(), "");
@@ -157,7 +157,7 @@ fn source_that_is_lost_and_returns_begins_an_epoch_at_the_present() {
 }
 
 #[test]
-fn source_that_never_gave_a_picture_is_lost_without_a_break() {
+fn source_that_never_sent_a_frame_is_lost_without_a_break() {
     let mut rig = Rig::new();
     rig.ingest.lost("connection refused".into());
     assert_eq!(rig.published(), "");
@@ -167,7 +167,7 @@ fn source_that_never_gave_a_picture_is_lost_without_a_break() {
 }
 
 #[test]
-fn half_a_picture_before_a_loss_does_not_run_into_what_comes_after() {
+fn half_a_frame_before_a_loss_does_not_run_into_what_comes_after() {
     let mut rig = Rig::new();
     let whole = keyframe(1);
     rig.bytes(0, &whole[..whole.len() - 2]);
@@ -200,7 +200,7 @@ fn change_of_size_begins_an_epoch_and_the_same_parameter_sets_again_do_not() {
 }
 
 #[test]
-fn two_pictures_in_a_packet_are_two_samples_in_order() {
+fn two_frames_in_a_packet_are_two_samples_in_order() {
     let mut rig = Rig::new();
     rig.packet(&[nals_of(0), nals_of(1)].concat(), 0);
     rig.packet(&nals_of(2), 2 * STEP);
@@ -246,7 +246,7 @@ fn parameter_sets_from_outside_the_stream_are_enough() {
 }
 
 #[test]
-fn pictures_are_shown_as_the_container_says_from_the_next_keyframe_on() {
+fn display_geometry_of_the_container_applies_from_the_next_keyframe_on() {
     let mut rig = Rig::new();
     rig.ingest.presentation(Presentation {
         pixel_aspect: PixelAspect::new(4, 3),
@@ -289,7 +289,7 @@ fn jpeg_is_measured_by_its_header_and_what_is_none_is_left_out() {
 }
 
 #[test]
-fn a_pps_change_is_sent_with_its_picture_and_later_starts_and_opens_no_epoch() {
+fn a_pps_change_is_sent_with_its_frame_and_later_starts_and_opens_no_epoch() {
     let with = |pps: &PpsOptions, number: u32, idr: bool| {
         let options = SliceOptions {
             idr,
@@ -627,7 +627,7 @@ fn keyframe(number: u16) -> Vec<u8> {
 }
 
 /// A frame that refers to others, as a byte stream.
-fn picture(number: u16) -> Vec<u8> {
+fn frame(number: u16) -> Vec<u8> {
     annexb::join(&[slice(number, false)]).to_vec()
 }
 
@@ -664,5 +664,5 @@ fn number(data: &[u8]) -> u16 {
                 .iter()
                 .any(|key| data.ends_with(&slice(*number, *key)))
         })
-        .expect("a picture of this test")
+        .expect("a frame of this test")
 }

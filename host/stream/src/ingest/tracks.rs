@@ -12,15 +12,15 @@ use sluicegate_media::{
     sample::{Audio, Codec, Sample, Times, Video},
     time::{AudioGrid, TIMESCALE},
 };
-use sluicegate_source::{Expected, Sound};
+use sluicegate_source::{AudioTrack, Expected};
 use std::{collections::VecDeque, sync::Arc};
 
-/// Frames are held back for the first audio until they span `MAX_SOUND_WAIT` ticks, or reach this number or size.
-const MAX_SOUND_WAIT: u64 = TIMESCALE as u64;
+/// Frames are held back for the first audio until they span `MAX_AUDIO_WAIT` ticks, or reach this number or size.
+const MAX_AUDIO_WAIT: u64 = TIMESCALE as u64;
 const MAX_HELD: usize = 256;
 const MAX_HELD_BYTES: usize = 16 << 20;
 /// Audio that is this far behind the video has stopped, in ticks.
-const SOUND_TIMEOUT: u64 = 2 * TIMESCALE as u64;
+const AUDIO_TIMEOUT: u64 = 2 * TIMESCALE as u64;
 
 /// Entries to publish, in order.
 pub type Entries = Vec<Entry>;
@@ -36,11 +36,11 @@ pub struct Tracks {
     /// Whether tracks were announced in this run.
     began: bool,
     video: Option<Video>,
-    sound: Option<Sound>,
+    audio: Option<AudioTrack>,
     /// Timing of all audio of the run, across changes of its format.
     audio_grid: AudioGrid,
     /// Time of the newest audio, since the source was opened.
-    last_sound: Option<u64>,
+    last_audio: Option<u64>,
     /// Frames that wait for the first audio, each with the video track if that changes with it.
     pending: VecDeque<(Option<Video>, Sample)>,
     held_bytes: usize,
@@ -56,9 +56,9 @@ impl Tracks {
             announced: None,
             began: false,
             video: None,
-            sound: None,
+            audio: None,
             audio_grid: AudioGrid::default(),
-            last_sound: None,
+            last_audio: None,
             pending: VecDeque::new(),
             held_bytes: 0,
         }
@@ -70,7 +70,7 @@ impl Tracks {
     }
 
     /// Whether the newest frames are coded as `codec`.
-    pub fn video_is(&self, codec: Codec) -> bool {
+    pub fn has_video_codec(&self, codec: Codec) -> bool {
         let video = self.video.as_ref();
         !self.none_announced() && video.is_some_and(|video| video.codec == codec)
     }
@@ -81,25 +81,25 @@ impl Tracks {
     }
 
     /// Sets the format of the audio from here on.
-    pub fn sound(&mut self, sound: Sound) {
-        self.audio_grid.set_rate(match sound.coding {
-            None => sound.audio.timescale,
+    pub fn audio_track(&mut self, track: AudioTrack) {
+        self.audio_grid.set_rate(match track.coding {
+            None => track.audio.timescale,
             Some(_) => TIMESCALE,
         });
-        self.sound = Some(sound);
+        self.audio = Some(track);
     }
 
     /// Takes a frame; `video` is the track if it changes with this frame.
-    pub fn picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
-        let waits = self.announced.is_none() && self.expected.sound && self.last_sound.is_none();
+    pub fn video_frame(&mut self, video: Option<Video>, sample: Sample) -> Entries {
+        let waits = self.announced.is_none() && self.expected.audio && self.last_audio.is_none();
         if !waits {
-            return self.place_picture(video, sample);
+            return self.place_video_frame(video, sample);
         }
         let first = self
             .pending
             .front()
             .map_or(sample.decode_time, |pending| pending.1.decode_time);
-        let enough = sample.decode_time.saturating_sub(first) >= MAX_SOUND_WAIT;
+        let enough = sample.decode_time.saturating_sub(first) >= MAX_AUDIO_WAIT;
         self.held_bytes += sample.size();
         self.pending.push_back((video, sample));
         if enough || self.pending.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES {
@@ -110,22 +110,22 @@ impl Tracks {
 
     /// Takes one frame (AAC) or packet (another codec) of audio.
     pub fn audio_frame(&mut self, data: Bytes, times: Times) -> Entries {
-        let Some(sound) = &self.sound else {
+        let Some(track) = &self.audio else {
             return Entries::new();
         };
-        let sample = if sound.coding.is_some() {
+        let sample = if track.coding.is_some() {
             Sample::other_audio(self.audio_grid.place_packet(times), data)
         } else {
-            let Some((times, sample_range)) = self.audio_grid.place(times, sound.length) else {
+            let Some((times, sample_range)) = self.audio_grid.place(times, track.length) else {
                 return Entries::new();
             };
             Sample::aac(times, sample_range, data)
         };
-        let audio = sound.audio.clone();
-        self.last_sound = Some(sample.decode_time);
+        let audio = track.audio.clone();
+        self.last_audio = Some(sample.decode_time);
         let mut entries = self.release_pending();
         // With video, the audio is announced at the next keyframe.
-        if self.video.is_none() && !self.expected.pictures {
+        if self.video.is_none() && !self.expected.video {
             self.announce(Some(audio.clone()), &mut entries);
         }
         let known = self
@@ -145,8 +145,8 @@ impl Tracks {
             entries.push(Entry::Stop(reason.into()));
         }
         self.video = None;
-        self.sound = None;
-        self.last_sound = None;
+        self.audio = None;
+        self.last_audio = None;
         self.expected = Expected::default();
         entries
     }
@@ -156,11 +156,11 @@ impl Tracks {
         let pending = std::mem::take(&mut self.pending);
         pending
             .into_iter()
-            .flat_map(|(video, sample)| self.place_picture(video, sample))
+            .flat_map(|(video, sample)| self.place_video_frame(video, sample))
             .collect()
     }
 
-    fn place_picture(&mut self, video: Option<Video>, sample: Sample) -> Entries {
+    fn place_video_frame(&mut self, video: Option<Video>, sample: Sample) -> Entries {
         let mut entries = Entries::new();
         let changes = video.is_some();
         if changes {
@@ -168,11 +168,11 @@ impl Tracks {
         }
         if changes || sample.independent {
             let lately =
-                |last_sound: u64| last_sound.saturating_add(SOUND_TIMEOUT) >= sample.decode_time;
-            let sound = self.sound.as_ref();
-            let audio = sound
-                .filter(|_| self.last_sound.is_some_and(lately))
-                .map(|sound| sound.audio.clone());
+                |last_audio: u64| last_audio.saturating_add(AUDIO_TIMEOUT) >= sample.decode_time;
+            let track = self.audio.as_ref();
+            let audio = track
+                .filter(|_| self.last_audio.is_some_and(lately))
+                .map(|track| track.audio.clone());
             self.announce(audio, &mut entries);
         }
         entries.push(Entry::Sample(Arc::new(sample)));
@@ -191,12 +191,12 @@ impl Tracks {
         if std::mem::replace(&mut self.began, true) {
             self.epoch += 1;
         }
-        let sound = self.sound.as_ref().filter(|_| audio.is_some());
+        let track = self.audio.as_ref().filter(|_| audio.is_some());
         let info = Arc::new(Info {
             started_at: self.started_at,
             epoch: self.epoch,
             video: video.cloned(),
-            coding: sound.and_then(|sound| sound.coding.clone()),
+            coding: track.and_then(|track| track.coding.clone()),
             audio,
         });
         self.announced = Some(info.clone());
@@ -213,9 +213,9 @@ mod tests {
 
     /// Ticks of a frame at 25 per second, with a keyframe every 10. Audio has 48,000 samples per second, 1024
     /// in a frame.
-    const PICTURE: u64 = 3600;
-    const FRAME: u64 = 1920;
-    const GROUP: u64 = 10 * PICTURE;
+    const VIDEO_FRAME: u64 = 3600;
+    const AUDIO_FRAME: u64 = 1920;
+    const GROUP: u64 = 10 * VIDEO_FRAME;
     const SECOND: u64 = TIMESCALE as u64;
 
     /// A source, and what its viewers learn of it.
@@ -229,9 +229,12 @@ mod tests {
     }
 
     impl Rig {
-        fn new(pictures: bool, sound: bool) -> Rig {
+        fn new(with_video: bool, with_audio: bool) -> Rig {
             let mut tracks = Tracks::new(0);
-            tracks.expect(Expected { pictures, sound });
+            tracks.expect(Expected {
+                video: with_video,
+                audio: with_audio,
+            });
             Rig {
                 tracks,
                 announced: Vec::new(),
@@ -240,9 +243,9 @@ mod tests {
             }
         }
 
-        fn hear_of(&mut self, config: &'static [u8]) {
+        fn describe_audio(&mut self, config: &'static [u8]) {
             let config = Config::parse(&Bytes::from_static(config)).unwrap();
-            self.tracks.sound(Sound {
+            self.tracks.audio_track(AudioTrack {
                 audio: Audio::aac(&config, 2, "und"),
                 length: config.frame_length,
                 coding: None,
@@ -250,15 +253,15 @@ mod tests {
         }
 
         /// Sends frames and audio in turns, whichever are enabled, for this span of time.
-        fn run(&mut self, from: u64, to: u64, pictures: bool, sound: bool) {
+        fn run(&mut self, from: u64, to: u64, with_video: bool, with_audio: bool) {
             for time in from..to {
-                if pictures && time.is_multiple_of(PICTURE) {
+                if with_video && time.is_multiple_of(VIDEO_FRAME) {
                     let key = time.is_multiple_of(GROUP);
                     let sample = Sample::h264(times(time), key, vec![Bytes::from_static(b"pic")]);
-                    let entries = self.tracks.picture(key.then(video), sample);
+                    let entries = self.tracks.video_frame(key.then(video), sample);
                     self.keep(entries);
                 }
-                if sound && time.is_multiple_of(FRAME) {
+                if with_audio && time.is_multiple_of(AUDIO_FRAME) {
                     let entries = self
                         .tracks
                         .audio_frame(Bytes::from_static(b"tone"), times(time));
@@ -299,29 +302,29 @@ mod tests {
     const LC: &[u8] = &[0x11, 0x90];
 
     #[test]
-    fn the_first_pictures_wait_for_sound_that_is_to_come_and_none_is_lost() {
+    fn the_first_frames_wait_for_audio_that_is_to_come_and_none_is_lost() {
         let mut rig = Rig::new(true, true);
         rig.run(0, SECOND / 2, true, false);
         assert_eq!((rig.announced.len(), rig.sent), (0, (0, 0)));
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(SECOND / 2, SECOND, true, true);
         assert_eq!(rig.announced, ["0 both at 0"]);
         assert_eq!(rig.sent.0, 25);
-        let sounds: Vec<u64> = rig
+        let audio_times: Vec<u64> = rig
             .samples
             .iter()
             .filter_map(|sample| Some(sample.sample_range()?.at))
             .collect();
         assert!(
-            sounds.windows(2).all(|two| two[1] - two[0] == 1024),
-            "{sounds:?}"
+            audio_times.windows(2).all(|two| two[1] - two[0] == 1024),
+            "{audio_times:?}"
         );
     }
 
     #[test]
-    fn absent_sound_is_not_announced_and_late_sound_starts_at_the_next_keyframe() {
+    fn absent_audio_is_not_announced_and_late_audio_starts_at_the_next_keyframe() {
         let mut rig = Rig::new(true, true);
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(0, SECOND - 1, true, false);
         assert_eq!(rig.announced.len(), 0);
         rig.run(SECOND - 1, 3 * SECOND, true, false);
@@ -335,9 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_stops_is_left_out_after_two_seconds_and_told_of_when_it_returns() {
+    fn audio_that_stops_is_dropped_after_two_seconds_and_announced_on_return() {
         let mut rig = Rig::new(true, true);
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(0, SECOND, true, true);
         rig.run(SECOND, 5 * SECOND, true, false);
         rig.run(5 * SECOND, 6 * SECOND, true, true);
@@ -349,24 +352,24 @@ mod tests {
     }
 
     #[test]
-    fn sound_alone_is_told_of_at_once_and_again_when_it_changes() {
+    fn audio_alone_is_announced_at_once_and_again_when_it_changes() {
         let mut rig = Rig::new(false, true);
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(0, SECOND, false, true);
         // Mono.
-        rig.hear_of(&[0x11, 0x88]);
+        rig.describe_audio(&[0x11, 0x88]);
         rig.run(SECOND, 2 * SECOND, false, true);
         assert_eq!(rig.announced, ["0 audio at 0", "1 audio at 1002"]);
         assert!(rig.samples.iter().all(|sample| sample.independent));
     }
 
     #[test]
-    fn other_sound_beside_pictures_begins_with_a_keyframe() {
+    fn other_audio_beside_video_begins_with_a_keyframe() {
         let mut rig = Rig::new(true, true);
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(0, SECOND, true, true);
         let before = rig.sent.1;
-        rig.hear_of(&[0x11, 0x88]);
+        rig.describe_audio(&[0x11, 0x88]);
         rig.run(SECOND, SECOND + 2000, true, true);
         assert_eq!(rig.sent.1, before, "viewers do not know it yet");
         rig.run(SECOND + 2000, 2 * SECOND, true, true);
@@ -374,19 +377,19 @@ mod tests {
     }
 
     #[test]
-    fn times_of_sound_rise_whatever_it_changes_to() {
+    fn audio_times_rise_whatever_the_codec_changes_to() {
         let mut rig = Rig::new(false, true);
         // 48,000 and 44,100 samples per second; each begins a little before the other has ended.
         for (turn, config) in [LC, &[0x12, 0x10], LC].into_iter().enumerate() {
-            rig.hear_of(config);
+            rig.describe_audio(config);
             let from = turn as u64 * SECOND;
             rig.run(from - 2000 * turn.min(1) as u64, from + SECOND, false, true);
             if turn == 1 {
                 let entries = rig.tracks.lost("gone");
                 rig.keep(entries);
                 rig.tracks.expect(Expected {
-                    pictures: false,
-                    sound: true,
+                    video: false,
+                    audio: true,
                 });
             }
         }
@@ -397,14 +400,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_expects_takes_back_no_pictures_that_came() {
+    fn expected_tracks_revoke_no_frames_that_came() {
         let mut rig = Rig::new(true, true);
         rig.run(0, SECOND / 2, true, false);
         rig.tracks.expect(Expected {
-            pictures: false,
-            sound: true,
+            video: false,
+            audio: true,
         });
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(SECOND / 2, SECOND, true, true);
         rig.tracks.expect(Expected::default());
         rig.run(SECOND, 2 * SECOND, true, true);
@@ -415,9 +418,9 @@ mod tests {
     }
 
     #[test]
-    fn sound_before_the_first_keyframe_is_left_out() {
+    fn audio_before_the_first_keyframe_is_left_out() {
         let mut rig = Rig::new(true, true);
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(1, GROUP, false, true);
         assert_eq!((rig.announced.len(), rig.sent), (0, (0, 0)));
         rig.run(GROUP, SECOND, true, true);
@@ -425,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_lost_tells_what_it_held_and_begins_anew() {
+    fn a_lost_source_releases_what_it_held_and_starts_afresh() {
         let mut rig = Rig::new(true, true);
         rig.run(0, SECOND / 2, true, false);
         let entries = rig.tracks.lost("gone");
@@ -436,10 +439,10 @@ mod tests {
         rig.keep(entries);
         // It returns with other tracks.
         rig.tracks.expect(Expected {
-            pictures: true,
-            sound: true,
+            video: true,
+            audio: true,
         });
-        rig.hear_of(LC);
+        rig.describe_audio(LC);
         rig.run(4 * SECOND, 5 * SECOND, true, true);
         assert_eq!(rig.announced[2..], ["1 both at 4000"]);
     }

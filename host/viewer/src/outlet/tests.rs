@@ -65,7 +65,7 @@ fn a_late_viewer_gets_the_header_and_the_newest_start() {
 }
 
 #[test]
-fn who_starts_skips_what_leads_the_start_and_earlier_viewers_get_all() {
+fn a_new_viewer_skips_leading_chunks_and_earlier_viewers_get_all() {
     let outlet = outlet(1000);
     let (mut before, mut there) = (Cursor::new(), Cursor::new());
     let publish = |chunks: &[(&str, Access)], at| {
@@ -224,7 +224,7 @@ fn a_viewer_of_one_lane_gets_no_other() {
 }
 
 #[test]
-fn who_waits_is_woken_once_and_who_has_gone_is_held_no_longer() {
+fn a_waiting_viewer_is_woken_once_and_a_gone_one_is_released() {
     struct Task(std::sync::atomic::AtomicU32);
     impl std::task::Wake for Task {
         fn wake(self: Arc<Self>) {

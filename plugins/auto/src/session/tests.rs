@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 
-fn form(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
+fn candidate(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
     Candidate {
         transport: transport.into(),
         label: transport.to_uppercase(),
@@ -25,8 +25,11 @@ fn watching() -> Session {
         listening: false,
     };
     let mut session = Session::new(Options::default(), &client);
-    let forms = vec![form("hls", 800_000, 30.0), form("mjpeg", 2_304_000, 10.0)];
-    assert_eq!(session.choose(0, forms, None).candidate, 1);
+    let candidates = vec![
+        candidate("hls", 800_000, 30.0),
+        candidate("mjpeg", 2_304_000, 10.0),
+    ];
+    assert_eq!(session.choose(0, candidates, None).candidate, 1);
     assert!(session.observe(0, &Event::Playing(1)).is_none());
     session
 }
@@ -49,10 +52,10 @@ fn report(received: u32, goodput: Option<u32>) -> Report {
 
 fn all() -> Vec<Candidate> {
     vec![
-        form("nal", 800_000, 30.0),
-        form("mse", 864_000, 30.0),
-        form("hls", 864_000, 30.0),
-        form("mjpeg", 2_304_000, 10.0),
+        candidate("nal", 800_000, 30.0),
+        candidate("mse", 864_000, 30.0),
+        candidate("hls", 864_000, 30.0),
+        candidate("mjpeg", 2_304_000, 10.0),
     ]
 }
 
@@ -68,7 +71,7 @@ fn on(network: Option<&str>, listening: bool) -> Session {
 }
 
 #[test]
-fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
+fn unmuted_players_get_a_transport_with_audio_muted_ones_the_lowest_latency() {
     for (network, listening, chosen, reason) in [
         (None, false, 0, "it has the lowest latency"),
         (
@@ -85,16 +88,16 @@ fn who_listens_is_given_what_carries_sound_and_who_does_not_what_is_soonest() {
     // For a stream without audio there is no preference.
     let silent = all()
         .into_iter()
-        .map(|form| Candidate {
+        .map(|candidate| Candidate {
             sound: false,
-            ..form
+            ..candidate
         })
         .collect();
     assert_eq!(on(None, true).choose(0, silent, None).candidate, 0);
 }
 
 #[test]
-fn sound_on_moves_to_a_transport_with_sound_and_off_back_on_a_good_link() {
+fn unmuting_moves_to_a_transport_with_audio_and_muting_back_on_a_good_link() {
     let mut session = on(None, false);
     session.choose(0, all(), None);
     let _ = session.observe(0, &Event::Playing(0));
@@ -129,7 +132,7 @@ fn sound_on_moves_to_a_transport_with_sound_and_off_back_on_a_good_link() {
 }
 
 #[test]
-fn what_carries_sound_and_shows_nothing_is_not_insisted_on() {
+fn a_transport_with_audio_that_shows_nothing_is_not_insisted_on() {
     let mut session = on(None, true);
     assert_eq!(session.choose(0, all(), None).candidate, 1);
     let failed = |session: &mut Session, index| {
@@ -165,7 +168,7 @@ fn what_fails_before_anything_plays_is_gone_through_to_its_end() {
 #[test]
 fn the_only_one_that_there_is_is_not_chosen_again_because_it_failed() {
     let mut session = on(None, false);
-    session.choose(0, vec![form("mse", 864_000, 30.0)], None);
+    session.choose(0, vec![candidate("mse", 864_000, 30.0)], None);
     assert!(session.observe(100, &Event::Failed(0)).is_none());
 }
 
@@ -198,7 +201,7 @@ fn a_link_that_has_little_to_do_is_not_left() {
 
 /// If a browser plays HLS natively, its bytes are unknown. That is not the same as none.
 #[test]
-fn what_is_not_counted_needs_what_was_said() {
+fn an_unmeasured_bitrate_is_that_of_the_candidate() {
     let mut session = watching();
     let _ = session.observe(1000, &Event::Playing(0));
     for second in 2..20 {

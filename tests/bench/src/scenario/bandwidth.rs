@@ -4,7 +4,7 @@
 use crate::{
     bench::Bench,
     client::Client,
-    hls::{Got, Player},
+    hls::{Player, ResponseKind},
     load::request,
     report::Table,
     scene::{Scene, bytes_at},
@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(25);
 /// Records all of them at the same time, from one gateway.
 pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     let settled = bench.pick(Duration::from_secs(3), SETTLED);
-    let pictures = bench.pick(40, Scene::COUNT - 20);
+    let frames = bench.pick(40, Scene::COUNT - 20);
     let rates = bench.pick(&RATES[..3], &RATES);
     let scene = Scene::make(&bench.dir)?;
     let mut config = format!(
@@ -48,12 +48,12 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     fs::create_dir_all(place(""))?;
 
     let (jpegs, films) = thread::scope(|scope| -> Result<_> {
-        let jpegs = scope.spawn(|| record_jpegs(address, &place("scene.mjpeg"), settled, pictures));
+        let jpegs = scope.spawn(|| record_jpegs(address, &place("scene.mjpeg"), settled, frames));
         let films: Vec<_> = rates
             .iter()
             .map(|rate| {
                 let path = place(&format!("{}.mp4", rendition(*rate)));
-                scope.spawn(move || record_hls(address, *rate, path, settled, pictures))
+                scope.spawn(move || record_hls(address, *rate, path, settled, frames))
             })
             .collect();
         let films: Result<Vec<Recording>> = films.into_iter().map(joined).collect();
@@ -121,8 +121,8 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         &["<transport", "SSIM", "Mbit/s", "media only, Mbit/s"],
     );
     for transport in ["nal", "mse"] {
-        let (bytes, media) = receive(address, &nearest.name, transport, settled, pictures)?;
-        let mbit = |bytes: u64| format!("{:.2}", megabits(bytes as f64 / pictures as f64));
+        let (bytes, media) = receive(address, &nearest.name, transport, settled, frames)?;
+        let mbit = |bytes: u64| format!("{:.2}", megabits(bytes as f64 / frames as f64));
         methods.row([
             transport.to_owned(),
             format!("{ssim:.4}"),
@@ -150,41 +150,41 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a recorder failed"))?
 }
 
-/// Mbit/s at the scene's picture rate.
-fn megabits(bytes_a_picture: f64) -> f64 {
-    bytes_a_picture * 8.0 * Scene::RATE as f64 / 1e6
+/// Mbit/s at the scene's frame rate.
+fn megabits(bytes_per_frame: f64) -> f64 {
+    bytes_per_frame * 8.0 * Scene::RATE as f64 / 1e6
 }
 
 /// What one viewer received, as a file.
 struct Recording {
     name: String,
     path: PathBuf,
-    /// All bytes received for these pictures.
+    /// All bytes received for these frames.
     bytes: u64,
     /// Bytes of the parts' bodies, or of the JPEGs.
     media: u64,
-    pictures: u64,
+    frames: u64,
 }
 
 impl Recording {
-    /// Bytes received per picture.
+    /// Bytes received per frame.
     fn each(&self) -> f64 {
-        self.bytes as f64 / self.pictures.max(1) as f64
+        self.bytes as f64 / self.frames.max(1) as f64
     }
 
-    /// Media bytes per picture.
+    /// Media bytes per frame.
     fn media_each(&self) -> f64 {
-        self.media as f64 / self.pictures.max(1) as f64
+        self.media as f64 / self.frames.max(1) as f64
     }
 
     /// Adds a row to the table; returns the similarity to the scene.
     fn judge(&self, scene: &Scene, table: &mut Table) -> Result<f64> {
         let (similarity, shown) = scene.similarity(&self.path)?;
         ensure!(
-            shown == self.pictures,
-            "{}: {shown} of {} pictures can be decoded",
+            shown == self.frames,
+            "{}: {shown} of {} frames can be decoded",
             self.name,
-            self.pictures
+            self.frames
         );
         table.row([
             self.name.clone(),
@@ -192,7 +192,7 @@ impl Recording {
             format!("{:.1}", self.each() / 1e3),
             format!("{:.2}", megabits(self.each())),
             format!("{:.2}", megabits(self.media_each())),
-            self.pictures.to_string(),
+            self.frames.to_string(),
         ]);
         Ok(similarity)
     }
@@ -203,7 +203,7 @@ fn record_jpegs(
     address: SocketAddr,
     path: &Path,
     settled: Duration,
-    pictures: u64,
+    frames: u64,
 ) -> Result<Recording> {
     let mut jpegs = Vec::new();
     let bytes = watch(
@@ -211,7 +211,7 @@ fn record_jpegs(
         "/live/scene/mjpeg",
         Kind::Multipart,
         settled,
-        pictures,
+        frames,
         &mut |jpeg| {
             jpegs.extend_from_slice(jpeg);
         },
@@ -222,17 +222,17 @@ fn record_jpegs(
         path: path.to_owned(),
         bytes,
         media: jpegs.len() as u64,
-        pictures,
+        frames,
     })
 }
 
-/// Bytes received and bytes of H.264 for a number of pictures of a rendition over WebSocket.
+/// Bytes received and bytes of H.264 for a number of frames of a rendition over WebSocket.
 fn receive(
     address: SocketAddr,
     rendition: &str,
     transport: &str,
     settled: Duration,
-    pictures: u64,
+    frames: u64,
 ) -> Result<(u64, u64)> {
     let path = format!("/live/scene@{rendition}/{transport}");
     let mut media = 0;
@@ -241,7 +241,7 @@ fn receive(
         &path,
         Kind::WebSocket,
         settled,
-        pictures,
+        frames,
         &mut |message| {
             media += message.len() as u64;
         },
@@ -249,26 +249,26 @@ fn receive(
     Ok((bytes, media))
 }
 
-/// Watches `pictures` pictures after `settled`; returns the bytes received for them. Between two pictures nothing is in
-/// transit, so a read never ends inside a picture.
+/// Watches `frames` frames after `settled`; returns the bytes received for them. Between two frames nothing is in
+/// transit, so a read never ends inside a frame.
 fn watch(
     address: SocketAddr,
     path: &str,
     kind: Kind,
     settled: Duration,
-    pictures: u64,
+    frames: u64,
     message: &mut dyn FnMut(&[u8]),
 ) -> Result<u64> {
     let mut client = Client::connect(address)?;
     client.write(request(kind, address, path).as_bytes())?;
     let (mut cutter, mut began, mut seen) = (Cutter::new(kind, usize::MAX), None, 0);
     let start = Instant::now();
-    while seen < pictures {
+    while seen < frames {
         let read = client.read()?.to_vec();
         let mut ended = false;
         cutter.take(&read, &mut |whole, _| {
             ended = true;
-            if began.is_some() && seen < pictures {
+            if began.is_some() && seen < frames {
                 message(whole);
                 seen += 1;
             }
@@ -286,20 +286,20 @@ fn record_hls(
     rate: u32,
     path: PathBuf,
     settled: Duration,
-    pictures: u64,
+    frames: u64,
 ) -> Result<Recording> {
     let name = rendition(rate);
     let folder = format!("/live/scene@{name}/hls/");
     let (mut client, mut player) = (Client::connect(address)?, Player::with_init());
     let (mut file, mut media, mut began, mut seen) = (Vec::new(), 0, None, 0);
     let start = Instant::now();
-    while seen < pictures {
+    while seen < frames {
         let (uri, _) = player.ask()?;
         let before = client.received;
         let (status, body) = client.get(&format!("{folder}{uri}"))?;
         match player.answered(status, &body)? {
-            Got::Init => file.extend_from_slice(&body),
-            Got::Part(place)
+            ResponseKind::Init => file.extend_from_slice(&body),
+            ResponseKind::Part(place)
                 if began.is_some() || (place.part == 0 && start.elapsed() > settled) =>
             {
                 began.get_or_insert(before);
@@ -307,7 +307,7 @@ fn record_hls(
                 media += body.len() as u64;
                 file.extend_from_slice(&body);
             }
-            Got::Part(_) | Got::Playlist => {}
+            ResponseKind::Part(_) | ResponseKind::Playlist => {}
         }
     }
     fs::write(&path, &file)?;
@@ -316,7 +316,7 @@ fn record_hls(
         path,
         bytes: client.received - began.unwrap_or_default(),
         media,
-        pictures: seen,
+        frames: seen,
     })
 }
 

@@ -24,8 +24,8 @@ const LARGE: Shape = Shape {
 };
 /// Short, so that decoders end soon after their last client.
 const IDLE: &str = "200ms";
-/// Pause between a client's capture and its next request: a fixed and a random part. At 30 pictures per second another
-/// picture has arrived by then.
+/// Pause between a client's capture and its next request: a fixed and a random part. At 30 images per second another
+/// image has arrived by then.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(50));
 /// Random delay before a client connects: keyframes are 2 s apart, and clients arrive at any phase.
 const MAX_START_DELAY: Duration = Duration::from_millis(300);
@@ -71,7 +71,7 @@ impl Stage {
         })
     }
 
-    /// Opens viewers on `nal` and waits until all of them receive pictures.
+    /// Opens viewers on `nal` and waits until all of them receive images.
     fn watch(&self, viewers: usize, closely: usize) -> Result<Load> {
         let mut load = Load::watching(Expected::Film(self.film.clone()), closely)?;
         load.open(self.gateway.address, "/live/cam/nal", viewers)?;
@@ -90,22 +90,22 @@ impl Stage {
     /// A single client that sends requests repeatedly.
     fn warm(&self, count: u64) -> Result<Latencies> {
         let mut shots = self.shots()?;
-        // The first capture brings the decoder to the newest picture.
+        // The first capture brings the decoder to the newest image.
         let mut last = shots.take()?.captured_at;
         let (mut took, mut same) = (Latencies::default(), 0);
         while took.times.count() < count {
             thread::sleep(PAUSE.0 + random_below(PAUSE.1));
             let began = now();
-            let picture = shots.take()?;
+            let image = shots.take()?;
             let time = now() - began;
-            // The same picture as before was cached, which is not what is measured here.
-            if picture.captured_at == last {
+            // The same image as before was cached, which is not what is measured here.
+            if image.captured_at == last {
                 same += 1;
-                ensure!(same * 10 <= count, "the source sends no new pictures");
+                ensure!(same * 10 <= count, "the source sends no new images");
                 continue;
             }
-            took.add(time, picture.bytes);
-            last = picture.captured_at;
+            took.add(time, image.bytes);
+            last = image.captured_at;
         }
         Ok(took)
     }
@@ -118,8 +118,8 @@ impl Stage {
             thread::sleep(random_below(MAX_START_DELAY));
             let began = now();
             let mut shots = self.shots()?;
-            let picture = shots.take()?;
-            took.add(now() - began, picture.bytes);
+            let image = shots.take()?;
+            took.add(now() - began, image.bytes);
         }
         Ok(took)
     }
@@ -266,7 +266,7 @@ fn storm(bench: &Bench, stage: &Stage) -> Result<Table> {
         let measured = Measured::of(stage.gateway.id(), &load, time)?;
         let (took, seconds) = (storm.take()?, measured.time.as_secs_f64());
         let used = took.load.as_secs_f64() * 100.0;
-        storms.push([took.asked as f64, took.pictures as f64, used].map(|all| all / seconds));
+        storms.push([took.asked as f64, took.images as f64, used].map(|all| all / seconds));
         beside.push(measured);
     }
     let of_storm = |nth: usize| median(&storms.iter().map(|of| of[nth]).collect::<Vec<_>>());

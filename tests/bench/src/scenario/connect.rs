@@ -1,4 +1,4 @@
-//! Time from a viewer's `connect` to its first picture, while the stream runs and others watch.
+//! Time from a viewer's `connect` to its first frame, while the stream runs and others watch.
 
 use crate::{
     bench::{Bench, Pair, Transport},
@@ -80,7 +80,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-/// Nanoseconds from `connect` to the first byte, to the first byte of a picture, and to the end of the first picture.
+/// Nanoseconds from `connect` to the first byte, to the first byte of a frame, and to the end of the first frame.
 fn time_viewer(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> {
     let began = now();
     let mut socket = TcpStream::connect(address)?;
@@ -96,7 +96,7 @@ fn time_viewer(address: SocketAddr, path: &str, kind: Kind) -> Result<[u64; 3]> 
         times[0].get_or_insert(at);
         let mut whole = false;
         cutter.take(buffer.get(..size).unwrap_or_default(), &mut |head, _| {
-            // Parameter sets are not a picture.
+            // Parameter sets are not a frame.
             whole |= !head.starts_with(&[0, 0, 0, 1, 0x67]);
         })?;
         if whole || cutter.inside_of(|head| !head.starts_with(&[0, 0, 0, 1, 0x67])) {

@@ -25,16 +25,16 @@ const SHAPE: Shape = Shape {
     bits: 2_000_000,
 };
 /// Delay between the starts of two devices: the keyframes of sixteen devices are spread over the 2 s between two
-/// keyframes of one, and no two devices send pictures at the same time.
+/// keyframes of one, and no two devices send frames at the same time.
 const START_INTERVAL: Duration = Duration::from_millis(127);
 /// Longer than the time from the last viewer to the first capture, so that sources keep running with a full history.
 const IDLE: Duration = Duration::from_secs(2);
 /// Time after which everything unused has ended.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Interval between captures of each device (`CAPTURE_INTERVAL`), shifted by at most the duration of a picture
-/// (`PICTURE`).
+/// Interval between captures of each device (`CAPTURE_INTERVAL`), shifted by at most the duration of a frame
+/// (`FRAME`).
 const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
-const PICTURE: Duration = Duration::from_millis(33);
+const FRAME: Duration = Duration::from_millis(33);
 
 /// One gateway that passes through all states.
 pub fn run(bench: &Bench) -> Result<Table> {
@@ -117,7 +117,7 @@ fn capture(clients: &mut [CaptureClient], time: Duration) -> Result<Histogram> {
                 let mut times = Histogram::default();
                 while due < began + time {
                     let left = due.saturating_duration_since(Instant::now());
-                    thread::sleep(left + random_below(PICTURE));
+                    thread::sleep(left + random_below(FRAME));
                     let asked = now();
                     shots.take()?;
                     times.add(now() - asked);
@@ -165,7 +165,7 @@ impl States<'_> {
         }
     }
 
-    /// Adds a row: processor load, pictures per second and their latency.
+    /// Adds a row: processor load, frames per second and their latency.
     fn add(&mut self, name: &str, part: f64, got: Option<(f64, &Histogram)>) -> Result<()> {
         let resources = self.gateway.resources()?;
         let [rate, half, most] = got.map_or_else(Default::default, |(rate, times)| {

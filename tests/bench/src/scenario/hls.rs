@@ -6,7 +6,7 @@ use crate::{
     bench::{Bench, Measured, get},
     client::Client,
     feeder::{Feeder, Media},
-    hls::{Got, Player},
+    hls::{Player, ResponseKind},
     load::{Expected, Load},
     players::{Pace, Players},
     process::Process,
@@ -146,8 +146,8 @@ impl Servers {
             camera.address,
             PART.as_millis()
         ))?;
-        let pictures = (u128::from(film.rate) * PART.as_millis() / 1000) as u32;
-        let passed = Feeder::start(Media::Fragments(film.clone(), pictures))?;
+        let frames = (u128::from(film.rate) * PART.as_millis() / 1000) as u32;
+        let passed = Feeder::start(Media::Fragments(film.clone(), frames))?;
         let bare = bench.start_bare(FanOut::Bare, &passed)?;
         // All parts that players request while they are measured, and some more.
         let parts = (time + SETTLE + Duration::from_secs(3)).as_millis() / PART.as_millis();
@@ -247,7 +247,7 @@ fn record(address: SocketAddr, files: &Path, parts: usize) -> Result<()> {
     while kept < parts {
         let (path, _) = player.ask()?;
         let (status, body) = client.get(&format!("{FOLDER}{path}"))?;
-        if let Got::Part(_) = player.answered(status, &body)? {
+        if let ResponseKind::Part(_) = player.answered(status, &body)? {
             kept += 1;
         }
         fs::write(files.join(file_name(&path)), body)?;

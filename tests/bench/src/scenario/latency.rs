@@ -1,4 +1,4 @@
-//! Latency from a picture's last byte at the source's socket to its last byte at a viewer.
+//! Latency from a frame's last byte at the source's socket to its last byte at a viewer.
 
 use crate::{
     bench::{Bench, Measured, Pair, Transport, get},
@@ -17,7 +17,7 @@ const TIMED_ONE_IN: usize = 10;
 
 /// 200 viewers on `nal`.
 ///
-/// One in ten is read as soon as it has data and is timed; the others are read when all have received the picture, so
+/// One in ten is read as soon as it has data and is timed; the others are read when all have received the frame, so
 /// that reading does not compete with writing. The timed ones are spread over the order in which viewers connected.
 pub fn run(bench: &Bench) -> Result<Table> {
     let viewers = bench.pick(20, 200);

@@ -148,7 +148,7 @@ fn since(
     after
 }
 
-/// System calls per call that writes to viewers, most frequent first. They cannot be related to pictures, because
+/// System calls per call that writes to viewers, most frequent first. They cannot be related to frames, because
 /// strace slows the process so much that viewers miss some.
 fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
     let seconds = time.as_secs_f64().to_string();
@@ -204,7 +204,7 @@ fn samples(bench: &Bench, process: u32, time: Duration) -> Result<Samples> {
     let file = file.to_string_lossy();
     let process = process.to_string();
     let seconds = time.as_secs_f64().to_string();
-    // Machines without performance counters have the clock; 1999 Hz so as not to be in phase with the pictures.
+    // Machines without performance counters have the clock; 1999 Hz so as not to be in phase with the frames.
     let record = [
         "record",
         "-q",

@@ -48,8 +48,8 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
         (Transport::Mjpeg, native::<Mjpeg>),
     ];
     for (transport, native) in transports {
-        let pictures: Vec<Bytes> = match transport {
-            Transport::Nal | Transport::Mse => (0..bench.film.pictures() as u64)
+        let frames: Vec<Bytes> = match transport {
+            Transport::Nal | Transport::Mse => (0..bench.film.frames() as u64)
                 .map(|number| {
                     bench
                         .film
@@ -59,15 +59,15 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
                 .collect(),
             Transport::Mjpeg => bench.album.jpegs.clone(),
         };
-        let size = pictures.iter().map(Bytes::len).sum::<usize>() / pictures.len();
+        let size = frames.iter().map(Bytes::len).sum::<usize>() / frames.len();
         let batches = bench.pick(500, 20_000);
         let inside = sandboxed(
             &components.join(format!("{}.wasm", transport.name())),
             transport,
-            &pictures,
+            &frames,
             batches,
         )?;
-        let outside = native(transport, &pictures, batches)?;
+        let outside = native(transport, &frames, batches)?;
         let (each, share) = share(bench, transport, viewers)?;
         let us =
             |times: &Histogram, part: f64| times.quantile(part).as_secs_f64() * 1e6 / BATCH as f64;
@@ -98,7 +98,7 @@ pub fn run(bench: &Bench, components: &Path) -> Result<Table> {
     }
     table.note(
         "The p50 and p99 columns are of calls in a loop, with warm caches. In the gateway there is one call every 33 or 100 ms, with cold caches. \
-         Linked natively, `mjpeg` copies each picture to join it with its header; in the sandbox the host joins them by reference.",
+         Linked natively, `mjpeg` copies each frame to join it with its header; in the sandbox the host joins them by reference.",
     );
     Ok(table)
 }
@@ -118,7 +118,7 @@ fn format(transport: Transport) -> Format {
 fn sandboxed(
     component: &Path,
     transport: Transport,
-    pictures: &[Bytes],
+    frames: &[Bytes],
     batches: usize,
 ) -> Result<Histogram> {
     let engine = Engine::new()?;
@@ -147,19 +147,19 @@ fn sandboxed(
         0,
     )?;
     let samples: Vec<Sample> = (0..)
-        .zip(pictures)
-        .map(|(nth, picture)| {
+        .zip(frames)
+        .map(|(nth, frame)| {
             let times = Times {
                 decode_time: nth * 3000,
                 duration: 3000,
                 ..Times::default()
             };
             match codec {
-                Codec::Jpeg => Sample::jpeg(times, picture.clone()),
+                Codec::Jpeg => Sample::jpeg(times, frame.clone()),
                 _ => Sample::h264(
                     times,
                     nth % 60 == 0,
-                    sluicegate_media::h264::annexb::split(picture),
+                    sluicegate_media::h264::annexb::split(frame),
                 ),
             }
         })
@@ -183,18 +183,18 @@ fn sandboxed(
 
 fn native<T: sdk::Transport>(
     transport: Transport,
-    pictures: &[Bytes],
+    frames: &[Bytes],
     batches: usize,
 ) -> Result<Histogram> {
     let (mut muxer, _) = T::open("{}").map_err(|refusal| anyhow!(refusal))?;
     muxer.configure(&sdk::mock::video(format(transport).name(), "", &[]));
-    let pictures = pictures.iter().enumerate().map(|(nth, picture)| {
+    let frames = frames.iter().enumerate().map(|(nth, frame)| {
         (
             nth % 60 == 0 || transport == Transport::Mjpeg,
-            picture.to_vec(),
+            frame.to_vec(),
         )
     });
-    let samples = sdk::mock::samples(2000, pictures);
+    let samples = sdk::mock::samples(2000, frames);
     let mut samples = samples.iter().cycle();
     timed(batches, || {
         let sample = samples.next().context("no samples")?;

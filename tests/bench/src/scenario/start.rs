@@ -56,7 +56,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
 fn start(bench: &Bench, cache: &Path) -> Result<u64> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let began = now();
-    let mut child = Ended(
+    let mut child = KillOnDrop(
         Command::new(&bench.gateway)
             .args(["serve", "--listen", &free.to_string(), "test-pattern"])
             .env("XDG_CACHE_HOME", cache)
@@ -68,9 +68,9 @@ fn start(bench: &Bench, cache: &Path) -> Result<u64> {
     Ok(time)
 }
 
-struct Ended(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

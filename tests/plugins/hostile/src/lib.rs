@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn misbehaves_when_it_is_told_to() {
+    fn misbehaves_when_its_options_say_so() {
         for (when, expected) in [
             ("", [200; 6]),
             (r#", "after": 4"#, [0, 0, 0, 0, 200, 200]),

@@ -14,7 +14,7 @@ use sluicegate_tests::{
 use std::time::{Duration, SystemTime};
 use tokio::time::interval;
 
-/// Streams with plain H.264, with B pictures, with JPEGs, and with audio that must be transcoded to AAC.
+/// Streams with plain H.264, with B frames, with JPEGs, and with audio that must be transcoded to AAC.
 fn config() -> String {
     let x264 = [
         "-c:v",
@@ -29,7 +29,7 @@ fn config() -> String {
     let jpegs = encode_pattern("cold.avi", (320, 192), 0, 300, &["-c:v", "mjpeg"]);
     let heard = scratch("media").join("cold-heard.mkv");
     ffmpeg(|command| {
-        let pictures = ["-f", "lavfi", "-i", "testsrc=size=320x192:rate=30"];
+        let frames = ["-f", "lavfi", "-i", "testsrc=size=320x192:rate=30"];
         let sound = [
             "-f",
             "lavfi",
@@ -49,7 +49,7 @@ fn config() -> String {
             "pcm_s16le",
         ];
         command
-            .args(pictures)
+            .args(frames)
             .args(sound)
             .args(x264)
             .args(coded)
@@ -164,7 +164,7 @@ async fn the_first_playlist_is_current_however_much_there_is_of_the_past() {
         let open: u64 = first.open.parts.iter().map(|part| part.duration).sum();
         let last = first.segments.last().unwrap();
         let ended = last.date.unwrap() + (last.duration.unwrap() + open) as i64 / 100;
-        // One part in progress, one picture that waits for the next, and the margin for a busy machine.
+        // One part in progress, one frame that waits for the next, and the margin for a busy machine.
         assert!(
             now - ended < 200 + 67 + 700,
             "{name}: {} ms in {text}",

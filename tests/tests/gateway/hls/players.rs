@@ -31,7 +31,7 @@ const X264: [&str; 6] = [
     "0",
 ];
 
-/// Thirty seconds without a gap: each picture starts when the previous one's duration has passed.
+/// Thirty seconds without a gap: each frame starts when the previous one's duration has passed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffprobe_reads_thirty_seconds_without_a_gap() {
     let film = film("b.mp4", 90, &["-g", "60", "-bf", "2"]);
@@ -71,7 +71,7 @@ async fn ffprobe_reads_thirty_seconds_without_a_gap() {
         .windows(2)
         .map(|pair| pair[1] - pair[0])
         .fold(0.0, f64::max);
-    assert!(gap < 0.036, "{gap} s without a picture");
+    assert!(gap < 0.036, "{gap} s without a frame");
 }
 
 /// GStreamer's HLS client (plain HLS, without low latency), followed by an H.264 parser.
@@ -123,7 +123,7 @@ async fn gstreamer_plays_without_a_gap() {
     };
     timeout(Duration::from_secs(60), reading)
         .await
-        .expect("ten seconds of pictures");
+        .expect("ten seconds of frames");
     for pair in times.windows(2) {
         let apart = pair[1] - pair[0];
         assert!(
@@ -146,7 +146,7 @@ fn clock(text: &str) -> Option<f64> {
 /// Unusual sources, each polled as by a player: every NAL unit arrives once and in order, and no rule is broken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
-    // Name, seconds, arguments; the pattern has 30 pictures per second unless the arguments override it.
+    // Name, seconds, arguments; the pattern has 30 frames per second unless the arguments override it.
     let films = [
         ("baseline", 8, ["-g", "30", "-bf", "0", "-vf", "null"]),
         ("b-frames", 8, ["-g", "45", "-bf", "2", "-vf", "null"]),
@@ -208,7 +208,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
                 // The target duration promises keyframes two seconds apart, so segments of this film come late.
                 player.session.patience = Duration::from_secs(5);
             }
-            let whole = pictures_of(&packets_of(&file));
+            let whole = frames_of(&packets_of(&file));
             let mut got: Vec<Bytes> = Vec::new();
             let mut seen = None;
             while got.len() < whole.len() + 20 {
@@ -223,7 +223,7 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
                     let path = resolve(&player.base, &segment.uri);
                     let (status, _, body) = http_get(address, &path, &[]).await.unwrap();
                     assert_eq!(status, 200, "{path}");
-                    got.extend(pictures_of(&nals(&body)));
+                    got.extend(frames_of(&nals(&body)));
                     seen = Some(segment.msn);
                 }
             }
@@ -242,14 +242,14 @@ async fn every_nal_unit_comes_once_and_in_order_from_all_kinds_of_sources() {
 }
 
 /// Without parameter sets and delimiters: MP4 has the former in the init segment and no use for the latter.
-fn pictures_of(nals: &[Bytes]) -> Vec<Bytes> {
+fn frames_of(nals: &[Bytes]) -> Vec<Bytes> {
     let kept = |unit: &&Bytes| !matches!(nal::unit_type(unit), nal::SPS | nal::PPS | nal::AUD);
     nals.iter().filter(kept).cloned().collect()
 }
 
-/// Audio and pictures in one rendition, and audio alone.
+/// Audio and frames in one rendition, and audio alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_goes_along_in_time_and_alone() {
+async fn audio_plays_in_sync_with_video_and_alone() {
     let dir = scratch("media");
     let (both, alone) = (dir.join("both.mp4"), dir.join("alone.m4a"));
     ffmpeg(|command| {
@@ -408,12 +408,12 @@ fn nginx(dir: &Path, port: u16, gateway: &Gateway) -> String {
 }
 
 /// A film of the numbered test pattern.
-fn film(name: &str, pictures: u64, arguments: &[&str]) -> PathBuf {
+fn film(name: &str, frames: u64, arguments: &[&str]) -> PathBuf {
     encode_pattern(
         name,
         (320, 192),
         0,
-        pictures,
+        frames,
         &[&X264[..], arguments].concat(),
     )
 }

@@ -17,7 +17,7 @@ use tokio::time::{interval, timeout};
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_is_lost_and_returns_is_a_discontinuity_and_the_end_is_told() {
+async fn a_source_that_returns_is_a_discontinuity_and_the_end_is_announced() {
     let mut camera = Camera::new(clip()).await;
     let mut gateway = Gateway::with_config(&camera.config()).await;
     let mut player = Player::new(gateway.address, "/live/cam/hls/media.m3u8");
@@ -143,7 +143,7 @@ async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavaila
             String::from_utf8_lossy(&body)
         );
     }
-    // During a silence the last picture is repeated, so parts keep their duration.
+    // During a silence the last frame is repeated, so parts keep their duration.
     let mut player = Player::new(address, "/live/cam/hls/media.m3u8");
     player.session.patience = Duration::from_secs(60);
     within("twenty parts", async {
@@ -183,7 +183,7 @@ async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavaila
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn caches_are_told_what_lasts_and_text_comes_compressed_to_who_takes_it() {
+async fn cache_headers_state_what_lasts_and_text_is_compressed_where_accepted() {
     let gateway = Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\n").await;
     let address = gateway.address;
     let (told, _) = playlist(address, "/live/cam/hls/media.m3u8").await;
@@ -252,7 +252,7 @@ async fn caches_are_told_what_lasts_and_text_comes_compressed_to_who_takes_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_many_play_the_component_is_asked_once_and_they_count_as_viewers() {
+async fn however_many_play_the_component_is_called_once_and_all_count_as_viewers() {
     let gateway =
         Gateway::with_config("[streams.cam]\nsource = \"test-pattern\"\nidle = \"1s\"\n").await;
     let address = gateway.address;

@@ -22,7 +22,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ),
     (
         "capture",
-        "Still pictures on request, whether or not the stream has viewers.",
+        "Still images on request, whether or not the stream has viewers.",
     ),
     (
         "devices",
@@ -311,7 +311,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             tag: "capture",
             summary: "Newest frame of a stream",
             about: "The newest frame as JPEG. The source and its decoder start if they do not run. The headers \
-                    `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width` and `X-Height` describe the picture.",
+                    `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width` and `X-Height` describe the image.",
             query: vec![
                 (
                     "width",
@@ -330,7 +330,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         Target::Capture => Operation {
             tag: "capture",
             summary: "Take a capture",
-            about: "The answer is JSON, or the picture itself if `Accept` names `image/jpeg`, `image/png` or `image/webp`; the \
+            about: "The answer is JSON, or the image itself if `Accept` names `image/jpeg`, `image/png` or `image/webp`; the \
                     headers `X-Capture-Id`, `X-Captured-At`, `X-Age-Ms`, `X-Width`, `X-Height` and, if it was saved, `X-Path` \
                     then describe it. An empty body means the defaults.",
             query: vec![],
@@ -351,7 +351,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 tag: "capture",
                 summary: "Take captures repeatedly",
                 about: "The stream's decoder runs as long as a client is connected, so each request only costs encoding one \
-                        picture. Answers come in the order of the requests, each text directly followed by its picture. At \
+                        image. Answers come in the order of the requests, each text directly followed by its image. At \
                         most 4 requests of a client and 16 of a stream wait; further ones are answered with CAPTURE_BUSY.",
                 query: vec![],
                 kind: Kind::Socket(json!({
@@ -361,8 +361,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                         schemas.of::<RawRequest>().to_value(),
                     )]),
                     "server": messages(&[
-                        ("text", "The capture succeeded; the next message is its picture.", schemas.of::<CaptureResult>().to_value()),
-                        ("binary", "The picture.", json!({ "type": "string", "contentMediaType": "image/*" })),
+                        ("text", "The capture succeeded; the next message is its image.", schemas.of::<CaptureResult>().to_value()),
+                        ("binary", "The image.", json!({ "type": "string", "contentMediaType": "image/*" })),
                         ("text", "The capture failed.", failure.clone()),
                     ]),
                     "closes": closes(&[
@@ -515,7 +515,7 @@ fn capture_failures(schema: Option<Value>) -> Vec<(u16, &'static str, Option<Val
 
 fn codes() -> Value {
     let about = |code| match code {
-        Code::CaptureTimeout => "No picture within `timeout` of `[capture]`.",
+        Code::CaptureTimeout => "No image within `timeout` of `[capture]`.",
         Code::CaptureBusy => {
             "16 requests of the stream or 4 of the client wait already; try again later."
         }
@@ -526,8 +526,8 @@ fn codes() -> Value {
             "The device is not attached or its source failed; the message says why."
         }
         Code::DecoderDisabled => "The config has `decoder = false` under `[capture]`.",
-        Code::DecodeFailed => "The stream cannot be decoded and no earlier good picture exists.",
-        Code::SaveFailed => "The picture could not be written to `dir` of `[capture]`.",
+        Code::DecodeFailed => "The stream cannot be decoded and no earlier good image exists.",
+        Code::SaveFailed => "The image could not be written to `dir` of `[capture]`.",
     };
     let codes = Code::ALL
         .iter()
@@ -564,8 +564,8 @@ fn events() -> Value {
     .collect()
 }
 
-/// Headers that describe a captured picture.
-pub fn picture_headers() -> Value {
+/// Headers that describe a captured image.
+pub fn image_headers() -> Value {
     let header = |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
     json!({
         "X-Capture-Id": header("Identifies the capture.", "string"),
@@ -573,6 +573,6 @@ pub fn picture_headers() -> Value {
         "X-Age-Ms": header("Age of the frame when it was encoded, milliseconds.", "integer"),
         "X-Width": header("Width in pixels.", "integer"),
         "X-Height": header("Height in pixels.", "integer"),
-        "X-Path": header("Path of the saved picture, relative to `dir` of `[capture]`.", "string"),
+        "X-Path": header("Path of the saved image, relative to `dir` of `[capture]`.", "string"),
     })
 }

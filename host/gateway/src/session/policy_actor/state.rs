@@ -6,7 +6,7 @@
 //! next message. A session with which the policy failed [`MAX_FAILURES`] times is not passed to it again. Reads
 //! messages from the [`PolicyHandle`](super::PolicyHandle); calls the [`PolicyInstance`].
 
-use super::{Call, Decision, Form, LoggedCall, Message, SessionEvent, SessionStart};
+use super::{Call, Decision, LoggedCall, Message, PlaybackTarget, SessionEvent, SessionStart};
 use sluicegate_media::budget::Reservation;
 use sluicegate_plugin::{
     Failure, Health,
@@ -104,7 +104,7 @@ impl PolicyActor {
                     return;
                 };
                 entry.start.candidates = candidates;
-                entry.playing = playing.and_then(|form| entry.find(&form));
+                entry.playing = playing.and_then(|target| entry.find(&target));
                 let stays = entry.playing.is_some();
                 let decision = self.choose(id);
                 if let (false, Some(decision), Some(entry)) =
@@ -171,15 +171,15 @@ impl PolicyActor {
         };
         let event = match what {
             SessionEvent::Report(report) => Event::Report(report),
-            SessionEvent::Playing(form) => {
-                let Some(index) = entry.find(&form) else {
+            SessionEvent::Playing(target) => {
+                let Some(index) = entry.find(&target) else {
                     return;
                 };
                 entry.playing = Some(index);
                 Event::Playing(index)
             }
-            SessionEvent::Failed(form) => {
-                let Some(index) = entry.find(&form) else {
+            SessionEvent::Failed(target) => {
+                let Some(index) = entry.find(&target) else {
                     return;
                 };
                 if entry.playing == Some(index) {
@@ -347,9 +347,9 @@ struct PolicyEntry {
 }
 
 impl PolicyEntry {
-    fn find(&self, form: &Form) -> Option<u32> {
+    fn find(&self, target: &PlaybackTarget) -> Option<u32> {
         let mut candidates = self.start.candidates.iter();
-        let found = candidates.position(|candidate| Form::from(candidate) == *form);
+        let found = candidates.position(|candidate| PlaybackTarget::from(candidate) == *target);
         found.and_then(|found| u32::try_from(found).ok())
     }
 
@@ -357,7 +357,7 @@ impl PolicyEntry {
         let index = usize::try_from(choice.candidate).ok()?;
         let candidate = self.start.candidates.get(index)?;
         Some(Decision {
-            form: candidate.into(),
+            target: candidate.into(),
             reason: choice.reason,
         })
     }

@@ -111,7 +111,7 @@ pub(super) struct KeyframeRequest {
     pub(super) wanted: bool,
     /// Since when a viewer has waited for a start point.
     waited_since: Option<Instant>,
-    asked: Option<Instant>,
+    requested_at: Option<Instant>,
 }
 
 impl Actor {
@@ -170,7 +170,7 @@ impl Actor {
                 }
                 Next::Entry(Entry::Stop(reason), _) => {
                     source.position += 1;
-                    self.ask(|instance| instance.stop(&reason, false))
+                    self.call_guest(|instance| instance.stop(&reason, false))
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
                     source.position += 1;
@@ -188,7 +188,7 @@ impl Actor {
                     }
                     source.pushing = Some(position);
                     source_sample = Some(sample_time(&sample));
-                    let pushed = self.ask(|instance| instance.push(&sample, group));
+                    let pushed = self.call_guest(|instance| instance.push(&sample, group));
                     if let Some(source) = &mut self.source {
                         source.pushed(pushed.is_some());
                     }
@@ -330,16 +330,16 @@ impl Actor {
         }
         if !pending.wanted
             || pending
-                .asked
-                .is_some_and(|asked| now < asked + KEYFRAME_INTERVAL)
+                .requested_at
+                .is_some_and(|requested_at| now < requested_at + KEYFRAME_INTERVAL)
         {
             return;
         }
         match &source.derived {
-            Some(derived) => derived.keyframes().ask(),
-            None => lease.keyframes().ask(),
+            Some(derived) => derived.keyframes().request(),
+            None => lease.keyframes().request(),
         }
-        (pending.wanted, pending.asked) = (false, Some(now));
+        (pending.wanted, pending.requested_at) = (false, Some(now));
     }
 
     /// Configures the guest with the tracks and publishes the resulting header. Ignores `info` of an older epoch: a
@@ -372,7 +372,8 @@ impl Actor {
         self.muxer.requests.changed();
         // A new instance gets the same renditions as the previous one.
         let renditions = std::mem::take(&mut self.progress.renditions);
-        let header = self.ask(|instance| instance.configure(info, choice, &renditions, longest));
+        let header =
+            self.call_guest(|instance| instance.configure(info, choice, &renditions, longest));
         self.progress.renditions = renditions;
         header.map(Header::new)
     }
@@ -440,7 +441,9 @@ impl Actor {
                     if let Some(source) = &mut self.source {
                         source.pushing = Some(position);
                     }
-                    let pushed = self.ask(|instance| instance.push(&sample, group)).is_some();
+                    let pushed = self
+                        .call_guest(|instance| instance.push(&sample, group))
+                        .is_some();
                     if let Some(source) = &mut self.source {
                         source.pushed(pushed);
                     }
@@ -450,9 +453,9 @@ impl Actor {
                     header = self.configure(&info);
                     header.is_some()
                 }
-                Next::Entry(Entry::Stop(reason), _) => {
-                    self.ask(|instance| instance.stop(&reason, false)).is_some()
-                }
+                Next::Entry(Entry::Stop(reason), _) => self
+                    .call_guest(|instance| instance.stop(&reason, false))
+                    .is_some(),
                 Next::Wait | Next::Lost(..) => break,
             };
             if !worked {

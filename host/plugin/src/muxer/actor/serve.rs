@@ -59,7 +59,9 @@ impl Actor {
                     if known.is_none_or(|known| known.detached) {
                         continue;
                     }
-                    if let Some(effects) = self.ask(|instance| instance.message(viewer, data)) {
+                    if let Some(effects) =
+                        self.call_guest(|instance| instance.message(viewer, data))
+                    {
                         self.apply(viewer, effects);
                     }
                 }
@@ -96,10 +98,10 @@ impl Actor {
                 continue;
             }
             let request = &join.request;
-            let asked = self.ask(|instance| {
+            let result = self.call_guest(|instance| {
                 instance.join(join.viewer, request.carrier, &request.path, &request.query)
             });
-            let answer = match asked {
+            let answer = match result {
                 Some(Ok(mut effects)) => {
                     self.keep_keyframes(&mut effects);
                     self.viewers.insert(
@@ -124,8 +126,8 @@ impl Actor {
         if self.instance.is_none() || self.is_behind() {
             return;
         }
-        for url in self.muxer.requests.unasked() {
-            let reply = match self.ask(|instance| instance.request(&url.0, &url.1)) {
+        for url in self.muxer.requests.take_unsent() {
+            let reply = match self.call_guest(|instance| instance.request(&url.0, &url.1)) {
                 Some(Answer::Done(response)) => Reply::Done(response),
                 Some(Answer::Follow(content_type)) => Reply::Follow(content_type),
                 Some(Answer::Pending) => continue,
@@ -202,7 +204,7 @@ impl Actor {
             .map(|(viewer, known)| (*viewer, known.request.clone()))
             .collect();
         for (viewer, request) in known {
-            let joined = self.ask(|instance| {
+            let joined = self.call_guest(|instance| {
                 instance.join(viewer, request.carrier, &request.path, &request.query)
             });
             if joined.is_none() {
@@ -240,7 +242,7 @@ impl Actor {
     /// Tells the guest that the viewer has left, if the guest knows it.
     fn left(&mut self, viewer: u64, known: &Viewer) {
         if !known.detached {
-            self.ask(|instance| instance.leave(viewer));
+            self.call_guest(|instance| instance.leave(viewer));
         }
     }
 

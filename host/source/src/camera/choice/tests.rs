@@ -113,7 +113,7 @@ fn chosen(list: &[Capability], width: u32, height: u32, frame_rate: u32) -> Stri
 }
 
 #[test]
-fn every_camera_gives_what_suits_the_wish_best() {
+fn every_camera_delivers_the_mode_closest_to_the_settings() {
     for (list, wish, wanted) in [
         // H.264 if it fits, at the lowest sufficient rate.
         (c920(), (1280, 720, 15), "h264 1280x720 at 15/s"),

@@ -41,7 +41,7 @@ fn read<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> V
 }
 
 /// The JPEGs, after checking that they do not depend on how the stream is split.
-fn pictures(boundary: Option<&str>, stream: &[u8]) -> Vec<Vec<u8>> {
+fn frames(boundary: Option<&str>, stream: &[u8]) -> Vec<Vec<u8>> {
     let at_once = read(Reader::new(boundary), [stream]);
     for size in [1, 7, 1000] {
         let pieces = read(Reader::new(boundary), stream.chunks(size));
@@ -50,7 +50,7 @@ fn pictures(boundary: Option<&str>, stream: &[u8]) -> Vec<Vec<u8>> {
     at_once
         .into_iter()
         .map(|found| match found {
-            ReaderEvent::Picture(picture) => picture.to_vec(),
+            ReaderEvent::Frame(frame) => frame.to_vec(),
             ReaderEvent::Damaged(damage) => panic!("{damage}"),
         })
         .collect()
@@ -61,7 +61,7 @@ fn parts(part: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_are_found_whatever_stands_around_them() {
+fn jpegs_are_found_whatever_surrounds_them() {
     let head = |jpeg: &[u8], length: usize| {
         let head = format!("--cam\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n");
         [head.as_bytes(), jpeg, b"\r\n"].concat()
@@ -129,12 +129,12 @@ fn pictures_are_found_whatever_stands_around_them() {
         ),
     ];
     for (what, boundary, stream) in ways {
-        assert!(pictures(boundary, &stream) == jpegs(), "{what}");
+        assert!(frames(boundary, &stream) == jpegs(), "{what}");
     }
 }
 
 #[test]
-fn pictures_that_lack_their_end_get_one_and_keep_all_their_bytes() {
+fn jpegs_without_an_end_marker_get_one_and_keep_all_their_bytes() {
     let part = |length: Option<usize>, jpeg: &[u8]| {
         let length = length.map_or(String::new(), |length| {
             format!("Content-Length: {length}\r\n")
@@ -169,7 +169,7 @@ fn pictures_that_lack_their_end_get_one_and_keep_all_their_bytes() {
         ),
     ];
     for (what, boundary, stream) in ways {
-        assert!(pictures(boundary, &stream) == jpegs(), "{what}");
+        assert!(frames(boundary, &stream) == jpegs(), "{what}");
     }
 }
 
@@ -183,10 +183,7 @@ fn a_jpeg_is_returned_at_its_last_byte_even_without_eoi_if_lengths_were_right() 
         reader.push(without_eoi(jpeg));
         assert_eq!(reader.take(), None);
         reader.push(&jpeg::EOI);
-        assert_eq!(
-            reader.take(),
-            Some(ReaderEvent::Picture(jpeg.clone().into()))
-        );
+        assert_eq!(reader.take(), Some(ReaderEvent::Frame(jpeg.clone().into())));
         reader.push(b"\r\n");
     }
     for (nth, jpeg) in jpegs.iter().enumerate() {
@@ -198,17 +195,14 @@ fn a_jpeg_is_returned_at_its_last_byte_even_without_eoi_if_lengths_were_right() 
             assert_eq!(reader.take(), None);
             reader.push(b"\r\n--cam\r\n");
         }
-        assert_eq!(
-            reader.take(),
-            Some(ReaderEvent::Picture(jpeg.clone().into()))
-        );
+        assert_eq!(reader.take(), Some(ReaderEvent::Frame(jpeg.clone().into())));
         assert_eq!(reader.take(), None);
         reader.push(b"\r\n");
     }
 }
 
 #[test]
-fn oversized_parts_are_dropped_before_buffering_and_the_next_picture_follows() {
+fn oversized_parts_are_dropped_before_buffering_and_the_next_frame_follows() {
     let jpeg = jpeg(0);
     let limit = jpeg.len() + 100;
     let mut reader = Reader::new(Some("cam")).with_limit(limit);
@@ -228,11 +222,11 @@ fn oversized_parts_are_dropped_before_buffering_and_the_next_picture_follows() {
     }
     assert_eq!(damaged, 1);
     reader.push(&[b"\r\n--cam\r\n\r\n", &jpeg[..]].concat());
-    assert_eq!(reader.take(), Some(ReaderEvent::Picture(jpeg.into())));
+    assert_eq!(reader.take(), Some(ReaderEvent::Frame(jpeg.into())));
 }
 
 #[test]
-fn a_damaged_header_costs_its_picture_only() {
+fn a_damaged_header_costs_its_frame_only() {
     let (mut broken, whole) = (jpeg(0), jpeg(1));
     // Length of the first segment.
     broken[5] += 1;
@@ -240,13 +234,13 @@ fn a_damaged_header_costs_its_picture_only() {
     let found = read(Reader::new(Some("cam")), stream.chunks(5));
     let expected = [
         ReaderEvent::Damaged(Damage::Header),
-        ReaderEvent::Picture(whole.into()),
+        ReaderEvent::Frame(whole.into()),
     ];
     assert_eq!(found, expected);
 }
 
 #[test]
-fn mjpeg_is_told_by_its_type_or_by_how_it_begins() {
+fn mjpeg_is_recognised_by_its_type_or_its_first_bytes() {
     for (kind, start, is) in [
         (Some("multipart/x-mixed-replace;boundary=x"), &b""[..], true),
         (Some("image/jpeg;size=1234"), b"", true),
@@ -314,9 +308,9 @@ proptest! {
         let at_once = read(reader(), [&stream[..]]);
         prop_assert_eq!(&read(reader(), stream.chunks(cut)), &at_once);
         for found in at_once {
-            if let ReaderEvent::Picture(picture) = found {
-                prop_assert!(picture.starts_with(&SOI) && picture.ends_with(&jpeg::EOI));
-                prop_assert!(picture.len() <= limit + 2);
+            if let ReaderEvent::Frame(frame) = found {
+                prop_assert!(frame.starts_with(&SOI) && frame.ends_with(&jpeg::EOI));
+                prop_assert!(frame.len() <= limit + 2);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Audio beside pictures, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
-//! pictures. ffmpeg reads what `mse` sends.
+//! Audio beside video, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
+//! video. ffmpeg reads what `mse` sends.
 
 use serde_json::Value;
 use sluicegate_media::blocks;
@@ -35,7 +35,7 @@ const X264: [&str; 12] = [
 const BEEPS: &str = "aevalsrc=0.3*sin(2*PI*440*t)*gte(mod(t\\,1)\\,0.5):s=48000:d=10";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
+async fn aac_passes_byte_for_byte_in_sync_with_the_video() {
     for (name, container) in [("aac.mp4", "mp4"), ("aac.ts", "mpegts")] {
         let file = film(
             name,
@@ -57,11 +57,11 @@ async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
         }
         gapless(&seen.audio, 1024.0 / 48_000.0);
         gapless(&seen.video, 1.0 / 30.0);
-        let sound = offset(&given.audio, &seen.audio);
-        let pictures = moved(&kept, &seen).await - given.video[0].0;
+        let audio = offset(&given.audio, &seen.audio);
+        let video = moved(&kept, &seen).await - given.video[0].0;
         assert!(
-            (pictures - sound).abs() < 0.002,
-            "{name}: pictures moved by {pictures} s, sound by {sound} s"
+            (video - audio).abs() < 0.002,
+            "{name}: video moved by {video} s, audio by {audio} s"
         );
 
         let devices = gateway.api("/api/devices").await;
@@ -71,13 +71,13 @@ async fn aac_passes_byte_for_byte_in_time_with_the_pictures() {
         let rate = devices[0]["frame_rate"].as_f64().unwrap();
         assert!(
             (25.0..35.0).contains(&rate),
-            "sound counts as pictures: {rate}"
+            "audio counts as video: {rate}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_sound_becomes_aac_in_time_with_the_pictures() {
+async fn other_audio_becomes_aac_in_sync_with_the_video() {
     for (name, codec, arguments) in [
         (
             "pcm.mov",
@@ -112,7 +112,7 @@ async fn other_sound_becomes_aac_in_time_with_the_pictures() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rendition_has_the_streams_sound_in_time_with_its_pictures() {
+async fn a_rendition_has_the_streams_audio_in_sync_with_its_video() {
     let file = film("rendition.mp4", BEEPS, &["-c:a", "aac"]);
     let gateway = serve(
         "renditions.mobile = { width = 160, frame-rate = 10, bitrate = \"100k\" }\n",
@@ -158,7 +158,7 @@ async fn a_rendition_has_the_streams_sound_in_time_with_its_pictures() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_alone_is_served_to_who_takes_it_and_others_are_told() {
+async fn audio_alone_is_served_where_supported_and_refused_elsewhere() {
     for (name, arguments) in [
         ("alone.m4a", &["-c:a", "aac"][..]),
         ("alone.wav", &["-c:a", "pcm_s16le"]),
@@ -194,7 +194,7 @@ async fn sound_alone_is_served_to_who_takes_it_and_others_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_generated_source_may_have_sound() {
+async fn a_generated_source_may_have_audio() {
     let gateway = Gateway::with_config(
         "[streams.demo]\nsource = \"lavfi:testsrc=size=320x192:rate=15[out0];sine=frequency=440[out1]\"\n\
          encode = { width = 320, height = 192, frame-rate = 15, bitrate = \"300k\" }\n",
@@ -206,11 +206,11 @@ async fn a_generated_source_may_have_sound() {
         seen.video.len() >= 90 && seen.audio.len() >= 300,
         "{seen:?}"
     );
-    // Both tracks complete from where they started: fifteen pictures and 46.9 AAC frames per second.
+    // Both tracks complete from where they started: fifteen video and 46.9 AAC frames per second.
     let span = seen.audio.last().unwrap().0 - seen.audio[0].0;
-    let (pictures, frames) = (seen.video.len() as f64, seen.audio.len() as f64);
+    let (video, frames) = (seen.video.len() as f64, seen.audio.len() as f64);
     assert!(
-        pictures >= 15.0 * span - 2.0 && frames >= 46.8 * span,
+        video >= 15.0 * span - 2.0 && frames >= 46.8 * span,
         "{seen:?}"
     );
     let heard = detect_beeps(&kept).await;
@@ -219,7 +219,7 @@ async fn a_generated_source_may_have_sound() {
 
 /// Served by GStreamer; libav learns from RTCP how the two tracks relate in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
+async fn the_audio_of_an_rtsp_camera_is_in_sync_with_its_video() {
     for (name, arguments) in [
         ("aac.mp4", &["-c:a", "aac"][..]),
         ("alaw.mov", &["-c:a", "pcm_alaw", "-ar", "8000", "-ac", "1"]),
@@ -242,7 +242,7 @@ async fn the_sound_of_an_rtsp_camera_is_in_time_with_its_pictures() {
 
 /// A muxer that takes no audio does not start any conversion of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_takes_pictures_only_is_not_bothered_with_sound() {
+async fn a_video_only_transport_is_not_called_for_audio() {
     let file = film("quiet.mp4", BEEPS, &["-c:a", "aac"]);
     let gateway = serve("", &file).await;
     let mut viewer = within(
@@ -252,7 +252,7 @@ async fn who_takes_pictures_only_is_not_bothered_with_sound() {
     .await
     .unwrap();
     for _ in 0..90 {
-        within("a picture", viewer.next_unit()).await.unwrap();
+        within("a frame", viewer.next_unit()).await.unwrap();
     }
     let plugins = gateway.api("/api/plugins").await;
     let nal = plugins
@@ -263,18 +263,18 @@ async fn who_takes_pictures_only_is_not_bothered_with_sound() {
     let pushes = nal.unwrap()["pushes"].as_u64().unwrap();
     assert!(
         (90..=110).contains(&pushes),
-        "{pushes} calls for some 90 pictures"
+        "{pushes} calls for some 90 frames"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
+async fn audio_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
     let file = scratch("audio").join("late.mkv");
-    let pictures = encode_pattern("late.mp4", SIZE, 0, COUNT, &X264);
+    let video = encode_pattern("late.mp4", SIZE, 0, COUNT, &X264);
     ffmpeg(
         &[
             "-i",
-            pictures.to_str().unwrap(),
+            video.to_str().unwrap(),
             "-itsoffset",
             "2.5",
             "-f",
@@ -311,8 +311,8 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
         }
     })
     .await;
-    let sounds: Vec<bool> = told.iter().map(|mime| mime.contains("mp4a.40.2")).collect();
-    assert_eq!(sounds, [false, true, false], "{told:?}");
+    let with_audio: Vec<bool> = told.iter().map(|mime| mime.contains("mp4a.40.2")).collect();
+    assert_eq!(with_audio, [false, true, false], "{told:?}");
     assert!(told.iter().all(|mime| mime.contains("avc1.")), "{told:?}");
     let player = playing.await.unwrap();
     player.assert_no_violations();
@@ -322,9 +322,9 @@ async fn sound_that_comes_late_and_stops_is_a_change_of_tracks_each_time() {
 }
 
 /// Ten seconds of the test pattern with this audio.
-fn film(name: &str, sound: &str, arguments: &[&str]) -> PathBuf {
-    let sound = ["-f", "lavfi", "-i", sound];
-    let arguments = [&sound[..], &X264, &["-map", "1:a"], arguments].concat();
+fn film(name: &str, audio: &str, arguments: &[&str]) -> PathBuf {
+    let audio = ["-f", "lavfi", "-i", audio];
+    let arguments = [&audio[..], &X264, &["-map", "1:a"], arguments].concat();
     encode_pattern(name, SIZE, 0, COUNT, &arguments)
 }
 
@@ -451,7 +451,7 @@ fn offset(given: &[(f64, String)], seen: &[(f64, String)]) -> f64 {
     least
 }
 
-/// Offset in seconds of the pictures against the film, by the numbers in them.
+/// Offset in seconds of the video against the film, by the numbers in them.
 async fn moved(file: &Path, seen: &Packets) -> f64 {
     let decoded = Command::new("ffmpeg")
         .args(["-hide_banner", "-loglevel", "fatal", "-i"])
@@ -472,7 +472,7 @@ async fn moved(file: &Path, seen: &Packets) -> f64 {
     let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
     let numbers = grey
         .chunks_exact(width * height)
-        .map(|picture| blocks::read(picture, width, width, height, blocks::Row::Number).unwrap());
+        .map(|frame| blocks::read(frame, width, width, height, blocks::Row::Number).unwrap());
     let mut moved: Vec<f64> = numbers
         .zip(&seen.video)
         .map(|(number, (time, _))| time - f64::from(number) / 30.0)

@@ -144,7 +144,7 @@ impl Worker<'_> {
             self.audio_grid.passed(sample_range);
             return self.out.publish(Entry::Sample(sample.clone()));
         }
-        let (Some(converter), Some(data)) = (&mut self.converter, sample.sound()) else {
+        let (Some(converter), Some(data)) = (&mut self.converter, sample.audio_data()) else {
             return;
         };
         let time = i64::try_from(sample.decode_time).unwrap_or(i64::MAX);

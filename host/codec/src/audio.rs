@@ -150,34 +150,34 @@ impl AacConverter {
                 most: MAX_BYTES,
             });
         }
-        let fail = |source| Error::Sound { time, source };
+        let fail = |source| Error::Audio { time, source };
         let mut sent = codec::packet::Packet::copy(packet);
         sent.set_pts(Some(time));
         sent.set_dts(Some(time));
         self.decoder.send_packet(&sent).map_err(fail)?;
         let mut frames = Vec::new();
         loop {
-            let mut sound = frame::Audio::empty();
-            match self.decoder.receive_frame(&mut sound) {
+            let mut decoded = frame::Audio::empty();
+            match self.decoder.receive_frame(&mut decoded) {
                 Ok(()) => {}
                 Err(error) if needs_input(error) => return Ok(frames),
                 Err(error) => return Err(fail(error)),
             }
-            let at = sound.timestamp().or(sound.pts()).unwrap_or(time);
-            self.resample(&mut sound, at).map_err(fail)?;
+            let at = decoded.timestamp().or(decoded.pts()).unwrap_or(time);
+            self.resample(&mut decoded, at).map_err(fail)?;
             self.encode(&mut frames).map_err(fail)?;
         }
     }
 
     /// Resamples decoded audio and appends it to `buffered`.
-    fn resample(&mut self, sound: &mut frame::Audio, time: i64) -> Result<(), ffmpeg::Error> {
-        if sound.samples() == 0 || sound.samples() > MAX_SAMPLES || sound.rate() == 0 {
+    fn resample(&mut self, frame: &mut frame::Audio, time: i64) -> Result<(), ffmpeg::Error> {
+        if frame.samples() == 0 || frame.samples() > MAX_SAMPLES || frame.rate() == 0 {
             return Err(ffmpeg::Error::InvalidData);
         }
-        if sound.channel_layout().is_empty() {
-            sound.set_channel_layout(ChannelLayout::default(i32::from(sound.channels())));
+        if frame.channel_layout().is_empty() {
+            frame.set_channel_layout(ChannelLayout::default(i32::from(frame.channels())));
         }
-        let (format, layout, rate) = (sound.format(), sound.channel_layout(), sound.rate());
+        let (format, layout, rate) = (frame.format(), frame.channel_layout(), frame.rate());
         let fits = |resampler: &resampling::Context| {
             let input = resampler.input();
             (input.format, input.channel_layout, input.rate) == (format, layout, rate)
@@ -198,9 +198,9 @@ impl AacConverter {
             self.buffered.iter_mut().for_each(Vec::clear);
             self.at = Some(source_time);
         }
-        let room = sound.samples() as u64 * u64::from(RATE) / u64::from(rate) + FRAME as u64;
+        let room = frame.samples() as u64 * u64::from(RATE) / u64::from(rate) + FRAME as u64;
         let mut out = frame::Audio::new(PLANAR, room as usize, self.layout);
-        resampler.run(sound, &mut out)?;
+        resampler.run(frame, &mut out)?;
         for (channel, buffered) in self.buffered.iter_mut().enumerate() {
             buffered.extend_from_slice(out.plane::<f32>(channel));
         }

@@ -1,7 +1,7 @@
 //! Raw frames as planar YUV 4:2:0 with 8 bits per sample: what the test pattern paints, the scaler produces and the
 //! encoders take.
 //!
-//! [`Picture`] owns its planes; [`View`] borrows planes of any stride, checked once, so that a frame of libav can be
+//! [`I420Image`] owns its planes; [`I420View`] borrows planes of any stride, checked once, so that a frame of libav can be
 //! read without a copy. Nothing here knows which library made the planes.
 
 use super::geometry::Orientation;
@@ -12,7 +12,7 @@ pub const MAX_SIDE: u32 = 8192;
 
 /// An owned frame: three planes without padding, Y at full size, U and V at half the width and height.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct I420Image {
     width: u32,
     height: u32,
     planes: [Vec<u8>; 3],
@@ -20,7 +20,7 @@ pub struct Picture {
 
 /// A borrowed frame. Every plane is checked to contain all of its rows.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct I420View<'a> {
     width: u32,
     height: u32,
     planes: [&'a [u8]; 3],
@@ -66,7 +66,7 @@ pub enum SizeError {
     },
 }
 
-impl Picture {
+impl I420Image {
     /// Creates a black frame in limited range (Y 16, U and V 128).
     pub fn new(width: u32, height: u32) -> Result<Self, SizeError> {
         check(width, height)?;
@@ -99,18 +99,18 @@ impl Picture {
         [y, u, v]
     }
 
-    /// Overwrites this frame with `picture`, rotated and mirrored by `orientation`.
+    /// Overwrites this frame with `image`, rotated and mirrored by `orientation`.
     ///
     /// # Errors
     /// [`SizeError::RotatedSize`] if this frame does not have the size of the rotated one.
     pub fn rotate_from(
         &mut self,
-        picture: View<'_>,
+        image: I420View<'_>,
         orientation: Orientation,
     ) -> Result<(), SizeError> {
         let (width, height) = match orientation.is_sideways() {
-            true => (picture.height, picture.width),
-            false => (picture.width, picture.height),
+            true => (image.height, image.width),
+            false => (image.width, image.height),
         };
         if (self.width, self.height) != (width, height) {
             return Err(SizeError::RotatedSize {
@@ -120,17 +120,17 @@ impl Picture {
             });
         }
         for (plane, to) in self.planes.iter_mut().enumerate() {
-            let from = (picture.planes[plane], picture.strides[plane]);
-            let size = plane_size(picture.width, picture.height, plane);
+            let from = (image.planes[plane], image.strides[plane]);
+            let size = plane_size(image.width, image.height, plane);
             turn_plane(from, size, orientation, to);
         }
         Ok(())
     }
 
     /// Borrows the frame for reading.
-    pub fn view(&self) -> View<'_> {
+    pub fn view(&self) -> I420View<'_> {
         let [y, u, v] = &self.planes;
-        View {
+        I420View {
             width: self.width,
             height: self.height,
             planes: [y, u, v],
@@ -139,7 +139,7 @@ impl Picture {
     }
 }
 
-impl<'a> View<'a> {
+impl<'a> I420View<'a> {
     /// Borrows planes Y, U, V whose rows are `strides` bytes apart.
     pub fn new(
         width: u32,
@@ -261,18 +261,18 @@ mod tests {
             (u32::MAX, u32::MAX),
         ] {
             assert_eq!(
-                Picture::new(width, height),
+                I420Image::new(width, height),
                 Err(SizeError::Unsupported { width, height })
             );
         }
-        assert!(Picture::new(MAX_SIDE, 2).is_ok());
+        assert!(I420Image::new(MAX_SIDE, 2).is_ok());
     }
 
     #[test]
     fn a_view_needs_every_row_but_not_the_padding_of_the_last() {
         let (luma, chroma) = ([0; 8 + 4], [0; 2]);
-        assert!(View::new(4, 2, [&luma, &chroma, &chroma], [8, 2, 2]).is_ok());
-        let short = View::new(4, 2, [&luma[..11], &chroma, &chroma], [8, 2, 2]);
+        assert!(I420View::new(4, 2, [&luma, &chroma, &chroma], [8, 2, 2]).is_ok());
+        let short = I420View::new(4, 2, [&luma[..11], &chroma, &chroma], [8, 2, 2]);
         assert!(matches!(
             short,
             Err(SizeError::ShortPlane {
@@ -282,14 +282,14 @@ mod tests {
                 ..
             })
         ));
-        assert!(View::new(4, 2, [&luma, &chroma, &chroma], [3, 2, 2]).is_err());
-        assert!(View::new(4, 2, [&luma, &chroma, &chroma], [usize::MAX, 2, 2]).is_err());
+        assert!(I420View::new(4, 2, [&luma, &chroma, &chroma], [3, 2, 2]).is_err());
+        assert!(I420View::new(4, 2, [&luma, &chroma, &chroma], [usize::MAX, 2, 2]).is_err());
     }
 
     #[test]
     fn each_plane_is_turned_and_mirrored() {
         let luma = [1, 2, 3, 4, 0, 5, 6, 7, 8];
-        let view = View::new(4, 2, [&luma, &[1, 2], &[3, 4]], [5, 2, 2]).unwrap();
+        let view = I420View::new(4, 2, [&luma, &[1, 2], &[3, 4]], [5, 2, 2]).unwrap();
         for (degrees, mirrored, turned) in [
             (0, false, [vec![1, 2, 3, 4, 5, 6, 7, 8], vec![1, 2]]),
             (90, false, [vec![5, 1, 6, 2, 7, 3, 8, 4], vec![1, 2]]),
@@ -303,18 +303,18 @@ mod tests {
                 true => (2, 4),
                 false => (4, 2),
             };
-            let mut picture = Picture::new(width, height).unwrap();
-            picture.rotate_from(view, orientation).unwrap();
-            assert_eq!(picture.planes[..2], turned, "{degrees} {mirrored}");
+            let mut image = I420Image::new(width, height).unwrap();
+            image.rotate_from(view, orientation).unwrap();
+            assert_eq!(image.planes[..2], turned, "{degrees} {mirrored}");
         }
-        let mut small = Picture::new(2, 2).unwrap();
+        let mut small = I420Image::new(2, 2).unwrap();
         assert!(small.rotate_from(view, Orientation::UPRIGHT).is_err());
     }
 
     #[test]
     fn rows_leave_the_padding_out() {
         let luma: Vec<u8> = (0..12).collect();
-        let view = View::new(4, 2, [&luma, &[1, 2], &[3, 4]], [8, 2, 2]).unwrap();
+        let view = I420View::new(4, 2, [&luma, &[1, 2], &[3, 4]], [8, 2, 2]).unwrap();
         assert_eq!(
             view.rows(0).collect::<Vec<_>>(),
             [&[0, 1, 2, 3], &[8, 9, 10, 11]]

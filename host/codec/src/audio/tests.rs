@@ -38,13 +38,13 @@ fn tones(rate: u32, channels: usize, from: usize, count: usize) -> Vec<u8> {
 }
 
 /// Decodes the frames and returns the samples of each channel.
-fn hear(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
+fn decode(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
     let mut parameters = Parameters::new();
     parameters.set_medium(ffmpeg::media::Type::Audio);
     parameters.set_id(Id::AAC);
     let context = codec::Context::from_parameters(parameters).unwrap();
     let mut decoder = context.decoder().audio().unwrap();
-    let mut heard = vec![Vec::new(); usize::from(config.channels)];
+    let mut decoded = vec![Vec::new(); usize::from(config.channels)];
     for frame in frames {
         // A raw frame has no header; in ADTS it has one.
         let length = frame.data.len() + 7;
@@ -63,12 +63,12 @@ fn hear(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
             .unwrap();
         let mut sound = frame::Audio::empty();
         while decoder.receive_frame(&mut sound).is_ok() {
-            for (channel, heard) in heard.iter_mut().enumerate() {
-                heard.extend_from_slice(sound.plane::<f32>(channel));
+            for (channel, decoded) in decoded.iter_mut().enumerate() {
+                decoded.extend_from_slice(sound.plane::<f32>(channel));
             }
         }
     }
-    heard
+    decoded
 }
 
 /// Frequency in Hz: upward zero crossings per second.
@@ -77,14 +77,14 @@ fn pitch(sound: &[f32]) -> f64 {
     rises.count() as f64 * f64::from(RATE) / sound.len() as f64
 }
 
-/// Converts two seconds in packets of 20 ms, without those `(number, time)` for which `left_out` returns true.
+/// Converts two seconds in packets of 20 ms, without those `(number, time)` for which `is_lost` returns true.
 fn convert(
     converter: &mut AacConverter,
     (rate, channels): (u32, usize),
-    left_out: impl Fn(usize) -> bool,
+    is_lost: impl Fn(usize) -> bool,
 ) -> Vec<AacFrame> {
     let size = rate as usize / 50;
-    let packets = (0..100).filter(|packet| !left_out(*packet));
+    let packets = (0..100).filter(|packet| !is_lost(*packet));
     packets
         .flat_map(|packet| {
             let data = tones(rate, channels, packet * size, size);
@@ -94,7 +94,7 @@ fn convert(
 }
 
 #[test]
-fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
+fn audio_of_any_rate_and_channel_count_becomes_aac_that_sounds_the_same() {
     for (rate, channels, kept) in [(48_000, 2, 2), (44_100, 2, 2), (8000, 1, 1), (48_000, 6, 2)] {
         let coding = coding("pcm_s16le", rate, channels as i32);
         assert_eq!(coding.probe().unwrap(), (rate, channels as u8));
@@ -111,8 +111,8 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
             let expected = (nth as i64 - 1) * 1920;
             assert!((frame.time - expected).abs() <= 1, "{nth}: {}", frame.time);
         }
-        let heard = hear(&config, &frames);
-        let middle = &heard[0][20_000..80_000];
+        let decoded = decode(&config, &frames);
+        let middle = &decoded[0][20_000..80_000];
         assert!(
             (pitch(middle) - 440.0).abs() < 2.0,
             "{} at {rate}",
@@ -123,7 +123,7 @@ fn sound_of_any_rate_and_number_of_channels_becomes_aac_that_sounds_the_same() {
             .fold(0f32, |most, sample| most.max(sample.abs()));
         assert!((0.1..1.0).contains(&loudest), "{loudest} at {rate}");
         if channels == 2 {
-            assert!((pitch(&heard[1][20_000..80_000]) - 660.0).abs() < 2.0);
+            assert!((pitch(&decoded[1][20_000..80_000]) - 660.0).abs() < 2.0);
         }
     }
 }
@@ -145,7 +145,7 @@ fn telephone_codecs_are_taken() {
 }
 
 #[test]
-fn sound_that_is_lost_leaves_a_gap_where_it_was() {
+fn audio_that_is_lost_leaves_a_gap_where_it_was() {
     let mut converter = AacConverter::new(&coding("pcm_s16le", 48_000, 1)).unwrap();
     let frames = convert(&mut converter, (48_000, 1), |packet| {
         (40..60).contains(&packet)
