@@ -7,8 +7,7 @@
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sluicegate_media::buffer::Buffer;
-use sluicegate_plugin::muxer::{Viewing, Want};
-use sluicegate_viewer::{Content, Encoding, Item, Meter, Registration, buffers};
+use sluicegate_viewer::{Content, Delivery, Encoding, Item, Meter, Registration, Want, buffers};
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -92,8 +91,8 @@ impl Encoding for BodyEncoding {
 
 /// A viewer over plain HTTP. It takes one chunk at a time, so that the newest counts when the socket is slow.
 #[derive(Debug)]
-pub struct ViewerBody {
-    viewing: Viewing,
+pub struct ViewerBody<D> {
+    viewer: D,
     meter: Meter,
     /// Registers the viewer for as long as the body exists.
     _place: Registration,
@@ -130,17 +129,17 @@ impl Pace {
     }
 }
 
-impl ViewerBody {
+impl<D: Delivery> ViewerBody<D> {
     /// The body for a viewer that has joined. `asked` is when its request arrived; `pace` is the shortest interval
     /// between chunks.
     pub fn new(
-        viewing: Viewing,
+        viewer: D,
         place: Registration,
         asked: Instant,
         pace: Option<Duration>,
-    ) -> ViewerBody {
+    ) -> ViewerBody<D> {
         ViewerBody {
-            viewing,
+            viewer,
             meter: place.meter(asked),
             _place: place,
             items: VecDeque::new(),
@@ -162,7 +161,7 @@ impl ViewerBody {
     }
 }
 
-impl Body for ViewerBody {
+impl<D: Delivery + Unpin> Body for ViewerBody<D> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -188,7 +187,7 @@ impl Body for ViewerBody {
                 None => true,
             };
             let want = if due { Want::All(1) } else { Want::Messages };
-            let taken = ready!(this.viewing.poll_next(context, want, &mut this.items));
+            let taken = ready!(this.viewer.poll_next(context, want, &mut this.items));
             if taken.chunks > 0
                 && let Some(pace) = &mut this.pace
             {

@@ -1,9 +1,9 @@
 //! Networking: the listener, TLS, HTTP/1.1, HTTP/2 and WebSocket, and access rules.
 //!
 //! [`serve`] accepts connections within the [`ConnectionLimiter`] and calls the gateway for each request. The carriers
-//! below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body, [`websocket::run`] as
-//! WebSocket messages. [`auth`] decides who may request what. Called by the gateway; calls `sluicegate_plugin` for
-//! viewers and knows nothing of transports.
+//! below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body,
+//! [`websocket::serve_viewer`] as WebSocket messages. Both are handed a `Delivery` and know neither transports nor
+//! muxers. [`auth`] decides who may request what. Called by the gateway.
 
 pub mod auth;
 mod body;

@@ -9,7 +9,8 @@ use super::{
     decoding::Decoding,
     feed::{Feed, Next, Reader, WakeOn},
     frames::{Event, Follower, Frames},
-    ring::{Entry, GroupNumbers, HistorySpan, Info},
+    info::Info,
+    ring::{Entry, GroupNumbers, HistorySpan},
     status::Status,
 };
 use sluicegate_codec::WorkMeter;

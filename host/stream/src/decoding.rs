@@ -5,11 +5,7 @@
 //! [`Decoding`] gives each frame its presentation and capture time back, drops frames that are out of order,
 //! and says which frame begins a group. All decoded frames of the process share one memory limit.
 
-use super::{
-    frames::Decoded,
-    ring::{GroupNumbers, Info},
-    status::Status,
-};
+use super::{frames::Decoded, info::Info, ring::GroupNumbers, status::Status};
 use sluicegate_codec as codec;
 use sluicegate_codec::{Decoder, Frame};
 use sluicegate_media::{

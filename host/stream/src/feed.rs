@@ -8,7 +8,10 @@
 
 mod repeats;
 
-use super::ring::{Bounds, Entry, GroupNumbers, HistorySpan, Info, Ring};
+use super::{
+    info::Info,
+    ring::{Bounds, Entry, GroupNumbers, HistorySpan, Ring},
+};
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_media::{group::Group, sample::Sample};
 use std::{

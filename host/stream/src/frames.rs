@@ -14,7 +14,7 @@ mod worker;
 
 pub use mailbox::Follower;
 
-use super::{feed::Feed, ring::Info, status::Status, supervise};
+use super::{feed::Feed, info::Info, status::Status, supervise};
 use mailbox::Shared;
 use sluicegate_codec::Frame;
 use sluicegate_media::budget::Reservation;

@@ -6,7 +6,8 @@
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
-    ring::{Entry, HistorySpan, Info},
+    info::Info,
+    ring::{Entry, HistorySpan},
     status::Status,
     supervise::{self, Work},
     transcoders::CaughtUp,

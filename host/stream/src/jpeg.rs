@@ -7,8 +7,9 @@
 use super::{
     feed::Feed,
     frames::{Decoded, Event, Follower},
+    info::Info,
     recipe::JpegSettings,
-    ring::{Entry, Info},
+    ring::Entry,
     status::Status,
     supervise::{self, Work},
 };

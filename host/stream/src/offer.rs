@@ -6,8 +6,8 @@
 //! their variants, the session code makes candidates of it.
 
 use super::{
+    info::Info,
     recipe::{Recipe, VideoTranscode},
-    ring::Info,
     variant::{Recipes, Selection, Variant},
 };
 use sluicegate_codec as codec;

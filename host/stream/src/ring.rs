@@ -10,11 +10,11 @@
 //! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
 //! wake-ups.
 
+use super::Info;
 use parking_lot::{Mutex, MutexGuard};
-use sluicegate_codec::AudioCoding;
 use sluicegate_media::{
     group::{Group, GroupBoundary, GroupIndex},
-    sample::{Audio, Sample, Video},
+    sample::Sample,
     time::{TIMESCALE, ticks},
 };
 use sluicegate_telemetry::{Sequence, Size};
@@ -46,29 +46,6 @@ impl Default for Bounds {
             // Two hours, at ten per second.
             repeats: 72_000,
         }
-    }
-}
-
-/// The tracks of the samples after a discontinuity.
-#[derive(Clone, Debug, Default)]
-pub struct Info {
-    /// Unix microseconds at decode time 0 of this run.
-    pub started_at: u64,
-    /// Number of discontinuities of this run so far.
-    pub epoch: u32,
-    /// The video track.
-    pub video: Option<Video>,
-    /// The audio track.
-    pub audio: Option<Audio>,
-    /// Decoder parameters of the audio, if it is not AAC.
-    pub coding: Option<AudioCoding>,
-}
-
-impl Info {
-    /// Whether a viewer may start at this sample: at an independent frame, or at any audio if there is no
-    /// video.
-    pub fn starts_at(&self, sample: &Sample) -> bool {
-        sample.independent && (!sample.is_audio() || self.video.is_none())
     }
 }
 
@@ -551,7 +528,7 @@ mod tests {
     use proptest::prelude::*;
     use sluicegate_media::{
         geometry::Geometry,
-        sample::{Codec, Times},
+        sample::{Codec, Times, Video},
     };
 
     const SECOND: u64 = 90_000;

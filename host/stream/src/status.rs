@@ -11,7 +11,7 @@ mod state;
 
 pub use state::State;
 
-use super::{offer::Peaks, peak::Peak, ring::Info};
+use super::{info::Info, offer::Peaks, peak::Peak};
 use notes::Notes;
 use parking_lot::{Mutex, MutexGuard};
 use rates::Rates;

@@ -6,8 +6,8 @@
 //! also is the key by which `transcoders` share what they make.
 
 use super::{
+    info::Info,
     recipe::{H264Settings, JpegSettings, Recipe, VideoTranscode},
-    ring::Info,
 };
 use sluicegate_config as config;
 use sluicegate_media::{

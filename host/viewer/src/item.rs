@@ -15,24 +15,29 @@ use std::sync::Arc;
 
 /// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Carrier(&'static str);
+pub enum Carrier {
+    /// The body of an HTTP response.
+    Http,
+    /// Messages of a WebSocket.
+    WebSocket,
+}
 
 impl Carrier {
-    /// The body of an HTTP response.
-    pub const HTTP: Carrier = Carrier("http");
-    /// Messages of a WebSocket.
-    pub const WEBSOCKET: Carrier = Carrier("websocket");
+    /// All carriers of this gateway.
+    pub const ALL: [Carrier; 2] = [Carrier::Http, Carrier::WebSocket];
 
     /// The carrier of that name, if this gateway has it.
     pub fn from_name(name: &str) -> Option<Carrier> {
-        [Carrier::HTTP, Carrier::WEBSOCKET]
-            .into_iter()
-            .find(|carrier| carrier.0 == name)
+        let mut all = Carrier::ALL.into_iter();
+        all.find(|carrier| carrier.name() == name)
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        self.0
+        match self {
+            Carrier::Http => "http",
+            Carrier::WebSocket => "websocket",
+        }
     }
 }
 

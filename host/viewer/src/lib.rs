@@ -2,14 +2,16 @@
 //!
 //! A muxer publishes chunks to its [`Outlet`], one ring that all of its viewers share; a viewer is a [`Cursor`] over
 //! it, so a slow viewer costs no memory and jumps to a newer start point. Wire bytes are made once per carrier and
-//! shared ([`Piece`]). The [`Registry`] counts what each viewer gets. No I/O; called by the muxers and by the carriers
+//! shared ([`Piece`]). Carriers get all of it as one [`Delivery`]. The [`Registry`] counts what each viewer gets. No I/O; called by the muxers and by the carriers
 //! in `host/net`.
 
+mod delivery;
 mod item;
 mod outlet;
 mod piece;
 mod registry;
 
+pub use delivery::{Delivery, Want};
 pub use item::{Carrier, Chunk, Closing, Item, SampleTime, Track};
 pub use outlet::{Access, Cursor, Header, Next, Outlet, TakenChunks};
 pub use piece::{Content, Encoding, Piece, buffers};

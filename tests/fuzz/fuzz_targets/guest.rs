@@ -98,9 +98,9 @@ fuzz_target!(|input: &[u8]| {
             }),
             7 => {
                 let carrier = if flag {
-                    Carrier::WEBSOCKET
+                    Carrier::WebSocket
                 } else {
-                    Carrier::HTTP
+                    Carrier::Http
                 };
                 let joined = instance.join(at, carrier, &as_text(input.bytes()), "");
                 joined.map(|effects| apply(effects.unwrap_or_default(), &mut viewers))

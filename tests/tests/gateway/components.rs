@@ -234,7 +234,7 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
     assert!(
         matches!(instance.request("nothing", "").unwrap(), Answer::Done(response) if response.status == 404)
     );
-    assert!(instance.join(7, Carrier::HTTP, "", "").unwrap().is_ok());
+    assert!(instance.join(7, Carrier::Http, "", "").unwrap().is_ok());
 }
 
 #[test]

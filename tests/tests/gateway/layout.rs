@@ -12,13 +12,13 @@ const CRATES: [&str; 11] = [
     "telemetry",
     "media",
     "config",
+    "viewer",
+    "net",
     "codec",
     "source",
     "stream",
     "capture",
-    "viewer",
     "plugin",
-    "net",
     "gateway",
 ];
 

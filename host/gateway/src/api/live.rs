@@ -108,7 +108,7 @@ async fn answer(
         let registration = registration.enter(key, peer);
         session.inspect(|session| session.add_connection(registration.counter(), ends));
         let joined = user
-            .join(registration.id, Carrier::WEBSOCKET, rest, &query)
+            .join(registration.id, Carrier::WebSocket, rest, &query)
             .await;
         let viewing = match joined {
             Ok(viewing) => viewing,
@@ -116,7 +116,7 @@ async fn answer(
         };
         let (meter, drain) = (registration.meter(started), gateway.drain());
         let response = handshake.upgrade(&mut request, |socket, first| async move {
-            websocket::run(socket, first, viewing, meter, drain).await;
+            websocket::serve_viewer(socket, first, viewing, meter, drain).await;
             drop(registration);
         });
         return response.map(boxed);
@@ -143,7 +143,7 @@ async fn answer(
     let registration = registration.enter(key, peer);
     session.inspect(|session| session.add_connection(registration.counter(), ends));
     match user
-        .join(registration.id, Carrier::HTTP, rest, &query)
+        .join(registration.id, Carrier::Http, rest, &query)
         .await
     {
         Err(refusal) => refused(&refusal),

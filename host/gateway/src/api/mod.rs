@@ -32,11 +32,11 @@ use hyper::{
 };
 use sluicegate_net::auth::{self, Denied, Peer, Permission, Role};
 use sluicegate_net::{ViewerBody, WholeBody};
-use sluicegate_plugin::Embed;
+use sluicegate_plugin::{Embed, muxer::Viewing};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 /// Body of a response: the chunks of a muxer for a viewer, or any other.
-pub type Body = Either<ViewerBody, UnsyncBoxBody<Bytes, Infallible>>;
+pub type Body = Either<ViewerBody<Viewing>, UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Boxes a body that is not a viewer's.
 fn boxed<B>(body: B) -> Body

@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455), the server's side.
 //!
-//! A request becomes a socket by its [`Handshake`], which is the only way in. Viewers are then served by [`run`], and
+//! A request becomes a socket by its [`Handshake`], which is the only way in. Viewers are then served by [`serve_viewer`], and
 //! text conversations, such as a session's control channel, by [`serve_messages`]. Frames to viewers are not masked, so
 //! all viewers of a chunk get the same bytes: head and payload are joined once, by [`MessageEncoding`].
 
@@ -12,7 +12,7 @@ mod session;
 pub use frame::{Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame};
 pub use handshake::{Handshake, HandshakeError};
 pub use messages::{MessageHandler, RateLimit, serve_messages};
-pub use session::run;
+pub use session::serve_viewer;
 
 use std::{io, time::Duration};
 use tokio::{

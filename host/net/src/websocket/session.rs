@@ -1,6 +1,6 @@
 //! Serves one WebSocket viewer: chunks and messages down, messages up, and a clean close at the end.
 //!
-//! It takes from [`Viewing`] only as much as one write needs, so that a slow viewer's data stays in the outlet, where
+//! It takes from the viewer's [`Delivery`] only as much as one write needs, so that a slow viewer's data stays in the outlet, where
 //! it can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
@@ -8,8 +8,7 @@ use super::{
     pong_frame,
 };
 use bytes::{Buf, Bytes};
-use sluicegate_plugin::muxer::{Refusal, Viewing, Want};
-use sluicegate_viewer::{Closing, Content, Encoding, Item, Meter};
+use sluicegate_viewer::{Closing, Content, Delivery, Encoding, Item, Meter, Want};
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
@@ -44,8 +43,13 @@ enum End {
 
 /// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `first` is what was already read of the
 /// connection.
-pub async fn run<S>(socket: S, first: Bytes, mut viewing: Viewing, meter: Meter, mut drain: Drain)
-where
+pub async fn serve_viewer<S>(
+    socket: S,
+    first: Bytes,
+    mut viewer: impl Delivery,
+    meter: Meter,
+    mut drain: Drain,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut wire = Wire {
@@ -60,14 +64,18 @@ where
         meter,
     };
     wire.reader.buffer().extend_from_slice(&first);
-    let end = handle_connection(&mut wire, &mut viewing, &mut drain).await;
+    let end = handle_connection(&mut wire, &mut viewer, &mut drain).await;
     // The viewer leaves the muxer before the closing handshake.
-    drop(viewing);
+    drop(viewer);
     wire.send_close(end).await;
 }
 
 /// One poll function instead of `select!`, so that each wake-up polls every source of events once.
-async fn handle_connection<S>(wire: &mut Wire<S>, viewing: &mut Viewing, drain: &mut Drain) -> End
+async fn handle_connection<S>(
+    wire: &mut Wire<S>,
+    viewer: &mut impl Delivery,
+    drain: &mut Drain,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -78,7 +86,7 @@ where
                 match wire.reader.next_event() {
                     Ok(None) => unread = false,
                     Ok(Some(event)) => {
-                        if let Some(end) = on_event(event, viewing, wire) {
+                        if let Some(end) = on_event(event, viewer, wire) {
                             return Poll::Ready(end);
                         }
                     }
@@ -98,7 +106,7 @@ where
                 false => (wire.message_bytes < MAX_MESSAGE_BACKLOG).then_some(Want::Messages),
             };
             if let Some(want) = want
-                && let Poll::Ready(taken) = viewing.poll_next(context, want, &mut wire.items)
+                && let Poll::Ready(taken) = viewer.poll_next(context, want, &mut wire.items)
             {
                 wire.meter.chunks_taken(&taken);
                 if let Some(end) = wire.encode() {
@@ -116,10 +124,7 @@ where
                 Poll::Pending => {}
             }
             // The muxer ends on shutdown, too, and may have last chunks. If it has not ended, this is the end.
-            if drain.poll(context).is_ready()
-                && wire.is_idle()
-                && viewing.outlet().closed().is_none()
-            {
+            if drain.poll(context).is_ready() && wire.is_idle() && !viewer.has_ended() {
                 let close = Close::new(1001, "the gateway is shutting down");
                 return Poll::Ready(End::Close(close));
             }
@@ -129,7 +134,7 @@ where
     .await
 }
 
-fn on_event<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<End> {
+fn on_event<S>(event: Event, viewer: &impl Delivery, wire: &mut Wire<S>) -> Option<End> {
     match event {
         Event::Ping(payload) => {
             wire.control += 1;
@@ -144,14 +149,14 @@ fn on_event<S>(event: Event, viewing: &Viewing, wire: &mut Wire<S>) -> Option<En
             let code = close.map_or(1000, |close| close.code);
             Some(End::Answered(Close::new(code, "")))
         }
-        Event::Text(text) => refused(viewing.message(Content::Text(text.into()))),
-        Event::Binary(data) => refused(viewing.message(Content::Binary(data.into()))),
+        Event::Text(text) => refused(viewer.message(Content::Text(text.into()))),
+        Event::Binary(data) => refused(viewer.message(Content::Binary(data.into()))),
     }
 }
 
-fn refused(sent: Result<(), Refusal>) -> Option<End> {
+fn refused(sent: Result<(), String>) -> Option<End> {
     sent.err()
-        .map(|refusal| End::Close(Close::new(1013, refusal.to_string())))
+        .map(|reason| End::Close(Close::new(1013, reason)))
 }
 
 /// The close frame for `closing` (RFC 6455 7.4.1).
@@ -269,5 +274,171 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             poll_fn(|context| self.poll_write(context)).await?;
         }
         Ok(&mut self.socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A session over a connection in memory, with a viewer whose items are written down.
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use parking_lot::Mutex;
+    use sluicegate_telemetry::Events;
+    use sluicegate_viewer::{Chunk, Header, MetricKey, Piece, Registration, Registry, TakenChunks};
+    use std::{sync::Arc, time::Instant};
+    use tokio::{
+        io::{AsyncWriteExt, duplex},
+        sync::watch,
+    };
+
+    /// Gives its items one by one; keeps what the client says, up to two messages.
+    struct Scripted {
+        items: VecDeque<Item>,
+        heard: Arc<Mutex<Vec<Content>>>,
+    }
+
+    impl Delivery for Scripted {
+        fn poll_next(
+            &mut self,
+            _: &mut Context<'_>,
+            want: Want,
+            items: &mut VecDeque<Item>,
+        ) -> Poll<TakenChunks> {
+            match self.items.front() {
+                Some(Item::Chunk(_)) if want == Want::Messages => Poll::Pending,
+                Some(_) => {
+                    items.extend(self.items.pop_front());
+                    Poll::Ready(TakenChunks::default())
+                }
+                None => Poll::Pending,
+            }
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+
+        fn message(&self, data: Content) -> Result<(), String> {
+            let mut heard = self.heard.lock();
+            if heard.len() == 2 {
+                return Err("too many".into());
+            }
+            heard.push(data);
+            Ok(())
+        }
+    }
+
+    fn registration() -> Registration {
+        let registry = Registry::new(&Arc::<Events>::default());
+        let key = MetricKey {
+            stream: "porch".into(),
+            rendition: String::new(),
+            transport: "nal".into(),
+        };
+        registry.enter(key, ([127, 0, 0, 1], 9).into())
+    }
+
+    /// What the client receives until its connection ends, if it sends `sent` at once and the viewer gets `items`; and
+    /// what the viewer heard.
+    async fn served(items: Vec<Item>, sent: &[u8]) -> (Vec<u8>, Vec<Content>) {
+        let heard = Arc::<Mutex<Vec<Content>>>::default();
+        let viewer = Scripted {
+            items: items.into(),
+            heard: heard.clone(),
+        };
+        let (ours, mut client) = duplex(1 << 16);
+        let registration = registration();
+        let meter = registration.meter(Instant::now());
+        let draining = watch::Sender::new(false);
+        client.write_all(sent).await.unwrap();
+        let session = serve_viewer(ours, Bytes::new(), viewer, meter, Drain::new(&draining));
+        let client = async {
+            let mut received = Vec::new();
+            // The client closes its side when it has seen the close frame's end.
+            client.read_to_end(&mut received).await.unwrap();
+            received
+        };
+        let ((), received) = tokio::join!(session, client);
+        let heard = heard.lock().clone();
+        (received, heard)
+    }
+
+    fn chunk(header: &[&'static str], text: &'static str, is_new_header: bool) -> Item {
+        let content = |text: &'static str| Content::Binary(Bytes::from(text).into());
+        Item::Chunk(Chunk {
+            lane: 0,
+            starts_group: true,
+            restarts: false,
+            sample: None,
+            header: Arc::new(Header::new(header.iter().copied().map(content).collect())),
+            is_new_header,
+            piece: Arc::new(Piece::new(content(text))),
+        })
+    }
+
+    /// A frame with a short payload (RFC 6455 5.2), as the server sends it.
+    fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[head, length], payload].concat()
+    }
+
+    /// A text frame of a client, masked with zeros.
+    fn text(text: &str) -> Vec<u8> {
+        let length = 0x80 | u8::try_from(text.len()).unwrap();
+        [&[0x81, length, 0, 0, 0, 0], text.as_bytes()].concat()
+    }
+
+    fn close(code: u16, reason: &str) -> Vec<u8> {
+        frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+    }
+
+    #[tokio::test]
+    async fn items_are_frames_in_order_and_a_header_is_sent_where_it_is_new() {
+        let items = vec![
+            Item::Message(Content::Text("hello".into())),
+            chunk(&["h1", "h2"], "a", true),
+            chunk(&["h1", "h2"], "b", false),
+            Item::Close(Closing::Ended("over".into())),
+        ];
+        let (received, _) = served(items, &[]).await;
+        let expected = [
+            frame(0x81, b"hello"),
+            frame(0x82, b"h1"),
+            frame(0x82, b"h2"),
+            frame(0x82, b"a"),
+            frame(0x82, b"b"),
+            close(1001, "over"),
+        ];
+        assert_eq!(received, expected.concat());
+    }
+
+    #[tokio::test]
+    async fn every_way_to_end_has_its_close_code() {
+        for (closing, expected) in [
+            (Closing::Requested("bye".into()), close(1000, "bye")),
+            (
+                Closing::Dropped,
+                close(1008, "the transport dropped this viewer"),
+            ),
+            (Closing::Ended("over".into()), close(1001, "over")),
+        ] {
+            let (received, _) = served(vec![Item::Close(closing)], &[]).await;
+            assert_eq!(received, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_reach_the_transport_until_it_takes_no_more() {
+        let sent = [text("one"), text("two"), text("three")].concat();
+        let (received, heard) = served(Vec::new(), &sent).await;
+        assert_eq!(received, close(1013, "too many"));
+        let heard: Vec<_> = heard
+            .iter()
+            .map(|content| match content {
+                Content::Text(text) => text.to_string(),
+                Content::Binary(_) => panic!("{content:?}"),
+            })
+            .collect();
+        assert_eq!(heard, ["one", "two"]);
     }
 }

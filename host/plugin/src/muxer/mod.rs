@@ -14,7 +14,7 @@ mod request_cache;
 mod viewing;
 
 pub use health::{Health, Phase};
-pub use viewing::{Viewing, Want};
+pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
 use super::{

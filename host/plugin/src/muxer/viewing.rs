@@ -1,15 +1,16 @@
 //! A viewer that has joined a muxer, as its carrier sees it: one sequence of items.
 //!
 //! What a viewer gets comes from two places: the outlet's ring, which all viewers of the muxer share, and the queue of
-//! effects, which the component has for this viewer alone. [`Viewing::poll_next`] merges them, so that each carrier
+//! effects, which the component has for this viewer alone. [`Delivery::poll_next`] merges them, so that each carrier
 //! only writes items. Chunks come in batches, as each look at the ring takes its lock.
 
-use super::{Message, Muxer, MuxerUser, Refusal, effects::Effects};
+use super::{Message, MuxerUser, effects::Effects};
 use crate::Effect;
-use sluicegate_viewer::{Closing, Content, Cursor, Item, Next, Outlet, TakenChunks};
+use sluicegate_viewer::{
+    Closing, Content, Cursor, Delivery, Item, Next, Outlet, TakenChunks, Want,
+};
 use std::{
     collections::VecDeque,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -30,15 +31,6 @@ pub struct Viewing {
     closed: bool,
 }
 
-/// What a carrier takes now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Messages to this viewer alone: the client is not ready for chunks, and will get the newest ones when it is.
-    Messages,
-    /// Messages and chunks: at least one chunk if there is any, and about this many bytes at most.
-    All(usize),
-}
-
 impl Viewing {
     pub(super) fn new(user: MuxerUser, viewer: u64, cursor: Cursor, effects: Effects) -> Viewing {
         Viewing {
@@ -55,52 +47,6 @@ impl Viewing {
     /// Records the effects of the component's answer to the join.
     pub(super) fn set_join_effects(&mut self, effects: Vec<Effect>) {
         self.join_effects = effects;
-    }
-
-    /// Appends the viewer's next items to `items`. Ready if there were any, with the number of chunks; otherwise the
-    /// task is woken when there are. The effects of the join come first; between later messages and chunks there is no
-    /// order. Nothing follows an [`Item::Close`].
-    pub fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-        want: Want,
-        items: &mut VecDeque<Item>,
-    ) -> Poll<TakenChunks> {
-        let before = items.len();
-        for effect in std::mem::take(&mut self.join_effects) {
-            self.apply(effect, items);
-        }
-        if items.len() > before {
-            return Poll::Ready(TakenChunks::default());
-        }
-        loop {
-            let (mut taken, mut ended) = (None, None);
-            if let Want::All(budget) = want
-                && !self.closed
-            {
-                let outlet = &self.user.muxer.outlet;
-                match outlet.poll_take(context, &mut self.cursor, budget, items) {
-                    Poll::Ready(Next::TakenChunks(some)) => taken = Some(some),
-                    Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
-                    Poll::Pending => {}
-                }
-            }
-            // Polled even if there were chunks: a slow client always has some.
-            let changed = self.poll_effects(context, items);
-            if let Some(reason) = ended {
-                self.close(Closing::Ended(reason), items);
-            }
-            if let Some(taken) = taken {
-                return Poll::Ready(taken);
-            }
-            if items.len() > before {
-                return Poll::Ready(TakenChunks::default());
-            }
-            // An effect may have chosen lanes that have chunks.
-            if !changed {
-                return Poll::Pending;
-            }
-        }
     }
 
     /// Applies the queued effects; returns whether there were any.
@@ -143,24 +89,65 @@ impl Viewing {
     }
 
     /// The muxer's chunks.
-    pub fn outlet(&self) -> &Outlet {
+    fn outlet(&self) -> &Outlet {
         &self.user.muxer.outlet
     }
+}
 
-    /// The muxer.
-    pub fn muxer(&self) -> &Arc<Muxer> {
-        &self.user.muxer
+impl Delivery for Viewing {
+    /// The effects of the join come first; between later messages and chunks there is no order.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        want: Want,
+        items: &mut VecDeque<Item>,
+    ) -> Poll<TakenChunks> {
+        let before = items.len();
+        for effect in std::mem::take(&mut self.join_effects) {
+            self.apply(effect, items);
+        }
+        if items.len() > before {
+            return Poll::Ready(TakenChunks::default());
+        }
+        loop {
+            let (mut taken, mut ended) = (None, None);
+            if let Want::All(budget) = want
+                && !self.closed
+            {
+                let outlet = &self.user.muxer.outlet;
+                match outlet.poll_take(context, &mut self.cursor, budget, items) {
+                    Poll::Ready(Next::TakenChunks(some)) => taken = Some(some),
+                    Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
+                    Poll::Pending => {}
+                }
+            }
+            // Polled even if there were chunks: a slow client always has some.
+            let changed = self.poll_effects(context, items);
+            if let Some(reason) = ended {
+                self.close(Closing::Ended(reason), items);
+            }
+            if let Some(taken) = taken {
+                return Poll::Ready(taken);
+            }
+            if items.len() > before {
+                return Poll::Ready(TakenChunks::default());
+            }
+            // An effect may have chosen lanes that have chunks.
+            if !changed {
+                return Poll::Pending;
+            }
+        }
     }
 
-    /// Passes a message of the client to the component.
-    ///
-    /// # Errors
-    /// Too many messages wait for the component, or the muxer has ended.
-    pub fn message(&self, data: Content) -> Result<(), Refusal> {
-        self.user.muxer.send(Message::FromViewer {
-            viewer: self.viewer,
-            data,
-        })
+    fn has_ended(&self) -> bool {
+        self.outlet().closed().is_some()
+    }
+
+    /// Fails if too many messages wait for the component, or the muxer has ended.
+    fn message(&self, data: Content) -> Result<(), String> {
+        let viewer = self.viewer;
+        let sent = self.user.muxer.send(Message::FromViewer { viewer, data });
+        sent.map_err(|refusal| refusal.to_string())
     }
 }
 

@@ -12,7 +12,10 @@
 //! the place of its frames.
 
 use super::{Feed, State, add};
-use crate::ring::{Entry, Info, Ring};
+use crate::{
+    info::Info,
+    ring::{Entry, Ring},
+};
 use bytes::Bytes;
 use sluicegate_media::{
     h264::{avcc::DecoderConfig, repeat},

@@ -6,7 +6,7 @@
 //! captures look at the newest good frame through [`Frames::wait_for`].
 
 use super::{Decoded, DecoderState, Event, Frames};
-use crate::ring::Info;
+use crate::info::Info;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use sluicegate_codec::Counts;
 use sluicegate_media::time::TIMESCALE;

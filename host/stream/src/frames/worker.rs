@@ -13,7 +13,8 @@ use super::{
 use crate::{
     decoding::Decoding,
     feed::{Feed, Next, Reader, WakeOn},
-    ring::{Entry, Info},
+    info::Info,
+    ring::Entry,
     status::Status,
     supervise::Work,
 };

@@ -6,7 +6,7 @@
 //! is removed at the next keyframe. `ingest` passes every sample through [`Tracks`] and publishes the entries
 //! that it returns.
 
-use crate::ring::{Entry, Info};
+use crate::{info::Info, ring::Entry};
 use bytes::Bytes;
 use sluicegate_media::{
     sample::{Audio, Codec, Sample, Times, Video},
