@@ -92,7 +92,7 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
         assert_eq!(raw.head().await.unwrap().status, status, "{request:?}");
     }
     // Each refusal is logged once with advice, however often it is repeated.
-    let line = gateway.logged("to the host name `evil.example`").await;
+    let line = gateway.logged("the host name `evil.example`").await;
     assert!(line.contains("add it to `names` under [server]"), "{line}");
     let log = gateway.log.lock().unwrap();
     let of_origin = log.iter().filter(|line| line.contains(FOREIGN));
