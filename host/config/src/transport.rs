@@ -103,6 +103,9 @@ impl Limits {
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase());
+    if name == "policy" {
+        return Err("means the policy where components are named; choose another name".into());
+    }
     match first && name.len() <= 64 && name.chars().all(good) {
         true => Ok(()),
         false => Err(

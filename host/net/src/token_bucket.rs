@@ -16,8 +16,9 @@ pub(crate) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket that gains `rate` tokens per second, up to `capacity`.
+    /// A full bucket that gains `rate` tokens per second, up to `capacity`. Both are constants above 0.
     pub(crate) fn new(rate: f64, capacity: f64, now: Instant) -> TokenBucket {
+        debug_assert!(rate > 0.0 && capacity > 0.0, "{rate} {capacity}");
         TokenBucket {
             rate,
             capacity,
@@ -48,7 +49,7 @@ impl TokenBucket {
         self.refilled
     }
 
-    /// When a refill brings it to this many tokens; the time of the last refill if it has them.
+    /// When a refill brings it to this many tokens, at most its capacity; the time of the last refill if it has them.
     pub(crate) fn has_at(&self, tokens: f64) -> Instant {
         let short = (tokens - self.left).max(0.0) / self.rate;
         self.refilled + Duration::from_secs_f64(short)

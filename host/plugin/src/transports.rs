@@ -2,13 +2,12 @@
 //!
 //! Each is loaded once and opened once with its options, which validates the options and gives its profile; muxers then
 //! open instances of their own. [`Transports`] is the table of them by name. It can change while the gateway runs:
-//! [`Transports::reload`] reads a component's file again. Who needs several entries that agree takes a snapshot
-//! ([`Transports::all`]). Made at start and by `check`; which components the binary contains is up to its builder.
+//! [`Transports::reload`] reads a component's file again. Made at start and by `check`; which components the binary contains is up to its builder.
 
 use super::{
     BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sluicegate_config as config;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -70,6 +69,8 @@ pub struct Transports {
     built_in: BuiltIn,
     config: BTreeMap<String, config::Transport>,
     table: RwLock<Arc<Table>>,
+    /// Locked during a reload, so that of two the one that began later stays.
+    reloading: Mutex<()>,
 }
 
 /// Transports by name.
@@ -107,6 +108,7 @@ impl Transports {
             built_in,
             config: config.clone(),
             table: RwLock::new(Arc::new(table)),
+            reloading: Mutex::default(),
         })
     }
 
@@ -118,6 +120,12 @@ impl Transports {
     /// The transport that has this name now.
     pub fn get(&self, name: &str) -> Option<Arc<Transport>> {
         self.table.read().get(name).cloned()
+    }
+
+    /// Whether `transport` has its name in the table now, and was not replaced.
+    pub fn is_current(&self, transport: &Arc<Transport>) -> bool {
+        let current = self.get(&transport.name);
+        current.is_some_and(|current| Arc::ptr_eq(&current, transport))
     }
 
     /// Names of the transports whose entry can be used as `embed`, the built-in ones first.
@@ -141,6 +149,7 @@ impl Transports {
     /// # Errors
     /// The component cannot be used. The current transport then stays.
     pub fn reload(&self, name: &str) -> Result<Arc<Transport>, TransportError> {
+        let _turn = self.reloading.lock();
         let current = self.get(name);
         let usage = current.as_ref().map(|current| current.usage.clone());
         let loaded = load(

@@ -79,7 +79,7 @@ impl std::iter::Sum for UsageSnapshot {
 /// share one key.
 #[derive(Debug, Default)]
 pub struct Usages {
-    /// Counters of the instance that validated the options at start.
+    /// Counters of the instances that validated the options, at start and at reloads.
     pub check: Arc<Usage>,
     book: Mutex<UsageByKey>,
 }
@@ -120,7 +120,7 @@ impl Usages {
         book.gone = [book.gone, gone].into_iter().sum();
     }
 
-    /// Sum of all keys, removed streams and the start's check.
+    /// Sum of all keys, removed streams and the checks of options.
     pub fn total(&self) -> UsageSnapshot {
         let book = self.lock();
         let by_key = book.by_key.values().map(|usage| usage.read());

@@ -386,7 +386,7 @@ impl Stream {
                 self.status.failed(reason);
                 return;
             }
-            // A source that delivered for longer than its last delay starts again with the shortest one. A
+            // A source that delivered for longer than its next delay would be starts again with the shortest one. A
             // reason is logged once, not for every attempt.
             if began.elapsed() > backoff.upcoming() && self.status.totals().samples > before {
                 backoff.reset();

@@ -13,7 +13,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff whose first delay is `first`, which is at most `longest`.
+    /// A backoff whose first delay is `first`; no delay is longer than `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Backoff {
         Backoff {
             first,
@@ -27,7 +27,7 @@ impl Backoff {
         self.longest
     }
 
-    /// The delay that comes `nth` after the first, whatever has been used.
+    /// The delay that comes `nth` after the first (0: the first itself), whatever has been used.
     pub fn nth(&self, nth: u32) -> Duration {
         let doubled = self.first.saturating_mul(2_u32.saturating_pow(nth));
         doubled.min(self.longest)

@@ -183,7 +183,7 @@ impl Reader {
         if missed > 0 {
             text.extend_from_slice(&self.events.missed(self.position, Some(missed)));
         }
-        for event in ring.events.from(self.position + 1) {
+        for event in ring.events.since(self.position + 1) {
             if !text.is_empty() && text.len() + event.len() > BATCH {
                 break;
             }

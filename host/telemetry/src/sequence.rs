@@ -90,8 +90,13 @@ impl<T> Sequence<T> {
         self.entries.range(..self.index(position))
     }
 
+    /// The entries with their positions, oldest first.
+    pub fn positions(&self) -> impl Iterator<Item = (u64, &T)> {
+        (self.first..).zip(&self.entries)
+    }
+
     /// The entries from `position` on, oldest first.
-    pub fn from(&self, position: u64) -> vec_deque::Iter<'_, T> {
+    pub fn since(&self, position: u64) -> vec_deque::Iter<'_, T> {
         self.entries.range(self.index(position)..)
     }
 
@@ -151,18 +156,20 @@ mod tests {
             sequence.push(entry);
         }
         sequence.pop();
-        let entries = |iter: vec_deque::Iter<'_, &'static str>| iter.copied().collect::<String>();
-        for (position, before, from) in [
+        let text = |iter: vec_deque::Iter<'_, &'static str>| iter.copied().collect::<String>();
+        for (position, before, since) in [
             (0, "", "bcd"),
             (1, "", "bcd"),
             (2, "b", "cd"),
             (4, "bcd", ""),
             (9, "bcd", ""),
         ] {
-            assert_eq!(entries(sequence.before(position)), before, "{position}");
-            assert_eq!(entries(sequence.from(position)), from, "{position}");
+            assert_eq!(text(sequence.before(position)), before, "{position}");
+            assert_eq!(text(sequence.since(position)), since, "{position}");
         }
-        assert_eq!(entries(sequence.iter()), "bcd");
+        assert_eq!(text(sequence.iter()), "bcd");
+        let positions: Vec<_> = sequence.positions().collect();
+        assert_eq!(positions, [(1, &"b"), (2, &"c"), (3, &"d")]);
         assert_eq!(
             (sequence.front(), sequence.back()),
             (Some(&"b"), Some(&"d"))

@@ -562,8 +562,7 @@ impl Ring {
     /// there was none before and it is within the lag bound.
     fn first_start(&self, lane: usize, since: u64) -> Option<u64> {
         let mut starts =
-            (self.slots.first()..)
-                .zip(self.slots.iter())
+            self.slots.positions()
                 .filter_map(|(position, slot)| {
                     (slot.access == Access::Start && usize::from(slot.lane) == lane)
                         .then_some(position)
@@ -576,8 +575,8 @@ impl Ring {
     /// Lag: how much older the lane's first chunk at or after `at` is than the newest chunk.
     fn behind(&self, lane: usize, at: u64) -> Duration {
         let newest = self.slots.back().map(|slot| slot.at).unwrap_or_default();
-        let mut from = self.slots.from(at);
-        let next = from.find(|slot| usize::from(slot.lane) == lane);
+        let mut since = self.slots.since(at);
+        let next = since.find(|slot| usize::from(slot.lane) == lane);
         next.map_or(Duration::ZERO, |slot| newest.saturating_sub(slot.at))
     }
 }

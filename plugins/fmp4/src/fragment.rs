@@ -43,11 +43,14 @@ pub struct Fragment<P> {
 }
 
 impl<P: AsRef<[u8]>> Fragment<P> {
-    /// The complete fragment, if payload is in memory: `head` and the payload of all samples.
+    /// The complete fragment, if payload is in memory: `head` and the payload of all samples, each of which must have
+    /// [`Sample::size`] bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = self.head.clone();
         for sample in &self.samples {
-            bytes.extend_from_slice(sample.payload.as_ref());
+            let payload = sample.payload.as_ref();
+            debug_assert_eq!(payload.len(), sample.size as usize, "a payload's size");
+            bytes.extend_from_slice(payload);
         }
         bytes
     }

@@ -124,8 +124,28 @@ mod tests {
         assert_eq!(mime(&tracks), "video/mp4; codecs=\"avc1.42c01e\"");
         assert_eq!(codecs(&tracks), "avc1.42c01e");
         assert!(init(&tracks).is_ok());
-        let sample = mock::samples(0, [(true, vec![1])]).remove(0);
-        assert_eq!(prft(&sample).len(), 32);
+        let sample = Sample {
+            decode_time: 9000,
+            composition_offset: -3,
+            duration: 3003,
+            leading: true,
+            captured_at: 1_700_000_000_000_000,
+            ..mock::samples(0, [(true, vec![1, 2])]).remove(0)
+        };
+        let same = || fmp4::Sample {
+            track: sample.track,
+            decode_time: 9000,
+            composition_offset: -3,
+            duration: 3003,
+            independent: sample.independent,
+            leading: true,
+            size: 2,
+            payload: [1, 2],
+        };
+        assert_eq!(prft(&sample), fmp4::prft(&same(), 1_700_000_000_000_000));
+        let expected = fmp4::fragment(Vec::new(), 7, vec![same()]).unwrap();
+        let written = fragment(Vec::new(), 7, &[sample]).unwrap();
+        assert_eq!(written.to_vec(), expected.to_vec());
         tracks[0].kind = Kind::Data;
         assert!(check(&tracks[0]).is_err());
     }

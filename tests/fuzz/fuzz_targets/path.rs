@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
-use sluicegate_net::auth::{Peer, Permission, Role, caller, check};
+use sluicegate_net::auth::{Peer, Permission, Role, Scope, caller, check};
 use sluicegate_net::websocket::Handshake;
 use std::{net::SocketAddr, path::Path, sync::OnceLock};
 
@@ -79,7 +79,7 @@ fuzz_target!(|input: &[u8]| {
         if let Ok(foreign) = check(
             server,
             &caller,
-            Permission { role, stream: None },
+            Permission { role, scope: Scope::Gateway },
             (&request).into(),
         ) {
             // Only origins listed in the config are ever allowed across sites.

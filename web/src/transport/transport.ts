@@ -40,7 +40,7 @@ export interface Shown {
  * - `unreachable`: no response.
  * - `refused`: the gateway responded, but not with this stream.
  * - `lost`: the connection was interrupted after it had started.
- * - `draining`: the gateway announced that it is shutting down.
+ * - `draining`: the gateway announced the end: it is shutting down, or the transport was replaced.
  * - `unsupported`: this browser cannot play it, and retrying will not help.
  * - `unready`: the gateway waited for data to send over this transport, and there was none; another transport may
  *   have some.

@@ -113,7 +113,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "summary": summary,
         "description": about,
         "parameters": parameters,
-        "x-role": role(route.role),
+        "x-role": route.role.name(),
     });
     let content = |kinds: &[(&str, Value)]| -> Value {
         let kinds = kinds
@@ -187,15 +187,6 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     }
     operation["responses"] = Value::Object(responses);
     operation
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Public => "public",
-        Role::View => "view",
-        Role::Capture => "capture",
-        Role::Admin => "admin",
-    }
 }
 
 fn path_parameter(name: &str) -> &'static str {

@@ -94,7 +94,7 @@ async fn answer(
     };
     let user = match gateway
         .muxers
-        .enter(&stream, &media.variant, &transport.name)
+        .enter(&stream, &media.variant, &transport)
     {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),

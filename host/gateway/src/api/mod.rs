@@ -30,7 +30,7 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
-use sluicegate_net::auth::{self, Denied, Peer, Permission, Role};
+use sluicegate_net::auth::{self, Denied, Peer, Permission, Role, Scope};
 use sluicegate_net::{ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, muxer::Viewing};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
@@ -71,13 +71,10 @@ pub async fn respond(
     let server = &gateway.config.server;
     let caller = auth::caller(server, peer, request.headers());
     let needed = match &found {
-        Found::Route(route, parameters) => Permission {
-            role: route.role,
-            stream: parameters.stream().map(|name| media_query::split(name).0),
-        },
+        Found::Route(route, parameters) => route.permission(parameters),
         _ => Permission {
             role: Role::Public,
-            stream: None,
+            scope: Scope::Gateway,
         },
     };
     let cors_origin = match auth::check(server, &caller, needed, (&request).into()) {
@@ -92,7 +89,7 @@ pub async fn respond(
                 .refusals
                 .is_new(&format!("{kind:?} {}", client.is_loopback()))
             {
-                tracing::warn!(%client, stream = needed.stream, "refused a request; further ones of this kind are not logged: {text}");
+                tracing::warn!(%client, %needed, "refused a request; further ones of this kind are not logged: {text}");
             }
             return finish(to_head(head, error(json, status(&denied), &text)), None);
         }

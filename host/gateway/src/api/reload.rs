@@ -9,28 +9,22 @@ use hyper::{Response, StatusCode, header};
 use sluicegate_config as config;
 use std::sync::Arc;
 
-/// Reloads the component `name`: a transport's name, `policy` or the policy's own name. Answers with its entry of
+/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. Answers with its entry of
 /// `/api/plugins`.
 pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     let policy = gateway.sessions.policy_actor().policy();
-    let transport = match name == "policy" || name == policy.name {
-        true => None,
-        false => match gateway.transports.get(name) {
-            Some(transport) => Some(transport),
-            None => {
-                let transports = gateway.transports.all();
-                let policies = [&"policy".to_owned(), &policy.name];
-                let known = policies.into_iter().chain(transports.keys());
-                let text = config::unknown("component", name, known);
-                return error(true, StatusCode::NOT_FOUND, &text);
-            }
-        },
-    };
-    if let Some(transport) = &transport
-        && transport.built_in
-    {
+    let transport = gateway.transports.get(name).filter(|_| name != "policy");
+    if transport.is_none() && name != "policy" && name != policy.name {
+        let transports = gateway.transports.all();
+        let policies = [&"policy".to_owned(), &policy.name];
+        let known = policies.into_iter().chain(transports.keys());
+        let text = config::unknown("component", name, known);
+        return error(true, StatusCode::NOT_FOUND, &text);
+    }
+    if transport.as_ref().is_some_and(|known| known.built_in) {
         let text = format!(
-            "the transport `{name}` is part of the binary, there is no file to read again; set `plugin` under [transports.{name}] to replace it"
+            "the transport `{name}` is part of the binary, there is no file to read again; set `plugin` under \
+             [transports.{name}] to replace it"
         );
         return error(true, StatusCode::CONFLICT, &text);
     }
@@ -47,24 +41,20 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         let read = match transport {
             Some(transport) => reading
                 .reload_transport(&transport.name)
-                .map(|()| reading.transports.get(&transport.name)),
-            None => reading.reload_policy().map(|()| None),
+                .map(|current| state::transport(&current, &reading.muxers.list())),
+            None => reading.reload_policy().map(|()| state::policy(&reading)),
         };
         drop(turn);
         read
     });
     match read.await {
-        Ok(Ok(None)) => json(StatusCode::OK, &state::policy(gateway)),
-        Ok(Ok(Some(transport))) => {
-            let muxers = gateway.muxers.list();
-            json(StatusCode::OK, &state::transport(&transport, &muxers))
-        }
-        // What was in force stays.
+        Ok(Ok(plugin)) => json(StatusCode::OK, &plugin),
+        // What was in use stays.
         Ok(Err(reason)) => error(true, StatusCode::UNPROCESSABLE_ENTITY, &reason.to_string()),
         Err(_) => error(
             true,
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the component could not be loaded, see the log; the previous one stays in use",
+            "the reload failed, see the log; /api/plugins tells which component is in use",
         ),
     }
 }

@@ -5,7 +5,8 @@
 //! in [`super`].
 
 use hyper::Method;
-use sluicegate_net::auth::Role;
+use super::media_query;
+use sluicegate_net::auth::{Permission, Role, Scope};
 
 /// Longest path that is parsed, in bytes.
 const MAX_PATH_LEN: usize = 2048;
@@ -38,6 +39,19 @@ pub enum Target {
     OpenApi,
 }
 
+/// What a route is about. Every route has to say it, so that none is forgotten where access depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// The gateway itself.
+    Gateway,
+    /// Every stream.
+    AllStreams,
+    /// The stream that the path names as `{stream}` or `{serial}`.
+    Stream,
+    /// The session that the path names as `{id}`.
+    Session,
+}
+
 /// An entry of the table.
 #[derive(Debug)]
 pub struct Route {
@@ -47,63 +61,72 @@ pub struct Route {
     pub pattern: &'static str,
     /// Role that the caller needs.
     pub role: Role,
+    /// What the route is about.
+    subject: Subject,
     /// Handler of the route.
     pub target: Target,
 }
 
-const fn get(pattern: &'static str, role: Role, target: Target) -> Route {
-    route(Method::GET, pattern, role, target)
+const fn get(pattern: &'static str, role: Role, subject: Subject, target: Target) -> Route {
+    route(Method::GET, pattern, role, subject, target)
 }
 
-const fn post(pattern: &'static str, role: Role, target: Target) -> Route {
-    route(Method::POST, pattern, role, target)
+const fn post(pattern: &'static str, role: Role, subject: Subject, target: Target) -> Route {
+    route(Method::POST, pattern, role, subject, target)
 }
 
-const fn route(method: Method, pattern: &'static str, role: Role, target: Target) -> Route {
+const fn route(
+    method: Method,
+    pattern: &'static str,
+    role: Role,
+    subject: Subject,
+    target: Target,
+) -> Route {
     Route {
         method,
         pattern,
         role,
+        subject,
         target,
     }
 }
 
 /// All routes; the first match wins.
 pub const ROUTES: &[Route] = &[
-    get("/", Role::View, Target::Dashboard),
-    get("/watch/{stream}", Role::View, Target::Watch),
-    get("/docs", Role::View, Target::Docs),
-    get("/docs/{*rest}", Role::View, Target::DocsPage),
-    get("/assets/{name}", Role::Public, Target::Asset),
-    get("/healthz", Role::Public, Target::Health),
-    get("/readyz", Role::Public, Target::Ready),
-    get("/metrics", Role::Admin, Target::Metrics),
-    get("/api/openapi.json", Role::View, Target::OpenApi),
-    get("/api/events", Role::View, Target::Events),
-    get("/api/devices", Role::View, Target::Devices),
-    get("/api/devices/{serial}", Role::View, Target::Device),
-    get("/api/sessions", Role::View, Target::Sessions),
-    get("/api/sessions/{id}", Role::View, Target::Session),
-    get("/api/plugins", Role::Admin, Target::Plugins),
-    post("/api/plugins/{name}/reload", Role::Admin, Target::Reload),
-    get("/api/ws/stream/{serial}", Role::View, Target::NalStream),
+    get("/", Role::View, Subject::Gateway, Target::Dashboard),
+    get("/watch/{stream}", Role::View, Subject::Stream, Target::Watch),
+    get("/docs", Role::View, Subject::Gateway, Target::Docs),
+    get("/docs/{*rest}", Role::View, Subject::Gateway, Target::DocsPage),
+    get("/assets/{name}", Role::Public, Subject::Gateway, Target::Asset),
+    get("/healthz", Role::Public, Subject::Gateway, Target::Health),
+    get("/readyz", Role::Public, Subject::Gateway, Target::Ready),
+    get("/metrics", Role::Admin, Subject::Gateway, Target::Metrics),
+    get("/api/openapi.json", Role::View, Subject::Gateway, Target::OpenApi),
+    get("/api/events", Role::View, Subject::AllStreams, Target::Events),
+    get("/api/devices", Role::View, Subject::AllStreams, Target::Devices),
+    get("/api/devices/{serial}", Role::View, Subject::Stream, Target::Device),
+    get("/api/sessions", Role::View, Subject::AllStreams, Target::Sessions),
+    get("/api/sessions/{id}", Role::View, Subject::Session, Target::Session),
+    get("/api/plugins", Role::Admin, Subject::Gateway, Target::Plugins),
+    post("/api/plugins/{name}/reload", Role::Admin, Subject::Gateway, Target::Reload),
+    get("/api/ws/stream/{serial}", Role::View, Subject::Stream, Target::NalStream),
     get(
         "/api/ws/capture/{serial}",
         Role::Capture,
-        Target::CaptureSocket,
+        Subject::Stream, Target::CaptureSocket,
     ),
     post(
         "/api/devices/{serial}/capture",
         Role::Capture,
-        Target::Capture,
+        Subject::Stream, Target::Capture,
     ),
-    get("/live/{stream}/frame.jpg", Role::View, Target::Frame),
-    get("/live/{stream}", Role::View, Target::Choice),
-    get("/live/{stream}/{transport}", Role::View, Target::Live),
+    get("/live/{stream}/frame.jpg", Role::View, Subject::Stream, Target::Frame),
+    get("/live/{stream}", Role::View, Subject::Stream, Target::Choice),
+    get("/live/{stream}/{transport}", Role::View, Subject::Stream, Target::Live),
     get(
         "/live/{stream}/{transport}/{*rest}",
         Role::View,
-        Target::Live,
+        Subject::Stream, Target::Live,
     ),
 ];
 
@@ -127,6 +150,21 @@ impl Parameters {
 }
 
 impl Route {
+    /// What a request with these parameters requires of its caller.
+    pub fn permission<'a>(&self, parameters: &'a Parameters) -> Permission<'a> {
+        let scope = match self.subject {
+            Subject::Gateway => Scope::Gateway,
+            Subject::AllStreams => Scope::AllStreams,
+            Subject::Stream => {
+                let name = parameters.stream().unwrap_or_default();
+                Scope::Stream(media_query::split(name).0)
+            }
+            Subject::Session => Scope::Session(parameters.get("id").unwrap_or_default()),
+        };
+        let role = self.role;
+        Permission { role, scope }
+    }
+
     /// Methods of the route as the header `Allow` lists them (RFC 9110 section 10.2.1).
     pub fn allowed(&self) -> &'static str {
         match self.method {
@@ -278,6 +316,28 @@ mod tests {
         ] {
             assert_eq!(target(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_route_is_about_what_its_path_names() {
+        for route in ROUTES {
+            let names = |placeholder: &str| route.pattern.contains(placeholder);
+            let expected = match () {
+                () if names("{stream}") || names("{serial}") => [Subject::Stream].as_slice(),
+                () if names("{id}") => &[Subject::Session],
+                () => &[Subject::Gateway, Subject::AllStreams],
+            };
+            assert!(expected.contains(&route.subject), "{route:?}");
+        }
+        let scope = |path: &str| match find(&Method::GET, path) {
+            Found::Route(route, parameters) => route.permission(&parameters).to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scope("/live/porch@mobile/hls/a.m4s"), "view of the stream porch");
+        assert_eq!(scope("/api/devices/back%20yard"), "view of the stream back yard");
+        assert_eq!(scope("/api/sessions/ab12"), "view of the session ab12");
+        assert_eq!(scope("/api/events"), "view of all streams");
+        assert_eq!(scope("/metrics"), "admin");
     }
 
     #[test]

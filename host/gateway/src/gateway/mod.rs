@@ -37,7 +37,7 @@ use sluicegate_plugin::{
     Engine,
     muxer::Muxers,
     policy::Policy,
-    transports::{Table, Transports},
+    transports::{Table, Transport, Transports},
 };
 use sluicegate_source::{Fleet, Spec};
 use sluicegate_stream::{Stream, Streams};
@@ -90,7 +90,7 @@ pub struct Gateway {
     pub devices: SharedResponse,
     /// Kinds of refused requests that were logged already.
     pub refusals: LogOnce,
-    /// Locked while the policy's component is being read again.
+    /// Locked while a component is being read again.
     pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
@@ -199,17 +199,22 @@ impl Gateway {
     }
 
     /// Reads the component of the transport `name` again and puts it in the place of the current one, whose viewers are
-    /// then disconnected and come back to the new one. If the component has not changed, nothing happens. Blocks;
-    /// compiling may take seconds.
+    /// then disconnected and come back to the new one. If the component has not changed, nothing happens. Returns the
+    /// transport in use. Blocks; compiling may take seconds.
     ///
     /// # Errors
     /// The component cannot be used. The current one then stays.
-    pub fn reload_transport(&self, name: &str) -> Result<(), StartError> {
+    pub fn reload_transport(&self, name: &str) -> Result<Arc<Transport>, StartError> {
+        let before = self.transports.get(name);
         let transport = self.transports.reload(name)?;
-        transport.note().inspect(|note| tracing::warn!("{note}"));
+        if before.is_some_and(|before| Arc::ptr_eq(&before, &transport)) {
+            tracing::info!(transport = name, "the component has not changed and stays in use");
+            return Ok(transport);
+        }
         self.muxers.retire_replaced();
-        tracing::info!(transport = name, plugin = %transport.plugin, "the component was read again");
-        Ok(())
+        tracing::info!(transport = name, plugin = %transport.plugin, "the transport was replaced");
+        transport.note().inspect(|note| tracing::warn!("{note}"));
+        Ok(transport)
     }
 
     /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.

@@ -31,14 +31,51 @@ pub enum Role {
     Admin,
 }
 
-/// What a route requires of its caller.
+impl Role {
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Public => "public",
+            Role::View => "view",
+            Role::Capture => "capture",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// What a request requires of its caller: a role, and what it is to have that role for. All callers have their role for
+/// everything, until there are accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission<'a> {
     /// The role.
     pub role: Role,
-    /// Name of the stream for which the caller needs the role; `None` if the route is not about a single stream. All
-    /// callers have their role for all streams, until there are accounts.
-    pub stream: Option<&'a str>,
+    /// What the request is about.
+    pub scope: Scope<'a>,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// The gateway itself: its pages, metrics, components.
+    Gateway,
+    /// Every stream: the answer lists them.
+    AllStreams,
+    /// The stream of this name, which need not exist.
+    Stream(&'a str),
+    /// The session with this id, and so the stream that it plays.
+    Session(&'a str),
+}
+
+impl std::fmt::Display for Permission<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let role = self.role.name();
+        match self.scope {
+            Scope::Gateway => f.write_str(role),
+            Scope::AllStreams => write!(f, "{role} of all streams"),
+            Scope::Stream(name) => write!(f, "{role} of the stream {}", shortened(name)),
+            Scope::Session(id) => write!(f, "{role} of the session {}", shortened(id)),
+        }
+    }
 }
 
 /// The parts of a request that identify its caller.
@@ -241,8 +278,8 @@ mod tests {
         request: &Request<()>,
     ) -> Result<Option<String>, Denied> {
         let caller = caller(server, peer, request.headers());
-        let stream = None;
-        check(server, &caller, Permission { role, stream }, request.into())
+        let scope = Scope::Gateway;
+        check(server, &caller, Permission { role, scope }, request.into())
     }
 
     fn plain(address: &str) -> Peer {

@@ -145,7 +145,7 @@ struct Peer<S> {
     /// Encoded frames that wait to be sent.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
-    /// Messages that the client may send now.
+    /// Messages that the client may send, as of the last refill.
     allowed: TokenBucket,
     last_received: Instant,
     pinged: Instant,

@@ -149,14 +149,15 @@ fn on_event<S>(event: Event, viewer: &impl Delivery, wire: &mut Wire<S>) -> Opti
             let code = close.map_or(1000, |close| close.code);
             Some(End::Answered(Close::new(code, "")))
         }
-        Event::Text(text) => refused(viewer.message(Content::Text(text.into()))),
-        Event::Binary(data) => refused(viewer.message(Content::Binary(data.into()))),
+        Event::Text(text) => pass_on(Content::Text(text.into()), viewer),
+        Event::Binary(data) => pass_on(Content::Binary(data.into()), viewer),
     }
 }
 
-fn refused(sent: Result<(), String>) -> Option<End> {
-    sent.err()
-        .map(|reason| End::Close(Close::new(1013, reason)))
+/// Passes a message on. One that is refused ends the connection, unless the viewer's end is on its way.
+fn pass_on(message: Content, viewer: &impl Delivery) -> Option<End> {
+    let reason = viewer.message(message).err()?;
+    (!viewer.has_ended()).then(|| End::Close(Close::new(1013, reason)))
 }
 
 /// The close frame for `closing` (RFC 6455 7.4.1).
@@ -352,13 +353,15 @@ mod tests {
         let draining = watch::Sender::new(false);
         client.write_all(sent).await.unwrap();
         let session = serve_viewer(ours, Bytes::new(), viewer, meter, Drain::new(&draining));
-        let client = async {
+        // The client closes its side when it has read all, which ends the session before its timeout.
+        let client = async move {
             let mut received = Vec::new();
-            // The client closes its side when it has seen the close frame's end.
             client.read_to_end(&mut received).await.unwrap();
             received
         };
+        let began = tokio::time::Instant::now();
         let ((), received) = tokio::join!(session, client);
+        assert!(began.elapsed() < super::super::CLOSE_TIMEOUT);
         let heard = heard.lock().clone();
         (received, heard)
     }

@@ -9,7 +9,7 @@
 mod follow;
 mod serve;
 
-use super::{Message, Muxer, Muxers, Refusal};
+use super::{End, Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
 use follow::{KeyframeRequest, Progress, Source};
 use serve::{Join, Viewer};
@@ -59,6 +59,16 @@ struct PhaseChanged<'a> {
     reason: &'a str,
 }
 
+impl Drop for Actor {
+    /// A panic that ends the thread: closes the outlet before the viewers' queues of effects go, so that viewers learn
+    /// that the transport failed, not that it dropped them.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.muxer.outlet.close("the transport failed");
+        }
+    }
+}
+
 impl Actor {
     pub(super) fn new(
         muxer: Arc<Muxer>,
@@ -105,7 +115,7 @@ impl Actor {
                 Ok(false) => return,
                 Err(panicked) => {
                     if self.panicked(&panicked) {
-                        self.end(&format!("the host {panicked}"));
+                        self.finish(&format!("the host {panicked}"));
                         return self.muxers.remove(&self.muxer);
                     }
                     thread::park_timeout(self.park_duration(None, Instant::now()));
@@ -121,8 +131,11 @@ impl Actor {
 
     /// One turn: handles what is pending, then parks if nothing is left. Returns false when the muxer has ended.
     fn turn(&mut self, lease: &mut StreamLease) -> bool {
-        if let Some(reason) = self.read_inbox() {
-            self.end(&reason);
+        if let Some(end) = self.read_inbox() {
+            match end {
+                End::Finished(reason) => self.finish(&reason),
+                End::Replaced(reason) => self.close(reason),
+            }
             self.muxers.remove(&self.muxer);
             return false;
         }
@@ -133,10 +146,10 @@ impl Actor {
         self.expire(now);
         let held = self.instance.as_ref().map_or(0, Instance::held);
         self.muxer.held.store(held, Ordering::Relaxed);
-        self.ask_for_keyframe(lease, now);
+        self.request_keyframe(lease, now);
         if let Some(since) = self.muxers.retire(&self.muxer, self.idle()) {
             lease.unused_since(since);
-            self.end("nobody is watching");
+            self.finish("nobody is watching");
             return false;
         }
         if !more && self.muxer.lock().messages.is_empty() {
@@ -188,7 +201,7 @@ impl Actor {
         };
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
-            // The profile differs after a reload, and the component may need another feed.
+            // `open` may answer otherwise than before, and the component may need another feed.
             self.source = None;
             self.progress = Progress::default();
             self.profile = Some(profile);
@@ -254,7 +267,8 @@ impl Actor {
         self.muxers.events.publish("plugin", &changed);
     }
 
-    fn end(&mut self, reason: &str) {
+    /// Ends the muxer after the guest's last chunks and answers.
+    fn finish(&mut self, reason: &str) {
         if let Some(chunks) = self.call_guest(|instance| instance.stop(reason, true)) {
             let at = self.began.elapsed();
             self.muxer
@@ -264,6 +278,11 @@ impl Actor {
             self.muxer.requests.changed();
             self.serve_requests();
         }
+        self.close(reason);
+    }
+
+    /// Ends the muxer: viewers get the chunks that are in the outlet, pending requests and joins are refused.
+    fn close(&mut self, reason: &str) {
         self.muxer.outlet.close(reason);
         let text = format!("the transport was stopped: {reason}; try again");
         let stopped = Refusal::Unavailable(text);

@@ -40,6 +40,8 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Capacity of one viewer's effect queue, in effects and in bytes. When it is full, the viewer is closed.
 const EFFECTS: usize = 64;
 const EFFECT_BYTES: usize = 4 << 20;
+/// Reason for viewers whose transport was replaced.
+const REPLACED: &str = "the transport was replaced; connect again";
 /// Bounds of the request timeout, whatever the group length is.
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -154,7 +156,16 @@ enum Message {
     Leave {
         viewer: u64,
     },
-    End(String),
+    End(End),
+}
+
+/// How a muxer ends, with a reason for its viewers.
+enum End {
+    /// The stream goes on by another muxer, so the guest must not finish what it has written: no last chunks, no end of
+    /// a playlist. Pending requests fail and may be repeated.
+    Replaced(&'static str),
+    /// Nothing follows: the guest finishes.
+    Finished(String),
 }
 
 impl Message {
@@ -202,6 +213,12 @@ impl Muxer {
         drop(inbox);
         self.wake();
         Ok(())
+    }
+
+    /// Tells the thread to end, because the stream goes on by another muxer.
+    fn replace(&self, reason: &'static str) {
+        // `End` is never refused, except by a muxer that has ended.
+        let _ = self.send(Message::End(End::Replaced(reason)));
     }
 
     fn wake(&self) {
@@ -337,19 +354,29 @@ impl Muxers {
         })
     }
 
-    /// Returns the muxer of the transport `name` on `variant` of `stream`; starts it if it does not run.
+    /// Returns the muxer of `transport` on `variant` of `stream`; starts it if it does not run.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Unavailable`] if there is no such transport any more, or no thread can be started.
+    /// [`Refusal::Unavailable`] if the transport was replaced meanwhile, or no thread can be started.
     pub fn enter(
         self: &Arc<Muxers>,
         stream: &Arc<Stream>,
         variant: &Variant,
-        name: &str,
+        transport: &Arc<Transport>,
     ) -> Result<MuxerUser, Refusal> {
-        let key = (format!("{}{variant}", stream.name), name.to_owned());
+        let key = (format!("{}{variant}", stream.name), transport.name.clone());
         let mut running = self.lock();
+        // Checked under the lock, so that no muxer of a replaced transport starts after `retire_replaced`.
+        if !self.transports.is_current(transport) {
+            return Err(Refusal::Unavailable(REPLACED.to_owned()));
+        }
+        let before = running.get(&key);
+        if before.is_some_and(|slot| !Arc::ptr_eq(&slot.transport, transport))
+            && let Some(replaced) = running.remove(&key)
+        {
+            replaced.muxer.replace(REPLACED);
+        }
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
@@ -358,12 +385,6 @@ impl Muxers {
                 muxers: self.clone(),
             });
         }
-        // Looked up under the lock, so that no muxer of a replaced transport starts after `retire_replaced`.
-        let Some(transport) = self.transports.get(name) else {
-            return Err(Refusal::Unavailable(format!(
-                "there is no transport `{name}` any more"
-            )));
-        };
         let metric_key = MetricKey {
             stream: stream.name.clone(),
             rendition: variant.rendition.clone(),
@@ -410,7 +431,7 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
-                transport,
+                transport: transport.clone(),
                 ad_hoc: variant.options.is_for_jpeg(),
                 thread,
                 users: 1,
@@ -435,21 +456,21 @@ impl Muxers {
     /// Ends every muxer. Viewers first get the chunks that are in the outlet, then `reason`.
     pub fn shut_down(&self, reason: &str) {
         for muxer in self.list() {
-            let _ = muxer.send(Message::End(reason.to_owned()));
+            let _ = muxer.send(Message::End(End::Finished(reason.to_owned())));
         }
     }
 
     /// Ends every muxer whose transport was replaced in the table since it started. Its viewers get the chunks that are
     /// in the outlet, then a reason; when they come back, they get a muxer of the new transport.
     pub fn retire_replaced(&self) {
+        let mut running = self.lock();
         let table = self.transports.all();
         let is_current = |slot: &Slot| {
             let current = table.get(&slot.transport.name);
             current.is_some_and(|current| Arc::ptr_eq(current, &slot.transport))
         };
-        for (_, slot) in self.lock().extract_if(.., |_, slot| !is_current(slot)) {
-            let reason = "the transport was replaced; connect again";
-            let _ = slot.muxer.send(Message::End(reason.into()));
+        for (_, slot) in running.extract_if(.., |_, slot| !is_current(slot)) {
+            slot.muxer.replace(REPLACED);
         }
     }
 
@@ -480,8 +501,7 @@ impl Muxers {
                 && slot.users == 0
         });
         let (key, slot) = unused.min_by_key(|(_, slot)| slot.unused_since)?;
-        let reason = "replaced by another size or quality";
-        let _ = slot.muxer.send(Message::End(reason.into()));
+        slot.muxer.replace("replaced by another size or quality");
         let key = key.clone();
         running.remove(&key).map(|slot| slot.thread)
     }

@@ -9,12 +9,85 @@ use sluicegate_tests::{
         Session, assert_no_violations, parse,
         player::{Player, get, nals, playlist, resolve},
     },
-    http_get, within,
+    http_get, scratch, within,
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::{interval, timeout};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_transport_does_not_announce_the_end_and_goes_on_where_it_was() {
+    let path = scratch("replaced-hls").join("mine.wasm");
+    let mut component = std::fs::read(Gateway::component("hls")).unwrap();
+    std::fs::write(&path, &component).unwrap();
+    let mut camera = Camera::new(clip()).await;
+    let config = camera.config();
+    let plugin = path.display();
+    let config = format!("{config}[transports.mine]\nplugin = \"{plugin}\"\n");
+    let gateway = Gateway::with_config(&config).await;
+    let mut player = Player::new(gateway.address, "/live/cam/mine/media.m3u8");
+    player.session.patience = Duration::from_secs(10);
+    let mut due = interval(Duration::from_millis(40));
+    let feeding = async {
+        for _ in 0..160 {
+            due.tick().await;
+            camera.send().await;
+        }
+    };
+    let polling = async {
+        loop {
+            player.poll().await;
+        }
+    };
+    tokio::select! {
+        () = feeding => {}
+        () = polling => {}
+    }
+    let before = player.session.playlist().unwrap().clone();
+    let address = gateway.address;
+    let segment = |uri: String| async move {
+        let url = resolve("/live/cam/mine", &uri);
+        let (status, _, body) = within("a segment", http_get(address, &url, &[])).await.unwrap();
+        assert_eq!(status, 200);
+        body
+    };
+    let newest = before.segments.last().unwrap().uri.clone();
+    let bytes = segment(newest.clone()).await;
+
+    // A request that waits is refused and may be repeated; it is not told that the stream has ended.
+    let asked = |metrics: &Metrics| {
+        let of = |name| metrics.sum(name, &[("stream", "cam"), ("transport", "mine")]);
+        of("sluicegate_guest_calls_total") - of("sluicegate_guest_pushes_total")
+    };
+    let calls = asked(&Metrics::of(&gateway).await);
+    let next = format!("/live/cam/mine/media.m3u8?_HLS_msn={}", before.open.msn);
+    let waiting = tokio::spawn(get_lasting(address, next.clone()));
+    Metrics::until(&gateway, "the request waits", |now| asked(now) > calls).await;
+    // An empty custom section of the name `x` makes the same component another file.
+    component.extend([0, 2, 1, b'x']);
+    std::fs::write(&path, &component).unwrap();
+    let reload = request(address, "POST", "/api/plugins/mine/reload", &[]);
+    assert_eq!(within("a reload", reload).await.unwrap().0, 200);
+    let (status, _, body) = within("a refusal", waiting).await.unwrap();
+    let text = String::from_utf8(body).unwrap();
+    assert!(status == 503 && text.contains("the transport was replaced"), "{status} {text}");
+
+    // The new component has the same numbers and bytes, and goes on.
+    assert_eq!(segment(newest).await, bytes);
+    let feeding = async {
+        for _ in 0..110 {
+            due.tick().await;
+            camera.send().await;
+        }
+    };
+    let (_, (status, _, body)) = tokio::join!(feeding, get_lasting(address, next));
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{text}");
+    assert!(!text.contains("#EXT-X-ENDLIST"), "{text}");
+    let wrong = player.session.full(&text, Duration::ZERO, None);
+    assert_no_violations("after the replacement", &text, &wrong);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_returns_is_a_discontinuity_and_the_end_is_announced() {
@@ -170,7 +243,7 @@ async fn expired_files_are_not_found_distant_ones_refused_and_late_ones_unavaila
     assert!((10..16).contains(&took.as_secs()), "{took:?}");
     // The segment and later requests are not affected by that.
     let waiting = tokio::spawn(get_lasting(address, format!("/live/cam/hls/{next}")));
-    for _ in 0..2 * GROUP {
+    for _ in 0..110 {
         due.tick().await;
         camera.send().await;
     }

@@ -397,7 +397,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 (404, "There is no component of that name.", None),
                 (
                     409,
-                    "The component is part of the binary, or a reload is in progress.",
+                    "The transport is part of the binary, or a reload is in progress.",
                     None,
                 ),
                 (

@@ -319,7 +319,7 @@ impl Actor {
 
     /// Requests a keyframe from the source or encoder if a viewer or the guest waits for one, at most every
     /// [`KEYFRAME_INTERVAL`].
-    pub(super) fn ask_for_keyframe(&mut self, lease: &StreamLease, now: Instant) {
+    pub(super) fn request_keyframe(&mut self, lease: &StreamLease, now: Instant) {
         let Some(source) = &self.source else { return };
         let pending = &mut self.keyframe;
         // A feed without samples will begin with a keyframe anyway.

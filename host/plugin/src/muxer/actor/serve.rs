@@ -4,7 +4,7 @@
 //! Joins and requests wait while the guest is being repaired, until their timeout, and fail at once if the circuit
 //! breaker is open. Viewers stay connected during a repair; a new instance gets their joins again.
 
-use super::{Actor, JOIN_TIMEOUT, Source};
+use super::{Actor, End, JOIN_TIMEOUT, Source};
 use crate::{
     Answer, Effect,
     muxer::{JoinRequest, Message, Phase, Refusal, Reply, effects},
@@ -30,12 +30,12 @@ pub(super) struct Join {
 
 impl Actor {
     /// Handles new messages; returns the reason if the muxer is told to end.
-    pub(super) fn read_inbox(&mut self) -> Option<String> {
+    pub(super) fn read_inbox(&mut self) -> Option<End> {
         let messages = self.muxer.lock().take();
         let now = Instant::now();
         for message in messages {
             match message {
-                Message::End(reason) => return Some(reason),
+                Message::End(end) => return Some(end),
                 Message::Join {
                     viewer,
                     request,
@@ -144,8 +144,8 @@ impl Actor {
     /// Whether answers would be outdated. A transport without lanes, which only answers requests, is called once it has
     /// all samples.
     fn is_behind(&self) -> bool {
-        let asked_only = self.transport.profile.lanes.is_empty();
-        asked_only && self.source.as_ref().is_some_and(Source::is_behind)
+        let has_no_lanes = self.transport.profile.lanes.is_empty();
+        has_no_lanes && self.source.as_ref().is_some_and(Source::is_behind)
     }
 
     /// Fails joins and requests that have waited too long, or all of them if the circuit breaker is open.
