@@ -49,7 +49,7 @@ impl Headers {
         (annexb::join(&all), key)
     }
 
-    /// Sets of a type replace the known ones of that type.
+    /// Remembers parameter sets; those of a type replace the known ones of that type.
     fn learn(&mut self, nals: &[Bytes]) {
         for (kind, known) in [(nal::SPS, &mut self.sps), (nal::PPS, &mut self.pps)] {
             let mut news = nals

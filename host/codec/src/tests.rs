@@ -151,7 +151,7 @@ fn the_numbers_survive_encoding_and_decoding() {
         decoder.decode(&packet.data, packet.pts).unwrap();
         let image = decoder
             .newest()
-            .expect("an image for each access unit, at once");
+            .expect("a frame for each access unit, at once");
         assert_eq!(number(image.view().unwrap()), Some(frame as u32));
         assert_eq!(
             (image.pts(), image.is_key(), image.is_corrupt()),

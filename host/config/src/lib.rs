@@ -82,7 +82,7 @@ pub struct Config {
     /// `[android]`. Default: only devices that a stream names are followed, with the default settings.
     #[serde(default)]
     pub android: Option<Android>,
-    /// `[capture]`: still pictures on request. Default: as [`Capture::default`].
+    /// `[capture]`: still images on request. Default: as [`Capture::default`].
     #[serde(default)]
     pub capture: Capture,
     /// Directory of the config file. The paths of plugins, captures, certificates and the scrcpy-server are already

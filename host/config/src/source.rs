@@ -81,7 +81,8 @@ impl Source {
     }
 }
 
-/// Removes from a text about a filter graph, `movie=rtsp\://…:loop=0`, every word that follows its first filter's name.
+/// Removes from a text about a filter graph, such as `movie=rtsp\://…:loop=0`, every word that follows the name of the
+/// graph's first filter.
 fn scrub_values(graph: &str, said: &str) -> String {
     let (_, values) = graph.split_once('=').unwrap_or_default();
     let secrets: Vec<&str> = words(values).filter(|word| word.len() > 1).collect();

@@ -1,8 +1,8 @@
 //! Raw frames as planar YUV 4:2:0 with 8 bits per sample: what the test pattern paints, the scaler produces and the
 //! encoders take.
 //!
-//! [`I420Image`] owns its planes; [`I420View`] borrows planes of any stride, checked once, so that a frame of libav can be
-//! read without a copy. Nothing here knows which library made the planes.
+//! [`I420Image`] owns its planes; [`I420View`] borrows planes of any stride, checked once, so that a frame of libav can
+//! be read without a copy. Nothing here knows which library made the planes.
 
 use super::geometry::Orientation;
 use thiserror::Error;
@@ -99,10 +99,10 @@ impl I420Image {
         [y, u, v]
     }
 
-    /// Overwrites this frame with `image`, rotated and mirrored by `orientation`.
+    /// Overwrites this image with `image`, rotated and mirrored by `orientation`.
     ///
     /// # Errors
-    /// [`SizeError::RotatedSize`] if this frame does not have the size of the rotated one.
+    /// [`SizeError::RotatedSize`] if this image does not have the size of the rotated one.
     pub fn rotate_from(
         &mut self,
         image: I420View<'_>,

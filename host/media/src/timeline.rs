@@ -80,8 +80,8 @@ impl ClockEvent {
         match self {
             ClockEvent::Jump {
                 is_audio: false, ..
-            } => "picture times",
-            ClockEvent::Jump { is_audio: true, .. } => "sound times",
+            } => "video times",
+            ClockEvent::Jump { is_audio: true, .. } => "audio times",
             ClockEvent::Unusable(_) | ClockEvent::Recovered => "clock",
         }
     }

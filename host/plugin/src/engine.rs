@@ -145,7 +145,7 @@ pub struct Plugin<W = TransportPluginPre<Guest>> {
     pub version: String,
     /// SHA-256 of the file, in hexadecimal.
     pub hash: String,
-    /// Path of the file.
+    /// Size of the file in bytes.
     pub size: usize,
     /// Names of the interfaces that it imports.
     pub imports: Vec<String>,

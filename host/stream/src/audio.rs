@@ -59,8 +59,8 @@ struct Worker<'a> {
 }
 
 impl Work for Worker<'_> {
-    const PART: &'static str = "sound";
-    const FAULT: &'static str = "sound-fault";
+    const PART: &'static str = "audio";
+    const FAULT: &'static str = "audio-fault";
 
     fn begin(&mut self) {
         let HistorySpan { group_ms, groups } = self.past;
@@ -133,8 +133,8 @@ impl Worker<'_> {
                 Some(audio)
             }
             Err(error) => {
-                let text = format!("the sound cannot be converted to AAC: {}", Chain(&error));
-                self.status.note("sound", text);
+                let text = format!("the audio cannot be converted to AAC: {}", Chain(&error));
+                self.status.note("audio", text);
                 None
             }
         }
@@ -153,10 +153,10 @@ impl Worker<'_> {
             Ok(frames) => frames,
             Err(error) => {
                 let text = format!(
-                    "sound could not be converted to AAC and is dropped: {}",
+                    "audio could not be converted to AAC and is dropped: {}",
                     Chain(&error)
                 );
-                return self.status.note("sound", text);
+                return self.status.note("audio", text);
             }
         };
         let length = converter.config().frame_length;

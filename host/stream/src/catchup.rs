@@ -40,6 +40,7 @@ struct CatchUp {
     decoding: Decoding,
     status: Arc<Status>,
     ready: VecDeque<Event>,
+    /// What the encoder has got.
     delivered: Progress,
     /// How much of that the shared decoder has delivered, too.
     live: Progress,
@@ -48,7 +49,7 @@ struct CatchUp {
     asked: Instant,
 }
 
-/// Position on the timeline that the encoder has reached.
+/// A position on the timeline: how far events have been delivered.
 #[derive(Default, PartialEq, Eq)]
 struct Progress {
     epoch: Option<u32>,

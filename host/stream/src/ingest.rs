@@ -476,7 +476,7 @@ impl Ingest {
         if self.tracks.none_announced() {
             if self.assembler.dropped() > 0 {
                 self.status
-                    .waiting_for_keyframe("no parameter sets and keyframe received yet");
+                    .waiting_for_keyframe("no keyframe with parameter sets received yet");
             }
         } else if self.assembler.is_waiting() {
             self.status

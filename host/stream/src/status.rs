@@ -56,7 +56,7 @@ pub struct Report {
 pub struct Totals {
     /// Bytes received from the source.
     pub bytes: u64,
-    /// Frames published.
+    /// Video frames published.
     pub samples: u64,
     /// How often the source failed or ended.
     pub failures: u64,
@@ -237,7 +237,7 @@ impl Status {
         // A silence that was published is over.
         if inner.state != State::Live || inner.published.0 != State::Live {
             let reason = match is_audio {
-                true => "receiving sound",
+                true => "receiving audio",
                 false => "receiving video",
             };
             self.set_state(&mut inner, State::Live, reason);

@@ -281,7 +281,7 @@ impl Transcoders {
         let (source, out) = (self.source.clone(), derived.feed.clone());
         let (status, stop) = (self.status.clone(), derived.stop.clone());
         let caught_up = derived.caught_up.clone();
-        self.spawn("sound", move || {
+        self.spawn("audio", move || {
             stop.attach();
             audio::run(&source, &out, past, &status, &caught_up, &stop);
         })?;

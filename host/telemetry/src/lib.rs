@@ -1,6 +1,6 @@
 //! How the gateway reports on itself: logs, the event ring, histograms, the Prometheus text format, process and TCP
-//! figures, the containment of panics, and the delays after failures. [`Sequence`] is what all of the gateway's rings are
-//! built on.
+//! figures, the containment of panics, and the delays after failures. [`Sequence`] is what all of the gateway's rings
+//! are built on.
 //!
 //! This crate depends on no other crate of the gateway, so that all of them may use it. It decides nothing: counters
 //! and events are kept where things happen, and `host/gateway` serves them.

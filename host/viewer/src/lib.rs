@@ -2,8 +2,8 @@
 //!
 //! A muxer publishes chunks to its [`Outlet`], one ring that all of its viewers share; a viewer is a [`Cursor`] over
 //! it, so a slow viewer costs no memory and jumps to a newer start point. Wire bytes are made once per carrier and
-//! shared ([`Piece`]). Carriers get all of it as one [`Delivery`]. The [`Registry`] counts what each viewer gets. No I/O; called by the muxers and by the carriers
-//! in `host/net`.
+//! shared ([`Piece`]). Carriers get all of it as one [`Delivery`]. The [`Registry`] counts what each viewer gets. No
+//! I/O; called by the muxers and by the carriers in `host/net`.
 
 mod delivery;
 mod item;

@@ -87,8 +87,8 @@ fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
     samples
 }
 
-/// Video frames from `start` on, where `I` is an independent one, and audio beside them from frame `audio_frames.start` to
-/// frame `audio_frames.end`.
+/// Video frames from `start` on, of which `I` is an independent one, and audio beside those whose index is in
+/// `audio_frames`.
 fn show(start: u64, frames: &str, audio_frames: std::ops::Range<u64>) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut next = (start + audio_frames.start * VIDEO_FRAME) * 48 / 90;

@@ -114,7 +114,7 @@ pub enum CaptureOutcome {
 /// Description of a capture.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Image {
-    /// Time at which the image arrived from the source: RFC 3339 with milliseconds.
+    /// Time at which the frame arrived from the source: RFC 3339 with milliseconds.
     pub captured_at: String,
     /// Length in bytes.
     pub bytes: usize,

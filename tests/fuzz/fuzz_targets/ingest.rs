@@ -80,7 +80,7 @@ fuzz_target!(|input: &[u8]| {
                     if is_audio {
                         assert!(
                             info.audio.is_some(),
-                            "sound without an audio track in the configuration"
+                            "audio without an audio track in the configuration"
                         );
                     } else {
                         assert!(

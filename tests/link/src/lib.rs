@@ -25,7 +25,7 @@ const PATIENCE_MS: u64 = 5000;
 /// Share of the estimated throughput that players use when they decide by throughput alone.
 const THROUGHPUT_ONLY: f64 = 0.7;
 
-/// Candidates: a low-latency frame, and HLS in two sizes.
+/// Candidates: MJPEG with low latency, and HLS in two sizes.
 pub const CANDIDATES: [LinkCandidate; 3] = [
     LinkCandidate {
         transport: "mjpeg",
@@ -60,7 +60,7 @@ pub enum Decider {
 /// Result of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Seconds in which the frame stood still, beyond the first second of each stall.
+    /// Seconds in which playback stood still, beyond the first second of each stall.
     pub stalled: f64,
     /// Moves as (second, candidate, reason).
     pub moves: Vec<(u64, usize, String)>,

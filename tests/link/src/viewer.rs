@@ -2,7 +2,7 @@
 
 /// Time step of the simulation.
 pub const TICK_MS: u64 = 10;
-/// A frame counts as standing still after this time without a new one.
+/// Playback counts as standing still after this time without a new frame.
 const STALL_AFTER_MS: u64 = 1000;
 /// A transport that makes way sends one frame per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and
 /// then none.

@@ -180,7 +180,7 @@ async fn audio_alone_is_served_where_supported_and_refused_elsewhere() {
             (&device["state"], &device["codec"]),
             (&"live".into(), &Value::Null)
         );
-        assert_eq!(device["reason"], "receiving sound");
+        assert_eq!(device["reason"], "receiving audio");
         let (status, _, body) = http_get(gateway.address, "/live/demo/mjpeg", &[])
             .await
             .unwrap();

@@ -10,7 +10,7 @@ use sluicegate_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// A small frame, so that the tests need not wait for its encoder.
+/// Small frames, so that the tests need not wait for their encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 
 #[tokio::test]

@@ -247,7 +247,7 @@ async fn a_damaged_frame_is_never_captured_the_last_good_one_is_with_its_age() {
         so_far["made"]["decoded"].as_u64().unwrap() + so_far["made"]["failed"].as_u64().unwrap();
     let (number, _) = number_after(whole(GROUP), so_far + 1).await;
     assert_eq!(number, Some(GROUP as u32));
-    // An image that refers to a broken one counts as broken, too.
+    // A frame that refers to a broken one counts as broken, too.
     let (number, age) = number_after(broken(GROUP + 1), so_far + 2).await;
     assert_eq!(number, Some(GROUP as u32));
     let (number, later) = number_after(whole(GROUP + 2), so_far + 3).await;

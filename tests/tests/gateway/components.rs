@@ -213,7 +213,7 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
     for (sample, chunks) in samples.iter().zip(&chunks) {
         let frame = sample.packaged(Format::Jpeg).unwrap();
         let [(bytes, 0, true)] = chunks.as_slice() else {
-            panic!("one independent chunk a frame")
+            panic!("one independent chunk per frame")
         };
         let head = format!(
             "Content-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: {}.{:06}\r\n\r\n",

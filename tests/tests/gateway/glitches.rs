@@ -300,7 +300,7 @@ impl Muxer {
         }
     }
 
-    /// Checks the output. `video` are the times, without the glitch, of the video that were pushed.
+    /// Checks the output. `video` has the times, without the glitch, of the video frames that were pushed.
     fn check(mut self, glitch: &Glitch, video: &[i64]) {
         let what = format!("{} {glitch:?}", self.name);
         match self.name {
@@ -376,7 +376,7 @@ impl Muxer {
     fn read_playlist(&mut self, glitch: &Glitch, what: &str) {
         self.instance.stop("the end", true).unwrap();
         let text = String::from_utf8(self.get("media.m3u8")).unwrap();
-        // Where video are missing, parts cannot have their regular duration.
+        // Where frames are missing, parts cannot have their regular duration.
         if !matches!(glitch.kind, Kind::Lost) {
             assert_no_violations(what, &text, &check(&text));
         }

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-/// A small frame, so that the tests need not wait for its encoder.
+/// Small frames, so that the tests need not wait for their encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const TLS: &str = "[server]\ntls = \"self-signed\"\n";
 /// Shortest time that the gateway gives a client to send something; the upper limit has a margin for a busy machine.

@@ -296,7 +296,7 @@ async fn ffprobe_and_ffmpeg_play_the_endless_file_without_a_gap() {
     let distances = |times: Vec<u64>| times.windows(2).all(|two| two[1] - two[0] == 3000);
     let mut shown: Vec<u64> = packets.iter().map(|packet| packet[0]).collect();
     shown.sort_unstable();
-    // The last group of B frames is incomplete.
+    // The last group of B-frames is incomplete.
     shown.truncate(115);
     assert!(distances(shown), "{packets:?}");
     assert!(

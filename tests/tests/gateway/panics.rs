@@ -102,7 +102,7 @@ async fn decoders_and_encoders_that_panic_are_made_anew_and_viewers_go_on() {
 async fn audio_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video() {
     let file = audio::alaw();
     let config = format!("[streams.demo]\nsource = \"file:{}\"\n", file.display());
-    let gateway = panicking("sound=60,join=150", &config).await;
+    let gateway = panicking("audio=60,join=150", &config).await;
     let mut viewer = Mse::connect(gateway.address, "demo").await;
     let mut fragments = async |count: usize| {
         // Number of samples per track.
@@ -116,7 +116,7 @@ async fn audio_survives_a_panic_of_its_transcoder_and_of_the_join_with_the_video
         }
     };
     fragments(1).await;
-    panic_logged(&gateway, "`sound`").await;
+    panic_logged(&gateway, "`audio`").await;
     panic_logged(&gateway, "`join`").await;
     fragments(30).await;
 }

@@ -49,7 +49,7 @@ async fn eight_slices_pass() {
     let nals = nals_of(&h264("a.h264", &["-x264-params", "slices=8:bframes=0"]));
     assert!(
         nals.len() as u64 > 8 * COUNT,
-        "{} NAL units are not 8 slices a frame",
+        "{} NAL units are not 8 slices per frame",
         nals.len()
     );
     passes(&nals, COUNT).await;

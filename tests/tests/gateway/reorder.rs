@@ -1,4 +1,4 @@
-//! `nal` for players that cannot reorder frames: `?reorder=0` has no B frames, and a source without B frames is
+//! `nal` for players that cannot reorder frames: `?reorder=0` has no B-frames, and a source without B-frames is
 //! passed through.
 
 use bytes::Bytes;
@@ -94,7 +94,7 @@ async fn serve(film: &std::path::Path) -> Gateway {
     Gateway::with_config(&config).await
 }
 
-/// Whether a NAL unit is a slice of a B frame (H.264 7.3.3, `slice_type`).
+/// Whether a NAL unit is a slice of a B-frame (H.264 7.3.3, `slice_type`).
 fn is_b(unit: &Bytes) -> bool {
     if !matches!(nal::unit_type(unit), nal::SLICE | nal::IDR) {
         return false;

@@ -53,7 +53,7 @@ fn a_repeat_shows_the_last_frame_again_and_changes_nothing_that_follows() {
         let common = "-c:v libx264 -preset medium -x264-params scenecut=0 ";
         let frames = encode(name, &format!("{common} {arguments}"));
         let skipped = check(name, &frames);
-        // The last frame is not repeated while B frames that are shown before it may still arrive.
+        // The last frame is not repeated while B-frames that are shown before it may still arrive.
         let most = if arguments.contains("-bf 0") || arguments.contains("baseline") {
             0
         } else {

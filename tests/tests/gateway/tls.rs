@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// A small frame, so that the tests need not wait for its encoder.
+/// Small frames, so that the tests need not wait for their encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const SELF_SIGNED: &str = "[server]\ntls = \"self-signed\"\nnames = [\"cam.home.example\"]\n";
 

@@ -85,7 +85,7 @@ fn reorders(query: &str) -> Result<bool, String> {
     }
 }
 
-/// Reads the query of a request for a still picture. Other parameters are ignored.
+/// Reads the query of a request for a still image. Other parameters are ignored.
 ///
 /// # Errors
 /// A value is out of range; the message says what to write.

@@ -79,9 +79,9 @@ pub struct Device {
     always_on: bool,
     /// Model of an Android device, as the device reports it; null for other sources.
     model: Option<String>,
-    /// Width of the upright picture in square pixels; null before it is known.
+    /// Width of the upright frame in square pixels; null before it is known.
     width: Option<u32>,
-    /// Height of the upright picture in square pixels; null before it is known.
+    /// Height of the upright frame in square pixels; null before it is known.
     height: Option<u32>,
     /// Codec of the video, "jpeg" or an RFC 6381 codec string such as "avc1.64001f"; null before it is known.
     codec: Option<String>,

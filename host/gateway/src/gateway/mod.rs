@@ -72,7 +72,7 @@ pub struct Gateway {
     engine: Arc<Engine>,
     /// Streams by name.
     pub streams: Streams,
-    /// AttachedDevice Android devices.
+    /// Attached Android devices.
     pub fleet: Arc<Fleet>,
     /// Transports by name.
     pub transports: Arc<Transports>,

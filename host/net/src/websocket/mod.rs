@@ -1,8 +1,9 @@
 //! WebSocket (RFC 6455), the server's side.
 //!
-//! A request becomes a socket by its [`Handshake`], which is the only way in. Viewers are then served by [`serve_viewer`], and
-//! text conversations, such as a session's control channel, by [`serve_messages`]. Frames to viewers are not masked, so
-//! all viewers of a chunk get the same bytes: head and payload are joined once, by [`MessageEncoding`].
+//! A request becomes a socket by its [`Handshake`], which is the only way in. Viewers are then served by
+//! [`serve_viewer`], and text conversations, such as a session's control channel, by [`serve_messages`]. WebSocket
+//! frames to viewers are not masked, so all viewers of a chunk get the same bytes: head and payload are joined once, by
+//! [`MessageEncoding`].
 
 mod frame;
 mod handshake;

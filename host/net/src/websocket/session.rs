@@ -1,7 +1,7 @@
 //! Serves one WebSocket viewer: chunks and messages down, messages up, and a clean close at the end.
 //!
-//! It takes from the viewer's [`Delivery`] only as much as one write needs, so that a slow viewer's data stays in the outlet, where
-//! it can jump to a newer start point. Runs as one task per viewer.
+//! It takes from the viewer's [`Delivery`] only as much as one write needs, so that a slow viewer's data stays in the
+//! outlet, where the viewer can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
     super::Drain, Close, Event, MessageEncoding, Reader, WRITE_TIMEOUT, close_after, close_frame,

@@ -55,7 +55,7 @@ pub struct Profile {
 /// What a client without a player of ours can use a transport's entry as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Embed {
-    /// Picture of an `<img>`.
+    /// Image for an `<img>`.
     Image,
     /// HLS playlist.
     Playlist,

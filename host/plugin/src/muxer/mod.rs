@@ -5,7 +5,7 @@
 //! `request_cache` so that the guest is called once per URL) or joins as a viewer ([`MuxerUser::join`], which gives a
 //! [`Viewing`]). Everything from clients goes to the thread through one bounded inbox; chunks go back through the
 //! [`Outlet`], effects for a single viewer through a bounded queue. No guest is ever called on a tokio worker. Called
-//! by the gateway's API and by the carriers in `host/net`.
+//! by the gateway's API; a carrier sees a viewer only as a [`Delivery`](sluicegate_viewer::Delivery).
 
 mod actor;
 mod effects;

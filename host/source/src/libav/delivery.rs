@@ -204,13 +204,13 @@ impl AudioDelivery {
             }
             Ok(_) => {
                 sink.note(
-                    "sound",
+                    "audio",
                     "audio is dropped: the source does not state its sample rate".into(),
                 );
                 AudioDelivery::None
             }
             Err(error) => {
-                sink.note("sound", format!("audio is dropped: {}", Chain(&error)));
+                sink.note("audio", format!("audio is dropped: {}", Chain(&error)));
                 AudioDelivery::None
             }
         }
@@ -228,14 +228,14 @@ impl AudioDelivery {
         while !data.is_empty() {
             let found = Adts::split(&data);
             let Some((adts, frame, rest)) = found else {
-                sink.note("sound", "dropped audio that is not AAC in ADTS".into());
+                sink.note("audio", "dropped audio that is not AAC in ADTS".into());
                 return;
             };
             let length = match *newest {
                 Some((known, length)) if known == adts => length,
                 _ => {
                     let Some(config) = adts.config() else {
-                        sink.note("sound", "dropped AAC of an unknown sample rate".into());
+                        sink.note("audio", "dropped AAC of an unknown sample rate".into());
                         return;
                     };
                     sink.audio_track(aac_track(&config, config.channels, language));

@@ -1,4 +1,4 @@
-//! Where decoded frames wait for who makes something of them, and the state that captures look at.
+//! Where decoded frames wait for the threads that make something of them, and the state that captures look at.
 //!
 //! The decoding thread (`worker`) puts each frame into the mailbox of every [`Follower`] and unparks the follower's
 //! thread. A mailbox is bounded, since a decoded frame takes megabytes. A full one loses frames, but those that begin a

@@ -99,7 +99,7 @@ impl Work for Worker {
 
     fn step(&mut self) {
         match self.reader.next(self.position, 0) {
-            // Sound, a repeat, or a sample that cannot be decoded here.
+            // Audio, a repeat, or a sample that cannot be decoded here.
             Next::Entry(Entry::Sample(sample), _)
                 if sample.is_audio() || sample.repeat > 0 || self.decoding.must_skip(&sample) =>
             {

@@ -189,7 +189,7 @@ mod tests {
     fn frames_are_one_duration_apart_in_presentation_order() {
         for (what, step, order, delay, expected) in [
             ("in order", 2, &[0, 1, 2, 3][..], 0, &[0, 1, 2, 3][..]),
-            ("B frames", 2, &[0, 3, 1, 2], 1, &[1, 4, 2, 3]),
+            ("B-frames", 2, &[0, 3, 1, 2], 1, &[1, 4, 2, 3]),
             (
                 "counted by one",
                 1,

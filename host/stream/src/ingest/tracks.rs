@@ -1,7 +1,7 @@
 //! Which tracks a stream has at a time, as announced to its viewers. Pure.
 //!
 //! A player that gets a new track list restarts, so tracks change only at an independent frame. A player also
-//! waits for every track that was announced, so audio is announced when it is heard: the first frames of a
+//! waits for every track that was announced, so audio is announced when it arrives: the first frames of a
 //! source that declares audio are held back until the audio arrives, for a second at most. Audio that stops
 //! is removed at the next keyframe. `ingest` passes every sample through [`Tracks`] and publishes the entries
 //! that it returns.
@@ -211,8 +211,8 @@ mod tests {
     use crate::testing::{times, video};
     use sluicegate_media::aac::Config;
 
-    /// Ticks of a frame at 25 per second, with a keyframe every 10. Audio has 48,000 samples per second, 1024
-    /// in a frame.
+    /// Ticks of a video frame at 25 per second; every tenth is a keyframe. Audio has 48,000 samples per second, 1024 in
+    /// a frame.
     const VIDEO_FRAME: u64 = 3600;
     const AUDIO_FRAME: u64 = 1920;
     const GROUP: u64 = 10 * VIDEO_FRAME;
@@ -223,7 +223,7 @@ mod tests {
         tracks: Tracks,
         /// The announcements as text, each with the time of its first sample.
         announced: Vec<String>,
-        /// Number of frames and of audio samples published.
+        /// Number of video frames and of audio frames published.
         sent: (usize, usize),
         samples: Vec<Arc<Sample>>,
     }
@@ -252,7 +252,7 @@ mod tests {
             });
         }
 
-        /// Sends frames and audio in turns, whichever are enabled, for this span of time.
+        /// Sends video and audio in turns, whichever are enabled, for this span of time.
         fn run(&mut self, from: u64, to: u64, with_video: bool, with_audio: bool) {
             for time in from..to {
                 if with_video && time.is_multiple_of(VIDEO_FRAME) {

@@ -24,8 +24,8 @@ const LARGE: Shape = Shape {
 };
 /// Short, so that decoders end soon after their last client.
 const IDLE: &str = "200ms";
-/// Pause between a client's capture and its next request: a fixed and a random part. At 30 images per second another
-/// image has arrived by then.
+/// Pause between a client's capture and its next request: a fixed and a random part. At 30 frames per second another
+/// frame has arrived by then.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(50));
 /// Random delay before a client connects: keyframes are 2 s apart, and clients arrive at any phase.
 const MAX_START_DELAY: Duration = Duration::from_millis(300);
@@ -71,7 +71,7 @@ impl Stage {
         })
     }
 
-    /// Opens viewers on `nal` and waits until all of them receive images.
+    /// Opens viewers on `nal` and waits until all of them receive frames.
     fn watch(&self, viewers: usize, closely: usize) -> Result<Load> {
         let mut load = Load::watching(Expected::Film(self.film.clone()), closely)?;
         load.open(self.gateway.address, "/live/cam/nal", viewers)?;
@@ -90,7 +90,7 @@ impl Stage {
     /// A single client that sends requests repeatedly.
     fn warm(&self, count: u64) -> Result<Latencies> {
         let mut shots = self.shots()?;
-        // The first capture brings the decoder to the newest image.
+        // The first capture brings the decoder to the newest frame.
         let mut last = shots.take()?.captured_at;
         let (mut took, mut same) = (Latencies::default(), 0);
         while took.times.count() < count {
@@ -101,7 +101,7 @@ impl Stage {
             // The same image as before was cached, which is not what is measured here.
             if image.captured_at == last {
                 same += 1;
-                ensure!(same * 10 <= count, "the source sends no new images");
+                ensure!(same * 10 <= count, "the source sends no new frames");
                 continue;
             }
             took.add(time, image.bytes);

@@ -14,11 +14,11 @@ use std::path::Path;
 struct Move {
     /// `down` or `up`.
     r#move: String,
-    /// Time from the change of the link to the first picture of the new transport.
+    /// Time from the change of the link to the first frame of the new transport.
     change: f64,
-    /// Time from the gateway's `move` message to that picture.
+    /// Time from the gateway's `move` message to that frame.
     picture: f64,
-    /// Longest time without a new picture, from before the move to two seconds after it.
+    /// Longest time without a new frame, from before the move to two seconds after it.
     longest: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Age of the picture on the screen: the player in a real browser reads the clock shown in the picture.
+//! Age of the frame on the screen: the player in a real browser reads the clock shown in the frame.
 
 use crate::{bench::Bench, report::Table};
 use anyhow::{Context, Result, ensure};
@@ -46,7 +46,7 @@ pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
     Ok(table)
 }
 
-/// Age of the picture with one transport.
+/// Age of the frame on the screen with one transport.
 struct Age {
     transport: String,
     /// Median and maximum, or the reason why there is none.

@@ -14,7 +14,7 @@ use sluicegate_tests::{
 use std::time::{Duration, SystemTime};
 use tokio::time::interval;
 
-/// Streams with plain H.264, with B frames, with JPEGs, and with audio that must be transcoded to AAC.
+/// Streams with plain H.264, with B-frames, with JPEGs, and with audio that must be transcoded to AAC.
 fn config() -> String {
     let x264 = [
         "-c:v",

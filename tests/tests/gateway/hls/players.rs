@@ -123,7 +123,7 @@ async fn gstreamer_plays_without_a_gap() {
     };
     timeout(Duration::from_secs(60), reading)
         .await
-        .expect("ten seconds of frames");
+        .expect("ten seconds of video");
     for pair in times.windows(2) {
         let apart = pair[1] - pair[0];
         assert!(
@@ -247,7 +247,7 @@ fn frames_of(nals: &[Bytes]) -> Vec<Bytes> {
     nals.iter().filter(kept).cloned().collect()
 }
 
-/// Audio and frames in one rendition, and audio alone.
+/// Video and audio in one rendition, and audio alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn audio_plays_in_sync_with_video_and_alone() {
     let dir = scratch("media");

@@ -262,7 +262,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (
                     "listening",
-                    "`true` if sound is turned on; transports with sound are then preferred. Default: `false`.",
+                    "`true` if sound is turned on; transports with audio are then preferred. Default: `false`.",
                     text(),
                 ),
             ],
