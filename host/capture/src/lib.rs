@@ -1,12 +1,11 @@
-//! Captures: one still image of a stream on request, whether or not anyone watches, and without delaying
-//! those who do.
+//! Captures: one still image of a stream on request, whether or not anyone watches, and without delaying those who do.
 //!
-//! Each stream that is captured has a worker: a thread that holds the stream's one shared decoder while there
-//! are clients, and `idle` longer. It serves one request at a time from the newest decoded frame. Saving is
-//! done on blocking threads, so that a slow or full disk affects only that request.
+//! Each stream that is captured has a worker: a thread that holds the stream's one shared decoder while there are
+//! clients, and `idle` longer. It serves one request at a time from the newest decoded frame. Saving is done on
+//! blocking threads, so that a slow or full disk affects only that request.
 //!
-//! The handlers in `host/gateway/src/api/capture.rs` call [`Captures`]. `request` has the wire format and the
-//! errors, `worker` the threads, and `store` the files.
+//! The handlers in `host/gateway/src/api/capture.rs` call [`Captures`]. `request` has the wire format and the errors,
+//! `worker` the threads, and `store` the files.
 
 mod request;
 pub mod store;
@@ -192,8 +191,8 @@ impl Captures {
         }
     }
 
-    /// Called periodically: deletes saved images that are too old or too many. It may take a while, so it
-    /// runs on a blocking thread.
+    /// Called periodically: deletes saved images that are too old or too many. It may take a while, so it runs on a
+    /// blocking thread.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
         let mut swept = self.swept.lock();
         let due = swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
@@ -280,8 +279,8 @@ impl Captures {
 }
 
 impl Client {
-    /// Captures the newest frame, waiting for one for at most `capture.timeout`. The request is queued by the
-    /// call itself and not by the first poll, so that several requests of a client are served in order.
+    /// Captures the newest frame, waiting for one for at most `capture.timeout`. The request is queued by the call
+    /// itself and not by the first poll, so that several requests of a client are served in order.
     ///
     /// # Errors
     /// The capture failed; the code says why.

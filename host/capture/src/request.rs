@@ -1,8 +1,8 @@
 //! Capture requests and errors, and their form on the wire. Pure.
 //!
-//! A [`RawRequest`] is what a client sends, by WebSocket or HTTP. Checked and completed with the config's
-//! defaults it becomes a [`CaptureRequest`]. What fails does so with a [`Code`] and a message for people; the
-//! code determines the HTTP status. The schemas in the OpenAPI document come from these types.
+//! A [`RawRequest`] is what a client sends, by WebSocket or HTTP. Checked and completed with the config's defaults it
+//! becomes a [`CaptureRequest`]. What fails does so with a [`Code`] and a message for people; the code determines the
+//! HTTP status. The schemas in the OpenAPI document come from these types.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Saved captures: a file `DIR/STREAM/TIME-ID.jpg` for each, and a line of JSON in `DIR/captures.jsonl`.
 //!
-//! A file gets its name only when it is complete on the disk: it is written under a temporary name in the
-//! same folder, synced and renamed. Temporary files that a killed gateway left behind are deleted after an
-//! hour. Everything here blocks, so `Captures` calls it on blocking threads.
+//! A file gets its name only when it is complete on the disk: it is written under a temporary name in the same folder,
+//! synced and renamed. Temporary files that a killed gateway left behind are deleted after an hour. Everything here
+//! blocks, so `Captures` calls it on blocking threads.
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -67,8 +67,8 @@ impl Store {
         }
     }
 
-    /// Saves an image of `stream` that was taken at `captured_at` (Unix microseconds). Returns its path
-    /// relative to the folder.
+    /// Saves an image of `stream` that was taken at `captured_at` (Unix microseconds). Returns its path relative to the
+    /// folder.
     ///
     /// # Errors
     /// It cannot be written. Nothing is left of the image then.
@@ -114,9 +114,8 @@ impl Store {
         file.write_all(&text)
     }
 
-    /// Deletes what is older than `keep`, then the oldest files beyond `keep_bytes`, and abandoned temporary
-    /// files. Only files whose name has the form that [`Store::save`] gives are touched. Returns the number
-    /// of deleted images.
+    /// Deletes what is older than `keep`, then the oldest files beyond `keep_bytes`, and abandoned temporary files.
+    /// Only files whose name has the form that [`Store::save`] gives are touched. Returns the number of deleted images.
     pub fn sweep(&self, now: SystemTime) -> usize {
         let mut kept = Vec::new();
         let mut gone = 0;

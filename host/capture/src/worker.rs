@@ -1,9 +1,9 @@
 //! The capture thread of one stream, and its queue.
 //!
-//! The thread starts with the first client and ends `idle` after the last. It holds a lease of the stream and
-//! its shared decoder, serves one request at a time, and encodes the newest undamaged frame; the same request
-//! for the same frame is encoded once. If the decoder has no such frame, it requests keyframes until the
-//! deadline. A panic fails the request that it happened in, and the next one gets a new encoder.
+//! The thread starts with the first client and ends `idle` after the last. It holds a lease of the stream and its
+//! shared decoder, serves one request at a time, and encodes the newest undamaged frame; the same request for the same
+//! frame is encoded once. If the decoder has no such frame, it requests keyframes until the deadline. A panic fails the
+//! request that it happened in, and the next one gets a new encoder.
 
 use super::{CaptureRequest, Code, MAX_IMAGE_BYTES};
 use parking_lot::{Condvar, Mutex, MutexGuard};

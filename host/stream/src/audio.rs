@@ -1,7 +1,7 @@
 //! The audio transcoder of a stream: converts any audio to AAC for transports that take nothing else.
 //!
-//! Audio that is AAC already passes unchanged. AAC frames are timed in samples, so that each follows the
-//! previous one exactly. `transcoders` runs it once per stream on a thread of its own, while it is used.
+//! Audio that is AAC already passes unchanged. AAC frames are timed in samples, so that each follows the previous one
+//! exactly. `transcoders` runs it once per stream on a thread of its own, while it is used.
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
@@ -20,8 +20,8 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
-/// Converts the audio of `source`, from as far back as `past` says, and publishes it in `out` until it is
-/// stopped. Sets `caught_up` once the past is converted. Every discontinuity of `source` is one in `out`.
+/// Converts the audio of `source`, from as far back as `past` says, and publishes it in `out` until it is stopped. Sets
+/// `caught_up` once the past is converted. Every discontinuity of `source` is one in `out`.
 pub(super) fn run(
     source: &Arc<Feed>,
     out: &Feed,

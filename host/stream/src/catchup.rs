@@ -1,9 +1,9 @@
 //! The input of an encoder: decoded frames of the past first, then those of the shared decoder.
 //!
-//! A rendition begins where a group of the source begins, so that its groups have the source's numbers, times
-//! and lengths from the first one on. The shared decoder (`frames.rs`) is at the newest frame, so the
-//! encoder's thread decodes the past from the ring by itself, as fast as it can, and switches to the shared
-//! decoder at a frame that both have. If it does not get there in time, it gives up the past.
+//! A rendition begins where a group of the source begins, so that its groups have the source's numbers, times and
+//! lengths from the first one on. The shared decoder (`frames.rs`) is at the newest frame, so the encoder's thread
+//! decodes the past from the ring by itself, as fast as it can, and switches to the shared decoder at a frame that both
+//! have. If it does not get there in time, it gives up the past.
 
 use super::{
     decoding::Decoding,
@@ -60,9 +60,9 @@ struct Progress {
 }
 
 impl EncoderInput {
-    /// Creates the input from `source`, whose shared decoder is `frames`, for a feed that numbers its groups
-    /// by `numbers`. It begins as far back as `past` says and the ring has. The calling thread is unparked
-    /// when there is more.
+    /// Creates the input from `source`, whose shared decoder is `frames`, for a feed that numbers its groups by
+    /// `numbers`. It begins as far back as `past` says and the ring has. The calling thread is unparked when there is
+    /// more.
     pub fn new(
         source: &Arc<Feed>,
         frames: Arc<Frames>,
@@ -216,8 +216,8 @@ impl CatchUp {
         }
     }
 
-    /// Whether the live events continue right after what the encoder has, or no later than with `event`, the
-    /// next of the past.
+    /// Whether the live events continue right after what the encoder has, or no later than with `event`, the next of
+    /// the past.
     fn can_switch(&self, live: &Follower, event: Option<&Event>) -> bool {
         let next = match (event, live.peek()) {
             (Some(Event::Frame(next)), Some(Event::Frame(shown))) => {

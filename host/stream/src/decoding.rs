@@ -1,9 +1,9 @@
-//! From samples to decoded frames in presentation order: the part that the shared decoder (`frames.rs`) and
-//! one that catches up with it (`catchup.rs`) have in common. No thread, no clock.
+//! From samples to decoded frames in presentation order: the part that the shared decoder (`frames.rs`) and one that
+//! catches up with it (`catchup.rs`) have in common. No thread, no clock.
 //!
-//! libavcodec returns a frame later than its sample went in, and after damage at implausible times.
-//! [`Decoding`] gives each frame its presentation and capture time back, drops frames that are out of order,
-//! and says which frame begins a group. All decoded frames of the process share one memory limit.
+//! libavcodec returns a frame later than its sample went in, and after damage at implausible times. [`Decoding`] gives
+//! each frame its presentation and capture time back, drops frames that are out of order, and says which frame begins a
+//! group. All decoded frames of the process share one memory limit.
 
 use super::{frames::Decoded, info::Info, ring::GroupNumbers, status::Status};
 use sluicegate_codec as codec;
@@ -20,17 +20,17 @@ use std::{
     sync::{Arc, LazyLock, atomic::Ordering},
 };
 
-/// A frame whose presentation time is further ahead of the decoder's input than that of the last `COMPARED`
-/// frames by more than this, and by more than a few steps, has a wrong time stamp: the frames after it would
-/// be out of order for that long. After `COMPARED` such frames in a row, the times are accepted.
+/// A frame whose presentation time is further ahead of the decoder's input than that of the last `COMPARED` frames by
+/// more than this, and by more than a few steps, has a wrong time stamp: the frames after it would be out of order for
+/// that long. After `COMPARED` such frames in a row, the times are accepted.
 const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
 const COMPARED: usize = 32;
 
 /// Access units that a decoder may hold back for reordering, with a margin (H.264 A.3.1: at most 16 frames).
 const MAX_HELD: usize = 64;
 
-/// Limit on the decoded frames of all streams together, in bytes. A coded frame of a few kilobytes may take a
-/// hundred megabytes decoded, and is held for as long as something is made of it.
+/// Limit on the decoded frames of all streams together, in bytes. A coded frame of a few kilobytes may take a hundred
+/// megabytes decoded, and is held for as long as something is made of it.
 const MAX_DECODED: usize = 512 << 20;
 static DECODED_FRAMES: LazyLock<Budget> = LazyLock::new(|| Budget::new(MAX_DECODED));
 
@@ -44,8 +44,7 @@ pub(super) struct Decoding {
     geometry: Geometry,
     /// Whether decoding begins with the next independent sample.
     awaits_start: bool,
-    /// Whether decoding began with the newest independent sample, so that its leading frames cannot be
-    /// decoded.
+    /// Whether decoding began with the newest independent sample, so that its leading frames cannot be decoded.
     skips_leading: bool,
     /// Capture times of access units whose frames have not come out, by presentation time.
     pending: BTreeMap<i64, u64>,
@@ -55,16 +54,15 @@ pub(super) struct Decoding {
     /// Decode time of the newest sample, and its distance from the one before.
     decoded: Option<u64>,
     step: u64,
-    /// How far the presentation times of the last frames were ahead of the sample that went in when they came
-    /// out.
+    /// How far the presentation times of the last frames were ahead of the sample that went in when they came out.
     ahead: VecDeque<i64>,
     /// Number of frames in a row that were too far ahead.
     strange: usize,
 }
 
 impl Decoding {
-    /// Creates a decoding without tracks. Frames and failures are counted in `status`; `numbers` is the group
-    /// index of an encoded feed.
+    /// Creates a decoding without tracks. Frames and failures are counted in `status`; `numbers` is the group index of
+    /// an encoded feed.
     pub fn new(status: &Arc<Status>, numbers: GroupNumbers) -> Decoding {
         Decoding {
             status: status.clone(),
@@ -120,8 +118,8 @@ impl Decoding {
         self.pending.clear();
     }
 
-    /// Whether the next sample cannot be decoded, because it leads the independent sample that decoding began
-    /// with and refers to frames before that. Call it for every sample.
+    /// Whether the next sample cannot be decoded, because it leads the independent sample that decoding began with and
+    /// refers to frames before that. Call it for every sample.
     pub fn must_skip(&mut self, sample: &Sample) -> bool {
         if sample.independent {
             self.skips_leading = std::mem::take(&mut self.awaits_start);
@@ -129,8 +127,8 @@ impl Decoding {
         self.skips_leading && sample.leading
     }
 
-    /// Decodes `sample`. Returns the frames that come out, in presentation order, and whether the sample
-    /// itself was decoded without error.
+    /// Decodes `sample`. Returns the frames that come out, in presentation order, and whether the sample itself was
+    /// decoded without error.
     pub fn decode(&mut self, sample: &Sample) -> (Vec<Frame>, Result<(), codec::Error>) {
         let mut frames = Vec::new();
         let Some((decoder, format)) = &mut self.decoder else {
@@ -152,8 +150,8 @@ impl Decoding {
         (frames, outcome)
     }
 
-    /// Places a frame that came out while `sample` went in on the timeline. `None` if it is out of order, or
-    /// the memory limit is reached.
+    /// Places a frame that came out while `sample` went in on the timeline. `None` if it is out of order, or the memory
+    /// limit is reached.
     pub fn place(&mut self, frame: Frame, sample: &Sample) -> Option<Decoded> {
         let shown = frame
             .pts()

@@ -1,10 +1,10 @@
-//! The H.264 transcoder of a stream: encodes decoded frames for a rendition, or for a source that delivers
-//! another codec.
+//! The H.264 transcoder of a stream: encodes decoded frames for a rendition, or for a source that delivers another
+//! codec.
 //!
-//! A keyframe is made wherever the source has one, so that groups are equal in all renditions and viewers can
-//! switch between them. The input comes from `catchup`: the past first, then the shared decoder. If settings
-//! change or the encoder fails, a new encoder is opened and the tracks are announced again. `transcoders`
-//! runs it on a thread per recipe.
+//! A keyframe is made wherever the source has one, so that groups are equal in all renditions and viewers can switch
+//! between them. The input comes from `catchup`: the past first, then the shared decoder. If settings change or the
+//! encoder fails, a new encoder is opened and the tracks are announced again. `transcoders` runs it on a thread per
+//! recipe.
 
 use super::{
     catchup::EncoderInput,
@@ -28,8 +28,7 @@ use sluicegate_source::{Keyframes, Stop};
 use sluicegate_telemetry::{Chain, Panicked};
 use std::{sync::Arc, thread};
 
-/// Encodes `input` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is
-/// encoded.
+/// Encodes `input` and publishes the samples in `out` until it is stopped. Sets `caught_up` once the past is encoded.
 pub(super) fn run(
     input: EncoderInput,
     encoding: H264Settings,

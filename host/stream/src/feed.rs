@@ -1,10 +1,9 @@
 //! A [`Feed`]: a ring that one thread writes and muxers, decoders and transcoders follow.
 //!
-//! The writer appends under the lock and unparks the followers after releasing it. A [`Reader`] is one
-//! thread's registration: it is woken for new entries, and tells the ring how much of the past to keep. It
-//! pulls by position, so a slow reader blocks nobody: it gets [`Next::Lost`] with the position to resume at.
-//! `ingest` and the transcoders write feeds; the muxers of `host/plugin` and the transcoders read them. The
-//! submodule `repeats` fills silences.
+//! The writer appends under the lock and unparks the followers after releasing it. A [`Reader`] is one thread's
+//! registration: it is woken for new entries, and tells the ring how much of the past to keep. It pulls by position, so
+//! a slow reader blocks nobody: it gets [`Next::Lost`] with the position to resume at. `ingest` and the transcoders
+//! write feeds; the muxers of `host/plugin` and the transcoders read them. The submodule `repeats` fills silences.
 
 mod repeats;
 
@@ -46,8 +45,7 @@ struct State {
     last_frame: (Instant, u64),
     /// `newest` cannot be repeated.
     unrepeatable: bool,
-    /// Whether repeats have been requested since `repeat_readers`, the number of readers that request them, was
-    /// zero.
+    /// Whether repeats have been requested since `repeat_readers`, the number of readers that request them, was zero.
     repeats_requested: bool,
     repeat_readers: usize,
     /// When to check for a silence next, if that was done since the newest frame.
@@ -73,8 +71,7 @@ impl Feed {
         Feed::of(None, numbers)
     }
 
-    /// Creates an empty feed for what is made from the frames of `source`. It counts as silent only while
-    /// `source` is.
+    /// Creates an empty feed for what is made from the frames of `source`. It counts as silent only while `source` is.
     pub fn derived_from(source: &Arc<Feed>, numbers: GroupNumbers) -> Arc<Feed> {
         Feed::of(Some(source.clone()), numbers)
     }
@@ -99,8 +96,8 @@ impl Feed {
         })
     }
 
-    /// Appends an entry and wakes the readers after the lock is released. A gap in time before the entry is
-    /// filled with repeats, if those are in use.
+    /// Appends an entry and wakes the readers after the lock is released. A gap in time before the entry is filled with
+    /// repeats, if those are in use.
     pub fn publish(&self, entry: Entry) {
         let mut state = self.lock();
         let again = state.fill_gap(&entry);
@@ -120,8 +117,8 @@ impl Feed {
         threads.iter().for_each(Thread::unpark);
     }
 
-    /// Registers the calling thread: it is unparked for every addition that `wake_on` selects, until the
-    /// reader is dropped.
+    /// Registers the calling thread: it is unparked for every addition that `wake_on` selects, until the reader is
+    /// dropped.
     pub fn reader(self: &Arc<Feed>, wake_on: WakeOn) -> Reader {
         let id = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let thread = std::thread::current();
@@ -182,22 +179,21 @@ pub enum Next {
     Entry(Entry, Group),
     /// There is none yet.
     Wait,
-    /// The entry was evicted, because the reader was too slow. It may resume at this position, which has
-    /// these tracks.
+    /// The entry was evicted, because the reader was too slow. It may resume at this position, which has these tracks.
     Lost(u64, Option<Arc<Info>>),
 }
 
 impl Reader {
-    /// Keeps `history` groups of `group_ms` for this reader. Returns the position to start at, which is the
-    /// start of the oldest of those groups or else the end of the feed, and the tracks there.
+    /// Keeps `history` groups of `group_ms` for this reader. Returns the position to start at, which is the start of
+    /// the oldest of those groups or else the end of the feed, and the tracks there.
     pub fn start(&self, group_ms: u32, history: u32) -> (u64, Option<Arc<Info>>) {
         self.start_in(&mut self.feed.lock().ring, group_ms, history, None)
     }
 
-    /// Like [`Reader::start`], for a reader that needs all of those groups, however long it takes: what it
-    /// has not read of them is retained until it has or calls [`Reader::release_history`], within the limits of the
-    /// ring. A reader that waited for the first start point since `waited_since`, a result of
-    /// [`Reader::wait_and_retain`], starts there, no matter how many groups followed at once.
+    /// Like [`Reader::start`], for a reader that needs all of those groups, however long it takes: what it has not read
+    /// of them is retained until it has or calls [`Reader::release_history`], within the limits of the ring. A reader
+    /// that waited for the first start point since `waited_since`, a result of [`Reader::wait_and_retain`], starts
+    /// there, no matter how many groups followed at once.
     pub fn start_and_retain(
         &self,
         group_ms: u32,
@@ -210,8 +206,8 @@ impl Reader {
         (start, info)
     }
 
-    /// Where something made from this feed begins (see [`Ring::past_start`]), and the tracks there. What it
-    /// has not read from there on is retained, as in [`Reader::start_and_retain`].
+    /// Where something made from this feed begins (see [`Ring::past_start`]), and the tracks there. What it has not
+    /// read from there on is retained, as in [`Reader::start_and_retain`].
     pub fn start_in_past(
         &self,
         numbers: &GroupNumbers,
@@ -238,8 +234,8 @@ impl Reader {
         self.feed.lock().ring.opens_group(group_ms, position)
     }
 
-    /// If there is no start point yet, returns the position from which this reader waits for one. What
-    /// follows is retained, within the limits of the ring, until this reader starts or rests.
+    /// If there is no start point yet, returns the position from which this reader waits for one. What follows is
+    /// retained, within the limits of the ring, until this reader starts or rests.
     pub fn wait_and_retain(&self, group_ms: u32, history: u32) -> Option<u64> {
         let ring = &mut self.feed.lock().ring;
         if ring.first_start().is_some() {
@@ -281,8 +277,8 @@ impl Reader {
         Next::Lost(resume_at, state.ring.info_at(resume_at))
     }
 
-    /// Where to jump if the reader is late: if the sample before `position` is more than `ticks` behind the
-    /// newest frame, the newest independent sample that is at or after `position`.
+    /// Where to jump if the reader is late: if the sample before `position` is more than `ticks` behind the newest
+    /// frame, the newest independent sample that is at or after `position`.
     pub fn later_start(&self, position: u64, ticks: u64) -> Option<u64> {
         let state = self.feed.lock();
         let reached = state.ring.get(position.checked_sub(1)?)?;
@@ -344,8 +340,7 @@ impl Reader {
     }
 }
 
-/// Appends `entries` and wakes the readers after the lock is released. `now` is when the last of them
-/// arrived.
+/// Appends `entries` and wakes the readers after the lock is released. `now` is when the last of them arrived.
 fn add(mut state: MutexGuard<'_, State>, entries: impl IntoIterator<Item = Entry>, now: Instant) {
     let mut all_audio = true;
     for mut entry in entries {

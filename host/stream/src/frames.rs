@@ -1,13 +1,11 @@
-//! The shared decoder of a stream: frames are decoded once for all their consumers, and only while there are
-//! any.
+//! The shared decoder of a stream: frames are decoded once for all their consumers, and only while there are any.
 //!
-//! [`Frames`] owns a thread that follows the source's feed. Its consumers are encoders, each with a bounded
-//! mailbox ([`Follower`]), and captures, which look at the newest good frame ([`DecoderState`]). The
-//! trade-off is between delay and loss: a decoder that does not keep up jumps to the newest start point, and
-//! a slow encoder loses frames, group starts last, as its groups have to begin where the source's do. Bursts
-//! after a stall of the machine cost nothing, because the decoder waits a bounded time for encoders.
-//! `worker` is the thread, `mailbox` is what it shares with the consumers. `decoding` does the decoding itself,
-//! `catchup` decodes the past for an encoder that begins there.
+//! [`Frames`] owns a thread that follows the source's feed. Its consumers are encoders, each with a bounded mailbox
+//! ([`Follower`]), and captures, which look at the newest good frame ([`DecoderState`]). The trade-off is between delay
+//! and loss: a decoder that does not keep up jumps to the newest start point, and a slow encoder loses frames, group
+//! starts last, as its groups have to begin where the source's do. Bursts after a stall of the machine cost nothing,
+//! because the decoder waits a bounded time for encoders. `worker` is the thread, `mailbox` is what it shares with the
+//! consumers. `decoding` does the decoding itself, `catchup` decodes the past for an encoder that begins there.
 
 mod mailbox;
 mod worker;
@@ -44,8 +42,7 @@ pub struct DecoderState {
     pub good: Option<Arc<Decoded>>,
     /// Everything before this position of the source's feed was decoded.
     pub reached: u64,
-    /// An undamaged frame that was delivered while catching up: better than none if catching up takes too
-    /// long.
+    /// An undamaged frame that was delivered while catching up: better than none if catching up takes too long.
     pub old: Option<Arc<Decoded>>,
     /// Why the frames after `good` are damaged or missing.
     pub trouble: Option<Arc<str>>,
@@ -71,8 +68,8 @@ pub struct Decoded {
     pub time: u64,
     /// Capture time, in microseconds since the Unix epoch.
     pub captured_at: u64,
-    /// Whether it is the first decoded frame of a group: of a keyframe of the source, or where one would be
-    /// if the source were encoded by the gateway.
+    /// Whether it is the first decoded frame of a group: of a keyframe of the source, or where one would be if the
+    /// source were encoded by the gateway.
     pub starts_group: bool,
     /// Its share of the memory limit for decoded frames of all streams.
     pub(super) _memory: Reservation,
@@ -118,8 +115,8 @@ impl Frames {
         self.shared.wait_for(until, wanted)
     }
 
-    /// Registers the calling thread for every frame from the newest on. At most `limit` (at least 1) wait in
-    /// its mailbox; the thread is unparked for each.
+    /// Registers the calling thread for every frame from the newest on. At most `limit` (at least 1) wait in its
+    /// mailbox; the thread is unparked for each.
     pub fn follow(self: &Arc<Frames>, limit: usize) -> Follower {
         Follower::new(self.clone(), limit)
     }

@@ -19,8 +19,7 @@ pub struct Info {
 }
 
 impl Info {
-    /// Whether a viewer may start at this sample: at an independent frame, or at any audio if there is no
-    /// video.
+    /// Whether a viewer may start at this sample: at an independent frame, or at any audio if there is no video.
     pub fn starts_at(&self, sample: &Sample) -> bool {
         sample.independent && (!sample.is_audio() || self.video.is_none())
     }

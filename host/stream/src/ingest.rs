@@ -1,12 +1,12 @@
-//! [`Ingest`] is the [`Sink`] of a source: it turns what the source reads into samples in a feed. No I/O, and
-//! the clock is an argument.
+//! [`Ingest`] is the [`Sink`] of a source: it turns what the source reads into samples in a feed. No I/O, and the clock
+//! is an argument.
 //!
-//! Bytes are split into NAL units, these are assembled into access units (`media::h264`), and each gets its
-//! place on the stream's one rising timeline (`media::timeline`, `media::offset`), whatever the source's time
-//! stamps do. A frame is stamped with the arrival of its first byte, not of its last. The submodules decide
-//! what viewers learn of it: `tracks` when tracks are announced, `in_band` which parameter sets a frame
-//! carries, and `presentation_order` when a frame without a presentation time is presented.
-//! [`Stream`](super::Stream) owns an ingest per run and calls it on the source's thread.
+//! Bytes are split into NAL units, these are assembled into access units (`media::h264`), and each gets its place on
+//! the stream's one rising timeline (`media::timeline`, `media::offset`), whatever the source's time stamps do. A frame
+//! is stamped with the arrival of its first byte, not of its last. The submodules decide what viewers learn of it:
+//! `tracks` when tracks are announced, `in_band` which parameter sets a frame carries, and `presentation_order` when a
+//! frame without a presentation time is presented. [`Stream`](super::Stream) owns an ingest per run and calls it on the
+//! source's thread.
 
 mod in_band;
 mod presentation_order;
@@ -52,8 +52,7 @@ pub struct Ingest {
     /// Arrival of the first byte of the access unit in the assembler, and of the NAL unit in the splitter.
     arrived_at: Option<Moment>,
     nal_arrived_at: Option<Moment>,
-    /// Times and arrival of the packet in which the access unit in the assembler began, if that is an earlier
-    /// packet.
+    /// Times and arrival of the packet in which the access unit in the assembler began, if that is an earlier packet.
     packet: Option<(SourceTimes, Moment)>,
     tracks: Tracks,
     in_band: InBand,
@@ -75,8 +74,8 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// Publishes to `feed` and reports to `status`; `clock` returns the present in a run that began at
-    /// `started_at` (Unix microseconds).
+    /// Publishes to `feed` and reports to `status`; `clock` returns the present in a run that began at `started_at`
+    /// (Unix microseconds).
     pub fn new(
         feed: Arc<Feed>,
         status: Arc<Status>,
@@ -370,8 +369,8 @@ impl Ingest {
         self.publish(entries);
     }
 
-    /// Like [`Ingest::place`]; if the source gives no presentation time, or its times are not trusted,
-    /// picture order counts determine it.
+    /// Like [`Ingest::place`]; if the source gives no presentation time, or its times are not trusted, picture order
+    /// counts determine it.
     fn place_frame(&mut self, unit: &AccessUnit, times: SourceTimes, arrived: Moment) -> Times {
         let picture = &unit.parameter_sets.picture;
         let placed = self.place(times, picture.reorder, arrived);
@@ -431,8 +430,8 @@ impl Ingest {
         }
     }
 
-    /// How frames are presented, where `coded` is the pixel aspect in the coded picture. The container's
-    /// takes precedence.
+    /// How frames are presented, where `coded` is the pixel aspect in the coded picture. The container's takes
+    /// precedence.
     fn geometry(&self, coded: Option<PixelAspect>) -> Geometry {
         let Presentation {
             pixel_aspect,

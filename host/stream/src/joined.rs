@@ -1,8 +1,8 @@
 //! Joins the video of one feed and the audio of another into one feed, if either of them was transcoded.
 //!
-//! Both come from one source and carry its epochs, so they are matched epoch by epoch: neither is published
-//! before the tracks of its epoch are known on both sides. If both have a sample, the earlier one goes first.
-//! `transcoders` starts a thread of its own for this.
+//! Both come from one source and carry its epochs, so they are matched epoch by epoch: neither is published before the
+//! tracks of its epoch are known on both sides. If both have a sample, the earlier one goes first. `transcoders` starts
+//! a thread of its own for this.
 
 use super::{
     feed::{Feed, Next, Reader, WakeOn},
@@ -17,12 +17,12 @@ use sluicegate_source::Stop;
 use sluicegate_telemetry::Panicked;
 use std::{sync::Arc, thread};
 
-/// Joins until it is stopped: publishes the video of `parts.video_side`, from as far back as `past` says, and the
-/// audio of `parts.audio_side` from the same time in `out`. Sets `caught_up` once the transcoded parts are current
-/// and all of it is published.
+/// Joins until it is stopped: publishes the video of `parts.video_side`, from as far back as `past` says, and the audio
+/// of `parts.audio_side` from the same time in `out`. Sets `caught_up` once the transcoded parts are current and all of
+/// it is published.
 ///
-/// Audio waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a
-/// later one.
+/// Audio waits in its feed while the video of its epoch is not there yet, and is dropped if the video is of a later
+/// one.
 pub(super) fn run(
     parts: &Parts,
     past: HistorySpan,

@@ -1,8 +1,8 @@
 //! The JPEG transcoder of a stream: encodes the newest decoded frame, limited to a rate.
 //!
-//! It never queues: a frame that arrives while one is encoded replaces the one waiting. The last frame before
-//! a silence is always encoded, even if the rate limit delays it, so that viewers are not left with an older
-//! one. `transcoders` runs it on a thread per recipe.
+//! It never queues: a frame that arrives while one is encoded replaces the one waiting. The last frame before a silence
+//! is always encoded, even if the rate limit delays it, so that viewers are not left with an older one. `transcoders`
+//! runs it on a thread per recipe.
 
 use super::{
     feed::Feed,
@@ -63,8 +63,8 @@ struct Worker<'a> {
     failure_logged: bool,
     encoder: Option<JpegEncoder>,
     frame_rate_limiter: FrameRateLimiter,
-    /// The newest frame that was not encoded, and when it is encoded regardless of the cadence if no other
-    /// follows: late enough that the rate limit holds in any second.
+    /// The newest frame that was not encoded, and when it is encoded regardless of the cadence if no other follows:
+    /// late enough that the rate limit holds in any second.
     newest: Option<Arc<Decoded>>,
     due: Instant,
 }

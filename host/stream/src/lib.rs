@@ -1,14 +1,13 @@
 //! Streams: a source that runs while it is in use, and the ring of its recent samples.
 //!
 //! A [`Stream`] is a configured source under a name. Its source runs on a thread of its own from the first
-//! [`StreamLease`] until `idle` after the last one is dropped; a source that fails or panics is retried with
-//! backoff. One such stretch is a run: it has one timeline, one feed and one set of transcoders, and group
-//! numbers and epochs continue across retries within it.
+//! [`StreamLease`] until `idle` after the last one is dropped; a source that fails or panics is retried with backoff.
+//! One such stretch is a run: it has one timeline, one feed and one set of transcoders, and group numbers and epochs
+//! continue across retries within it.
 //!
-//! `ingest` turns what the source reads into samples, `ring` and `feed` keep and distribute them,
-//! `transcoders` make every derived form (JPEG, H.264 renditions, AAC) once while it is used, and `status` is
-//! what `/api/devices` reports. Callers are the muxers (`host/plugin`), captures (`host/capture`) and the
-//! gateway's API.
+//! `ingest` turns what the source reads into samples, `ring` and `feed` keep and distribute them, `transcoders` make
+//! every derived form (JPEG, H.264 renditions, AAC) once while it is used, and `status` is what `/api/devices` reports.
+//! Callers are the muxers (`host/plugin`), captures (`host/capture`) and the gateway's API.
 
 mod audio;
 mod catchup;
@@ -103,8 +102,8 @@ struct Run {
 }
 
 impl Stream {
-    /// Creates a stream that does not run yet. State changes are published to `events`; if the source is an
-    /// Android device, it is looked up in `fleet`.
+    /// Creates a stream that does not run yet. State changes are published to `events`; if the source is an Android
+    /// device, it is looked up in `fleet`.
     pub fn new(
         name: &str,
         source: Arc<dyn Source>,
@@ -129,8 +128,8 @@ impl Stream {
         })
     }
 
-    /// Takes a lease on the stream, starting the source if necessary. The source runs until `idle` after the
-    /// last lease was dropped.
+    /// Takes a lease on the stream, starting the source if necessary. The source runs until `idle` after the last lease
+    /// was dropped.
     pub fn enter(self: &Arc<Stream>) -> StreamLease {
         let mut control = self.lock();
         control.users += 1;
@@ -162,8 +161,8 @@ impl Stream {
         self.status.report(self.source.may_be_silent())
     }
 
-    /// Sets the availability of the device behind this stream, for a stream that is one. A running source
-    /// waits by itself for a device that is not ready.
+    /// Sets the availability of the device behind this stream, for a stream that is one. A running source waits by
+    /// itself for a device that is not ready.
     pub fn present(&self, presence: &Presence) {
         self.status.presence(presence);
     }
@@ -207,24 +206,23 @@ impl Stream {
         self.recipes.renditions.get(name)
     }
 
-    /// Resolves `variant` for a transport that takes `formats`, while the source has the tracks `info`.
-    /// `None` if the variant does not exist or has no track in any of the formats.
+    /// Resolves `variant` for a transport that takes `formats`, while the source has the tracks `info`. `None` if the
+    /// variant does not exist or has no track in any of the formats.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         self.recipes.choose(variant, info, formats)
     }
 
-    /// Offers of the stream and its renditions, best first, for a transport that takes `formats`, while the
-    /// source has the tracks `info`.
+    /// Offers of the stream and its renditions, best first, for a transport that takes `formats`, while the source has
+    /// the tracks `info`.
     ///
-    /// Probes the encoders the first time, which may take a moment: do not call it on a thread that serves
-    /// sockets.
+    /// Probes the encoders the first time, which may take a moment: do not call it on a thread that serves sockets.
     pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
         offer::offers(&self.recipes, info, formats, self.status.peaks())
     }
 
-    /// Like [`Stream::offers`] but never blocks: forms that are encoded by the gateway have no codec string,
-    /// and those whose encoder was not probed yet are offered as if it worked. The flag says whether all
-    /// encoders have been probed, by [`Stream::offers`] or [`Stream::probe_encoders`].
+    /// Like [`Stream::offers`] but never blocks: forms that are encoded by the gateway have no codec string, and those
+    /// whose encoder was not probed yet are offered as if it worked. The flag says whether all encoders have been
+    /// probed, by [`Stream::offers`] or [`Stream::probe_encoders`].
     pub fn offers_without_probing(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
         offer::offers_without_probing(&self.recipes, info, formats, self.status.peaks())
     }
@@ -444,14 +442,14 @@ impl StreamLease {
         &self.run.feed
     }
 
-    /// Declares that this lease was last used at `since`: the stream's idle time counts from then instead of
-    /// from the drop.
+    /// Declares that this lease was last used at `since`: the stream's idle time counts from then instead of from the
+    /// drop.
     pub fn unused_since(&mut self, since: Instant) {
         self.unused_since = Some(since);
     }
 
-    /// Returns the derived feed of `recipe`, which is shared and produced while anyone holds it. `past` is
-    /// how far back it begins; it applies only if this call starts it.
+    /// Returns the derived feed of `recipe`, which is shared and produced while anyone holds it. `past` is how far back
+    /// it begins; it applies only if this call starts it.
     ///
     /// # Errors
     /// Too many ad-hoc JPEG sizes are in use, or the system refuses a thread.
@@ -463,8 +461,8 @@ impl StreamLease {
         self.run.transcoders.derived_feed(recipe, past)
     }
 
-    /// Returns the stream's shared decoder, for consumers that need only the newest frames. Frames are
-    /// decoded while anyone holds it.
+    /// Returns the stream's shared decoder, for consumers that need only the newest frames. Frames are decoded while
+    /// anyone holds it.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -493,8 +491,8 @@ fn unix_us() -> u64 {
         })
 }
 
-/// Adds jitter: half to one and a half of `wait`, so that many sources that were lost at once do not all
-/// reconnect at once.
+/// Adds jitter: half to one and a half of `wait`, so that many sources that were lost at once do not all reconnect at
+/// once.
 fn jittered(wait: Duration) -> Duration {
     wait / 2 + wait.mul_f64(fastrand::f64())
 }

@@ -1,9 +1,9 @@
-//! The forms of a stream that a viewer may choose from, with the figures to choose by: the stream itself and
-//! its renditions, best first.
+//! The forms of a stream that a viewer may choose from, with the figures to choose by: the stream itself and its
+//! renditions, best first.
 //!
-//! A form that does not run is described without starting it: codecs by what the encoder would produce,
-//! bandwidth by the config, by the measured peak of the source, or by an estimate. Transports get the list as
-//! their variants, the session code makes candidates of it.
+//! A form that does not run is described without starting it: codecs by what the encoder would produce, bandwidth by
+//! the config, by the measured peak of the source, or by an estimate. Transports get the list as their variants, the
+//! session code makes candidates of it.
 
 use super::{
     info::Info,
@@ -60,8 +60,8 @@ pub struct Peaks {
     pub audio: u32,
 }
 
-/// Offers of a source with the tracks `info` for a transport that takes `formats`, without those that no
-/// encoder can make. Probes the encoders the first time, which may take a moment.
+/// Offers of a source with the tracks `info` for a transport that takes `formats`, without those that no encoder can
+/// make. Probes the encoders the first time, which may take a moment.
 pub(super) fn offers(
     recipes: &Recipes,
     info: &Info,
@@ -74,8 +74,8 @@ pub(super) fn offers(
     })
 }
 
-/// Like [`offers`] but never blocks: without the codecs of what the gateway encodes, and including forms
-/// whose encoder was not probed. The flag says whether all encoders have been probed.
+/// Like [`offers`] but never blocks: without the codecs of what the gateway encodes, and including forms whose encoder
+/// was not probed. The flag says whether all encoders have been probed.
 pub(super) fn offers_without_probing(
     recipes: &Recipes,
     info: &Info,
@@ -290,8 +290,7 @@ mod tests {
                 (name, codecs, offer.bandwidth, offer.width, offer.height)
             })
             .collect();
-        // Nothing is scaled up. The levels are those that libx264 chooses for these sizes at 30 frames per
-        // second.
+        // Nothing is scaled up. The levels are those that libx264 chooses for these sizes at 30 frames per second.
         assert_eq!(
             told,
             [

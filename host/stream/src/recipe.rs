@@ -78,8 +78,8 @@ pub struct H264Settings {
     pub max_height: u32,
     /// Maximum frames per second; `None` for the rate of the source.
     pub frame_rate: Option<u32>,
-    /// Longest time between keyframes. Independently of it, there are keyframes where the source has them, or
-    /// in each keyframe interval of `encode` if the source has only keyframes.
+    /// Longest time between keyframes. Independently of it, there are keyframes where the source has them, or in each
+    /// keyframe interval of `encode` if the source has only keyframes.
     pub keyframe_interval: Option<config::Span>,
 }
 

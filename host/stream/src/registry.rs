@@ -1,5 +1,5 @@
-//! Registry of all streams by name: those of the config from the start, those of devices as they are
-//! discovered. The gateway fills it, the API looks streams up.
+//! Registry of all streams by name: those of the config from the start, those of devices as they are discovered. The
+//! gateway fills it, the API looks streams up.
 
 use super::Stream;
 use parking_lot::RwLock;

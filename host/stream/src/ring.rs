@@ -1,14 +1,13 @@
 //! The recent past of a stream: samples and the discontinuities between them, in order. Pure.
 //!
-//! A [`Ring`] is a bounded queue of [`Entry`]s at positions that only rise, so that any number of readers can
-//! be cursors over it. It evicts by bytes, time span and count, but never what a registered reader still
-//! needs: the newest `history` groups of each reader, and the part of the past that a reader has not read yet.
-//! Only the limit of entries and twice the limit of bytes override that: then whole groups go, and finally the
-//! front of the newest group, which is reported as cut.
+//! A [`Ring`] is a bounded queue of [`Entry`]s at positions that only rise, so that any number of readers can be
+//! cursors over it. It evicts by bytes, time span and count, but never what a registered reader still needs: the newest
+//! `history` groups of each reader, and the part of the past that a reader has not read yet. Only the limit of entries
+//! and twice the limit of bytes override that: then whole groups go, and finally the front of the newest group, which
+//! is reported as cut.
 //!
 //! Groups are counted in a [`GroupIndex`] that a source's ring shares with the rings derived from it
-//! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and
-//! wake-ups.
+//! ([`GroupNumbers`]), so that numbers agree in all forms of a stream. `feed` wraps a ring with a lock and wake-ups.
 
 use super::Info;
 use parking_lot::{Mutex, MutexGuard};
@@ -85,8 +84,8 @@ impl GroupNumbers {
         }
     }
 
-    /// Length of the longest complete group at `group_ms` since the newest discontinuity, in ticks; 0 before
-    /// there is one.
+    /// Length of the longest complete group at `group_ms` since the newest discontinuity, in ticks; 0 before there is
+    /// one.
     pub fn longest(&self, group_ms: u32) -> u64 {
         self.lock().longest(group_ms, self.boundary)
     }
@@ -121,8 +120,8 @@ pub struct HistorySpan {
 }
 
 impl HistorySpan {
-    /// Number of groups to encode for a consumer that wants all of them: four complete ones and the one in
-    /// progress, or more where groups are short. Players begin three target durations behind the live edge.
+    /// Number of groups to encode for a consumer that wants all of them: four complete ones and the one in progress, or
+    /// more where groups are short. Players begin three target durations behind the live edge.
     fn groups_to_encode(self) -> u32 {
         const WHOLE: u32 = 4;
         const SPAN_MS: u32 = 8000;
@@ -130,8 +129,7 @@ impl HistorySpan {
         self.groups.clamp(1, WHOLE.max(short) + 1)
     }
 
-    /// Greatest age of what is encoded from the past, in ticks. Encoding more would take longer than it is
-    /// worth.
+    /// Greatest age of what is encoded from the past, in ticks. Encoding more would take longer than it is worth.
     fn max_encode_age(self) -> u64 {
         let seconds = if self.groups > 1 { 20 } else { 4 };
         seconds * u64::from(TIMESCALE)
@@ -160,8 +158,8 @@ impl Size for Entry {
 
 /// A bounded ring of entries, whose positions never repeat within a run.
 ///
-/// Invariant: `info_at` knows the tracks for every retained position, also if their `Configure` was evicted.
-/// Cost: push and get are O(1) amortised, finding a history start is O(log n).
+/// Invariant: `info_at` knows the tracks for every retained position, also if their `Configure` was evicted. Cost: push
+/// and get are O(1) amortised, finding a history start is O(log n).
 #[derive(Debug)]
 pub struct Ring {
     bounds: Bounds,
@@ -301,8 +299,8 @@ impl Ring {
             .or_else(|| self.front_info.clone())
     }
 
-    /// Whether the newest group exceeded the ring's limits, so that a late viewer has to wait for the next
-    /// independent sample.
+    /// Whether the newest group exceeded the ring's limits, so that a late viewer has to wait for the next independent
+    /// sample.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
@@ -318,24 +316,21 @@ impl Ring {
         self.numbers.need(group_ms);
     }
 
-    /// Retains everything from `unread` on while `reader_id` reads the past; `None` ends that. Otherwise a group
-    /// that begins meanwhile would evict the oldest one before it is read. The limits in bytes and entries
-    /// still apply.
+    /// Retains everything from `unread` on while `reader_id` reads the past; `None` ends that. Otherwise a group that
+    /// begins meanwhile would evict the oldest one before it is read. The limits in bytes and entries still apply.
     pub fn retain(&mut self, reader_id: u64, unread: Option<u64>) {
         if let Some(need) = self.retentions.get_mut(&reader_id) {
             need.unread = unread;
         }
     }
 
-    /// Drops the needs of `reader_id`. Groups continue to be numbered, so that the next reader gets the same
-    /// numbers.
+    /// Drops the needs of `reader_id`. Groups continue to be numbered, so that the next reader gets the same numbers.
     pub fn release(&mut self, reader_id: u64) {
         self.retentions.remove(&reader_id);
     }
 
-    /// The group at `position` for muxers of `group_ms`. A repeat belongs to the group in which it is
-    /// presented, even if the start of that group was lost, so that no group becomes longer than the
-    /// source's.
+    /// The group at `position` for muxers of `group_ms`. A repeat belongs to the group in which it is presented, even
+    /// if the start of that group was lost, so that no group becomes longer than the source's.
     pub fn group(&self, group_ms: u32, position: u64) -> Option<Group> {
         let after = self
             .starts
@@ -368,8 +363,7 @@ impl Ring {
         self.history_start_of(&self.numbers, group_ms, history)
     }
 
-    /// Like [`Ring::history_start`], for what is derived from this ring's samples and numbers its groups by
-    /// `numbers`.
+    /// Like [`Ring::history_start`], for what is derived from this ring's samples and numbers its groups by `numbers`.
     pub fn history_start_of(
         &self,
         numbers: &GroupNumbers,
@@ -403,9 +397,9 @@ impl Ring {
         self.newest_frame
     }
 
-    /// Where something derived from this ring's samples begins, if it numbers its groups by `numbers` and
-    /// should reach back as far as `past`: at the oldest of those groups that the ring has from its start.
-    /// `None` if it has not even the newest from its start, or that began too long ago.
+    /// Where something derived from this ring's samples begins, if it numbers its groups by `numbers` and should reach
+    /// back as far as `past`: at the oldest of those groups that the ring has from its start. `None` if it has not even
+    /// the newest from its start, or that began too long ago.
     pub fn past_start(&self, numbers: &GroupNumbers, past: HistorySpan) -> Option<u64> {
         numbers.need(past.group_ms);
         let newest = self.time_at(self.newest_frame?)?;
@@ -431,8 +425,7 @@ impl Ring {
         }
     }
 
-    /// Where a reader that fell behind resumes: the newest independent sample, if that is at or after
-    /// `position`.
+    /// Where a reader that fell behind resumes: the newest independent sample, if that is at or after `position`.
     pub fn newest_start_after(&self, position: u64) -> Option<u64> {
         self.starts
             .back()
@@ -463,8 +456,8 @@ impl Ring {
         while self.first() < needed && self.over(self.bounds.bytes, Some(self.bounds.span)) {
             self.pop();
         }
-        // The needed entries may themselves exceed the limits: then whole groups go, and finally the newest
-        // one, from its front.
+        // The needed entries may themselves exceed the limits: then whole groups go, and finally the newest one, from
+        // its front.
         let mut shortened = false;
         while self.entries.len() > 1 && self.over(self.bounds.bytes * 2, None) {
             self.pop();

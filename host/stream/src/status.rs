@@ -1,9 +1,9 @@
-//! State of a stream as `/api/devices` reports it: what it is doing and why, its tracks, measured rates,
-//! notes and counters.
+//! State of a stream as `/api/devices` reports it: what it is doing and why, its tracks, measured rates, notes and
+//! counters.
 //!
-//! A [`Status`] is written by the threads of a stream and read by the API. Every change of state is also
-//! published as an event. A silence is detected only when somebody reads the report, since no thread watches
-//! for it. While the device behind a stream is away, that is reported instead of the state of its source.
+//! A [`Status`] is written by the threads of a stream and read by the API. Every change of state is also published as
+//! an event. A silence is detected only when somebody reads the report, since no thread watches for it. While the
+//! device behind a stream is away, that is reported instead of the state of its source.
 
 mod notes;
 mod rates;
@@ -146,8 +146,8 @@ impl Status {
         }
     }
 
-    /// Sets the availability of the stream's device. While it is not ready, that is published and reported,
-    /// whatever the source does meanwhile.
+    /// Sets the availability of the stream's device. While it is not ready, that is published and reported, whatever
+    /// the source does meanwhile.
     pub fn presence(&self, presence: &Presence) {
         let mut inner = self.lock();
         let (state, reason) = match presence {
@@ -309,8 +309,8 @@ impl Status {
         }
     }
 
-    /// Records a failure of the gateway itself on this stream: like [`Status::note`], but logged every time,
-    /// as an error.
+    /// Records a failure of the gateway itself on this stream: like [`Status::note`], but logged every time, as an
+    /// error.
     pub fn fault(&self, key: &'static str, text: String) {
         tracing::error!(stream = self.stream, "{text}");
         self.lock().notes.record(key, text);

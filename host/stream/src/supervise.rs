@@ -1,15 +1,15 @@
 //! The loop of a worker thread of a stream (decoder, transcoder, joiner), which survives a panic in its work.
 //!
-//! A panic is handled as a failure of one step: it is recorded, the worker discards its state, and after a
-//! backoff it continues with the next input. Consumers of what it makes then get it later instead of never.
+//! A panic is handled as a failure of one step: it is recorded, the worker discards its state, and after a backoff it
+//! continues with the next input. Consumers of what it makes then get it later instead of never.
 
 use super::status::Status;
 use sluicegate_source::Stop;
 use sluicegate_telemetry::{Backoff, Panicked, contain, panic_point};
 use std::time::{Duration, Instant};
 
-/// Backoff after a panic. It starts again with the first delay if the previous panic is longer ago than the
-/// longest delay.
+/// Backoff after a panic. It starts again with the first delay if the previous panic is longer ago than the longest
+/// delay.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
 
 /// Work that is repeated until its thread is stopped.
@@ -22,8 +22,8 @@ pub(super) trait Work {
     /// Called once, before the first step.
     fn begin(&mut self) {}
 
-    /// Processes the next input, or parks the thread until there is some. It must move past the input before
-    /// it can panic on it, or the same panic would repeat for ever.
+    /// Processes the next input, or parks the thread until there is some. It must move past the input before it can
+    /// panic on it, or the same panic would repeat for ever.
     fn step(&mut self);
 
     /// Discards what a panic may have left inconsistent, so that work continues with the next input.

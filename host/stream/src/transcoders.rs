@@ -1,5 +1,5 @@
-//! Everything that is made from a stream natively, and shared by all who use it: decoded frames, JPEGs,
-//! H.264, AAC, and joined feeds.
+//! Everything that is made from a stream natively, and shared by all who use it: decoded frames, JPEGs, H.264, AAC, and
+//! joined feeds.
 //!
 //! [`Transcoders`] holds only weak references: a [`DerivedFeed`] lives while a muxer holds it, and its thread ends when
 //! the last one drops it. A second request for the same [`Recipe`] gets the running feed. A joined feed holds the feeds
@@ -135,8 +135,8 @@ impl Transcoders {
         }
     }
 
-    /// Returns the feed of `recipe`, which all callers share. The first caller starts it, as far back as
-    /// `past` says and the ring allows.
+    /// Returns the feed of `recipe`, which all callers share. The first caller starts it, as far back as `past` says
+    /// and the ring allows.
     pub fn derived_feed(
         &self,
         recipe: Recipe,

@@ -1,9 +1,9 @@
 //! Which form of a stream a viewer gets, and what has to be made for that. Pure.
 //!
-//! A [`Variant`] is what a viewer requests: the stream itself, a rendition, or JPEGs of another size. With
-//! the tracks of the source and the formats of the transport, `Recipes::choose` resolves it to a
-//! [`Selection`]. What the transport takes passes unchanged; otherwise the selection has a [`Recipe`], which
-//! also is the key by which `transcoders` share what they make.
+//! A [`Variant`] is what a viewer requests: the stream itself, a rendition, or JPEGs of another size. With the tracks
+//! of the source and the formats of the transport, `Recipes::choose` resolves it to a [`Selection`]. What the transport
+//! takes passes unchanged; otherwise the selection has a [`Recipe`], which also is the key by which `transcoders` share
+//! what they make.
 
 use super::{
     info::Info,
@@ -30,8 +30,8 @@ pub struct Variant {
     pub options: VariantOptions,
 }
 
-/// Query parameters of a viewer: `?width=&quality=` for JPEGs, rounded to the available steps, or
-/// `?reorder=0` for H.264.
+/// Query parameters of a viewer: `?width=&quality=` for JPEGs, rounded to the available steps, or `?reorder=0` for
+/// H.264.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VariantOptions {
     /// Maximum width of JPEGs, in pixels.
@@ -132,9 +132,9 @@ pub(super) struct Recipes {
 }
 
 impl Recipes {
-    /// Resolves `variant`, of a stream with the tracks `info`, for a transport that takes `formats`. For
-    /// video and for audio it selects the first format that needs no transcoding, or else the first. `None`
-    /// if the variant is not available.
+    /// Resolves `variant`, of a stream with the tracks `info`, for a transport that takes `formats`. For video and for
+    /// audio it selects the first format that needs no transcoding, or else the first. `None` if the variant is not
+    /// available.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
         let (audio_formats, video_formats): (Vec<Format>, Vec<Format>) =
             formats.iter().partition(|format| format.is_audio());
@@ -267,8 +267,8 @@ impl Recipes {
     }
 }
 
-/// Whether frames of `video` may be decoded in another order than they are presented: H.264 whose SPS does
-/// not rule that out.
+/// Whether frames of `video` may be decoded in another order than they are presented: H.264 whose SPS does not rule
+/// that out.
 fn reorders(video: &Video) -> bool {
     let reorder = DecoderConfig::parse(&video.config)
         .ok()
@@ -396,8 +396,8 @@ mod tests {
         let recipes = recipes();
         let both = &[H264Avcc, Aac][..];
         let (plain, mobile) = (Variant::default(), variant("mobile", None, None));
-        // The source's tracks and the transport's formats, then: has video, has audio, and what is joined of
-        // what is transcoded.
+        // The source's tracks and the transport's formats, then: has video, has audio, and what is joined of what is
+        // transcoded.
         for (variant, video, audio, formats, expected) in [
             (
                 &plain,
@@ -522,8 +522,7 @@ mod tests {
             let sets = ParameterSets::new(&[sps.nal()], &[PpsOptions::default().nal()]);
             sets.unwrap().decoder_config()
         };
-        // Constrained baseline has no B-frames. Main may have them, and so may a configuration that cannot be
-        // parsed.
+        // Constrained baseline has no B-frames. Main may have them, and so may a configuration that cannot be parsed.
         assert_eq!(made(&wanted(""), config(66)), None);
         for config in [config(77), Bytes::new()] {
             assert_eq!(made(&Variant::default(), config.clone()), None);

@@ -1,15 +1,13 @@
-//! Repeats of the newest frame where frames are missing: in a silence of the source, and in a gap of the
-//! times.
+//! Repeats of the newest frame where frames are missing: in a silence of the source, and in a gap of the times.
 //!
-//! Players of HLS need parts of a promised length in time, and browsers paint a JPEG only when the next part
-//! begins. A repeat is an ordinary entry of the feed, published once for all who follow it: a JPEG once per
-//! silence, H.264 as a P-frame of skipped macroblocks (`media::h264::repeat`) for as long as the silence
-//! lasts. Muxers whose profile has `repeat-ms` call [`Reader::repeat`](super::Reader::repeat); nothing here
-//! has a thread or a timer.
+//! Players of HLS need parts of a promised length in time, and browsers paint a JPEG only when the next part begins. A
+//! repeat is an ordinary entry of the feed, published once for all who follow it: a JPEG once per silence, H.264 as a
+//! P-frame of skipped macroblocks (`media::h264::repeat`) for as long as the silence lasts. Muxers whose profile has
+//! `repeat-ms` call [`Reader::repeat`](super::Reader::repeat); nothing here has a thread or a timer.
 //!
-//! What looks like a silence need not be one. After a suspend of the machine the source gets time to resume,
-//! and a derived feed is silent only when its source is, as a slow encoder would otherwise find repeats in
-//! the place of its frames.
+//! What looks like a silence need not be one. After a suspend of the machine the source gets time to resume, and a
+//! derived feed is silent only when its source is, as a slow encoder would otherwise find repeats in the place of its
+//! frames.
 
 use super::{Feed, State, add};
 use crate::{
@@ -39,16 +37,15 @@ const RESUME_GRACE: Duration = Duration::from_secs(2);
 const MAX_IN_GAP: u32 = 100;
 
 /// A derived feed may be `MAX_DERIVED_LAG` ticks behind its source and still share its silence, since decoders hold
-/// frames back. What has not been made after `SETTLE_TIME` of silence will not come: it is held back, was damaged
-/// or dropped.
+/// frames back. What has not been made after `SETTLE_TIME` of silence will not come: it is held back, was damaged or
+/// dropped.
 const MAX_DERIVED_LAG: u64 = TIMESCALE as u64;
 const SETTLE_TIME: Duration = Duration::from_secs(3);
 
 impl Feed {
-    /// Publishes repeats of the newest frame if none arrived for `after` and more may come: a JPEG once,
-    /// H.264 at the pace of its frames for the whole silence. Returns when to call again, if there is a frame
-    /// to repeat. A slow encoder is no silence: frames that it has yet to make would come after the repeats
-    /// that replaced them.
+    /// Publishes repeats of the newest frame if none arrived for `after` and more may come: a JPEG once, H.264 at the
+    /// pace of its frames for the whole silence. Returns when to call again, if there is a frame to repeat. A slow
+    /// encoder is no silence: frames that it has yet to make would come after the repeats that replaced them.
     pub fn repeat(&self, now: Instant, after: Duration) -> Option<Instant> {
         let source = self.silence_of_source(now, after);
         let mut state = self.lock();
@@ -62,8 +59,8 @@ impl Feed {
             true => after,
             false => pace(state.ring.info()?),
         };
-        // A check this late means that the process was suspended, and perhaps the source with it. The
-        // source's backlog goes first, and the time suspended does not count as its silence.
+        // A check this late means that the process was suspended, and perhaps the source with it. The source's backlog
+        // goes first, and the time suspended does not count as its silence.
         let next_check = state
             .next_check
             .or(was_filled.then_some(state.arrived + after));
@@ -73,8 +70,7 @@ impl Feed {
             state.no_repeats_before = Some(now + after.max(RESUME_GRACE));
             state.arrived += now - next_check;
         }
-        // The first repeat waits longer than the later ones, as the next frame of a slow source may be a
-        // little late.
+        // The first repeat waits longer than the later ones, as the next frame of a slow source may be a little late.
         let due = match newest.repeat {
             0 if is_jpeg => state.arrived + after,
             0 => state.arrived + after.max(2 * pace),
@@ -97,8 +93,8 @@ impl Feed {
         Some(arrived + pace)
     }
 
-    /// If no frame arrived for `after`, returns the presentation time up to which a feed derived from this one
-    /// must have its frames before it counts as silent, too: 0 once it need not wait for any.
+    /// If no frame arrived for `after`, returns the presentation time up to which a feed derived from this one must
+    /// have its frames before it counts as silent, too: 0 once it need not wait for any.
     fn silence(&self, now: Instant, after: Duration) -> Option<u64> {
         let source = self.silence_of_source(now, after);
         let state = self.lock();
@@ -129,8 +125,7 @@ impl State {
         }
     }
 
-    /// Whether the source is silent and nothing of it remains to be made. `source` is a result of
-    /// [`Feed::silence`].
+    /// Whether the source is silent and nothing of it remains to be made. `source` is a result of [`Feed::silence`].
     fn shares_silence(&self, source: Option<u64>) -> bool {
         let (_, reached) = self.last_frame;
         source.is_some_and(|shown| shown <= reached + MAX_DERIVED_LAG)
@@ -140,9 +135,8 @@ impl State {
         !self.unrepeatable && !self.ring.is_full_of_repeats()
     }
 
-    /// Repeats that belong between the newest frame and `entry`, if that is a frame so much later that they
-    /// fit between: the source or an encoder dropped frames, and transports list them in parts of a promised
-    /// length.
+    /// Repeats that belong between the newest frame and `entry`, if that is a frame so much later that they fit
+    /// between: the source or an encoder dropped frames, and transports list them in parts of a promised length.
     pub(super) fn fill_gap(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
         let Entry::Sample(next) = entry else {
             return None;
@@ -166,8 +160,8 @@ impl State {
         self.again(&newest, pace, u32::try_from(passed).ok()?, MAX_IN_GAP)
     }
 
-    /// Repeats of the newest frame at the last `most` of the `passed` places after it, which are `pace`
-    /// apart. `None` if it cannot be repeated.
+    /// Repeats of the newest frame at the last `most` of the `passed` places after it, which are `pace` apart. `None`
+    /// if it cannot be repeated.
     fn again(
         &mut self,
         newest: &Arc<Sample>,
@@ -210,8 +204,7 @@ impl State {
     }
 }
 
-/// Distance between repeats: a multiple of the frame duration, so that parts that are cut by time keep their
-/// length.
+/// Distance between repeats: a multiple of the frame duration, so that parts that are cut by time keep their length.
 fn pace(info: &Info) -> Duration {
     let rate = info.video.as_ref().map_or(0.0, |video| video.frame_rate);
     if !rate.is_finite() || rate < 0.01 {
@@ -509,8 +502,7 @@ mod tests {
         // The source continues, but the encoder does not.
         feed.lock().last_frame.0 = arrived + 4 * AFTER;
         assert_eq!(repeats(arrived + 4 * AFTER), [2, 2]);
-        // The next group of the source begins, and its start is lost here: repeats from there on belong to
-        // that group.
+        // The next group of the source begins, and its start is lost here: repeats from there on belong to that group.
         feed.publish(frame(0, 2 * SECOND + SECOND / 2));
         feed.lock().last_frame.0 = arrived;
         let all = repeats(arrived + 3 * AFTER);
@@ -557,8 +549,8 @@ mod tests {
         assert_eq!(samples(&made).len(), 1);
         reader.repeat(arrived + AFTER + SETTLE_TIME, AFTER);
         assert!(samples(&made).len() > 10);
-        // A reader that never checked changes nothing by leaving. When the last one that did has left, no
-        // suspend is assumed.
+        // A reader that never checked changes nothing by leaving. When the last one that did has left, no suspend is
+        // assumed.
         made.reader(WakeOn::All).release_history();
         assert!(made.lock().repeats_requested && made.lock().next_check.is_some());
         drop(reader);

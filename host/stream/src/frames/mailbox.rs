@@ -46,13 +46,12 @@ struct State {
 struct Mailbox {
     thread: Thread,
     events: VecDeque<Event>,
-    /// Most frames that may wait. At the bound the oldest that begins no group is dropped: what is made from
-    /// the frames has its groups where the source has them.
+    /// Most frames that may wait. At the bound the oldest that begins no group is dropped: what is made from the frames
+    /// has its groups where the source has them.
     limit: usize,
     /// Whether it takes frames as they come, as opposed to catching up with the past first.
     is_live: bool,
-    /// Number of frames taken. On the first one an encoder is probed and opened, which does not count as
-    /// slow.
+    /// Number of frames taken. On the first one an encoder is probed and opened, which does not count as slow.
     taken: u64,
 }
 
@@ -96,8 +95,7 @@ impl Follower {
         event
     }
 
-    /// Declares that it takes frames as they come from now on: the decoder then waits a little for it during
-    /// bursts.
+    /// Declares that it takes frames as they come from now on: the decoder then waits a little for it during bursts.
     pub fn go_live(&self) {
         if let Some(mailbox) = self.frames.shared.lock().followers.get_mut(&self.id) {
             mailbox.is_live = true;
@@ -163,9 +161,9 @@ impl Shared {
         !self.lock().followers.is_empty()
     }
 
-    /// Delivers `event` to all followers. Waits for slow ones up to `patience`, and for the start of a group
-    /// up to `GROUP_START_WAIT` if that is zero. Returns whether a follower that needs every frame lost one,
-    /// and how long was waited.
+    /// Delivers `event` to all followers. Waits for slow ones up to `patience`, and for the start of a group up to
+    /// `GROUP_START_WAIT` if that is zero. Returns whether a follower that needs every frame lost one, and how long was
+    /// waited.
     pub(super) fn deliver_event(&self, event: Event, patience: Duration) -> (bool, Duration) {
         let mut wake = Vec::new();
         let mut state = self.lock();
@@ -226,8 +224,8 @@ impl Shared {
 }
 
 impl Mailbox {
-    /// Whether a follower of more than the newest frame has no room for another group start, presented at
-    /// `time`. If every frame is a group start, the next ones follow soon and this is false.
+    /// Whether a follower of more than the newest frame has no room for another group start, presented at `time`. If
+    /// every frame is a group start, the next ones follow soon and this is false.
     fn is_full_of_starts(&self, time: u64) -> bool {
         let mut starts = self.events.iter().filter_map(|event| match event {
             Event::Frame(decoded) if decoded.starts_group => Some(decoded.time),
@@ -248,8 +246,7 @@ impl Mailbox {
         self.is_live && self.limit > 1 && frames.count() >= self.limit
     }
 
-    /// Adds an event; returns whether a frame was dropped. A follower of only the newest frame loses nothing
-    /// by that.
+    /// Adds an event; returns whether a frame was dropped. A follower of only the newest frame loses nothing by that.
     fn push(&mut self, event: Event) -> bool {
         let is_frame = |event: &Event| matches!(event, Event::Frame(_));
         let is_other =

@@ -32,12 +32,12 @@ use std::{
 const MAX_LAG: u64 = TIMESCALE as u64;
 /// A decoder that catches up delivers a frame at least this often, however old it is.
 const MAX_FRAME_INTERVAL: Duration = Duration::from_millis(500);
-/// If nothing made from decoded frames is being delivered, decoding begins this long after a frame arrived:
-/// until then its delivery has the processors. Without this delay, captures beside 50 viewers on two
-/// processors tripled the 99th percentile of delivery.
+/// If nothing made from decoded frames is being delivered, decoding begins this long after a frame arrived: until then
+/// its delivery has the processors. Without this delay, captures beside 50 viewers on two processors tripled the 99th
+/// percentile of delivery.
 const DECODE_DELAY: Duration = Duration::from_millis(2);
-/// Budget for waiting for encoders during a burst, such as after the machine was suspended, so that no frame
-/// of it is lost. It is available again when encoders have kept up for `BURST_WAIT_RESET`.
+/// Budget for waiting for encoders during a burst, such as after the machine was suspended, so that no frame of it is
+/// lost. It is available again when encoders have kept up for `BURST_WAIT_RESET`.
 const BURST_WAIT: Duration = Duration::from_secs(2);
 const BURST_WAIT_RESET: Duration = Duration::from_secs(30);
 
@@ -51,19 +51,18 @@ pub(super) struct Worker {
     /// Tracks at `position`.
     info: Option<Arc<Info>>,
     decoding: Decoding,
-    /// Catching up with what was there before it began: only the newest frame is delivered, until the newest
-    /// sample is reached.
+    /// Catching up with what was there before it began: only the newest frame is delivered, until the newest sample is
+    /// reached.
     behind: bool,
     /// `late_for` is how long it has worked while late; from `patience` on it skips frames.
     patience: Duration,
     late_for: Duration,
     /// Time spent waiting for followers in this step.
     waited: Duration,
-    /// Whether this step's sample is the newest, or the decoder is catching up and does not deliver every
-    /// frame.
+    /// Whether this step's sample is the newest, or the decoder is catching up and does not deliver every frame.
     newest: bool,
-    /// Rest of the budget for waiting for encoders while there are newer samples, and when it was last used
-    /// or an encoder was too slow.
+    /// Rest of the budget for waiting for encoders while there are newer samples, and when it was last used or an
+    /// encoder was too slow.
     burst_wait_left: Duration,
     burst_waited_at: Instant,
     work_meter: WorkMeter,
@@ -128,8 +127,8 @@ impl Work for Worker {
                             .fetch_add(resume_at - self.position, Ordering::Relaxed);
                         self.skip();
                     }
-                    // What follows is newer than everything delivered so far, and the newest sample may never
-                    // be reached.
+                    // What follows is newer than everything delivered so far, and the newest sample may never be
+                    // reached.
                     self.behind = false;
                     self.position = resume_at;
                 }

@@ -1,9 +1,9 @@
-//! Which parameter sets go to viewers, and how: the SPS and the first PPS in the configuration of the track,
-//! later PPS in the frames.
+//! Which parameter sets go to viewers, and how: the SPS and the first PPS in the configuration of the track, later PPS
+//! in the frames.
 //!
-//! Only a different SPS is a different configuration. A PPS may change before any picture (ISO/IEC 14496-10
-//! 7.4.1.2.1) and travels with the frame that it came with. A viewer that starts later knows only the
-//! configuration, so a start point repeats every PPS that differs from it.
+//! Only a different SPS is a different configuration. A PPS may change before any picture (ISO/IEC 14496-10 7.4.1.2.1)
+//! and travels with the frame that it came with. A viewer that starts later knows only the configuration, so a start
+//! point repeats every PPS that differs from it.
 
 use bytes::Bytes;
 use sluicegate_media::h264::{access_unit::AccessUnit, nal, parameter_sets::ParameterSets};
@@ -27,9 +27,9 @@ impl InBand {
         known.is_some_and(|known| Arc::ptr_eq(known, sets) || known.sps == sets.sps)
     }
 
-    /// Makes `sets` the configuration. Returns its RFC 6381 codec string: `avc1` says that all parameter sets
-    /// are in the configuration, `avc3` that there are some in the frames (ISO/IEC 14496-15 5.4.2.1). It is
-    /// `avc3` if that was seen before.
+    /// Makes `sets` the configuration. Returns its RFC 6381 codec string: `avc1` says that all parameter sets are in
+    /// the configuration, `avc3` that there are some in the frames (ISO/IEC 14496-15 5.4.2.1). It is `avc3` if that was
+    /// seen before.
     pub fn configure(&mut self, sets: &Arc<ParameterSets>, codec: String) -> String {
         self.configured = Some(sets.clone());
         self.newest = Some(sets.clone());

@@ -1,10 +1,10 @@
 //! Presentation times for frames that come without: raw Annex B, `.h264` files, AVI.
 //!
-//! Picture order counts give the order (ISO/IEC 14496-10 8.2.1), decode times the distance between frames. A
-//! frame that is presented after all before it leaves room for those that have to come in between, whose
-//! number follows from the counts; each of these is then placed in that room. All are delayed by what the
-//! decoder has to hold back for reordering: what the SPS says, or what was observed. Without B-frames nothing
-//! is delayed. `ingest` asks for each frame that the source gives no trusted presentation time.
+//! Picture order counts give the order (ISO/IEC 14496-10 8.2.1), decode times the distance between frames. A frame that
+//! is presented after all before it leaves room for those that have to come in between, whose number follows from the
+//! counts; each of these is then placed in that room. All are delayed by what the decoder has to hold back for
+//! reordering: what the SPS says, or what was observed. Without B-frames nothing is delayed. `ingest` asks for each
+//! frame that the source gives no trusted presentation time.
 
 use sluicegate_media::{h264::access_unit::AccessUnit, time::TIMESCALE};
 use std::collections::VecDeque;
@@ -53,8 +53,8 @@ impl PresentationOrder {
         *self = PresentationOrder::default();
     }
 
-    /// Composition offset of the frame `unit`, which is decoded at `decoded`. `frame` is its duration, 0 if
-    /// unknown. All are in ticks.
+    /// Composition offset of the frame `unit`, which is decoded at `decoded`. `frame` is its duration, 0 if unknown.
+    /// All are in ticks.
     pub fn offset(&mut self, unit: &AccessUnit, decoded: u64, frame: u32) -> i32 {
         let reorder = unit.parameter_sets.picture.reorder;
         if reorder == Some(0) {
@@ -146,8 +146,8 @@ mod tests {
 
     const FRAME: u32 = 3600;
 
-    /// Access units with these picture order counts, of which 0 is an IDR frame. `step` is the difference
-    /// from one frame to the next.
+    /// Access units with these picture order counts, of which 0 is an IDR frame. `step` is the difference from one
+    /// frame to the next.
     fn units(shown: &[i32], step: i32) -> Vec<AccessUnit> {
         let (sps, pps) = (SpsOptions::default(), PpsOptions::default());
         let mut assembler = Assembler::default();
@@ -165,8 +165,8 @@ mod tests {
                 frame_num: u32::from(*at != 0),
                 ..SliceOptions::default()
             };
-            // The upper bits of the counts follow from reference frames, so all counts here are close to the
-            // IDR frame's.
+            // The upper bits of the counts follow from reference frames, so all counts here are close to the IDR
+            // frame's.
             assert!(at * step < 8, "{at}");
             out.extend(assembler.push(options.nal(&sps, &pps)));
         }
@@ -248,8 +248,8 @@ mod tests {
     }
 
     proptest! {
-        /// However irregular their arrival, and whatever their counts: frames of a sequence have times in
-        /// presentation order, all different as far as there is room.
+        /// However irregular their arrival, and whatever their counts: frames of a sequence have times in presentation
+        /// order, all different as far as there is room.
         #[test]
         fn times_are_in_the_order_of_showing(
             order in Just((1..8).collect::<Vec<i32>>()).prop_shuffle(),

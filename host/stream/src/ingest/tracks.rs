@@ -1,10 +1,9 @@
 //! Which tracks a stream has at a time, as announced to its viewers. Pure.
 //!
-//! A player that gets a new track list restarts, so tracks change only at an independent frame. A player also
-//! waits for every track that was announced, so audio is announced when it arrives: the first frames of a
-//! source that declares audio are held back until the audio arrives, for a second at most. Audio that stops
-//! is removed at the next keyframe. `ingest` passes every sample through [`Tracks`] and publishes the entries
-//! that it returns.
+//! A player that gets a new track list restarts, so tracks change only at an independent frame. A player also waits for
+//! every track that was announced, so audio is announced when it arrives: the first frames of a source that declares
+//! audio are held back until the audio arrives, for a second at most. Audio that stops is removed at the next keyframe.
+//! `ingest` passes every sample through [`Tracks`] and publishes the entries that it returns.
 
 use crate::{info::Info, ring::Entry};
 use bytes::Bytes;
