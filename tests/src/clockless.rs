@@ -1,5 +1,4 @@
-//! A camera with its own RTSP server (RFC 2326, over TCP) that stamps its frames as the test wants, including
-//! wrongly.
+//! A camera with its own RTSP server (RFC 2326, over TCP) that stamps its frames as the test wants, including wrongly.
 
 use crate::{camera::clip, within};
 use bytes::Bytes;

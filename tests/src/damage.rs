@@ -177,8 +177,8 @@ impl Damage {
     }
 }
 
-/// Frames of a camera that counts in steps of two: `frame_num` (`bits` bits wide) is doubled in each slice. For
-/// streams with one slice per frame.
+/// Frames of a camera that counts in steps of two: `frame_num` (`bits` bits wide) is doubled in each slice. For streams
+/// with one slice per frame.
 pub fn miscounted(frame: &[Bytes], bits: u32) -> Vec<Bytes> {
     let slice = |unit: &Bytes| {
         let mut bytes = unit.to_vec();

@@ -1,5 +1,5 @@
-//! Compares what viewers decode with what the source decodes to, frame by frame. The MD5 of every decoded frame
-//! must match on each transport.
+//! Compares what viewers decode with what the source decodes to, frame by frame. The MD5 of every decoded frame must
+//! match on each transport.
 
 use crate::{
     Gateway, Nal,
@@ -177,8 +177,8 @@ pub fn nals_in(mut data: &[u8]) -> Vec<Bytes> {
     nals
 }
 
-/// Plays `file` on each transport, each on its own stream so that each starts with the file, and compares the frames
-/// of the first `count` samples with `expected`. Returns what arrived over `nal`, `mse` and `hls`.
+/// Plays `file` on each transport, each on its own stream so that each starts with the file, and compares the frames of
+/// the first `count` samples with `expected`. Returns what arrived over `nal`, `mse` and `hls`.
 pub async fn on_every_transport(file: &Path, count: usize, expected: &[String]) -> [Got; 3] {
     let stream = |name: &str| format!("[streams.{name}]\nsource = \"file:{}\"\n", file.display());
     let config: String = ["nal", "mse", "hls"].map(stream).concat();

@@ -3,12 +3,12 @@
 use crate::Gateway;
 use std::time::Duration;
 
-/// Margin for the 99th percentile of a frame's latency from the source's socket to a viewer: 10 % or this, whichever
-/// is more.
+/// Margin for the 99th percentile of a frame's latency from the source's socket to a viewer: 10 % or this, whichever is
+/// more.
 ///
 /// With all processors busy, a thread that wakes up may wait for a slice of Linux's scheduler, which is about 3 ms, and
-/// a frame passes four threads: those of the source, the muxer, the carrier and the test. By chance that sum occurs
-/// in one measurement and not in the next.
+/// a frame passes four threads: those of the source, the muxer, the carrier and the test. By chance that sum occurs in
+/// one measurement and not in the next.
 pub const P99_MARGIN: Duration = Duration::from_millis(12);
 
 /// Latencies of frames: median, percentile and maximum.

@@ -10,8 +10,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Encodes `count` frames of the test pattern, numbered from `first`, into the file `name` with these ffmpeg
-/// arguments. The rate is 30 per second unless the arguments override it after the input.
+/// Encodes `count` frames of the test pattern, numbered from `first`, into the file `name` with these ffmpeg arguments.
+/// The rate is 30 per second unless the arguments override it after the input.
 pub fn encode_pattern(
     name: &str,
     size: (u32, u32),
@@ -185,8 +185,8 @@ impl Default for NumberReader {
 }
 
 impl NumberReader {
-    /// Feeds one access unit; returns the numbers in the frames that the decoder outputs. Frames without a number
-    /// are skipped.
+    /// Feeds one access unit; returns the numbers in the frames that the decoder outputs. Frames without a number are
+    /// skipped.
     pub fn feed(&mut self, access_unit: &[u8]) -> Vec<u32> {
         let mut numbers = Vec::new();
         self.pts += 3000;

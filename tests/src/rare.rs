@@ -108,8 +108,8 @@ pub fn with_changing_pps(plain: &[Bytes]) -> Vec<Bytes> {
     nals
 }
 
-/// A [`REWRITABLE`] stream in which every seventh frame has `memory_management_control_operation` 5. It decodes to
-/// the same frames.
+/// A [`REWRITABLE`] stream in which every seventh frame has `memory_management_control_operation` 5. It decodes to the
+/// same frames.
 pub fn with_mmco5(plain: &[Bytes]) -> Vec<Bytes> {
     let mut counted = 0;
     rewrite(plain, |nth, slice| {
@@ -147,9 +147,8 @@ const FIELD_HEIGHT: u32 = 2;
 /// Distance in frames between two reference frames.
 const STEP: u32 = 3;
 
-/// `count` frames of 64×64 raw samples, frame-adaptive (PAFF), 25 per second. Every third frame in display order
-/// is a reference frame and is sent before the two non-reference frames that are shown before it. There is one IDR
-/// frame.
+/// `count` frames of 64×64 raw samples, frame-adaptive (PAFF), 25 per second. Every third frame in display order is a
+/// reference frame and is sent before the two non-reference frames that are shown before it. There is one IDR frame.
 pub fn interlaced(coding: Coding, count: u32) -> Vec<Bytes> {
     let mut nals = vec![interlaced_sps(), interlaced_pps()];
     let mut references = 0;

@@ -43,7 +43,7 @@ const MAX_HELD_BYTES: usize = 256 << 20;
 const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// Longest time between two checks for saved images that are too old or too many.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Part of `keep-bytes` after which the check is done at once: a twentieth was saved since the last one.
+/// Divisor of `keep-bytes`: the check is done at once when a twentieth of it has been saved since the last one.
 const SWEEP_PART: u64 = 20;
 
 /// The capture workers of all streams, and the store for saved images.

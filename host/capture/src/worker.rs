@@ -43,7 +43,7 @@ pub(super) struct EncodedCapture {
     pub age_ms: u64,
 }
 
-/// Name of the stream and the image, or why there is none.
+/// The stream's name and the image, or why there is no image.
 type Outcome = Result<(String, EncodedCapture), (Code, String)>;
 /// Receives the outcome of a request.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
@@ -279,7 +279,7 @@ impl CaptureWorker {
     }
 }
 
-/// Takes the images while the thread runs: the shared decoder and an encoder.
+/// What the thread takes captures with: the shared decoder and an encoder.
 struct Capturer {
     stream: Arc<Stream>,
     feed: Arc<Feed>,

@@ -1,5 +1,4 @@
-//! Encodes still images as files: JPEG by libjpeg-turbo, PNG and WebP by libav if the build has them. Used by
-//! captures.
+//! Encodes still images as files: JPEG by libjpeg-turbo, PNG and WebP by libav if the build has them. Used by captures.
 
 use bytes::Bytes;
 use ffmpeg::codec::{self, Id};

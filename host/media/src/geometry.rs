@@ -1,8 +1,8 @@
 //! How coded frames are displayed: the shape of a pixel and the orientation. Pure.
 //!
 //! Samples stay as they were coded; their [`Geometry`] travels with the track. Whoever decodes frames applies it
-//! (`codec::Scaler`), so that everything made of decoded frames is upright and has square pixels. A muxer, which
-//! passes samples on as coded, tells the player (the `video` record in `wit/gateway.wit`).
+//! (`codec::Scaler`), so that everything made of decoded frames is upright and has square pixels. A muxer, which passes
+//! samples on as coded, tells the player (the `video` record in `wit/gateway.wit`).
 
 /// Longest side, in pixels, to which a frame is stretched. A frame that would be larger is scaled down as a whole.
 const MAX_SIDE: u32 = 16384;

@@ -61,7 +61,7 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// Components are compiled one at a time, so that the limits hold for all of them together.
 static COMPILING: Mutex<()> = Mutex::new(());
 
-/// Waits until no other component is compiled; the guard keeps others waiting.
+/// Waits until no other component is being compiled; the guard keeps others waiting.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
     COMPILING.lock()
 }

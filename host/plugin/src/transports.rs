@@ -2,7 +2,8 @@
 //!
 //! Each is loaded once and opened once with its options, which validates the options and gives its profile; muxers then
 //! open instances of their own. [`Transports`] is the table of them by name. It can change while the gateway runs:
-//! [`Transports::reload`] reads a component's file again. Made at start and by `check`; which components the binary contains is up to its builder.
+//! [`Transports::reload`] reads a component's file again. Made at start and by `check`; which components the binary
+//! contains is up to its builder.
 
 use super::{
     BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages,

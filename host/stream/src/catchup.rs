@@ -23,7 +23,7 @@ use std::{
 
 /// Decoded frames that may wait for an encoder. A slower one loses the oldest that begins no group.
 const MAX_WAITING: usize = 4;
-/// Work that is spent on the past. A second of it makes three to ten seconds of video.
+/// Limit on the work that is spent on the past. A second of work makes three to ten seconds of video.
 const MAX_WORK: Duration = Duration::from_secs(5);
 
 /// The events that an encoder's thread processes, in order.

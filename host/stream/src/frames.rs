@@ -1,7 +1,7 @@
 //! The shared decoder of a stream: frames are decoded once for all their consumers, and only while there are any.
 //!
 //! [`Frames`] owns a thread that follows the source's feed. Its consumers are encoders, each with a bounded mailbox
-//! ([`Follower`]), and captures, which look at the newest good frame ([`DecoderState`]). The trade-off is between delay
+//! ([`Follower`]), and captures, which take the newest good frame ([`DecoderState`]). The trade-off is between delay
 //! and loss: a decoder that does not keep up jumps to the newest start point, and a slow encoder loses frames, group
 //! starts last, as its groups have to begin where the source's do. Bursts after a stall of the machine cost nothing,
 //! because the decoder waits a bounded time for encoders. `worker` is the thread, `mailbox` is what it shares with the

@@ -1,5 +1,5 @@
-//! An encoded source and its decoded frames, for the tests of what is made from them; and a video track and times, for
-//! those of tracks without any frames.
+//! For tests: an encoded source and its decoded frames, and a video track and sample times where no real frames are
+//! needed.
 
 use super::{
     catchup::EncoderInput,

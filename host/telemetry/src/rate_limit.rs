@@ -18,7 +18,7 @@ impl LogRateLimit {
     /// Shortest interval between two lines.
     const QUIET: Duration = Duration::from_secs(10);
 
-    /// Whether to log the event now; the value is how many were left out since the previous line.
+    /// Whether to log the event now: `Some` with the number of events left out since the previous line.
     pub fn tell(&mut self, now: Instant) -> Option<u64> {
         if self.quiet_until.is_some_and(|until| now < until) {
             self.hidden += 1;

@@ -1,6 +1,6 @@
-//! A simulated camera: a TCP server that sends each frame at its due time to whoever connects. The gateway connects
-//! to it as to an Annex B source, the baseline programs with a simpler framing. Each frame is stamped when it is
-//! sent, and all processes share one clock, so viewers measure the latency from camera to viewer.
+//! A simulated camera: a TCP server that sends each frame at its due time to whoever connects. The gateway connects to
+//! it as to an Annex B source, the baseline programs with a simpler framing. Each frame is stamped when it is sent, and
+//! all processes share one clock, so viewers measure the latency from camera to viewer.
 
 use crate::{
     clock::now,

@@ -1,6 +1,6 @@
 //! Test media: H.264 and JPEGs made by ffmpeg. Every frame carries its number, in SEI user data or a JPEG comment, so
-//! that a viewer can check without decoding that it gets each one once, in order and complete. Frames of the film
-//! also carry the time at which the camera sent them.
+//! that a viewer can check without decoding that it gets each one once, in order and complete. Frames of the film also
+//! carry the time at which the camera sent them.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes};

@@ -5,8 +5,8 @@ use crate::film::{Film, Stamp};
 use anyhow::{Context, Result, ensure};
 use sluicegate_fmp4::Sample;
 
-/// Bytes at the front of a fragment that identify its frames: `prft`, a `moof` of ten samples, the head of `mdat`,
-/// the stamp of the first frame.
+/// Bytes at the front of a fragment that identify its frames: `prft`, a `moof` of ten samples, the head of `mdat`, the
+/// stamp of the first frame.
 pub const HEAD: usize = 384;
 const TIMESCALE: u32 = 90_000;
 /// `sample_size` and the other fields of every sample are present: duration, size, flags, composition offset (8.8.8).

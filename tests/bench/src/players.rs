@@ -1,5 +1,5 @@
-//! Many HLS players on a single thread, each with its own persistent connection. The stamps of all frames in every
-//! part are read and must continue where the previous part ended. For one player in [`CHECKED`] every byte is compared.
+//! Many HLS players on a single thread, each with its own persistent connection. The stamps of all frames in every part
+//! are read and must continue where the previous part ended. For one player in [`CHECKED`] every byte is compared.
 
 use crate::{
     answer::Answer,
@@ -256,8 +256,8 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Serves segment 1 in parts of two frames to every client, and the part named by `wrong` with the frames of
-    /// the next part.
+    /// Serves segment 1 in parts of two frames to every client, and the part named by `wrong` with the frames of the
+    /// next part.
     fn serve(film: Arc<Film>, wrong: Option<u64>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

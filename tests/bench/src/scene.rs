@@ -61,8 +61,7 @@ impl Scene {
     }
 
     /// Structural similarity (SSIM) of a recording to the original, 0 to 1, over all planes with ffmpeg's weights; and
-    /// the number of frames in the recording. Each frame is compared with the one it shows; repeated frames count
-    /// once.
+    /// the number of frames in the recording. Each frame is compared with the one it shows; repeated frames count once.
     ///
     /// # Errors
     ///

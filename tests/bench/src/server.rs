@@ -23,8 +23,8 @@ use tokio::{io::AsyncWriteExt, sync::Notify};
 /// How runs reach the viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FanOut {
-    /// The baseline: the thread that has the run writes it to each socket in turn, and a viewer whose socket is
-    /// full misses what does not fit. It does nothing else, and less work is not possible.
+    /// The baseline: the thread that has the run writes it to each socket in turn, and a viewer whose socket is full
+    /// misses what does not fit. It does nothing else, and less work is not possible.
     Bare,
     /// A tokio task per viewer, woken for each run, on as many threads as there are processors.
     Tasks,

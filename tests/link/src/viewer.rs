@@ -4,8 +4,8 @@
 pub const TICK_MS: u64 = 10;
 /// Playback counts as standing still after this time without a new frame.
 const STALL_AFTER_MS: u64 = 1000;
-/// A transport that makes way sends one frame per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and
-/// then none.
+/// A transport that makes way sends one frame per second (`YIELDED_INTERVAL_MS`) for this time (`YIELDS_MS`), and then
+/// none.
 const YIELDED_INTERVAL_MS: u64 = 1000;
 const YIELDS_MS: u64 = 2000;
 /// Players start at multiples of this (`GROUP_MS`), and give up what is further behind than that (`MAX_LAG_MS`).

@@ -1,5 +1,5 @@
-//! Screen content of a fake device, upright and turned, encoded once; and a `nal` viewer that identifies each frame
-//! it receives by comparing bytes.
+//! Screen content of a fake device, upright and turned, encoded once; and a `nal` viewer that identifies each frame it
+//! receives by comparing bytes.
 
 use crate::{
     Gateway, Nal,

@@ -1,5 +1,5 @@
-//! Audio beside video, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the
-//! video. ffmpeg reads what `mse` sends.
+//! Audio beside video, and alone: AAC passes through, everything else is transcoded to AAC, in sync with the video.
+//! ffmpeg reads what `mse` sends.
 
 use serde_json::Value;
 use sluicegate_media::blocks;

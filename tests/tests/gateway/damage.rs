@@ -1,10 +1,10 @@
 //! Streams that are damaged on their way: what is visibly undecodable is not sent, nothing panics, and from the next
 //! clean keyframe on every frame is there.
 //!
-//! Criteria: (1) before the damage and from the first clean IDR frame after it, all frames come out, byte for byte
-//! and in order, and libavcodec with `err_detect=explode` decodes them without an error; (2) after anything was
-//! dropped, the next output is a frame at which decoding may start; (3) if the damage is visible without decoding
-//! (lost, exchanged or marked frames, other or unreadable parameter sets), libavcodec reports no error at all.
+//! Criteria: (1) before the damage and from the first clean IDR frame after it, all frames come out, byte for byte and
+//! in order, and libavcodec with `err_detect=explode` decodes them without an error; (2) after anything was dropped,
+//! the next output is a frame at which decoding may start; (3) if the damage is visible without decoding (lost,
+//! exchanged or marked frames, other or unreadable parameter sets), libavcodec reports no error at all.
 
 use bytes::Bytes;
 use sluicegate_media::{

@@ -199,8 +199,8 @@ async fn a_viewer_starting_at_an_open_gop_skips_its_leading_frames_others_do_not
         .unwrap();
     let mut mse = Mse::connect(gateway.address, "annexb").await;
     let mut source = feeder.accept().await;
-    // The group has begun, its leading frames have arrived, and so has the next frame, which confirms that decoding
-    // can start there.
+    // The group has begun, its leading frames have arrived, and so has the next frame, which confirms that decoding can
+    // start there.
     let begun = open + LEADING + 2;
     let (before, after) = units.split_at(begun);
     let (mut all_nal, mut all_mse) = (Got::default(), Got::default());

@@ -204,8 +204,8 @@ async fn connect_until_full(address: SocketAddr, most: usize) -> Vec<Raw> {
     panic!("{most} were served");
 }
 
-/// At the limit, frames continue for connected clients, the processor load stays low, and a slot is free when a
-/// client leaves.
+/// At the limit, frames continue for connected clients, the processor load stays low, and a slot is free when a client
+/// leaves.
 async fn assert_serves_at_limit(
     gateway: &Gateway,
     camera: &mut Camera,

@@ -1,5 +1,4 @@
-//! A source that changes its frame size repeatedly: every viewer follows, and nothing of the old sizes stays in
-//! memory.
+//! A source that changes its frame size repeatedly: every viewer follows, and nothing of the old sizes stays in memory.
 
 use bytes::Bytes;
 use sluicegate_codec::{Encoder, Settings};

@@ -1,5 +1,5 @@
-//! `nal` for players that cannot reorder frames: `?reorder=0` has no B-frames, and a source without B-frames is
-//! passed through.
+//! `nal` for players that cannot reorder frames: `?reorder=0` has no B-frames, and a source without B-frames is passed
+//! through.
 
 use bytes::Bytes;
 use sluicegate_media::h264::nal;

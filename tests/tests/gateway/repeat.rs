@@ -1,5 +1,5 @@
-//! Repeated frames during a silence: decoders show the last frame again, and what follows decodes as if there had
-//! been no repeat.
+//! Repeated frames during a silence: decoders show the last frame again, and what follows decodes as if there had been
+//! no repeat.
 
 use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
@@ -208,8 +208,8 @@ fn encode(name: &str, arguments: &str) -> Vec<Vec<Bytes>> {
     frames
 }
 
-/// Decodes the frames with libavcodec, which must report no error; returns them in display order with the numbers
-/// they went in with.
+/// Decodes the frames with libavcodec, which must report no error; returns them in display order with the numbers they
+/// went in with.
 fn decode(name: &str, frames: &[(i64, Vec<Bytes>)]) -> Vec<(i64, Vec<u8>)> {
     let (mut judge, mut shown) = (StrictDecoder::default(), Vec::new());
     for (place, units) in frames {

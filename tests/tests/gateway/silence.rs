@@ -1,5 +1,5 @@
-//! A source that falls silent but stays connected: transports that ask for it get the last frame again, so that
-//! players have something to play, and later frames continue from there.
+//! A source that falls silent but stays connected: transports that ask for it get the last frame again, so that players
+//! have something to play, and later frames continue from there.
 
 use sluicegate_tests::{
     Gateway, Nal,

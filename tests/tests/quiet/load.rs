@@ -72,8 +72,8 @@ async fn a_thousand_stalled_viewers_cost_others_nothing_and_memory_stays_bounded
     assert!(each <= BOUND, "{each} bytes for each, {BOUND} are stated");
     let allowed = (calm.p99 * 11 / 10).max(calm.p99 + P99_MARGIN);
     assert!(beside.p99 <= allowed, "{beside:?}, but alone {calm:?}");
-    // Most frames do not wait at all. The two halves of a round follow each other, so they share what else the
-    // machine does; other load that comes between them may spoil one round of three.
+    // Most frames do not wait at all. The two halves of a round follow each other, so they share what else the machine
+    // does; other load that comes between them may spoil one round of three.
     let unharmed = |(alone, beside): &(Duration, Duration)| {
         *beside <= *alone * 11 / 10 + Duration::from_millis(3)
     };

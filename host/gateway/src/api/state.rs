@@ -300,8 +300,8 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
     json(code, &Readiness { status })
 }
 
-/// Lists all streams. A client that accepts an answer of one second's age (`Cache-Control: max-age=1`, RFC 9111
-/// section 5.2.1.1) may share one with other clients: dashboards poll every second.
+/// Lists all streams. A client that accepts an answer of one second's age (`Cache-Control: max-age=1`, RFC 9111 section
+/// 5.2.1.1) may share one with other clients: dashboards poll every second.
 pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
     let answer = gateway
         .devices

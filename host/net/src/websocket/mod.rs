@@ -29,8 +29,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 const DISCARD_BUFFER: usize = 8 << 10;
 
 /// Ends a connection in order (RFC 6455 7.1.1), within [`CLOSE_TIMEOUT`]. `rest` writes what still waits, the close
-/// frame last, and returns the socket. Then our side is shut down, and the client has the rest of the time to close
-/// its own.
+/// frame last, and returns the socket. Then our side is shut down, and the client has the rest of the time to close its
+/// own.
 async fn close_after<'a, S>(rest: impl Future<Output = io::Result<&'a mut S>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'a,

@@ -1,9 +1,9 @@
 //! The profile of a transport: what it declares when it is opened, checked and in the host's own types.
 //!
 //! A component fills in the record `profile` of `wit/gateway.wit` and may write anything there. `Profile::from_guest`
-//! refuses what no transport can mean, with a message that names the field, and drops names of carriers, formats and
-//! embeds that this gateway does not know; [`Profile::ignored`] lists them for the user. So everybody who reads a
-//! [`Profile`] can trust it: `Instance::open` makes it, muxers and the gateway's API read it.
+//! rejects values that make no sense for any transport, with a message that names the field, and drops names of
+//! carriers, formats and embeds that this gateway does not know; [`Profile::ignored`] lists them for the user. So all
+//! code that reads a [`Profile`] can trust it: `Instance::open` makes it, muxers and the gateway's API read it.
 
 use crate::bindings::transport;
 use sluicegate_media::sample::{Codec, Format, Sample};

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Duration of a file's frame, which MJPEG does not contain: libavformat's default of 25 frames per second.
+/// Duration of a frame in a file, for which MJPEG has no field: libavformat's default of 25 frames per second.
 const SHOWN: u32 = TIMESCALE / 25;
 /// Size of one read from a file, in bytes.
 const CHUNK: usize = 64 << 10;

@@ -44,8 +44,7 @@ pub enum Damage {
     Header,
 }
 
-/// Splits a byte stream into JPEGs. Buffers one JPEG of at most [`MAX_FRAME_BYTES`] bytes, unless another limit is
-/// set.
+/// Splits a byte stream into JPEGs. Buffers one JPEG of at most [`MAX_FRAME_BYTES`] bytes, unless another limit is set.
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,

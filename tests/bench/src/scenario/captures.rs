@@ -98,7 +98,7 @@ impl Stage {
             let began = now();
             let image = shots.take()?;
             let time = now() - began;
-            // The same image as before was cached, which is not what is measured here.
+            // An image of the same frame was cached, which is not what is measured here.
             if image.captured_at == last {
                 same += 1;
                 ensure!(same * 10 <= count, "the source sends no new frames");

@@ -31,8 +31,7 @@ const START_INTERVAL: Duration = Duration::from_millis(127);
 const IDLE: Duration = Duration::from_secs(2);
 /// Time after which everything unused has ended.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Interval between captures of each device (`CAPTURE_INTERVAL`), shifted by at most the duration of a frame
-/// (`FRAME`).
+/// Interval between captures of each device (`CAPTURE_INTERVAL`), shifted by at most the duration of a frame (`FRAME`).
 const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 const FRAME: Duration = Duration::from_millis(33);
 

@@ -148,8 +148,8 @@ fn since(
     after
 }
 
-/// System calls per call that writes to viewers, most frequent first. They cannot be related to frames, because
-/// strace slows the process so much that viewers miss some.
+/// System calls per call that writes to viewers, most frequent first. They cannot be related to frames, because strace
+/// slows the process so much that viewers miss some.
 fn calls(process: u32, time: Duration) -> Result<Vec<(String, f64)>> {
     let seconds = time.as_secs_f64().to_string();
     let process = process.to_string();
