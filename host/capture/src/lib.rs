@@ -42,9 +42,9 @@ const MAX_HELD_BYTES: usize = 256 << 20;
 /// Limit on one encoded image, in bytes.
 const MAX_IMAGE_BYTES: usize = 32 << 20;
 /// Longest time between two checks for saved images that are too old or too many.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Divisor of `keep-bytes`: the check is done at once when a twentieth of it has been saved since the last one.
-const SWEEP_PART: u64 = 20;
+const SWEEP_DIVISOR: u64 = 20;
 
 /// The capture workers of all streams, and the store for saved images.
 #[derive(Debug)]
@@ -195,8 +195,8 @@ impl Captures {
     /// blocking thread.
     pub fn tidy(self: &Arc<Captures>, now: Instant) {
         let mut swept = self.swept.lock();
-        let due = swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
-        let much = self.config.keep_bytes.bytes() / SWEEP_PART;
+        let due = swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL);
+        let much = self.config.keep_bytes.bytes() / SWEEP_DIVISOR;
         let many = self.saved_since_sweep.load(Ordering::Relaxed) > much;
         if !(due || many) || self.sweeping.swap(true, Ordering::AcqRel) {
             return;

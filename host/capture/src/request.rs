@@ -132,9 +132,9 @@ impl CaptureRequest {
     ///
     /// # Errors
     /// The code and what to write instead.
-    pub fn read(asked: &RawRequest, quality: u8) -> Result<CaptureRequest, (Code, String)> {
+    pub fn read(raw: &RawRequest, quality: u8) -> Result<CaptureRequest, (Code, String)> {
         let bad = |text: String| Err((Code::BadRequest, text));
-        if let Some(kind) = &asked.r#type
+        if let Some(kind) = &raw.r#type
             && kind != "capture"
         {
             let kind: String = kind.chars().take(32).collect();
@@ -142,7 +142,7 @@ impl CaptureRequest {
                 "`type`: \"{kind}\" is not supported; write \"capture\""
             ));
         }
-        let format = match asked.format.as_deref() {
+        let format = match raw.format.as_deref() {
             None => StillFormat::Jpeg,
             Some(name) => match StillFormat::ALL
                 .into_iter()
@@ -157,12 +157,12 @@ impl CaptureRequest {
                 }
             },
         };
-        let quality = match asked.quality.map(u8::try_from) {
+        let quality = match raw.quality.map(u8::try_from) {
             None => quality,
             Some(Ok(quality)) if QUALITY.contains(&quality) => quality,
             Some(_) => return bad("`quality`: write a whole number from 1 to 100".into()),
         };
-        let max_width = match asked.width {
+        let max_width = match raw.width {
             None => u32::MAX,
             Some(width) if WIDTH.contains(&width) => width,
             Some(_) => return bad("`width`: write a whole number of pixels from 16 to 8192".into()),
@@ -171,7 +171,7 @@ impl CaptureRequest {
             format,
             quality,
             max_width,
-            save: asked.save,
+            save: raw.save,
         })
     }
 }
@@ -264,8 +264,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_answered(text in ".{0,60}") {
-            if let Ok(asked) = serde_json::from_str::<RawRequest>(&text) {
-                let _ = CaptureRequest::read(&asked, 80);
+            if let Ok(raw) = serde_json::from_str::<RawRequest>(&text) {
+                let _ = CaptureRequest::read(&raw, 80);
             }
         }
     }

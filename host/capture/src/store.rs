@@ -16,12 +16,12 @@ use std::{
 use time::OffsetDateTime;
 
 /// Suffix of a temporary file.
-const UNFINISHED: &str = ".part";
+const TEMPORARY_SUFFIX: &str = ".part";
 /// Age at which a temporary file counts as abandoned.
 const PARTIAL_MAX_AGE: Duration = Duration::from_secs(3600);
 const JOURNAL: &str = "captures.jsonl";
 /// The previous journal.
-const JOURNAL_BEFORE: &str = "captures.1.jsonl";
+const PREVIOUS_JOURNAL: &str = "captures.1.jsonl";
 /// Size at which the journal is rotated.
 const MAX_JOURNAL_BYTES: u64 = 16 << 20;
 
@@ -85,7 +85,7 @@ impl Store {
         let folder = self.dir.join(folder);
         fs::create_dir_all(&folder)?;
         let name = self.dir.join(&path);
-        let unfinished = folder.join(format!(".{id}{UNFINISHED}"));
+        let unfinished = folder.join(format!(".{id}{TEMPORARY_SUFFIX}"));
         let written = write(&unfinished, data).and_then(|()| fs::rename(&unfinished, &name));
         if let Err(error) = written {
             // A partial file would occupy space.
@@ -107,7 +107,7 @@ impl Store {
         let _one = self.journal.lock();
         let path = self.dir.join(JOURNAL);
         if fs::metadata(&path).is_ok_and(|found| found.len() >= MAX_JOURNAL_BYTES) {
-            fs::rename(&path, self.dir.join(JOURNAL_BEFORE))?;
+            fs::rename(&path, self.dir.join(PREVIOUS_JOURNAL))?;
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
         // In one write, so that lines of several gateways do not interleave.
@@ -132,7 +132,7 @@ impl Store {
                     .file_name()
                     .and_then(|name| name.to_str())
                     .unwrap_or_default();
-                if name.starts_with('.') && name.ends_with(UNFINISHED) {
+                if name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX) {
                     if found
                         .modified()
                         .is_ok_and(|since| age(since) > PARTIAL_MAX_AGE)

@@ -29,7 +29,7 @@ const KEYFRAME_REQUEST: (Duration, Duration) = (Duration::from_millis(100), Dura
 /// How long to wait for the newest frame if the one before is available: decoding a keyframe may take longer.
 const NEWEST_WAIT: Duration = Duration::from_millis(5);
 /// The same if only an older frame is available.
-const CATCH_UP: Duration = Duration::from_millis(250);
+const CATCH_UP_WAIT: Duration = Duration::from_millis(250);
 /// Lower priority than the threads that deliver to viewers.
 const NICE: i32 = 5;
 
@@ -53,7 +53,7 @@ pub(super) type Answer = oneshot::Receiver<Outcome>;
 pub(super) struct CaptureWorker {
     stream: Arc<Stream>,
     /// Captures that succeeded and failed.
-    made: AtomicU64,
+    succeeded: AtomicU64,
     failed: AtomicU64,
     inner: Mutex<Inner>,
     /// Notified when `inner` changes.
@@ -86,7 +86,7 @@ impl CaptureWorker {
     pub fn new(stream: Arc<Stream>) -> Arc<CaptureWorker> {
         Arc::new(CaptureWorker {
             stream,
-            made: AtomicU64::new(0),
+            succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 clients: 0,
@@ -110,14 +110,14 @@ impl CaptureWorker {
     /// Captures that succeeded and failed so far.
     pub fn outcomes(&self) -> (u64, u64) {
         (
-            self.made.load(Ordering::Relaxed),
+            self.succeeded.load(Ordering::Relaxed),
             self.failed.load(Ordering::Relaxed),
         )
     }
 
     /// Counts the outcome of a request.
     pub fn answered(&self, well: bool) {
-        let counter = if well { &self.made } else { &self.failed };
+        let counter = if well { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -224,25 +224,25 @@ impl CaptureWorker {
         // Without permission the priority stays as it is.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut user = self.stream.enter();
-        let mut camera = Capturer::new(&self.stream, &user);
+        let mut capturer = Capturer::new(&self.stream, &user);
         while let Some(job) = self.next(&mut user) {
             if job.answer.is_closed() {
                 continue;
             }
             let taken = contain(|| {
                 panic_point("capture");
-                if camera.is_err() {
-                    camera = Capturer::new(&self.stream, &user);
+                if capturer.is_err() {
+                    capturer = Capturer::new(&self.stream, &user);
                 }
-                match &mut camera {
-                    Ok(camera) => camera.take(&job, || self.lock().closed),
+                match &mut capturer {
+                    Ok(capturer) => capturer.take(&job, || self.lock().closed),
                     Err(error) => Err(error.clone()),
                 }
             });
             let taken = taken.unwrap_or_else(|panicked| {
                 let failed = self.failed(&panicked);
                 // Its state may be inconsistent and is not used again.
-                camera = Err(failed.clone());
+                capturer = Err(failed.clone());
                 Err(failed)
             });
             let named = taken.map(|taken| (self.stream.name.clone(), taken));
@@ -376,7 +376,7 @@ impl Capturer {
         if !reached(&state, 0) {
             state = self
                 .frames
-                .wait_for(until(CATCH_UP), |state| reached(state, 0));
+                .wait_for(until(CATCH_UP_WAIT), |state| reached(state, 0));
         }
         let mut request_at = began + KEYFRAME_REQUEST.0;
         loop {
@@ -416,10 +416,10 @@ impl Capturer {
                 format!("{}: {}", state.name(), report.reason),
             );
         }
-        if let Some(trouble) = decoder.trouble {
+        if let Some(damage_reason) = decoder.damage_reason {
             return (
                 Code::DecodeFailed,
-                format!("{trouble}; try again after the next keyframe"),
+                format!("{damage_reason}; try again after the next keyframe"),
             );
         }
         if report.video.is_none() && report.audio.is_some() {

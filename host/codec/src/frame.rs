@@ -39,7 +39,7 @@ impl Frame {
 
     /// The same frame with another geometry, for callers that know more than the coded frame contains, such as a
     /// container's rotation.
-    pub fn shown(self, geometry: Geometry) -> Frame {
+    pub fn with_geometry(self, geometry: Geometry) -> Frame {
         Frame { geometry, ..self }
     }
 

@@ -29,7 +29,7 @@ use std::{
 /// An encoder whose test takes longer than this is rejected.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Largest amount of a child's output that is kept, in bytes.
-const MAX_WORDS: usize = 64 << 10;
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// The child's result is the line with this prefix; its drivers may print other lines before.
 const ANSWER: &str = "probe: ";
 const GOOD: &str = "good";
@@ -308,7 +308,7 @@ fn read(mut output: PipeReader, deadline: Instant) -> io::Result<(String, bool)>
                 Ok(0) => Some(true),
                 Ok(size) => {
                     words.extend_from_slice(&buffer[..size]);
-                    words.drain(..words.len().saturating_sub(MAX_WORDS));
+                    words.drain(..words.len().saturating_sub(MAX_OUTPUT_BYTES));
                     None
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => None,

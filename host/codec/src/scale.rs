@@ -398,7 +398,7 @@ mod tests {
                 _ => 128,
             });
             assert_eq!(frame.video().stride(0), 64, "rows without padding");
-            let frame = frame.shown(Geometry {
+            let frame = frame.with_geometry(Geometry {
                 orientation: Orientation::new(degrees, false),
                 ..Geometry::default()
             });

@@ -229,7 +229,7 @@ fn access_units_of_no_or_too_many_bytes_are_refused_and_harm_nothing() {
 }
 
 #[test]
-fn b_frames_come_out_in_the_order_of_showing() {
+fn b_frames_come_out_in_presentation_order() {
     let mut painter = Painter::new(320, 180).unwrap();
     let codec = ffmpeg::codec::encoder::find_by_name("libx264").unwrap();
     let mut context = ffmpeg::codec::Context::new_with_codec(codec)

@@ -6,10 +6,10 @@ use sluicegate_media::buffer::Buffer;
 use std::{io::Write, sync::OnceLock};
 
 /// Smallest body in bytes that is compressed; below it, compression saves no packet.
-const SMALL: usize = 256;
+const MIN_COMPRESSED_BYTES: usize = 256;
 /// Largest body in bytes that is compressed; a larger one would occupy a thread that serves sockets for too long.
 /// Playlists have a tenth of this.
-const LARGE: usize = 512 << 10;
+const MAX_COMPRESSED_BYTES: usize = 512 << 10;
 
 /// An HTTP response without the headers that the carrier adds.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Response {
     }
 
     fn is_compressible(&self) -> bool {
-        self.is_text() && (SMALL..=LARGE).contains(&self.body.len())
+        self.is_text() && (MIN_COMPRESSED_BYTES..=MAX_COMPRESSED_BYTES).contains(&self.body.len())
     }
 
     /// Whether its media type is text, which playlists and vector graphics are: such bodies are worth compressing.
@@ -114,7 +114,7 @@ mod tests {
                 .gzipped()
                 .is_some()
         );
-        let too_long = "#EXTINF:2.00000,\n".repeat(LARGE / 10);
+        let too_long = "#EXTINF:2.00000,\n".repeat(MAX_COMPRESSED_BYTES / 10);
         for (content_type, body) in [
             ("text/plain", too_long.as_str()),
             ("video/mp4", long.as_str()),

@@ -130,7 +130,7 @@ impl Transports {
     }
 
     /// Names of the transports whose entry can be used as `embed`, the built-in ones first.
-    pub fn that_embed(&self, embed: Embed) -> Vec<String> {
+    pub fn names_that_embed(&self, embed: Embed) -> Vec<String> {
         let table = self.all();
         let mut found: Vec<&Arc<Transport>> = table
             .values()

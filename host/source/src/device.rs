@@ -25,10 +25,10 @@ use std::{
 /// up waiting.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest amount of the process's error output that is kept, in bytes.
-const MAX_WORDS: u64 = 2000;
+const MAX_OUTPUT_BYTES: u64 = 2000;
 
 /// Environment variable from which `sluicegate-devices` reads the name if that is given as `-`.
-const GRAPH: &str = "SLUICEGATE_DEVICE";
+const DEVICE_VARIABLE: &str = "SLUICEGATE_DEVICE";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -150,7 +150,9 @@ fn run(
     match device.kind {
         // A graph may contain a file name or URL with a password, and the arguments of a process are visible to
         // everybody.
-        "lavfi" => command.args([device.kind, "-"]).env(GRAPH, device.name),
+        "lavfi" => command
+            .args([device.kind, "-"])
+            .env(DEVICE_VARIABLE, device.name),
         kind => command.args([kind, device.name]),
     };
     let mut child = command
@@ -207,7 +209,7 @@ fn end(child: &mut Child, context: &mut SourceContext<'_>) -> Option<ExitStatus>
     // A process that has ended keeps its status.
     let _ = child.kill();
     let began = Instant::now();
-    let mut told = false;
+    let mut reported = false;
     loop {
         match child.try_wait() {
             Ok(None) => {}
@@ -217,15 +219,15 @@ fn end(child: &mut Child, context: &mut SourceContext<'_>) -> Option<ExitStatus>
             if context.stop.is_stopped() {
                 return None;
             }
-            if !told {
+            if !reported {
                 context.sink.lost(
                     "the device is stuck in its driver; unplug it, or restart the service behind it"
                         .into(),
                 );
-                told = true;
+                reported = true;
             }
         }
-        thread::sleep(Duration::from_millis(if told { 200 } else { 5 }));
+        thread::sleep(Duration::from_millis(if reported { 200 } else { 5 }));
     }
 }
 
@@ -233,7 +235,7 @@ fn end(child: &mut Child, context: &mut SourceContext<'_>) -> Option<ExitStatus>
 fn error_output(child: &mut Child) -> String {
     let mut words = String::new();
     if let Some(errors) = child.stderr.take() {
-        let _ = errors.take(MAX_WORDS).read_to_string(&mut words);
+        let _ = errors.take(MAX_OUTPUT_BYTES).read_to_string(&mut words);
     }
     let lines: Vec<&str> = words
         .lines()

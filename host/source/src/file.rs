@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Number of bytes from which MJPEG is recognised.
-const START: u64 = 4 << 10;
+const MAX_SNIFFED_BYTES: u64 = 4 << 10;
 
 /// Streams a file until stopped.
 pub fn run(path: &Path, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
@@ -66,7 +66,9 @@ fn open(path: &Path, stop: &Stop) -> io::Result<(File, Vec<u8>)> {
         }
     }
     if file.metadata()?.is_file() {
-        (&mut file).take(START).read_to_end(&mut start)?;
+        (&mut file)
+            .take(MAX_SNIFFED_BYTES)
+            .read_to_end(&mut start)?;
         file.rewind()?;
     }
     Ok((file, start))

@@ -139,7 +139,7 @@ pub trait Sink {
     fn configured(&mut self, frame_rate: f32);
     /// Display properties of the frames that follow. Until the first call, and after a loss, frames are displayed as
     /// coded.
-    fn presentation(&mut self, told: Presentation);
+    fn presentation(&mut self, presentation: Presentation);
     /// Out-of-band parameter sets; other NAL units are ignored.
     fn parameter_sets(&mut self, nals: Vec<Bytes>);
     /// Bytes of an Annex B stream, split anywhere; a frame gets the arrival time of its first byte.

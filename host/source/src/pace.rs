@@ -88,11 +88,11 @@ struct Track {
 impl LoopTimeline {
     fn place(&mut self, is_audio: bool, times: &mut SourceTimes) -> i64 {
         let track = &mut self.tracks[usize::from(is_audio)];
-        let told = times.decode.or(times.presentation);
-        let told = told.filter(|time| time.unsigned_abs() < MAX_TIMESTAMP);
+        let stated = times.decode.or(times.presentation);
+        let stated = stated.filter(|time| time.unsigned_abs() < MAX_TIMESTAMP);
         let following = track.newest.unwrap_or(0).saturating_add(track.step);
-        let time = told.unwrap_or(following);
-        if told.is_none() && times.duration > 0 {
+        let time = stated.unwrap_or(following);
+        if stated.is_none() && times.duration > 0 {
             times.decode = Some(time);
         }
         let follows = track.newest.is_some_and(|newest| {

@@ -246,11 +246,11 @@ impl Transcoder {
 }
 
 /// The frame with the container's display properties.
-fn with_presentation(frame: Frame, told: Presentation) -> Frame {
+fn with_presentation(frame: Frame, presentation: Presentation) -> Frame {
     let coded = frame.geometry();
-    frame.shown(Geometry {
-        pixel_aspect: told.pixel_aspect.unwrap_or(coded.pixel_aspect),
-        orientation: told.orientation,
+    frame.with_geometry(Geometry {
+        pixel_aspect: presentation.pixel_aspect.unwrap_or(coded.pixel_aspect),
+        orientation: presentation.orientation,
     })
 }
 

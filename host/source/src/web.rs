@@ -6,7 +6,7 @@
 
 use super::{
     SourceContext, SourceError,
-    http::{Client, Failure, Part, PlaylistProxy, Redirects, Scheme, Url, is_playlist},
+    http::{ByteRange, Client, Failure, PlaylistProxy, Redirects, Scheme, Url, is_playlist},
     libav, mjpeg, rtsp,
 };
 use bytes::{Buf, Bytes};
@@ -127,7 +127,7 @@ impl Read for HttpFile {
             if self.length.is_some_and(|length| self.at >= length) {
                 return Ok(0);
             }
-            let part = Part {
+            let part = ByteRange {
                 from: self.at,
                 to: None,
             };
@@ -252,7 +252,7 @@ mod tests {
             let (reason, _) = end(&server(vec![answer.into_bytes()]));
             assert!(reason.contains("not requested"), "{reason}");
         }
-        let part = Part { from: 5, to: None };
+        let part = ByteRange { from: 5, to: None };
         for (range, begins) in [
             ("bytes 5-9/10", true),
             ("bytes 5-9/*", true),

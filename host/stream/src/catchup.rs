@@ -24,7 +24,7 @@ use std::{
 /// Decoded frames that may wait for an encoder. A slower one loses the oldest that begins no group.
 const MAX_WAITING: usize = 4;
 /// Limit on the work that is spent on the past. A second of work makes three to ten seconds of video.
-const MAX_WORK: Duration = Duration::from_secs(5);
+const MAX_CATCH_UP_WORK: Duration = Duration::from_secs(5);
 
 /// The events that an encoder's thread processes, in order.
 pub(super) struct EncoderInput {
@@ -46,7 +46,7 @@ struct CatchUp {
     live: Progress,
     worked: Duration,
     work_meter: WorkMeter,
-    asked: Instant,
+    measured_at: Instant,
 }
 
 /// A position on the timeline: how far events have been delivered.
@@ -132,7 +132,7 @@ impl CatchUp {
             live: Progress::default(),
             worked: Duration::ZERO,
             work_meter: WorkMeter::default(),
-            asked: Instant::now(),
+            measured_at: Instant::now(),
         };
         if let Some(info) = info {
             catching.configure(info);
@@ -143,8 +143,8 @@ impl CatchUp {
     /// The next event of the past; `None` at the end of what the source has delivered so far.
     fn next(&mut self) -> Option<Event> {
         let now = Instant::now();
-        self.worked += self.work_meter.count(now - self.asked);
-        self.asked = now;
+        self.worked += self.work_meter.count(now - self.measured_at);
+        self.measured_at = now;
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
@@ -196,7 +196,7 @@ impl CatchUp {
 
     /// Whether the budget of work is spent before the present was reached.
     fn is_late(&self) -> bool {
-        self.worked > MAX_WORK
+        self.worked > MAX_CATCH_UP_WORK
     }
 
     /// Discards live events that the encoder already had from the past.

@@ -23,7 +23,7 @@ use std::{
 /// A frame whose presentation time is further ahead of the decoder's input than that of the last `COMPARED` frames by
 /// more than this, and by more than a few steps, has a wrong time stamp: the frames after it would be out of order for
 /// that long. After `COMPARED` such frames in a row, the times are accepted.
-const AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
+const MAX_AHEAD: i64 = TIMESCALE as i64 * 3 / 10;
 const COMPARED: usize = 32;
 
 /// Access units that a decoder may hold back for reordering, with a margin (H.264 A.3.1: at most 16 frames).
@@ -57,7 +57,7 @@ pub(super) struct Decoding {
     /// How far the presentation times of the last frames were ahead of the sample that went in when they came out.
     ahead: VecDeque<i64>,
     /// Number of frames in a row that were too far ahead.
-    strange: usize,
+    too_far_ahead: usize,
 }
 
 impl Decoding {
@@ -77,7 +77,7 @@ impl Decoding {
             decoded: None,
             step: 0,
             ahead: VecDeque::new(),
-            strange: 0,
+            too_far_ahead: 0,
         }
     }
 
@@ -145,7 +145,7 @@ impl Decoding {
             self.pending.pop_first();
         }
         let geometry = self.geometry;
-        let take = |frame: Frame| frames.push(frame.shown(geometry));
+        let take = |frame: Frame| frames.push(frame.with_geometry(geometry));
         let outcome = decoder.decode_each(&data, shown, take);
         (frames, outcome)
     }
@@ -193,12 +193,12 @@ impl Decoding {
         let ahead = shown.saturating_sub(i64::try_from(sample.decode_time).unwrap_or(i64::MAX));
         let usual = self.ahead.iter().max();
         let steps = i64::try_from(4 * self.step).unwrap_or(i64::MAX);
-        let strange = usual.is_some_and(|usual| ahead > usual.saturating_add(AHEAD.max(steps)));
-        if strange && self.strange < COMPARED {
-            self.strange += 1;
+        let strange = usual.is_some_and(|usual| ahead > usual.saturating_add(MAX_AHEAD.max(steps)));
+        if strange && self.too_far_ahead < COMPARED {
+            self.too_far_ahead += 1;
             return true;
         }
-        self.strange = 0;
+        self.too_far_ahead = 0;
         self.ahead.push_back(ahead);
         if self.ahead.len() > COMPARED {
             self.ahead.pop_front();

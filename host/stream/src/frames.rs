@@ -45,7 +45,7 @@ pub struct DecoderState {
     /// An undamaged frame that was delivered while catching up: better than none if catching up takes too long.
     pub old: Option<Arc<Decoded>>,
     /// Why the frames after `good` are damaged or missing.
-    pub trouble: Option<Arc<str>>,
+    pub damage_reason: Option<Arc<str>>,
 }
 
 /// An event for a follower.

@@ -123,9 +123,9 @@ impl Sink for Ingest {
         self.connected();
     }
 
-    fn presentation(&mut self, told: Presentation) {
-        self.presentation_changed |= told != self.presentation;
-        self.presentation = told;
+    fn presentation(&mut self, presentation: Presentation) {
+        self.presentation_changed |= presentation != self.presentation;
+        self.presentation = presentation;
     }
 
     fn parameter_sets(&mut self, nals: Vec<Bytes>) {

@@ -372,7 +372,11 @@ mod tests {
         let mut joiner = Joiner::new(&parts, NEWEST, &out, &caught_up);
         rig.video_side.publish(configure_video(0));
         rig.video_side.publish(frame(10, true));
-        assert_eq!(rig.published(&mut joiner), "", "it is unknown whether there is audio");
+        assert_eq!(
+            rig.published(&mut joiner),
+            "",
+            "it is unknown whether there is audio"
+        );
         rig.audio_side.publish(configure_audio(0, true));
         rig.audio_side.publish(audio(5));
         rig.audio_side.publish(audio(15));

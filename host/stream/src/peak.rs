@@ -25,7 +25,7 @@ impl Peak {
     }
 
     /// The peak in bits per second; 0 until a second has passed.
-    pub fn most(&self) -> u32 {
+    pub fn bits_per_second(&self) -> u32 {
         u32::try_from(self.most).unwrap_or(u32::MAX)
     }
 }
@@ -42,10 +42,10 @@ mod tests {
             let bytes = if frame % 10 == 0 { 1000 } else { 100 };
             peak.add(frame * 9000, bytes);
         }
-        assert_eq!(peak.most(), 8 * 1900);
+        assert_eq!(peak.bits_per_second(), 8 * 1900);
         peak.add(40 * 9000, 1_000_000);
         // The source is away for a minute.
         peak.add(100 * 90_000, 10);
-        assert_eq!(peak.most(), 8 * 1900);
+        assert_eq!(peak.bits_per_second(), 8 * 1900);
     }
 }

@@ -8,7 +8,7 @@ use sluicegate_media::sample::{Codec, Video};
 use std::time::Duration;
 
 /// Keyframe interval of an encoder that makes keyframes only where the source does.
-const AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
+const KEYFRAMES_AS_SOURCE: config::Span = config::Span::from_duration(Duration::from_secs(600));
 /// Frame rate assumed for rate control if the source declares none.
 const ASSUMED_FRAME_RATE: u32 = 25;
 
@@ -109,7 +109,7 @@ impl H264Settings {
             width,
             height,
             frame_rate,
-            keyframe_interval: self.keyframe_interval.unwrap_or(AS_SOURCE),
+            keyframe_interval: self.keyframe_interval.unwrap_or(KEYFRAMES_AS_SOURCE),
             ..self.encode
         }
     }

@@ -273,8 +273,8 @@ impl Status {
     pub fn peaks(&self) -> Peaks {
         let inner = self.lock();
         Peaks {
-            video: inner.video_peak.most(),
-            audio: inner.audio_peak.most(),
+            video: inner.video_peak.bits_per_second(),
+            audio: inner.audio_peak.bits_per_second(),
         }
     }
 

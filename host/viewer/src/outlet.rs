@@ -561,12 +561,9 @@ impl Ring {
     /// Start point of a viewer that has waited since the ring ended at `since`: the lane's first one from there on, if
     /// there was none before and it is within the lag bound.
     fn first_start(&self, lane: usize, since: u64) -> Option<u64> {
-        let mut starts =
-            self.slots.positions()
-                .filter_map(|(position, slot)| {
-                    (slot.access == Access::Start && usize::from(slot.lane) == lane)
-                        .then_some(position)
-                });
+        let mut starts = self.slots.positions().filter_map(|(position, slot)| {
+            (slot.access == Access::Start && usize::from(slot.lane) == lane).then_some(position)
+        });
         let first = starts.next().filter(|first| *first >= since)?;
         let max_lag = self.lanes.get(lane)?.max_lag;
         (!max_lag.is_zero() && self.behind(lane, first) <= max_lag).then_some(first)

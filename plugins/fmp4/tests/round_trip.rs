@@ -34,7 +34,7 @@ fn video(id: u32) -> Track {
     }
 }
 
-fn sound(id: u32, format: &str, language: &str) -> Track {
+fn audio(id: u32, format: &str, language: &str) -> Track {
     let (codec, config) = match format {
         "aac" => ("mp4a.40.2", &AAC[..]),
         _ => ("opus", &DOPS[..]),
@@ -76,7 +76,7 @@ fn sample(track: u32, decode_time: u64, duration: u32, data: &[u8]) -> Sample {
 
 #[test]
 fn mime_types_list_the_codecs() {
-    let [picture, aac, opus] = [video(1), sound(2, "aac", ""), sound(3, "opus", "")];
+    let [picture, aac, opus] = [video(1), audio(2, "aac", ""), audio(3, "opus", "")];
     let type_of = |tracks: &[&Track]| mime(&tracks.iter().copied().cloned().collect::<Vec<_>>());
     assert_eq!(
         type_of(&[&picture, &aac]),
@@ -92,8 +92,8 @@ fn mime_types_list_the_codecs() {
 fn init_segment_describes_every_track_of_a_live_file() {
     let tracks = [
         video(1),
-        sound(7, "aac", "de-AT"),
-        sound(u32::MAX, "opus", ""),
+        audio(7, "aac", "de-AT"),
+        audio(u32::MAX, "opus", ""),
     ];
     let (ftyp, moov) = mp4::init(&init(&tracks).unwrap());
     assert!(ftyp.compatible_brands.contains(&b"iso6".into()));
@@ -209,7 +209,7 @@ fn pixel_aspect_and_orientation_are_described() {
 
 #[test]
 fn what_has_more_than_its_field_holds_is_described_as_unknown() {
-    let (mut wide, mut fine) = (video(1), sound(2, "aac", ""));
+    let (mut wide, mut fine) = (video(1), audio(2, "aac", ""));
     wide.kind = Kind::Video(Video {
         width: 70_000,
         height: 0,
@@ -228,11 +228,11 @@ fn what_has_more_than_its_field_holds_is_described_as_unknown() {
         .iter()
         .flat_map(|trak| trak.mdia.minf.stbl.stsd.codecs.clone())
         .collect();
-    let [Codec::Avc1(picture), Codec::Mp4a(sound)] = &codecs[..] else {
+    let [Codec::Avc1(picture), Codec::Mp4a(audio)] = &codecs[..] else {
         panic!("two tracks")
     };
     assert_eq!((picture.visual.width, picture.visual.height), (u16::MAX, 0));
-    assert_eq!(sound.audio.sample_rate.integer(), 0);
+    assert_eq!(audio.audio.sample_rate.integer(), 0);
 }
 
 #[test]
@@ -278,15 +278,15 @@ fn what_cannot_be_described_is_refused_with_a_reason() {
             "longer than 64 KiB",
         ),
         (
-            change(sound(1, "aac", ""), |track| track.config.truncate(1)),
+            change(audio(1, "aac", ""), |track| track.config.truncate(1)),
             "not an AudioSpecificConfig",
         ),
         (
-            change(sound(1, "opus", ""), |track| track.config.truncate(10)),
+            change(audio(1, "opus", ""), |track| track.config.truncate(10)),
             "not a dOps",
         ),
         (
-            change(sound(1, "opus", ""), |track| track.config[0] = 1),
+            change(audio(1, "opus", ""), |track| track.config[0] = 1),
             "not a dOps",
         ),
     ] {
@@ -419,7 +419,7 @@ proptest! {
         format in prop::sample::select(vec!["h264/avcc", "aac", "opus", "jpeg"]), id: u32, timescale: u32,
         config in prop::collection::vec(any::<u8>(), 0..40), language in "\\PC{0,12}", channels: u8, sample_rate: u32,
     ) {
-        let mut track = if format == "h264/avcc" { video(id) } else { sound(id, format, &language) };
+        let mut track = if format == "h264/avcc" { video(id) } else { audio(id, format, &language) };
         if let Kind::Audio(audio) = &mut track.kind {
             (audio.channels, audio.sample_rate) = (channels, sample_rate);
         }

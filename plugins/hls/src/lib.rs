@@ -44,7 +44,7 @@ pub struct Hls {
     /// The newest tracks, and the window of their segments.
     stream: Option<(StreamInfo, Window)>,
     /// Reason why these tracks cannot be served.
-    trouble: Option<String>,
+    track_error: Option<String>,
 }
 
 impl Transport for Hls {
@@ -66,7 +66,7 @@ impl Transport for Hls {
         let hls = Hls {
             settings,
             stream: None,
-            trouble: None,
+            track_error: None,
         };
         Ok((hls, profile))
     }
@@ -76,16 +76,16 @@ impl Transport for Hls {
         let mut window = window
             .filter(|window| window.run == info.started_at)
             .unwrap_or_else(|| Window::new(self.settings, info.started_at));
-        self.trouble = window.configure(info).err();
-        if let Some(trouble) = &self.trouble {
-            log::error(trouble);
+        self.track_error = window.configure(info).err();
+        if let Some(track_error) = &self.track_error {
+            log::error(track_error);
         }
         self.stream = Some((info.clone(), window));
         vec![]
     }
 
     fn push(&mut self, sample: Sample) -> Vec<Chunk> {
-        if let (Some((_, window)), None) = (&mut self.stream, &self.trouble) {
+        if let (Some((_, window)), None) = (&mut self.stream, &self.track_error) {
             window.push(sample);
         }
         vec![]
@@ -106,8 +106,8 @@ impl Transport for Hls {
                 format!("HLS has no file \"{path}\"; its playlist is index.m3u8.\n"),
             );
         }
-        if let Some(trouble) = &self.trouble {
-            return Reply::text(503, format!("{trouble}.\n"));
+        if let Some(track_error) = &self.track_error {
+            return Reply::text(503, format!("{track_error}.\n"));
         }
         let Some((info, window)) = &self.stream else {
             return Reply::Pending;

@@ -72,11 +72,11 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
 /// Numbers groups as the host does: a group starts at an independent video frame (any audio frame if there is no video)
 /// at least `group_ms` after the last start.
 fn grouped(group_ms: u64, mut samples: Vec<Sample>) -> Vec<Sample> {
-    let frames = samples.iter().any(|sample| sample.track == VIDEO);
+    let has_video = samples.iter().any(|sample| sample.track == VIDEO);
     let (mut group, mut began) = (1_700_000_000, None);
     for sample in &mut samples {
-        if sample.independent && (sample.track == VIDEO || !frames) {
-            let per_ms = if frames { 90 } else { 48 };
+        if sample.independent && (sample.track == VIDEO || !has_video) {
+            let per_ms = if has_video { 90 } else { 48 };
             if began.is_none_or(|began| sample.decode_time >= began + group_ms * per_ms) {
                 began = Some(sample.decode_time);
                 group += 1;

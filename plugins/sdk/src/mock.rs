@@ -182,7 +182,7 @@ impl<T: Transport> Muxer<T> {
         let mut in_step = false;
         // True if the viewer started at the newest independent chunk. Viewers that were connected before have the
         // frames that leading chunks refer to.
-        let mut came = false;
+        let mut started_at_newest = false;
         for (i, (headers, chunk)) in self.ring.iter().enumerate() {
             if chunk.lane != lane {
                 continue;
@@ -190,9 +190,9 @@ impl<T: Transport> Muxer<T> {
             let before = in_step;
             in_step = keeps_up(i) && (in_step || chunk.independent);
             if chunk.independent {
-                came = !before;
+                started_at_newest = !before;
             }
-            if in_step && !(came && chunk.leading) {
+            if in_step && !(started_at_newest && chunk.leading) {
                 if *headers != header {
                     got.extend(self.headers[headers - 1].iter().cloned());
                     header = *headers;

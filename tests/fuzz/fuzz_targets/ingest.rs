@@ -62,7 +62,7 @@ fuzz_target!(|input: &[u8]| {
                 video: input.flag(),
                 audio: input.flag(),
             }),
-            12 => ingest.audio_track(sound(&mut input)),
+            12 => ingest.audio_track(audio_track(&mut input)),
             13 => ingest.audio_frame(Bytes::copy_from_slice(input.bytes()), times(&mut input)),
             _ => {
                 now.fetch_add(input.word().into(), Ordering::Relaxed);
@@ -128,7 +128,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// AAC audio.
-fn sound(input: &mut Input<'_>) -> AudioTrack {
+fn audio_track(input: &mut Input<'_>) -> AudioTrack {
     AudioTrack {
         audio: Audio {
             codec: Codec::Aac,

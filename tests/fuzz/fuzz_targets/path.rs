@@ -79,7 +79,10 @@ fuzz_target!(|input: &[u8]| {
         if let Ok(foreign) = check(
             server,
             &caller,
-            Permission { role, scope: Scope::Gateway },
+            Permission {
+                role,
+                scope: Scope::Gateway,
+            },
             (&request).into(),
         ) {
             // Only origins listed in the config are ever allowed across sites.

@@ -221,7 +221,10 @@ impl Session {
             && !playlist.ended
         {
             let listed = self.parts.values().flatten().any(|part| part.uri == old);
-            if !listed {
+            // What a starved machine did not encode is a gap, which nobody knew when the part was hinted.
+            let mut gaps = playlist.segments.iter().filter(|segment| segment.gap);
+            let is_gap = gaps.any(|gap| old.starts_with(&gap.uri.replace("m4s", "")));
+            if !listed && !is_gap {
                 fail("hint-comes-true", format!("{old} (4.4.5.3)"));
             }
         }

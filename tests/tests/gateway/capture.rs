@@ -190,12 +190,12 @@ async fn every_capture_api_returns_the_image_and_its_description() {
             (64, 38),
         ),
     ] {
-        let (status, head, frame) = post(&gateway, "demo", accept, body).await;
+        let (status, head, image) = post(&gateway, "demo", accept, body).await;
         assert_eq!(
             status,
             200,
             "{accept} {body}: {}",
-            String::from_utf8_lossy(&frame)
+            String::from_utf8_lossy(&image)
         );
         assert_eq!(
             header(&head, "content-type").as_deref(),
@@ -218,7 +218,7 @@ async fn every_capture_api_returns_the_image_and_its_description() {
         );
         assert_eq!(header(&head, "x-path"), None);
         let file = scratch("captures").join(format!("{}.{}", size.0, kind.replace('/', ".")));
-        std::fs::write(&file, &frame).unwrap();
+        std::fs::write(&file, &image).unwrap();
         assert_eq!(probed(&file), size, "{accept} {body}");
     }
     for (path, size) in [

@@ -89,7 +89,7 @@ async fn answer(
     let mut can: Vec<String> = match target {
         Some(RedirectTarget::Embed(kinds)) => kinds
             .iter()
-            .flat_map(|kind| gateway.transports.that_embed(*kind))
+            .flat_map(|kind| gateway.transports.names_that_embed(*kind))
             .collect(),
         _ => can(gateway, request),
     };

@@ -92,10 +92,7 @@ async fn answer(
         Ok(media) => media,
         Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
     };
-    let user = match gateway
-        .muxers
-        .enter(&stream, &media.variant, &transport)
-    {
+    let user = match gateway.muxers.enter(&stream, &media.variant, &transport) {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };

@@ -223,7 +223,7 @@ async fn route_to(
         Target::Capture => capture::post(gateway, name(), request).await,
         Target::CaptureSocket => capture::socket(gateway, name(), request).await,
         Target::NalStream => {
-            let names = gateway.transports.that_embed(Embed::AccessUnits);
+            let names = gateway.transports.names_that_embed(Embed::AccessUnits);
             match names.first() {
                 Some(transport) => live::serve(gateway, peer, name(), transport, "", request).await,
                 None => {

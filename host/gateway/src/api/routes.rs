@@ -4,8 +4,8 @@
 //! are percent-decoded per segment before matching, so two spellings of a path have the same role. Called by `respond`
 //! in [`super`].
 
-use hyper::Method;
 use super::media_query;
+use hyper::Method;
 use sluicegate_net::auth::{Permission, Role, Scope};
 
 /// Longest path that is parsed, in bytes.
@@ -94,39 +94,117 @@ const fn route(
 /// All routes; the first match wins.
 pub const ROUTES: &[Route] = &[
     get("/", Role::View, Subject::Gateway, Target::Dashboard),
-    get("/watch/{stream}", Role::View, Subject::Stream, Target::Watch),
+    get(
+        "/watch/{stream}",
+        Role::View,
+        Subject::Stream,
+        Target::Watch,
+    ),
     get("/docs", Role::View, Subject::Gateway, Target::Docs),
-    get("/docs/{*rest}", Role::View, Subject::Gateway, Target::DocsPage),
-    get("/assets/{name}", Role::Public, Subject::Gateway, Target::Asset),
+    get(
+        "/docs/{*rest}",
+        Role::View,
+        Subject::Gateway,
+        Target::DocsPage,
+    ),
+    get(
+        "/assets/{name}",
+        Role::Public,
+        Subject::Gateway,
+        Target::Asset,
+    ),
     get("/healthz", Role::Public, Subject::Gateway, Target::Health),
     get("/readyz", Role::Public, Subject::Gateway, Target::Ready),
     get("/metrics", Role::Admin, Subject::Gateway, Target::Metrics),
-    get("/api/openapi.json", Role::View, Subject::Gateway, Target::OpenApi),
-    get("/api/events", Role::View, Subject::AllStreams, Target::Events),
-    get("/api/devices", Role::View, Subject::AllStreams, Target::Devices),
-    get("/api/devices/{serial}", Role::View, Subject::Stream, Target::Device),
-    get("/api/sessions", Role::View, Subject::AllStreams, Target::Sessions),
-    get("/api/sessions/{id}", Role::View, Subject::Session, Target::Session),
-    get("/api/plugins", Role::Admin, Subject::Gateway, Target::Plugins),
-    post("/api/plugins/{name}/reload", Role::Admin, Subject::Gateway, Target::Reload),
-    get("/api/ws/stream/{serial}", Role::View, Subject::Stream, Target::NalStream),
+    get(
+        "/api/openapi.json",
+        Role::View,
+        Subject::Gateway,
+        Target::OpenApi,
+    ),
+    get(
+        "/api/events",
+        Role::View,
+        Subject::AllStreams,
+        Target::Events,
+    ),
+    get(
+        "/api/devices",
+        Role::View,
+        Subject::AllStreams,
+        Target::Devices,
+    ),
+    get(
+        "/api/devices/{serial}",
+        Role::View,
+        Subject::Stream,
+        Target::Device,
+    ),
+    get(
+        "/api/sessions",
+        Role::View,
+        Subject::AllStreams,
+        Target::Sessions,
+    ),
+    get(
+        "/api/sessions/{id}",
+        Role::View,
+        Subject::Session,
+        Target::Session,
+    ),
+    get(
+        "/api/plugins",
+        Role::Admin,
+        Subject::Gateway,
+        Target::Plugins,
+    ),
+    post(
+        "/api/plugins/{name}/reload",
+        Role::Admin,
+        Subject::Gateway,
+        Target::Reload,
+    ),
+    get(
+        "/api/ws/stream/{serial}",
+        Role::View,
+        Subject::Stream,
+        Target::NalStream,
+    ),
     get(
         "/api/ws/capture/{serial}",
         Role::Capture,
-        Subject::Stream, Target::CaptureSocket,
+        Subject::Stream,
+        Target::CaptureSocket,
     ),
     post(
         "/api/devices/{serial}/capture",
         Role::Capture,
-        Subject::Stream, Target::Capture,
+        Subject::Stream,
+        Target::Capture,
     ),
-    get("/live/{stream}/frame.jpg", Role::View, Subject::Stream, Target::Frame),
-    get("/live/{stream}", Role::View, Subject::Stream, Target::Choice),
-    get("/live/{stream}/{transport}", Role::View, Subject::Stream, Target::Live),
+    get(
+        "/live/{stream}/frame.jpg",
+        Role::View,
+        Subject::Stream,
+        Target::Frame,
+    ),
+    get(
+        "/live/{stream}",
+        Role::View,
+        Subject::Stream,
+        Target::Choice,
+    ),
+    get(
+        "/live/{stream}/{transport}",
+        Role::View,
+        Subject::Stream,
+        Target::Live,
+    ),
     get(
         "/live/{stream}/{transport}/{*rest}",
         Role::View,
-        Subject::Stream, Target::Live,
+        Subject::Stream,
+        Target::Live,
     ),
 ];
 
@@ -333,8 +411,14 @@ mod tests {
             Found::Route(route, parameters) => route.permission(&parameters).to_string(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(scope("/live/porch@mobile/hls/a.m4s"), "view of the stream porch");
-        assert_eq!(scope("/api/devices/back%20yard"), "view of the stream back yard");
+        assert_eq!(
+            scope("/live/porch@mobile/hls/a.m4s"),
+            "view of the stream porch"
+        );
+        assert_eq!(
+            scope("/api/devices/back%20yard"),
+            "view of the stream back yard"
+        );
         assert_eq!(scope("/api/sessions/ab12"), "view of the session ab12");
         assert_eq!(scope("/api/events"), "view of all streams");
         assert_eq!(scope("/metrics"), "admin");

@@ -208,7 +208,10 @@ impl Gateway {
         let before = self.transports.get(name);
         let transport = self.transports.reload(name)?;
         if before.is_some_and(|before| Arc::ptr_eq(&before, &transport)) {
-            tracing::info!(transport = name, "the component has not changed and stays in use");
+            tracing::info!(
+                transport = name,
+                "the component has not changed and stays in use"
+            );
             return Ok(transport);
         }
         self.muxers.retire_replaced();

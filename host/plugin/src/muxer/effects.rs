@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// Effects other than messages up to this size (bytes) are not counted against the byte limit, only against the number:
 /// a viewer has at most 256 lanes, and a close reason at most 123 bytes (RFC 6455 5.5).
-const SMALL: usize = 256;
+const SMALL_EFFECT_BYTES: usize = 256;
 
 /// A queue of at most `most` effects with at most `bytes` bytes in total; a single larger effect is accepted if the
 /// queue is empty.
@@ -40,7 +40,7 @@ impl Sender {
         let held = match &effect {
             Effect::Send(_) => self.budget.take(bytes),
             // Not delayed by a large message in the queue; the number of effects bounds them.
-            _ if bytes <= SMALL => Some(self.budget.reserve_over_limit(0)),
+            _ if bytes <= SMALL_EFFECT_BYTES => Some(self.budget.reserve_over_limit(0)),
             _ => self.budget.take(bytes),
         };
         held.is_some_and(|held| self.sender.try_send((effect, held)).is_ok())

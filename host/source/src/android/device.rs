@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long scrcpy may take to open its socket.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval between attempts to connect to it.
-const RETRY: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// A directory that the shell may write to on all devices.
-const FOLDER: &str = "/data/local/tmp";
+const DEVICE_DIR: &str = "/data/local/tmp";
 
 /// Why mirroring a device failed.
 pub enum Failure {
@@ -53,7 +53,7 @@ impl<'a> Device<'a> {
 
     /// Writes the server to a file of this run's own, so that other runs and other gateways are not disturbed.
     pub fn push(self, id: u32, content: &[u8]) -> Result<PushedServer<'a>, Failure> {
-        let path = format!("{FOLDER}/sluicegate-{id:08x}.jar");
+        let path = format!("{DEVICE_DIR}/sluicegate-{id:08x}.jar");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |passed| passed.as_secs() as u32);
         let jar = PushedServer {
@@ -103,7 +103,7 @@ impl<'a> Device<'a> {
             if gone {
                 return Err(Failure::Open(format!("adb: {refused}")));
             }
-            if !shell.listen(RETRY) {
+            if !shell.listen(RETRY_INTERVAL) {
                 return Err(Failure::Open(shell.output.explain_exit(version)));
             }
             if began.elapsed() > START_TIMEOUT {
@@ -136,7 +136,7 @@ impl PushedServer<'_> {
             ..self.device
         };
         let command = format!(
-            "rm -f {}; find {FOLDER} -maxdepth 1 -name 'sluicegate-*.jar' -mtime +0 -exec rm -f {{}} + 2>/dev/null",
+            "rm -f {}; find {DEVICE_DIR} -maxdepth 1 -name 'sluicegate-*.jar' -mtime +0 -exec rm -f {{}} + 2>/dev/null",
             self.path
         );
         let removed = device

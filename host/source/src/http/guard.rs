@@ -5,7 +5,7 @@
 //! allowed no other protocol than HTTP to loopback. `web` starts a guard for each playlist source.
 
 use super::{
-    Answer, Client, Failure, Part, Redirects, Reply, Url,
+    ByteRange, Client, Failure, Redirects, Reply, ResponseHead, Url,
     playlist::{encoded_url, is_playlist, original_url, rewrite_playlist},
 };
 use crate::{DATA_TIMEOUT, POLL_INTERVAL, Stop, readable};
@@ -221,7 +221,7 @@ fn redirect(client: &mut TcpStream, to: &Url) -> io::Result<()> {
 
 /// The response's head for libavformat, and the first bytes of its content; a playlist is read completely and
 /// rewritten.
-fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+fn begin(server: &mut Client, answer: ResponseHead) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     let kind = answer.content_type.as_deref();
     let mut start = server.start(|start| is_playlist(kind, start))?.to_vec();
     let mut length = answer.length;
@@ -268,7 +268,7 @@ fn begin(server: &mut Client, answer: Answer) -> Result<(Vec<u8>, Vec<u8>), Fail
 #[derive(Debug, PartialEq, Eq)]
 struct ProxyRequest {
     url: Url,
-    part: Option<Part>,
+    part: Option<ByteRange>,
     cookie: Option<HeaderValue>,
 }
 
@@ -285,7 +285,7 @@ impl ProxyRequest {
         };
         let part = field("range").and_then(|range| {
             let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
-            Some(Part {
+            Some(ByteRange {
                 from: from.parse().ok()?,
                 to: to.parse().ok(),
             })
@@ -311,7 +311,7 @@ mod tests {
         let asked = ProxyRequest::parse(head).unwrap();
         assert_eq!(asked.url.text_without_login(), "http://cam:81/a?b");
         let (from, to) = (5, Some(9));
-        assert_eq!(asked.part, Some(Part { from, to }));
+        assert_eq!(asked.part, Some(ByteRange { from, to }));
         assert_eq!(asked.cookie.unwrap(), "a=b");
         let whole = b"GET http://https!cam:443/ HTTP/1.1\r\nRange: bytes=0-\r\n\r\n";
         let asked = ProxyRequest::parse(whole).unwrap();

@@ -49,7 +49,7 @@ use tokio_rustls::TlsConnector;
 /// Timeout for connecting to one address of a host.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Number of bytes from which a response's type is recognised if `Content-Type` does not help.
-const START: usize = 512;
+const MAX_SNIFFED_BYTES: usize = 512;
 
 /// A client for one source.
 pub struct Client {
@@ -62,13 +62,13 @@ pub struct Client {
     /// When a wait times out.
     deadline: Instant,
     body: Option<Incoming>,
-    link: Option<Link>,
+    link: Option<ClientConnection>,
     /// Always `Some`, except while the client is dropped.
     runtime: Option<Runtime>,
 }
 
 /// A connection on which a request may be sent.
-struct Link {
+struct ClientConnection {
     place: (bool, String, u16),
     sender: SendRequest<Empty<Bytes>>,
     task: JoinHandle<()>,
@@ -76,14 +76,14 @@ struct Link {
 
 /// A range of bytes, to the end if `to` is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct ByteRange {
     /// Position of the first byte, from 0.
     pub from: u64,
     /// Position of the last byte.
     pub to: Option<u64>,
 }
 
-impl Part {
+impl ByteRange {
     /// Value for a `Range` header (RFC 9110 14.1.2).
     fn range(&self) -> String {
         let to = self.to.map_or(String::new(), |to| to.to_string());
@@ -101,14 +101,14 @@ impl Part {
 /// Response to one request.
 pub enum Reply {
     /// The content follows.
-    Content(Answer),
+    Content(ResponseHead),
     /// A redirect, with its `Location` header if there is one.
     Moved(Option<String>),
 }
 
 /// Head of a response with content, 200 or 206; [`Client::next`] returns the content.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ResponseHead {
     /// Final URL, after redirects.
     pub url: Url,
     /// `Content-Type`, as sent.
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// Requests the content, or a range of it, follows redirects, and waits for the head of the response.
-    pub fn get(&mut self, part: Option<Part>) -> Result<Answer, Failure> {
+    pub fn get(&mut self, part: Option<ByteRange>) -> Result<ResponseHead, Failure> {
         self.extend();
         let mut redirects = self.redirects.clone();
         let mut url = redirects.from.clone();
@@ -205,14 +205,14 @@ impl Client {
     }
 
     /// As [`Client::get`], but for another URL, with that URL's login, and without following redirects.
-    pub fn get_at(&mut self, url: &Url, part: Option<Part>) -> Result<Reply, Failure> {
+    pub fn get_at(&mut self, url: &Url, part: Option<ByteRange>) -> Result<Reply, Failure> {
         self.body = None;
         let mut logins = 0;
         loop {
             let response = self.send(url, part)?;
             let status = response.status();
             if status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT {
-                let answer = Answer::of(&response, url, part)?;
+                let answer = ResponseHead::of(&response, url, part)?;
                 self.body = Some(response.into_body());
                 return Ok(Reply::Content(answer));
             }
@@ -229,10 +229,10 @@ impl Client {
         }
     }
 
-    /// Reads the start of the content, until `is_told` recognises it or [`START`] bytes have arrived.
+    /// Reads the start of the content, until `is_told` recognises it or [`MAX_SNIFFED_BYTES`] bytes have arrived.
     pub fn start(&mut self, is_told: impl Fn(&[u8]) -> bool) -> Result<Bytes, Failure> {
         let mut start = BytesMut::new();
-        while start.len() < START && !is_told(&start) {
+        while start.len() < MAX_SNIFFED_BYTES && !is_told(&start) {
             match self.next()? {
                 Some(bytes) => start.extend_from_slice(&bytes),
                 None => break,
@@ -267,7 +267,7 @@ impl Client {
         Ok(data)
     }
 
-    fn send(&mut self, url: &Url, part: Option<Part>) -> Result<Response<Incoming>, Failure> {
+    fn send(&mut self, url: &Url, part: Option<ByteRange>) -> Result<Response<Incoming>, Failure> {
         let place = (url.scheme.is_secure(), url.host.clone(), url.port);
         let link = self.link.take().filter(|link| link.place == place);
         if let Some(mut link) = link {
@@ -292,7 +292,11 @@ impl Client {
         Ok(response)
     }
 
-    fn request(&mut self, url: &Url, part: Option<Part>) -> Result<Request<Empty<Bytes>>, Failure> {
+    fn request(
+        &mut self,
+        url: &Url,
+        part: Option<ByteRange>,
+    ) -> Result<Request<Empty<Bytes>>, Failure> {
         let mut request = Request::get(&url.path)
             .header(header::HOST, url.authority())
             .header(
@@ -422,20 +426,20 @@ impl Drop for Client {
     }
 }
 
-impl Drop for Link {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Answer {
+impl ResponseHead {
     /// # Errors
     /// The response is another range than requested, or a range although none was requested (RFC 9110 15.3.7).
     fn of(
         response: &Response<Incoming>,
         url: &Url,
-        asked: Option<Part>,
-    ) -> Result<Answer, Failure> {
+        asked: Option<ByteRange>,
+    ) -> Result<ResponseHead, Failure> {
         let part = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let part = text(response, header::CONTENT_RANGE).unwrap_or_default();
@@ -448,7 +452,7 @@ impl Answer {
             _ => None,
         };
         let cookies = response.headers().get_all(header::SET_COOKIE);
-        Ok(Answer {
+        Ok(ResponseHead {
             url: url.clone(),
             content_type: text(response, header::CONTENT_TYPE),
             length: text(response, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
@@ -465,7 +469,7 @@ fn text(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
     Some(value.to_str().ok()?.to_owned())
 }
 
-async fn connect_link(place: (bool, String, u16)) -> Result<Link, String> {
+async fn connect_link(place: (bool, String, u16)) -> Result<ClientConnection, String> {
     let (is_secure, host, port) = &place;
     let stream = connect_tcp(host, *port).await?;
     let (sender, task) = if *is_secure {
@@ -478,7 +482,7 @@ async fn connect_link(place: (bool, String, u16)) -> Result<Link, String> {
     } else {
         shake_hands(stream).await?
     };
-    Ok(Link {
+    Ok(ClientConnection {
         place,
         sender,
         task,

@@ -7,7 +7,7 @@ use memchr::memmem;
 
 /// Prefix of a host that the guard must request over TLS. No real host name starts with it, and libavformat accepts it
 /// as a part of one.
-const SECURE: &str = "https!";
+const TLS_HOST_PREFIX: &str = "https!";
 
 /// Whether a response is a playlist that names other URLs: HLS (RFC 8216) or DASH.
 pub fn is_playlist(kind: Option<&str>, start: &[u8]) -> bool {
@@ -30,13 +30,13 @@ pub fn encoded_url(url: &Url) -> String {
 /// Replaces the colons of an IPv6 address: in brackets libavformat accepts only an address.
 fn disguised_origin(url: &Url) -> String {
     let host = url.host.replace(':', "!");
-    format!("http://{SECURE}{host}:{}", url.port)
+    format!("http://{TLS_HOST_PREFIX}{host}:{}", url.port)
 }
 
 /// The original URL of one that libavformat requests.
 pub fn original_url(text: &str) -> Option<Url> {
     let place = text.strip_prefix("http://")?;
-    let Some(place) = place.strip_prefix(SECURE) else {
+    let Some(place) = place.strip_prefix(TLS_HOST_PREFIX) else {
         return Url::parse(text);
     };
     let (authority, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));

@@ -7,7 +7,7 @@ pub use reader::{Damage, MAX_FRAME_BYTES, Reader, ReaderEvent, boundary, is_mjpe
 
 use super::{
     DATA_TIMEOUT, Expected, Sink, SourceContext, SourceError, SourceTimes,
-    http::{Answer, Client, Failure},
+    http::{Client, Failure, ResponseHead},
     pace::Pace,
 };
 use sluicegate_media::{jpeg, time::TIMESCALE};
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Duration of a frame in a file, for which MJPEG has no field: libavformat's default of 25 frames per second.
-const SHOWN: u32 = TIMESCALE / 25;
+const FRAME_DURATION: u32 = TIMESCALE / 25;
 /// Size of one read from a file, in bytes.
 const CHUNK: usize = 64 << 10;
 
@@ -26,7 +26,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) fn run(
     what: &str,
     client: &mut Client,
-    mut answer: Answer,
+    mut answer: ResponseHead,
     start: &[u8],
     every: Duration,
     context: &mut SourceContext<'_>,
@@ -125,7 +125,7 @@ pub(super) fn play(
             reader.take()
         } {
             let mut times = SourceTimes {
-                duration: SHOWN,
+                duration: FRAME_DURATION,
                 ..SourceTimes::default()
             };
             if matches!(found, ReaderEvent::Frame(_)) {

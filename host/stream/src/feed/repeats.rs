@@ -26,7 +26,7 @@ use std::{
 };
 
 /// Shortest distance between repeats of H.264.
-const MIN_PACE: Duration = Duration::from_millis(100);
+const MIN_REPEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// Most repeats published at once: the first request during a long silence does not fill all of it.
 const MAX_AT_ONCE: u32 = 50;
 /// A check that comes more than `SUSPEND_THRESHOLD` late means that the machine was suspended, since a reader that
@@ -208,10 +208,10 @@ impl State {
 fn pace(info: &Info) -> Duration {
     let rate = info.video.as_ref().map_or(0.0, |video| video.frame_rate);
     if !rate.is_finite() || rate < 0.01 {
-        return MIN_PACE;
+        return MIN_REPEAT_INTERVAL;
     }
     let apart = Duration::from_secs_f32(1.0 / rate);
-    let frames = (MIN_PACE.as_secs_f32() * rate).ceil().max(1.0);
+    let frames = (MIN_REPEAT_INTERVAL.as_secs_f32() * rate).ceil().max(1.0);
     apart.mul_f32(frames)
 }
 
@@ -345,13 +345,13 @@ mod tests {
         let arrived = feed.lock().arrived;
         // All of the silence is filled once it is known, and the rest as it lasts.
         assert_eq!(
-            feed.repeat(arrived + 4 * MIN_PACE, AFTER),
+            feed.repeat(arrived + 4 * MIN_REPEAT_INTERVAL, AFTER),
             Some(arrived + AFTER)
         );
         assert_eq!(samples(&feed).len(), 2);
         for nth in 5..=7 {
-            let due = feed.repeat(arrived + nth * MIN_PACE, AFTER);
-            assert_eq!(due, Some(arrived + (nth + 1) * MIN_PACE));
+            let due = feed.repeat(arrived + nth * MIN_REPEAT_INTERVAL, AFTER);
+            assert_eq!(due, Some(arrived + (nth + 1) * MIN_REPEAT_INTERVAL));
         }
         // One frame that was delayed on its way, and one after it.
         push(2, 6000);

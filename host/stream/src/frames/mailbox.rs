@@ -193,7 +193,7 @@ impl Shared {
                 state.newest = None;
                 state.state.good = None;
                 state.state.old = None;
-                state.state.trouble = None;
+                state.state.damage_reason = None;
             }
             Event::Frame(decoded) => state.newest = Some(decoded.clone()),
             // Frames from before the loss do not show the present.

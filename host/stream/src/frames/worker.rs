@@ -67,7 +67,7 @@ pub(super) struct Worker {
     burst_waited_at: Instant,
     work_meter: WorkMeter,
     /// When a frame was last delivered, or the tracks were configured.
-    shown: Instant,
+    delivered_at: Instant,
     /// Whether samples are skipped until an independent one.
     wants_start: bool,
     integrity: Integrity,
@@ -187,7 +187,7 @@ impl Worker {
             burst_wait_left: BURST_WAIT,
             burst_waited_at: Instant::now(),
             work_meter: WorkMeter::default(),
-            shown: Instant::now(),
+            delivered_at: Instant::now(),
             wants_start: false,
             integrity: Integrity::Intact,
         }
@@ -207,7 +207,7 @@ impl Worker {
     fn configure(&mut self, info: &Arc<Info>) {
         self.info = Some(info.clone());
         self.behind = true;
-        self.shown = Instant::now();
+        self.delivered_at = Instant::now();
         self.wants_start = false;
         self.integrity = Integrity::Intact;
         self.deliver_event(Event::Configure(info.clone()));
@@ -257,7 +257,8 @@ impl Worker {
     fn mark_damaged(&mut self, why: &str) {
         self.integrity = Integrity::Lost;
         let why: Arc<str> = why.into();
-        self.shared.update_state(|state| state.trouble = Some(why));
+        self.shared
+            .update_state(|state| state.damage_reason = Some(why));
     }
 
     fn decode(&mut self, sample: &Sample, newest: bool) {
@@ -277,7 +278,8 @@ impl Worker {
         }
         let caught_up = self.behind && newest;
         // While catching up, only the last frame of this step is delivered.
-        let only_one = caught_up || (self.behind && self.shown.elapsed() >= MAX_FRAME_INTERVAL);
+        let only_one =
+            caught_up || (self.behind && self.delivered_at.elapsed() >= MAX_FRAME_INTERVAL);
         let skip = if only_one {
             frames.len().saturating_sub(1)
         } else {
@@ -290,7 +292,7 @@ impl Worker {
                 && deliver
             {
                 self.behind &= !newest;
-                self.shown = Instant::now();
+                self.delivered_at = Instant::now();
                 let decoded = Arc::new(decoded);
                 self.deliver_event(Event::Frame(decoded.clone()));
                 if good {
@@ -301,7 +303,7 @@ impl Worker {
                         } else {
                             (state.good, state.old) = (Some(decoded), None);
                         }
-                        state.trouble = None;
+                        state.damage_reason = None;
                     });
                 }
             }

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 32;
 /// Largest reordering depth, in frames.
 const MAX_REORDERED: i64 = 16;
 /// Frame duration if the rate is unknown, in ticks.
-const LIKELY_STEP: i64 = TIMESCALE as i64 / 25;
+const DEFAULT_STEP: i64 = TIMESCALE as i64 / 25;
 
 /// Determines presentation times from picture order counts.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl PresentationOrder {
         match (said, self.frames.front()) {
             (1.., _) => said.into(),
             (0, Some(oldest)) if count > 1 => ((decoded - oldest.decoded) / count).max(1),
-            _ => LIKELY_STEP,
+            _ => DEFAULT_STEP,
         }
     }
 }
@@ -251,7 +251,7 @@ mod tests {
         /// However irregular their arrival, and whatever their counts: frames of a sequence have times in presentation
         /// order, all different as far as there is room.
         #[test]
-        fn times_are_in_the_order_of_showing(
+        fn times_are_in_presentation_order(
             order in Just((1..8).collect::<Vec<i32>>()).prop_shuffle(),
             waits in prop::collection::vec(0u64..9000, 8),
             frame in prop_oneof![Just(0u32), 1u32..9000],

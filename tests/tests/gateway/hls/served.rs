@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use sluicegate_tests::{
     AwakeClock, Camera, Gateway, Metrics, Raw,
-    camera::{GROUP, clip},
+    camera::clip,
     client::request,
     hls::{
         Session, assert_no_violations, parse,
@@ -48,7 +48,9 @@ async fn a_replaced_transport_does_not_announce_the_end_and_goes_on_where_it_was
     let address = gateway.address;
     let segment = |uri: String| async move {
         let url = resolve("/live/cam/mine", &uri);
-        let (status, _, body) = within("a segment", http_get(address, &url, &[])).await.unwrap();
+        let (status, _, body) = within("a segment", http_get(address, &url, &[]))
+            .await
+            .unwrap();
         assert_eq!(status, 200);
         body
     };
@@ -71,7 +73,10 @@ async fn a_replaced_transport_does_not_announce_the_end_and_goes_on_where_it_was
     assert_eq!(within("a reload", reload).await.unwrap().0, 200);
     let (status, _, body) = within("a refusal", waiting).await.unwrap();
     let text = String::from_utf8(body).unwrap();
-    assert!(status == 503 && text.contains("the transport was replaced"), "{status} {text}");
+    assert!(
+        status == 503 && text.contains("the transport was replaced"),
+        "{status} {text}"
+    );
 
     // The new component has the same numbers and bytes, and goes on.
     assert_eq!(segment(newest).await, bytes);
