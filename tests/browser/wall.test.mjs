@@ -147,7 +147,7 @@ describe("wall", { timeout: 300_000 }, () => {
     await keep.check();
     await page.getByRole("button", { name: "Capture tile-02" }).click();
     await strip.getByText("saved").waitFor();
-    await page.getByRole("log", { name: "Events" }).getByText("tile-02: picture captured").waitFor();
+    await page.getByRole("log", { name: "Events" }).getByText("tile-02: image captured").waitFor();
 
     // Opens the dialog by keyboard, and closes it.
     const thumb = strip.getByRole("button", { name: /^Show tile-02/ });
@@ -233,7 +233,7 @@ describe("wall", { timeout: 300_000 }, () => {
     await until("a viewer", async () => (await gateway.device("tile-02")).viewers === 1);
     await screenshot(page, "wall-opened");
     await dialog.getByRole("button", { name: "Capture tile-02" }).click();
-    await dialog.getByText(/^Picture captured: 320 × 180/).waitFor();
+    await dialog.getByText(/^Image captured: 320 × 180/).waitFor();
     assert.equal(await dialog.getByRole("link", { name: "Player page" }).getAttribute("href"), "/watch/tile-02");
     await page.keyboard.press("Escape");
     await page.locator("sluicegate-player").waitFor({ state: "detached" });

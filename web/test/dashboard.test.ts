@@ -120,7 +120,7 @@ test("events are described for people", () => {
   });
   assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
   assert.deepEqual(said("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
-    text: "door: picture captured, 640 × 360, saved as door/1.jpg",
+    text: "door: image captured, 640 × 360, saved as door/1.jpg",
     tone: "plain",
   });
   assert.deepEqual(said("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });

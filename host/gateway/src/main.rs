@@ -263,11 +263,15 @@ fn check(file: &Path) -> anyhow::Result<()> {
             for note in transports.values().filter_map(|known| known.note()) {
                 print(&format!("{}: note: {note}\n", file.display()))?;
             }
+            let count = |count: usize, what: &str| match count {
+                1 => format!("1 {what}"),
+                count => format!("{count} {what}s"),
+            };
+            let streams = count(gateway.streams.names().len(), "stream");
+            let transports = count(transports.len(), "transport");
             print(&format!(
-                "{}: valid: {} streams, {} transports\n",
-                file.display(),
-                gateway.streams.names().len(),
-                transports.len()
+                "{}: valid: {streams}, {transports}\n",
+                file.display()
             ))
         }
         None => Err(anyhow::Error::msg(found.join("\n"))),

@@ -289,7 +289,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
                 assert!(!head.contains("access-control"), "{method} {path}: {head}");
                 if method != "OPTIONS" {
                     assert_eq!(status, 403, "{path}: {body}");
-                    assert!(body.contains("may watch and take pictures"), "{body}");
+                    assert!(body.contains("may watch and capture"), "{body}");
                 }
             }
             continue;

@@ -61,7 +61,7 @@ export function describe(event: GatewayEvent): EventLine | null {
     case "capture": {
       const measured = size(event.width, event.height);
       const kept = event.path === "" ? "" : `, saved as ${event.path}`;
-      return { text: `${event.stream}: picture captured${measured === "–" ? "" : `, ${measured}`}${kept}`, tone: "plain" };
+      return { text: `${event.stream}: image captured${measured === "–" ? "" : `, ${measured}`}${kept}`, tone: "plain" };
     }
     case "missed": {
       const count = event.count === null ? "some earlier events" : `${event.count} earlier events`;

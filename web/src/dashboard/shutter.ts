@@ -48,7 +48,7 @@ export class Shutter {
       const taken = await this.#take(this.#serial, this.#save.checked);
       this.#clear();
       const kept = taken.path === null ? "" : `, saved as ${taken.path}`;
-      setText(this.status, `Picture captured: ${size(taken.width, taken.height)}, ${fileSize(taken.bytes)}${kept}`);
+      setText(this.status, `Image captured: ${size(taken.width, taken.height)}, ${fileSize(taken.bytes)}${kept}`);
     } catch (error) {
       const code = error instanceof CaptureError ? error.code : "FAILED";
       setText(this.status, "");

@@ -24,8 +24,8 @@ const MAX_NAME_LEN: usize = 64;
 
 /// What a player should play first.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Chosen")]
-pub struct Chosen<'a> {
+#[schemars(rename = "PlaybackChoice")]
+pub struct PlaybackChoice<'a> {
     #[serde(flatten)]
     form: &'a PlaybackTarget,
     /// Path at which to start the transport, such as "/live/porch@mobile/hls/index.m3u8".
@@ -151,7 +151,7 @@ async fn answer(
     let base = base(name, &decision.target.rendition);
     json(
         StatusCode::OK,
-        &Chosen {
+        &PlaybackChoice {
             url: format!("{base}/{}", entry(gateway, &decision.target.transport)),
             base,
             form: &decision.target,

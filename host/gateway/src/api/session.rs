@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 /// A message from a player to the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-#[schemars(rename = "PlayerSays")]
 pub enum ClientMessage {
     /// Measurements, about once a second. Ignored within 250 ms after the last one.
     Report(Box<ClientReport>),
@@ -59,7 +58,6 @@ pub enum ClientMessage {
 /// A player's measurements. Absent numbers are 0 or null, absent booleans false; fractions are cut off.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "PlayerReport")]
 pub struct ClientReport {
     /// Round trip time of a ping in milliseconds; null before the first.
     round_trip_ms: Option<f64>,

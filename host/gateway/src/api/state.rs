@@ -197,7 +197,7 @@ pub struct Viewer {
     rendition: String,
     /// When the viewer connected, Unix milliseconds.
     since: u64,
-    /// Why this transport and rendition: always "asked for", since the client named them itself.
+    /// Why this transport and rendition: always "requested in the URL".
     reason: &'static str,
     /// Bytes sent to the viewer.
     bytes: u64,
@@ -384,7 +384,7 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             transport: viewer.metric_key.transport,
             rendition: viewer.metric_key.rendition,
             since: unix_ms(viewer.since),
-            reason: "asked for",
+            reason: "requested in the URL",
             bytes: viewer.counter.bytes.load(Ordering::Relaxed),
             jumps: viewer.counter.jumps.load(Ordering::Relaxed),
         })

@@ -13,7 +13,6 @@ use sluicegate_plugin::policy::{Candidate, Report};
 /// A message from the gateway to a player.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-#[schemars(rename = "ToldPlayer")]
 pub enum ServerMessage {
     /// Switch to this transport and rendition. The player starts it beside what plays and swaps with its first frame.
     Move {
@@ -49,7 +48,6 @@ pub enum ServerMessage {
 
 /// A transport and rendition that the user may choose.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "FormChoice")]
 pub struct TargetChoice {
     #[serde(flatten)]
     target: PlaybackTarget,

@@ -32,7 +32,6 @@ const INBOX_BYTES: usize = 32 << 20;
 
 /// A transport and a rendition of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[schemars(rename = "Form")]
 pub struct PlaybackTarget {
     /// Name of the transport.
     pub transport: String,

@@ -116,7 +116,7 @@ pub enum Denied {
     )]
     CrossSite,
     /// A page of an allowed origin requests an administrator's route.
-    #[error("pages of {0} may watch and take pictures; administrators use the gateway's own pages")]
+    #[error("pages of {0} may watch and capture; administrators use the gateway's own pages")]
     AdminOrigin(String),
     /// An administrator's route, but not from loopback.
     #[error("this is for administrators, who connect from the gateway's own machine")]

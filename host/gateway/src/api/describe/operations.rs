@@ -6,7 +6,7 @@
 use super::Schemas;
 use crate::api::{
     Target,
-    choice::Chosen,
+    choice::PlaybackChoice,
     session::{ClientMessage, Pong, SessionLog},
     state,
 };
@@ -290,7 +290,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 "Choice of transport and rendition",
                 "A client that accepts JSON gets the choice of the config's rules or the policy, and a session whose control \
                  channel announces later moves. Other clients are redirected to what they can play.",
-                schemas.of::<Chosen<'_>>().to_value(),
+                schemas.of::<PlaybackChoice<'_>>().to_value(),
             )
         },
         Target::Live => live("Stream over a transport"),
