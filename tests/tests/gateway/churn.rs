@@ -3,22 +3,24 @@
 use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Nal, PATIENCE,
+    client::request,
     measure::{mib, slope},
     mjpeg,
     raw::{handshake, masked},
-    within,
+    scratch, within,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::mpsc,
 };
 
 const CLIENTS: usize = 10_000;
@@ -65,6 +67,85 @@ async fn ten_thousand_websockets_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_plain_requests_leave_nothing_behind() {
     churn(Client::Plain, Ipv4Addr::new(127, 0, 1, 3)).await;
+}
+
+/// While one transport is replaced again and again, clients come and go on it, and a viewer of another one stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_clients_that_come_and_go_leave_no_muxer_behind() {
+    const RELOADS: usize = 12;
+    let path = scratch("reloads").join("mine.wasm");
+    let component = |nth: usize| {
+        Gateway::component(if nth.is_multiple_of(2) {
+            "nal"
+        } else {
+            "hostile"
+        })
+    };
+    std::fs::copy(component(0), &path).unwrap();
+    let config = format!("{DEMO}[transports.mine]\nplugin = \"{}\"\n", path.display());
+    let gateway = Gateway::with_config(&config).await;
+    let address = gateway.address;
+    let mut nal = Nal::connect(address, "demo").await.unwrap();
+    within("a frame", nal.next_unit()).await.unwrap();
+    let stays = tokio::spawn(async move {
+        loop {
+            nal.next_unit().await.unwrap();
+        }
+    });
+    let threads = gateway.threads();
+    let over = Arc::new(AtomicBool::new(false));
+    let (received, mut frames) = mpsc::unbounded_channel();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (over, received) = (over.clone(), received.clone());
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let watched = async {
+                        let mut viewer = Nal::open(address, "/live/demo/mine").await?;
+                        for _ in 0..3 {
+                            viewer.next_unit().await?;
+                            received.send(())?;
+                        }
+                        anyhow::Ok(())
+                    };
+                    if let Err(error) = within("a client", watched).await {
+                        let text = format!("{error:#}");
+                        let replaced =
+                            text.contains("the transport was replaced") || text.contains("503");
+                        assert!(replaced, "{text}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for nth in 1..=RELOADS {
+        std::fs::copy(component(nth), &path).unwrap();
+        let reload = request(address, "POST", "/api/plugins/mine/reload", &[]);
+        let (status, _, body) = within("a reload", reload).await.unwrap();
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        while frames.try_recv().is_ok() {}
+        for _ in 0..8 {
+            within("clients play again", frames.recv()).await.unwrap();
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        within("a client ends", client).await.unwrap();
+    }
+    let ended = |plugins: &Value| {
+        let plugins = plugins.as_array().unwrap().iter();
+        let mut mine = plugins.filter(|plugin| plugin["name"] == "mine");
+        mine.all(|plugin| plugin["muxers"].as_array().unwrap().is_empty())
+    };
+    gateway
+        .api_until("/api/plugins", "the muxers end", ended)
+        .await;
+    settles("threads", threads, || gateway.threads()).await;
+    assert!(
+        !stays.is_finished(),
+        "a viewer of another transport was disconnected"
+    );
+    stays.abort();
 }
 
 /// `from` is a local address that only this test uses, so that ports in TIME_WAIT do not affect others.

@@ -44,7 +44,7 @@ struct H264 {
     about: serde_json::Value,
     group: u64,
     /// Frames so far in this group.
-    pictures: u32,
+    frames: u32,
 }
 
 impl Transport for H264 {
@@ -69,7 +69,7 @@ impl Transport for H264 {
             track: None,
             about: serde_json::Value::Null,
             group: 0,
-            pictures: 0,
+            frames: 0,
         };
         Ok((h264, profile))
     }
@@ -108,9 +108,9 @@ impl Transport for H264 {
         }
         if sample.group != self.group {
             self.group = sample.group;
-            self.pictures = 0;
+            self.frames = 0;
         }
-        self.pictures += 1;
+        self.frames += 1;
         vec![sample.into()]
     }
 
@@ -124,7 +124,7 @@ impl Transport for H264 {
             "info" => {
                 let mut about = self.about.clone();
                 about["group"] = self.group.into();
-                about["pictures"] = self.pictures.into();
+                about["frames"] = self.frames.into();
                 Reply::json(about.to_string())
             }
             _ => Reply::not_found(path),
@@ -153,10 +153,10 @@ mod tests {
     }
 
     fn samples() -> Vec<Sample> {
-        let pictures = [(true, b"I0"), (false, b"p1"), (true, b"I2"), (false, b"p3")];
+        let frames = [(true, b"I0"), (false, b"p1"), (true, b"I2"), (false, b"p3")];
         mock::samples(
             0,
-            pictures.map(|(independent, bytes)| (independent, bytes.to_vec())),
+            frames.map(|(independent, bytes)| (independent, bytes.to_vec())),
         )
     }
 
@@ -186,7 +186,7 @@ mod tests {
             (&about["width"], &about["height"]),
             (&640.into(), &360.into())
         );
-        assert_eq!(about["pictures"], 2);
+        assert_eq!(about["frames"], 2);
     }
 
     #[test]

@@ -61,10 +61,10 @@ fn decode(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
         decoder
             .send_packet(&codec::packet::Packet::copy(&packet))
             .unwrap();
-        let mut sound = frame::Audio::empty();
-        while decoder.receive_frame(&mut sound).is_ok() {
+        let mut audio = frame::Audio::empty();
+        while decoder.receive_frame(&mut audio).is_ok() {
             for (channel, decoded) in decoded.iter_mut().enumerate() {
-                decoded.extend_from_slice(sound.plane::<f32>(channel));
+                decoded.extend_from_slice(audio.plane::<f32>(channel));
             }
         }
     }
@@ -72,9 +72,9 @@ fn decode(config: &aac::Config, frames: &[AacFrame]) -> Vec<Vec<f32>> {
 }
 
 /// Frequency in Hz: upward zero crossings per second.
-fn pitch(sound: &[f32]) -> f64 {
-    let rises = sound.windows(2).filter(|two| two[0] < 0.0 && two[1] >= 0.0);
-    rises.count() as f64 * f64::from(RATE) / sound.len() as f64
+fn pitch(audio: &[f32]) -> f64 {
+    let rises = audio.windows(2).filter(|two| two[0] < 0.0 && two[1] >= 0.0);
+    rises.count() as f64 * f64::from(RATE) / audio.len() as f64
 }
 
 /// Converts two seconds in packets of 20 ms, without those `(number, time)` for which `is_lost` returns true.

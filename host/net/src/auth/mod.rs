@@ -25,7 +25,7 @@ pub enum Role {
     Public,
     /// May watch streams.
     View,
-    /// May capture and save pictures; every client that may watch, until there are accounts.
+    /// May capture and save images; every client that may watch, until there are accounts.
     Capture,
     /// May change things; only from loopback, until there are accounts.
     Admin,

@@ -107,7 +107,7 @@ fn frames_keep_their_times_and_no_more_come_than_configured() {
                 .unwrap();
         }
         transcoder.finish(&mut kept, &Keyframes::default()).unwrap();
-        let numbers: Vec<u32> = kept.frames().iter().map(|picture| picture.0).collect();
+        let numbers: Vec<u32> = kept.frames().iter().map(|frame| frame.0).collect();
         assert_eq!(
             numbers,
             (0..60).step_by(step).collect::<Vec<u32>>(),
@@ -131,8 +131,8 @@ fn a_requested_keyframe_is_the_next_frame() {
         }
         transcoder.packet(packet, &mut kept, &keyframes).unwrap();
     }
-    let keys = kept.frames().into_iter().filter(|picture| picture.2);
-    assert_eq!(keys.map(|picture| picture.0).collect::<Vec<_>>(), [0, 11]);
+    let keys = kept.frames().into_iter().filter(|frame| frame.2);
+    assert_eq!(keys.map(|frame| frame.0).collect::<Vec<_>>(), [0, 11]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn frames_are_dropped_while_the_work_is_behind_and_that_is_reported() {
             transcoder.backlog = Backlog::default();
         }
     }
-    let numbers: Vec<u32> = kept.frames().iter().map(|picture| picture.0).collect();
+    let numbers: Vec<u32> = kept.frames().iter().map(|frame| frame.0).collect();
     let gap = numbers
         .windows(2)
         .find(|pair| pair[1] > pair[0] + 1)
@@ -190,7 +190,7 @@ fn a_machine_too_slow_for_the_source_delivers_fewer_frames_not_none() {
             .packet(packet, &mut kept, &Keyframes::default())
             .unwrap();
     }
-    let times: Vec<i64> = kept.frames().iter().map(|picture| picture.1).collect();
+    let times: Vec<i64> = kept.frames().iter().map(|frame| frame.1).collect();
     let last = film.last().unwrap().times.presentation.unwrap();
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     let longest = gaps.max().unwrap().max(last - times[times.len() - 1]);
@@ -224,8 +224,8 @@ fn a_source_that_begins_its_times_again_goes_on_with_a_keyframe() {
                 .unwrap();
         }
     }
-    let keys = kept.frames().into_iter().filter(|picture| picture.2);
-    let times: Vec<i64> = keys.map(|picture| picture.1).collect();
+    let keys = kept.frames().into_iter().filter(|frame| frame.2);
+    let times: Vec<i64> = keys.map(|frame| frame.1).collect();
     assert_eq!((kept.units.len(), times), (20, vec![later, 0]));
 }
 
