@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_source::{
-    AudioTrack, Expected, Fleet, Keyframes, Sink, Source as _, SourceContext, SourceError,
-    SourceTimes, Spec, Stop,
+    AudioTrack, ConfiguredSource, Expected, Fleet, Keyframes, Sink, Source as _, SourceContext,
+    SourceError, SourceTimes, Spec, Stop,
 };
 use sluicegate_tests::{
     Gateway,
@@ -71,13 +71,13 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let stop = sink.stop.clone();
     stop.attach();
     let encode = config::Encode::default();
-    let ended = spec.run(&mut SourceContext {
+    let source = ConfiguredSource::new(spec.clone(), &Fleet::new(&None));
+    let ended = source.run(&mut SourceContext {
         sink: &mut sink,
         stop: &stop,
         keyframes: &Keyframes::default(),
         encode: &encode,
         fetch: &config::Fetch::default(),
-        fleet: &Fleet::new(&None),
     });
     (sink, ended)
 }

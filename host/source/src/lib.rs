@@ -1,7 +1,7 @@
 //! Sources: cameras, files, URLs, screens, raw streams and Android devices.
 //!
-//! [`Spec`] is a parsed source string; as a [`Source`] it reads, blocking, on a thread of its own. A source writes what
-//! it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
+//! [`Spec`] is a parsed source string; made a [`Source`] by [`ConfiguredSource`], it reads, blocking, on a thread of its
+//! own. A source writes what it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
 //! viewers. Every wait in this crate ends within 200 ms (`POLL_INTERVAL`) once [`Stop`] is set, and every length that a
 //! peer announces is bounded.
 
@@ -9,6 +9,7 @@ pub mod android;
 mod annexb;
 mod backlog;
 mod camera;
+mod configured;
 mod device;
 mod file;
 mod http;
@@ -27,6 +28,7 @@ mod web;
 
 pub use android::{AttachedDevice, DeviceObserver, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras, choose, listing};
+pub use configured::ConfiguredSource;
 pub use device::set_devices_program;
 pub use spec::{Screen, Spec, SpecError};
 
@@ -234,7 +236,8 @@ impl Stop {
 
 /// A source that can be run.
 ///
-/// [`Spec`] is every source that a configuration can name, and [`push`] makes one that other code hands its packets to.
+/// [`ConfiguredSource`] is every source that a configuration can name, and [`push`] makes one that other code hands its
+/// packets to.
 /// A stream needs no more of a source than this, so anything that can write to a [`Sink`] can be one.
 pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
     /// Runs until the source is stopped (`Ok`), ends or fails.
@@ -283,57 +286,6 @@ pub struct SourceContext<'a> {
     pub encode: &'a config::Encode,
     /// How to fetch URLs.
     pub fetch: &'a config::Fetch,
-    /// The Android devices.
-    pub fleet: &'a Arc<Fleet>,
-}
-
-impl Source for Spec {
-    fn run(&self, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
-        let ended = match self {
-            Spec::TestPattern => pattern::run(context),
-            Spec::File(path) => file::run(path, context),
-            Spec::Url(url) => web::run(url, context),
-            Spec::Camera(path) => device::run_camera(path, context),
-            Spec::Screen(screen) => device::run_screen(screen, context),
-            Spec::Lavfi(source) => device::run_lavfi(source, context),
-            Spec::AnnexbListen(address) => annexb::run_listener(*address, context),
-            Spec::AnnexbConnect(address) => annexb::run_connection(address, context),
-            Spec::AnnexbStdin => annexb::run_stdin(context),
-            Spec::Android(serial) => android::run(serial, context),
-        };
-        // An interrupted source returns an error, which is not a failure if it was stopped.
-        if context.stop.is_stopped() {
-            Ok(())
-        } else {
-            ended
-        }
-    }
-
-    fn may_be_silent(&self) -> bool {
-        matches!(
-            self,
-            Spec::AnnexbListen(_) | Spec::AnnexbConnect(_) | Spec::AnnexbStdin | Spec::Android(_)
-        )
-    }
-
-    fn is_finite(&self) -> bool {
-        matches!(self, Spec::AnnexbStdin)
-    }
-
-    fn scrub(&self, text: &str) -> String {
-        Spec::scrub(self, text)
-    }
-
-    fn android_serial(&self) -> Option<&str> {
-        match self {
-            Spec::Android(serial) => Some(serial),
-            _ => None,
-        }
-    }
-
-    fn is_test_pattern(&self) -> bool {
-        matches!(self, Spec::TestPattern)
-    }
 }
 
 /// Whether data can be read within `timeout`.

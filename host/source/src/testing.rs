@@ -1,7 +1,7 @@
 //! A sink that records what a source writes to it, for the tests of this crate.
 
 use super::{
-    AudioTrack, Expected, Fleet, Keyframes, Presentation, Sink, Source, SourceContext, SourceError,
+    AudioTrack, Expected, Keyframes, Presentation, Sink, Source, SourceContext, SourceError,
     SourceTimes, Stop,
 };
 use bytes::Bytes;
@@ -66,6 +66,5 @@ pub fn run_fetching(
         keyframes: &Keyframes::default(),
         encode: &config::Encode::default(),
         fetch,
-        fleet: &Fleet::new(&None),
     })
 }

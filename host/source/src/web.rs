@@ -183,7 +183,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::{
-        Spec,
+        ConfiguredSource, Fleet, Spec,
         testing::{Recorder, run_fetching},
     };
     use std::{
@@ -198,7 +198,8 @@ mod tests {
             every: std::time::Duration::from_millis(20),
             ..config::Fetch::default()
         };
-        let ended = run_fetching(&Spec::Url(url.into()), &fetch, &mut sink);
+        let source = ConfiguredSource::new(Spec::Url(url.into()), &Fleet::new(&None));
+        let ended = run_fetching(&source, &fetch, &mut sink);
         (ended.unwrap_err().to_string(), sink.jpegs)
     }
 

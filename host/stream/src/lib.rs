@@ -48,9 +48,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
-use sluicegate_source::{
-    Fleet, Keyframes, Presence, Sink, Source, SourceContext, SourceError, Stop,
-};
+use sluicegate_source::{Keyframes, Presence, Sink, Source, SourceContext, SourceError, Stop};
 use sluicegate_telemetry::{Backoff, Events, contain, panic_point};
 use std::{
     sync::{
@@ -76,7 +74,6 @@ pub struct Stream {
     idle: Duration,
     always_on: bool,
     recipes: variant::Recipes,
-    fleet: Arc<Fleet>,
     status: Arc<Status>,
     /// Whether a thread is probing the encoders; see [`Stream::probe_encoders`].
     probing: AtomicBool,
@@ -102,14 +99,12 @@ struct Run {
 }
 
 impl Stream {
-    /// Creates a stream that does not run yet. State changes are published to `events`; if the source is an Android
-    /// device, it is looked up in `fleet`.
+    /// Creates a stream that does not run yet. State changes are published to `events`.
     pub fn new(
         name: &str,
         source: Arc<dyn Source>,
         config: &config::Stream,
         events: &Arc<Events>,
-        fleet: &Arc<Fleet>,
     ) -> Arc<Stream> {
         Arc::new(Stream {
             name: name.to_owned(),
@@ -121,7 +116,6 @@ impl Stream {
                 encode: config.encode,
                 renditions: config.renditions.clone(),
             },
-            fleet: fleet.clone(),
             status: Arc::new(Status::new(name, events.clone())),
             probing: AtomicBool::new(false),
             control: Mutex::default(),
@@ -365,7 +359,6 @@ impl Stream {
                     keyframes,
                     encode,
                     fetch: &self.fetch,
-                    fleet: &self.fleet,
                 })
             });
             let (reason, over) = match ended {

@@ -3,7 +3,7 @@
 
 use sluicegate_config as config;
 use sluicegate_media::sample::Format;
-use sluicegate_source::{Fleet, Spec};
+use sluicegate_source::{ConfiguredSource, Fleet, Spec};
 use sluicegate_stream::{
     DerivedFeed, Entry, HistorySpan, Next, Reader, Stream, StreamLease, Variant, WakeOn,
 };
@@ -70,10 +70,9 @@ fn compare(source: &str) {
     let spec = Spec::parse(source, Path::new(".")).unwrap();
     let stream = Stream::new(
         "demo",
-        Arc::new(spec),
+        Arc::new(ConfiguredSource::new(spec, &Fleet::new(&None))),
         settings,
         &Arc::<Events>::default(),
-        &Fleet::new(&None),
     );
     let user = stream.enter();
     let began = Instant::now();

@@ -5,7 +5,9 @@
 //! After a panic, following starts again. `run` in [`super`] starts the thread and stops it at shutdown.
 
 use super::Gateway;
-use sluicegate_source::{AttachedDevice, DeviceObserver, Spec, Stop, stream_name};
+use sluicegate_source::{
+    AttachedDevice, ConfiguredSource, DeviceObserver, Spec, Stop, stream_name,
+};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::{contain, panic_point};
 use std::{
@@ -86,13 +88,9 @@ impl DeviceObserver for Observer<'_> {
             stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.is_discovering());
         if let Some(name) = name {
             let settings = gateway.fleet.settings().stream(serial);
-            let (source, events, fleet) = (
-                Arc::new(Spec::Android(serial.clone())),
-                &gateway.events,
-                &gateway.fleet,
-            );
+            let source = ConfiguredSource::new(Spec::Android(serial.clone()), &gateway.fleet);
             let stream = gateway.streams.get_or_add(&name, || {
-                Stream::new(&name, source, &settings, events, fleet)
+                Stream::new(&name, Arc::new(source), &settings, &gateway.events)
             });
             if shows(&stream, serial) {
                 streams.push(stream);

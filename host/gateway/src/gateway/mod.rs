@@ -39,7 +39,7 @@ use sluicegate_plugin::{
     policy::Policy,
     transports::{Table, Transport, Transports},
 };
-use sluicegate_source::{Fleet, Spec};
+use sluicegate_source::{ConfiguredSource, Fleet, Spec};
 use sluicegate_stream::{Stream, Streams};
 use sluicegate_telemetry::{Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
@@ -130,7 +130,8 @@ impl Gateway {
                 fleet.expect(serial);
             }
             streams.get_or_add(name, || {
-                Stream::new(name, Arc::new(source), settings, &events, &fleet)
+                let source = ConfiguredSource::new(source, &fleet);
+                Stream::new(name, Arc::new(source), settings, &events)
             });
         }
         if config.streams.is_empty() && !fleet.is_discovering() {

@@ -13,6 +13,7 @@ use super::{
     },
     adb::Connection,
     device::{Device, Failure, Shell},
+    fleet::Fleet,
     scrcpy::{self, Event, Parser, Wire},
 };
 use bytes::Bytes;
@@ -37,10 +38,14 @@ const MIN_RESET_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What failed while the device was attached.
-pub fn run(serial: &str, context: &mut SourceContext<'_>) -> Result<(), SourceError> {
+pub fn run(
+    serial: &str,
+    fleet: &Fleet,
+    context: &mut SourceContext<'_>,
+) -> Result<(), SourceError> {
     let what = format!("android:{serial}");
-    while let Some(before) = context.fleet.ready(serial, context.stop) {
-        let ended = run_server(serial, context);
+    while let Some(before) = fleet.ready(serial, context.stop) {
+        let ended = run_server(serial, fleet, context);
         let Err(failure) = ended else { break };
         if context.stop.is_stopped() {
             break;
@@ -50,7 +55,7 @@ pub fn run(serial: &str, context: &mut SourceContext<'_>) -> Result<(), SourceEr
             Failure::Open(reason) => (true, reason),
             Failure::Read(reason) => (false, reason),
         };
-        match (context.fleet.gone(serial, before, context.stop), error) {
+        match (fleet.gone(serial, before, context.stop), error) {
             (Some(gone), _) => {
                 tracing::info!("{what}: {gone}; it resumes when the device is back");
                 context.sink.lost(format!("{what}: {gone}"));
@@ -63,8 +68,8 @@ pub fn run(serial: &str, context: &mut SourceContext<'_>) -> Result<(), SourceEr
 }
 
 /// One run of scrcpy's server.
-fn run_server(serial: &str, context: &mut SourceContext<'_>) -> Result<(), Failure> {
-    let settings = context.fleet.settings();
+fn run_server(serial: &str, fleet: &Fleet, context: &mut SourceContext<'_>) -> Result<(), Failure> {
+    let settings = fleet.settings();
     let (version, server) = server(settings).map_err(Failure::Setup)?;
     context
         .sink
@@ -81,7 +86,7 @@ fn run_server(serial: &str, context: &mut SourceContext<'_>) -> Result<(), Failu
     let command = scrcpy::command(&version, &jar.path, id, settings, &mirror);
     let mut shell = device.shell(&command)?;
     let socket = format!("localabstract:{}", scrcpy::socket(id));
-    let video = device.video(&socket, &mut shell, &version, context.fleet)?;
+    let video = device.video(&socket, &mut shell, &version, fleet)?;
     let control = match scrcpy::is_controlled(&version, settings) {
         true => Some(device.service(&socket)?),
         false => None,
