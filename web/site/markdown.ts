@@ -1,4 +1,4 @@
-// Markdown as GitHub reads it: tables, bare addresses, alerts, and the same anchors for headings. Pure.
+// Markdown as GitHub reads it: tables, bare URLs, alerts, and the same anchors for headings. Pure.
 
 import GithubSlugger from "github-slugger";
 import hljs from "highlight.js/lib/core";
@@ -20,9 +20,9 @@ const LANGUAGES = { bash, css, http, ini, javascript, json, nginx, python, rust,
 for (const [name, language] of Object.entries(LANGUAGES)) hljs.registerLanguage(name, language);
 
 const ALERT = /^\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\]\s*/;
-/** In raw HTML: an attribute that names a file, and one that names a place. */
+/** In raw HTML: an attribute that names a file, and one that names an anchor. */
 const REFERENCE = /(\s)(href|src)=("[^"]*"|'[^']*')/gi;
-const PLACE = /\s(?:id|name)=["']([^"']+)["']/gi;
+const ANCHOR = /\s(?:id|name)=["']([^"']+)["']/gi;
 
 export interface Heading {
   readonly level: number;
@@ -30,10 +30,10 @@ export interface Heading {
   readonly text: string;
 }
 
-/** A link or the source of a picture, as written. */
+/** A link or the source of an image, as written. */
 export interface Reference {
   readonly href: string;
-  /** Of the file, from 1. */
+  /** Line number in the file, from 1. */
   readonly line: number;
 }
 
@@ -44,7 +44,7 @@ export interface Document {
   /** What an anchor may name. */
   readonly ids: ReadonlySet<string>;
   readonly references: readonly Reference[];
-  /** HTML with the address that `resolve` gives for each reference. Of a reference without one the words stay. */
+  /** HTML with the URL that `resolve` returns for each reference. A reference without one is rendered as text. */
   render(resolve: (href: string) => string | null): string;
 }
 
@@ -70,15 +70,15 @@ export function readMarkdown(text: string): Document {
   const environment = {};
   const parse = (): Token[] => markdown.parse(text, environment);
   const tokens = parse();
-  const headings = nameHeadings(tokens);
+  const headings = assignHeadingIds(tokens);
   const ids = new Set(headings.map(({ id }) => id));
   const references: Reference[] = [];
-  for (const { token, line } of everyToken(tokens)) {
+  for (const { token, line } of allTokens(tokens)) {
     const href = referenceOf(token);
     if (href !== null) references.push({ href, line });
     if (!isHtml(token)) continue;
     for (const [, , , quoted = ""] of token.content.matchAll(REFERENCE)) references.push({ href: unquoted(quoted), line });
-    for (const [, id = ""] of token.content.matchAll(PLACE)) ids.add(id);
+    for (const [, id = ""] of token.content.matchAll(ANCHOR)) ids.add(id);
   }
   return {
     title: headings.find(({ level }) => level === 1)?.text ?? null,
@@ -86,23 +86,23 @@ export function readMarkdown(text: string): Document {
     ids,
     references,
     render: (resolve) => {
-      const own = parse();
-      nameHeadings(own);
-      point(own, resolve);
-      return markdown.renderer.render(own, markdown.options, environment);
+      const tokens = parse();
+      assignHeadingIds(tokens);
+      rewriteLinks(tokens, resolve);
+      return markdown.renderer.render(tokens, markdown.options, environment);
     },
   };
 }
 
-/** Text with markup for the characters that HTML has a meaning for. */
+/** Escapes the characters that have a meaning in HTML. */
 export const escapeHtml = markdown.utils.escapeHtml;
 
 function highlight(code: string, language: string): string {
-  // Empty: as it is, escaped.
+  // Empty: markdown-it escapes the code as it is.
   return hljs.getLanguage(language) === undefined ? "" : hljs.highlight(code, { language, ignoreIllegals: true }).value;
 }
 
-/** `> [!NOTE]` and its like: the mark becomes a class and a title. */
+/** `> [!NOTE]` and similar: the marker becomes a class and a title. */
 function markAlerts(tokens: Token[]): void {
   for (const [at, token] of tokens.entries()) {
     const inline = tokens[at + 2];
@@ -117,7 +117,7 @@ function markAlerts(tokens: Token[]): void {
   }
 }
 
-/** How a table's cells are aligned, as a class: the gateway's policy has no inline styles. */
+/** Replaces the alignment of table cells by classes: the CSP of the gateway forbids inline styles. */
 function classAlignment(tokens: Token[]): void {
   for (const token of tokens) {
     const [, side] = /^text-align:(left|center|right)$/.exec(String(token.attrGet("style") ?? "")) ?? [];
@@ -125,8 +125,8 @@ function classAlignment(tokens: Token[]): void {
   }
 }
 
-/** Gives every heading its anchor. */
-function nameHeadings(tokens: Token[]): Heading[] {
+/** Assigns an id to every heading. */
+function assignHeadingIds(tokens: Token[]): Heading[] {
   const slugger = new GithubSlugger();
   const headings: Heading[] = [];
   for (const [at, token] of tokens.entries()) {
@@ -142,21 +142,21 @@ function nameHeadings(tokens: Token[]): Heading[] {
   return headings;
 }
 
-/** The words of a heading, without markup. */
+/** The text of a heading, without markup. */
 function plain(tokens: readonly Token[]): string {
   return tokens.map((token) => (token.type === "text" || token.type === "code_inline" ? token.content : token.type === "softbreak" ? " " : "")).join("");
 }
 
-/** Every token, within others too, with the line it stands in. */
-function* everyToken(tokens: readonly Token[]): Generator<{ token: Token; line: number }> {
+/** All tokens, including nested ones, each with its line number. */
+function* allTokens(tokens: readonly Token[]): Generator<{ token: Token; line: number }> {
   let line = 1;
   for (const token of tokens) {
     if (token.map !== null) line = token.map[0] + 1;
     yield { token, line };
-    let within = line;
+    let childLine = line;
     for (const child of token.children ?? []) {
-      yield { token: child, line: within };
-      if (child.type === "softbreak" || child.type === "hardbreak") within++;
+      yield { token: child, line: childLine };
+      if (child.type === "softbreak" || child.type === "hardbreak") childLine++;
     }
   }
 }
@@ -171,33 +171,33 @@ function isHtml(token: Token): boolean {
   return token.type === "html_inline" || token.type === "html_block";
 }
 
-/** Points links and pictures where `resolve` says. */
-function point(tokens: readonly Token[], resolve: (href: string) => string | null): void {
+/** Replaces the URLs of links and images by what `resolve` returns. */
+function rewriteLinks(tokens: readonly Token[], resolve: (href: string) => string | null): void {
   const open: boolean[] = [];
   for (const token of tokens) {
     const href = referenceOf(token);
     if (token.type === "link_open") {
-      const address = href === null ? null : resolve(href);
-      if (address !== null) token.attrSet("href", address);
-      token.hidden = address === null;
-      open.push(address !== null);
+      const url = href === null ? null : resolve(href);
+      if (url !== null) token.attrSet("href", url);
+      token.hidden = url === null;
+      open.push(url !== null);
     } else if (token.type === "link_close") {
       token.hidden = open.pop() === false;
     } else if (token.type === "image") {
-      const address = href === null ? null : resolve(href);
-      if (address === null) {
+      const url = href === null ? null : resolve(href);
+      if (url === null) {
         token.type = "text";
         continue;
       }
-      token.attrSet("src", address);
+      token.attrSet("src", url);
       token.attrSet("loading", "lazy");
     } else if (isHtml(token)) {
       token.content = token.content.replace(REFERENCE, (_, space: string, name: string, quoted: string) => {
-        const address = resolve(unquoted(quoted));
-        return address === null ? "" : `${space}${name}="${escapeHtml(address)}"`;
+        const url = resolve(unquoted(quoted));
+        return url === null ? "" : `${space}${name}="${escapeHtml(url)}"`;
       });
     }
-    point(token.children ?? [], resolve);
+    rewriteLinks(token.children ?? [], resolve);
   }
 }
 

@@ -1,13 +1,13 @@
-// One page of the documentation: the header of all pages, the navigation, the text, and the ways on. Pure.
+// One page of the documentation: the header of all pages, the navigation, the text, and links to its neighbours. Pure.
 
 import { escapeHtml } from "./markdown";
 import type { Entry, Group } from "./menu";
 
 export interface Page {
   readonly title: string;
-  readonly address: string;
-  /** What it belongs to, above the text. */
-  readonly over: string;
+  readonly url: string;
+  /** Name of its group, displayed above the text. */
+  readonly parent: string;
   /** The sections below the title, for the navigation. */
   readonly sections: readonly { readonly id: string; readonly text: string }[];
   /** HTML. */
@@ -16,12 +16,12 @@ export interface Page {
   readonly next: Entry | null;
 }
 
-/** The whole of it. No anchor that GitHub makes has capital letters, so these ids are never taken. */
+/** The whole page. No anchor that GitHub makes has capital letters, so these ids are never taken. */
 export function pageHtml(page: Page, menu: readonly Group[]): string {
   const { previous, next } = page;
-  const turn = (entry: Entry | null, rel: "prev" | "next", words: string): string =>
-    entry === null ? "" : `<a rel="${rel}" href="${entry.address}"><span>${words}</span> ${escapeHtml(entry.title)}</a>`;
-  const turns = previous === null && next === null ? "" : `<nav class="turns" aria-label="Previous and next">${turn(previous, "prev", "Previous")}${turn(next, "next", "Next")}</nav>`;
+  const pageLink = (entry: Entry | null, rel: "prev" | "next", label: string): string =>
+    entry === null ? "" : `<a rel="${rel}" href="${entry.url}"><span>${label}</span> ${escapeHtml(entry.title)}</a>`;
+  const pageLinks = previous === null && next === null ? "" : `<nav class="pager" aria-label="Previous and next">${pageLink(previous, "prev", "Previous")}${pageLink(next, "next", "Next")}</nav>`;
   return `<!doctype html>
 <html lang="en">
   <head>
@@ -39,7 +39,7 @@ export function pageHtml(page: Page, menu: readonly Group[]): string {
     <a class="skip" href="#Text">Skip to the text</a>
     <header class="site">
       <a class="brand" href="/"><img src="/assets/logo.svg" alt="" width="40" height="40"><span>Sluicegate</span></a>
-      <nav><a href="/">All streams</a><a href="/docs" aria-current="${page.address === "/docs" ? "page" : "true"}">Docs</a><a href="/docs/api">API</a></nav>
+      <nav><a href="/">All streams</a><a href="/docs" aria-current="${page.url === "/docs" ? "page" : "true"}">Docs</a><a href="/docs/api">API</a></nav>
     </header>
     <main class="reading">
       <nav aria-label="Documentation">
@@ -51,9 +51,9 @@ ${menu.map((group) => groupHtml(group, page)).join("\n")}
         </details>
       </nav>
       <article id="Text" tabindex="-1">
-        <p class="over">${escapeHtml(page.over)}</p>
+        <p class="over">${escapeHtml(page.parent)}</p>
 ${page.body}
-        ${turns}
+        ${pageLinks}
       </article>
     </main>
   </body>
@@ -61,9 +61,9 @@ ${page.body}
 `;
 }
 
-/** A folder's files, as a page's body. */
+/** Body of a page that lists a folder's files. */
 export function folderHtml(path: string, entries: readonly Entry[]): string {
-  const items = entries.map(({ title, address }) => `<li><a href="${address}">${escapeHtml(title)}</a></li>`);
+  const items = entries.map(({ title, url }) => `<li><a href="${url}">${escapeHtml(title)}</a></li>`);
   return `<h1>${escapeHtml(path)}</h1>\n<ul>\n${items.join("\n")}\n</ul>`;
 }
 
@@ -72,9 +72,9 @@ function groupHtml({ title, entries }: Group, page: Page): string {
   return title === "" ? items : `<li class="chapter"><span>${escapeHtml(title)}</span>\n<ul>\n${items}\n</ul></li>`;
 }
 
-function entryHtml({ title, address }: Entry, page: Page): string {
-  if (address !== page.address) return `<li><a href="${address}">${escapeHtml(title)}</a></li>`;
+function entryHtml({ title, url }: Entry, page: Page): string {
+  if (url !== page.url) return `<li><a href="${url}">${escapeHtml(title)}</a></li>`;
   const sections = page.sections.map(({ id, text }) => `<li><a href="#${escapeHtml(id)}">${escapeHtml(text)}</a></li>`).join("\n");
   const below = sections === "" ? "" : `\n<ul>\n${sections}\n</ul>`;
-  return `<li><a href="${address}" aria-current="page">${escapeHtml(title)}</a>${below}</li>`;
+  return `<li><a href="${url}" aria-current="page">${escapeHtml(title)}</a>${below}</li>`;
 }

@@ -26,8 +26,8 @@ test("no link in a Markdown file is dead", () => {
 
 function wrong(from: string, href: string): string | null {
   const link = readLink(from, href);
-  if (link.kind === "outside") return null;
-  if (link.kind === "beyond") return "it points outside the repository";
+  if (link.kind === "external") return null;
+  if (link.kind === "outside-repository") return "it points outside the repository";
   if (link.kind === "gateway") return GATEWAY.test(link.path) ? null : "the gateway has no such path";
   if (statSync(`${ROOT}/${link.path}`, { throwIfNoEntry: false }) === undefined) return `there is no ${link.path}`;
   const document: Document | undefined = documents.get(link.path);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { addressOf, readLink } from "../site/links";
+import { urlOf, readLink } from "../site/links";
 import { readMarkdown } from "../site/markdown";
 import { makeSite, type Site } from "../site/site";
 
@@ -23,31 +23,31 @@ function siteOf(files: Readonly<Record<string, string>>): Site & { text(name: st
   return { ...site, text: (name) => new TextDecoder().decode(site.files.get(name)) };
 }
 
-const links = (html: string): string[] => [...html.matchAll(/(?:href|src)="([^"]*)"/g)].map(([, address = ""]) => address);
+const links = (html: string): string[] => [...html.matchAll(/(?:href|src)="([^"]*)"/g)].map(([, url = ""]) => url);
 const article = (html: string): string => html.slice(html.indexOf("<article"));
 
 test("a link is another site's, the gateway's, or a file's", () => {
   for (const [href, expected] of [
-    ["https://example.org/x", { kind: "outside", address: "https://example.org/x" }],
-    ["mailto:a@example.org", { kind: "outside", address: "mailto:a@example.org" }],
-    ["//example.org", { kind: "outside", address: "//example.org" }],
+    ["https://example.org/x", { kind: "external", url: "https://example.org/x" }],
+    ["mailto:a@example.org", { kind: "external", url: "mailto:a@example.org" }],
+    ["//example.org", { kind: "external", url: "//example.org" }],
     ["http://127.0.0.1:8080", { kind: "gateway", path: "/" }],
     ["http://localhost:8080/watch/demo?transport=hls#x", { kind: "gateway", path: "/watch/demo?transport=hls#x" }],
-    ["http://127.0.0.1:80801/", { kind: "outside", address: "http://127.0.0.1:80801/" }],
+    ["http://127.0.0.1:80801/", { kind: "external", url: "http://127.0.0.1:80801/" }],
     ["/docs/api", { kind: "gateway", path: "/docs/api" }],
     ["#there", { kind: "file", path: "docs/guide/a.md", anchor: "#there" }],
     ["b.md#there", { kind: "file", path: "docs/guide/b.md", anchor: "#there" }],
     ["../../examples/config/", { kind: "file", path: "examples/config", anchor: "" }],
     ["two%20words.md", { kind: "file", path: "docs/guide/two words.md", anchor: "" }],
     ["../..", { kind: "file", path: "", anchor: "" }],
-    ["../../..", { kind: "beyond" }],
+    ["../../..", { kind: "outside-repository" }],
   ] as const) {
     assert.deepEqual(readLink("docs/guide/a.md", href), expected, href);
   }
 });
 
 test("every file has a URL, and unknown types end in .txt", () => {
-  for (const [path, kind, address] of [
+  for (const [path, kind, url] of [
     ["docs/index.md", "file", "/docs"],
     ["docs/guide/index.md", "file", "/docs/guide"],
     ["docs/guide/install.md", "file", "/docs/guide/install"],
@@ -60,7 +60,7 @@ test("every file has a URL, and unknown types end in .txt", () => {
     ["examples/proxies/Caddyfile", "file", "/docs/repo/examples/proxies/Caddyfile.txt"],
     ["examples/page.html", "file", "/docs/repo/examples/page.html.txt"],
   ] as const) {
-    assert.equal(addressOf(path, kind), address, path);
+    assert.equal(urlOf(path, kind), url, path);
   }
 });
 
@@ -97,7 +97,7 @@ test("links lead to served pages, and files linked outside docs/ are included", 
     "#docs", "/docs/guide/install#now", "/docs/repo/web/shot.png", "/docs/repo/README", "/watch/demo", "https://example.org/", "/docs/guide/install",
   ]);
   const install = links(article(site.text("docs/guide/install.html")));
-  for (const address of ["/docs/repo/examples/config/lan.toml", "#now", "/docs", "/docs/repo/LICENSE.txt"]) assert.ok(install.includes(address), address);
+  for (const url of ["/docs/repo/examples/config/lan.toml", "#now", "/docs", "/docs/repo/LICENSE.txt"]) assert.ok(install.includes(url), url);
   assert.deepEqual(links(article(site.text("docs/repo/README.html"))), ["#read-me", "/docs", "/docs/repo/examples/proxies"]);
   assert.ok(links(site.text("docs/repo/examples/proxies.html")).includes("/docs/repo/examples/proxies/Caddyfile.txt"));
   for (const source of ["docs/index.md", "README.md", "examples/config/lan.toml"]) assert.ok(site.sources.has(source), source);
