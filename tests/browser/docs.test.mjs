@@ -31,12 +31,12 @@ describe("the API's description", { timeout: 120_000 }, () => {
 
   test("all paths, methods, roles and schemas are listed", async () => {
     const { page, problems, close } = await load();
-    const shown = await page.locator(".operation:has(.path)").evaluateAll((nodes) =>
+    const listed = await page.locator(".operation:has(.path)").evaluateAll((nodes) =>
       nodes.map((node) => ({
         path: node.querySelector(".path").textContent,
         methods: [...node.querySelectorAll("header .method")].map(({ textContent }) => textContent),
         role: node.querySelector(".role")?.textContent,
-        statuses: [...node.querySelectorAll(".answer > .status")].map(({ textContent }) => textContent),
+        statuses: [...node.querySelectorAll(".response > .status")].map(({ textContent }) => textContent),
       })),
     );
     let count = 0;
@@ -46,20 +46,20 @@ describe("the API's description", { timeout: 120_000 }, () => {
         if (operation === undefined) continue;
         count++;
         const socket = "x-websocket" in operation;
-        const found = shown.find((one) => one.path === path && (one.methods.includes(method.toUpperCase()) || (socket && one.methods.includes("WS"))));
+        const found = listed.find((one) => one.path === path && (one.methods.includes(method.toUpperCase()) || (socket && one.methods.includes("WS"))));
         assert.ok(found, `${method} ${path}`);
         assert.equal(found.methods.includes("WS"), socket, path);
         assert.equal(found.role, operation["x-role"], path);
         assert.deepEqual(found.statuses.sort(), Object.keys(operation.responses).sort(), path);
       }
     }
-    assert.equal(shown.length, count);
+    assert.equal(listed.length, count);
     for (const name of Object.keys(description.components.schemas)) {
       assert.equal(await page.locator(`[id="schema-${name.replace(/[^A-Za-z0-9_.-]+/g, "-")}"]`).count(), 1, name);
     }
     // Every link within the page has a target, and every id is unique.
-    const lost = await page.evaluate(() => [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1)).filter((id) => document.getElementById(id) === null));
-    assert.deepEqual(lost, []);
+    const dangling = await page.evaluate(() => [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1)).filter((id) => document.getElementById(id) === null));
+    assert.deepEqual(dangling, []);
     const ids = await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id));
     assert.equal(new Set(ids).size, ids.length);
     assert.ok(!(await page.locator("main").innerText()).includes("[object Object]"));
@@ -164,12 +164,12 @@ describe("the documentation", { timeout: 240_000 }, () => {
   test("every link fragment has a target", async () => {
     const { page, close } = await open("/docs/api");
     await page.locator(".operation").first().waitFor();
-    const ofApi = new Set(await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id)));
+    const apiIds = new Set(await page.locator("[id]").evaluateAll((nodes) => nodes.map(({ id }) => id)));
     await close();
     const ids = new Map([...found].map(([path, { html }]) => [path, new Set([...(html ?? "").matchAll(/\s(?:id|name)="([^"]*)"/g)].map(([, id]) => id))]));
-    ids.set("/docs/api", ofApi);
-    const lost = links.filter(({ path, place }) => place !== "" && found.get(path).html !== null && !ids.get(path).has(place));
-    assert.deepEqual(lost, []);
+    ids.set("/docs/api", apiIds);
+    const dangling = links.filter(({ path, fragment }) => fragment !== "" && found.get(path).html !== null && !ids.get(path).has(fragment));
+    assert.deepEqual(dangling, []);
     for (const path of pages) {
       const all = [...found.get(path).html.matchAll(/\sid="([^"]*)"/g)].map(([, id]) => id);
       assert.equal(new Set(all).size, all.length, `${path} has an id twice`);
@@ -273,7 +273,7 @@ async function crawl(start) {
       const url = new URL(written.replaceAll("&amp;", "&"), new URL(path, start));
       if (url.origin !== start.origin) continue;
       const to = url.pathname + url.search;
-      links.push({ from: path, path: to, place: decodeURIComponent(url.hash.slice(1)) });
+      links.push({ from: path, path: to, fragment: decodeURIComponent(url.hash.slice(1)) });
       queue.push(to);
     }
   }

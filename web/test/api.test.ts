@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { levelPath } from "../src/dashboard/flow";
+import { levelPath } from "../src/dashboard/bit_rate_chart";
 import { parseDevices, parseViewers } from "../src/net/api";
 import { errorText } from "../src/net/errors";
 import { bitRate, duration, frameRate, milliseconds, size } from "../src/page/format";

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Capture, Captures, fileName } from "../src/dashboard/captures";
-import { ageText, showing } from "../src/dashboard/showing";
+import { ageText, previewState } from "../src/dashboard/preview_state";
 import { type Device, parseDevices } from "../src/net/api";
-import { CaptureError, readTaken } from "../src/net/capture";
-import { frameUrl } from "../src/net/frame";
+import { CaptureError, readCapturedImage } from "../src/net/capture";
+import { previewUrl } from "../src/net/preview_image";
 
-const taken = (url: string): Omit<Capture, "key"> => ({
+const image = (url: string): Omit<Capture, "key"> => ({
   serial: "door",
   at: 0,
   ageMs: 5,
@@ -23,7 +23,7 @@ const taken = (url: string): Omit<Capture, "key"> => ({
 test("the newest captures are kept, and each removed one is released once", () => {
   const released: string[] = [];
   const captures = new Captures((url) => released.push(url), 3);
-  for (const url of ["1", "2", "3", "4", "5"]) captures.add(taken(url));
+  for (const url of ["1", "2", "3", "4", "5"]) captures.add(image(url));
   assert.deepEqual(captures.list.map(({ url }) => url), ["5", "4", "3"]);
   assert.deepEqual(released, ["1", "2"]);
   captures.clear();
@@ -35,11 +35,11 @@ test("the newest captures are kept, and each removed one is released once", () =
 
 test("each capture has its neighbours, and the first and last have one", () => {
   const captures = new Captures(() => {});
-  const [one, two] = [captures.add(taken("1")), captures.add(taken("2"))];
+  const [one, two] = [captures.add(image("1")), captures.add(image("2"))];
   assert.notEqual(one.key, two.key);
-  assert.equal(captures.beside(one.key, -1), two);
-  assert.equal(captures.beside(two.key, 1), one);
-  assert.deepEqual([captures.beside(two.key, -1), captures.beside(one.key, 1), captures.beside("gone", 1)], [null, null, null]);
+  assert.equal(captures.neighbour(one.key, -1), two);
+  assert.equal(captures.neighbour(two.key, 1), one);
+  assert.deepEqual([captures.neighbour(two.key, -1), captures.neighbour(one.key, 1), captures.neighbour("gone", 1)], [null, null, null]);
 });
 
 test("file names are portable and contain stream and time", () => {
@@ -57,29 +57,29 @@ test("file names are portable and contain stream and time", () => {
 
 test("a capture response is read with its headers", async () => {
   const headers = { "content-type": "image/jpeg", "x-capture-id": "c7", "x-captured-at": "2026-11-22T03:04:05.678Z", "x-age-ms": "12", "x-width": "640", "x-height": "360" };
-  const full = await readTaken(new Response("jpg", { headers: { ...headers, "x-path": "door/1.jpg" } }), 0);
+  const full = await readCapturedImage(new Response("jpg", { headers: { ...headers, "x-path": "door/1.jpg" } }), 0);
   assert.deepEqual(
     [full.id, full.at, full.ageMs, full.width, full.height, full.path, full.blob.size],
     ["c7", Date.UTC(2026, 10, 22, 3, 4, 5, 678), 12, 640, 360, "door/1.jpg", 3],
   );
-  const bare = await readTaken(new Response("jpg", { headers: { "content-type": "image/jpeg", "x-width": "wide", "x-age-ms": "-1" } }), 99);
+  const bare = await readCapturedImage(new Response("jpg", { headers: { "content-type": "image/jpeg", "x-width": "wide", "x-age-ms": "-1" } }), 99);
   assert.deepEqual([bare.at, bare.ageMs, bare.width, bare.path], [99, null, null, null]);
 });
 
 test("a failed capture has code and message, whatever the response is", async () => {
   for (const [status, body, code, message] of [
-    [504, '{"type":"error","code":"CAPTURE_TIMEOUT","message":"no picture came within 5 s","capture_id":"c1"}', "CAPTURE_TIMEOUT", "no picture came within 5 s"],
+    [504, '{"type":"error","code":"CAPTURE_TIMEOUT","message":"no frame arrived within 5 s","capture_id":"c1"}', "CAPTURE_TIMEOUT", "no frame arrived within 5 s"],
     [403, '{"error":"this is for administrators"}', "HTTP 403", "this is for administrators"],
     [502, "<html>proxy</html>", "HTTP 502", "502 x"],
     [503, "the gateway shuts down\n", "HTTP 503", "the gateway shuts down"],
   ] as const) {
-    await assert.rejects(readTaken(new Response(body, { status, statusText: "x" }), 0), (error: unknown) => {
+    await assert.rejects(readCapturedImage(new Response(body, { status, statusText: "x" }), 0), (error: unknown) => {
       assert.ok(error instanceof CaptureError);
       assert.deepEqual([error.code, error.message], [code, message]);
       return true;
     });
   }
-  await assert.rejects(readTaken(new Response("{}", { headers: { "content-type": "application/json" } }), 0), { code: "BAD_ANSWER" });
+  await assert.rejects(readCapturedImage(new Response("{}", { headers: { "content-type": "application/json" } }), 0), { code: "BAD_ANSWER" });
 });
 
 const device = (fields: object): Device => {
@@ -89,33 +89,33 @@ const device = (fields: object): Device => {
 };
 
 test("the wall displays running streams only if they are watched or always on", () => {
-  const follows = (fields: object, choice: boolean | null = null): boolean => showing(device(fields), choice).follow;
-  assert.equal(follows({ state: "idle", always_on: false }), false);
-  assert.equal(follows({ state: "live", viewers: 0, always_on: false }), false);
-  assert.equal(follows({ state: "live", viewers: 1, always_on: false }), true);
-  assert.equal(follows({ state: "silent", viewers: 0, always_on: true }), true);
-  assert.equal(follows({ state: "live", viewers: 0 }), true);
-  assert.equal(follows({ state: "failed", viewers: 1 }), false);
+  const active = (fields: object, choice: boolean | null = null): boolean => previewState(device(fields), choice).active;
+  assert.equal(active({ state: "idle", always_on: false }), false);
+  assert.equal(active({ state: "live", viewers: 0, always_on: false }), false);
+  assert.equal(active({ state: "live", viewers: 1, always_on: false }), true);
+  assert.equal(active({ state: "silent", viewers: 0, always_on: true }), true);
+  assert.equal(active({ state: "live", viewers: 0 }), true);
+  assert.equal(active({ state: "failed", viewers: 1 }), false);
   for (const state of ["idle", "live", "failed", "retrying"]) {
-    assert.equal(follows({ state }, true), true, state);
-    assert.equal(follows({ state, viewers: 3 }, false), false, state);
+    assert.equal(active({ state }, true), true, state);
+    assert.equal(active({ state, viewers: 3 }, false), false, state);
   }
 });
 
 test("an unavailable device gets no requests, and the reason is displayed", () => {
   for (const state of ["offline", "unauthorized"]) {
-    const { follow, startable, words } = showing(device({ state, reason: "tap Allow" }), true);
-    assert.deepEqual([follow, startable, words], [false, false, "tap Allow"]);
-    assert.notEqual(showing(device({ state }), null).words, "");
+    const { active, selectable, message } = previewState(device({ state, reason: "tap Allow" }), true);
+    assert.deepEqual([active, selectable, message], [false, false, "tap Allow"]);
+    assert.notEqual(previewState(device({ state }), null).message, "");
   }
-  assert.equal(showing(device({ state: "retrying", reason: "gone" }), null).words, "gone");
-  assert.equal(showing(device({ state: "idle", reason: "nobody watches" }), null).words, "");
+  assert.equal(previewState(device({ state: "retrying", reason: "gone" }), null).message, "gone");
+  assert.equal(previewState(device({ state: "idle", reason: "nobody watches" }), null).message, "");
 });
 
-test("the age of a picture is displayed from 3 s on", () => {
+test("the age of an image is displayed from 3 s on", () => {
   assert.deepEqual([null, 0, 2999, 3000, 59_000, 61_000, 7_300_000].map(ageText), ["", "", "", "3 s old", "59 s old", "1 min old", "2 h old"]);
 });
 
 test("stream URLs are used as the gateway sent them", () => {
-  assert.equal(frameUrl(device({ serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555" }).url), "/live/192.168.1.7%3A5555/frame.jpg?width=320&quality=60");
+  assert.equal(previewUrl(device({ serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555" }).url), "/live/192.168.1.7%3A5555/frame.jpg?width=320&quality=60");
 });

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describe } from "../src/dashboard/event_list";
+import { eventLine } from "../src/dashboard/event_list";
 import { rowsOf } from "../src/dashboard/muxers";
-import { microsBetween, Work, workFacts } from "../src/dashboard/recent";
+import { microsBetween, ProcessingRates, processingTexts } from "../src/dashboard/rates";
 import { parseDevices, parseMuxers } from "../src/net/api";
 import { parseEvent } from "../src/net/events";
 
@@ -59,8 +59,8 @@ test("the table of a stream lists active transports and those with viewers", () 
 });
 
 test("the encoder is parsed with the rejected ones", () => {
-  const told = { name: "libx264", passed_over: [{ name: "h264_nvenc", reason: "no driver" }] };
-  assert.deepEqual(parseDevices([{ serial: "x", encoder: told }])[0]?.encoder, {
+  const encoder = { name: "libx264", passed_over: [{ name: "h264_nvenc", reason: "no driver" }] };
+  assert.deepEqual(parseDevices([{ serial: "x", encoder }])[0]?.encoder, {
     name: "libx264",
     passedOver: [{ name: "h264_nvenc", reason: "no driver" }],
   });
@@ -69,14 +69,14 @@ test("the encoder is parsed with the rejected ones", () => {
 });
 
 test("decoding and encoding rates are per second, and zero rates are omitted", () => {
-  const work = new Work();
+  const rates = new ProcessingRates();
   const at = (decoded: number, encoded: number, jpegs: number) => ({ decoded, encoded, jpegs });
-  assert.deepEqual(workFacts(work.look(at(5000, 0, 100), 0)), []);
-  assert.deepEqual(workFacts(work.look(at(5015, 0, 105), 500)), []);
-  assert.deepEqual(workFacts(work.look(at(5060, 0, 105), 2000)), ["decodes 30/s", "2.5 JPEGs/s"]);
+  assert.deepEqual(processingTexts(rates.update(at(5000, 0, 100), 0)), []);
+  assert.deepEqual(processingTexts(rates.update(at(5015, 0, 105), 500)), []);
+  assert.deepEqual(processingTexts(rates.update(at(5060, 0, 105), 2000)), ["decodes 30/s", "2.5 JPEGs/s"]);
   // A second sample immediately afterwards gives the same rates.
-  assert.deepEqual(workFacts(work.look(at(5070, 0, 105), 2200)), ["decodes 30/s", "2.5 JPEGs/s"]);
-  assert.deepEqual(workFacts(work.look(at(0, 15, 0), 3000)), ["encodes 15/s"]);
+  assert.deepEqual(processingTexts(rates.update(at(5070, 0, 105), 2200)), ["decodes 30/s", "2.5 JPEGs/s"]);
+  assert.deepEqual(processingTexts(rates.update(at(0, 15, 0), 3000)), ["encodes 15/s"]);
 });
 
 test("the time per call is averaged over the calls since the last sample", () => {
@@ -108,22 +108,22 @@ test("events are parsed, and invalid ones are skipped", () => {
 });
 
 test("events are described for people", () => {
-  const said = (kind: Parameters<typeof parseEvent>[0], data: object) => {
-    const happening = parseEvent(kind, JSON.stringify(data));
-    return happening && describe(happening);
+  const line = (kind: Parameters<typeof parseEvent>[0], data: object) => {
+    const event = parseEvent(kind, JSON.stringify(data));
+    return event && eventLine(event);
   };
-  assert.deepEqual(said("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
-  assert.deepEqual(said("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });
-  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "broken", reason: "trap" }), {
+  assert.deepEqual(line("stream", { serial: "door", state: "waiting-for-keyframe", reason: "" }), { text: "door is waiting for keyframe", tone: "plain" });
+  assert.deepEqual(line("stream", { serial: "door", state: "retrying", reason: "gone" }), { text: "door is retrying: gone", tone: "bad" });
+  assert.deepEqual(line("plugin", { stream: "door", transport: "hls", state: "broken", reason: "trap" }), {
     text: "door: hls stopped after repeated failures: trap",
     tone: "bad",
   });
-  assert.deepEqual(said("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
-  assert.deepEqual(said("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
+  assert.deepEqual(line("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
+  assert.deepEqual(line("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
     text: "door: image captured, 640 × 360, saved as door/1.jpg",
     tone: "plain",
   });
-  assert.deepEqual(said("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });
-  assert.deepEqual(said("missed", { count: 7 }), { text: "7 earlier events were missed", tone: "plain" });
-  assert.equal(said("hello", {}), null);
+  assert.deepEqual(line("stream", { serial: "phone", state: "offline", reason: "unplugged" }), { text: "phone is offline: unplugged", tone: "bad" });
+  assert.deepEqual(line("missed", { count: 7 }), { text: "7 earlier events were missed", tone: "plain" });
+  assert.equal(line("hello", {}), null);
 });

@@ -6,7 +6,7 @@ export const OPENAPI = {
   openapi: "3.1.1",
   info: { title: "Sluicegate", version: "0.1.0", description: "Live video.\n\nTimes are `Unix` ms:\n\n- one\n- two,\n  longer\n" },
   tags: [
-    { name: "capture", description: "Single pictures." },
+    { name: "capture", description: "Still images." },
     { name: "empty", description: "Nothing has this." },
     { name: "devices", description: "Streams." },
   ],
@@ -27,12 +27,12 @@ export const OPENAPI = {
       post: {
         operationId: "Capture",
         tags: ["capture"],
-        summary: "Takes a picture",
-        description: "JSON, or the picture.",
+        summary: "Captures an image",
+        description: "JSON, or the image.",
         parameters: [{ name: "trace", in: "header", required: true, schema: { type: "string", examples: ["x1"] } }],
-        requestBody: { required: true, content: { "application/json": { schema: { $ref: "#/components/schemas/Asked" }, example: { format: "jpeg" } } } },
+        requestBody: { required: true, content: { "application/json": { schema: { $ref: "#/components/schemas/CaptureRequest" }, example: { format: "jpeg" } } } },
         "x-role": "capture",
-        "x-errors": [{ code: "CAPTURE_TIMEOUT", status: 504, description: "No picture came." }],
+        "x-errors": [{ code: "CAPTURE_TIMEOUT", status: 504, description: "No frame arrived." }],
         responses: {
           "200": {
             description: "Done.",
@@ -50,10 +50,10 @@ export const OPENAPI = {
         "x-role": "capture",
         responses: { "101": { description: "It is open." }, "404": { description: "UNKNOWN_DEVICE" } },
         "x-websocket": {
-          client: [message("text", "A request.", { $ref: "#/components/schemas/Asked" })],
+          client: [message("text", "A request.", { $ref: "#/components/schemas/CaptureRequest" })],
           server: [
-            message("text", "It was taken.", { $ref: "#/components/schemas/Result" }),
-            message("binary", "The picture.", { type: "string", contentMediaType: "image/*" }),
+            message("text", "The image was captured.", { $ref: "#/components/schemas/Result" }),
+            message("binary", "The image.", { type: "string", contentMediaType: "image/*" }),
           ],
           closes: [{ code: 1001, reason: "The gateway shuts down." }],
           errors: [{ code: "CAPTURE_BUSY", status: 503, description: "Too many wait." }],
@@ -79,10 +79,10 @@ export const OPENAPI = {
     parameters: { serial: { name: "serial", in: "path", required: true, description: "Which.", schema: { type: "string" } } },
     responses: { Late: { description: "Too late.", content: { "application/json": { schema: { $ref: "#/components/schemas/Failure" } } } } },
     schemas: {
-      Asked: {
+      CaptureRequest: {
         type: "object",
         properties: {
-          format: { type: "string", enum: ["jpeg", "png"], default: "jpeg", description: "Of the picture." },
+          format: { type: "string", enum: ["jpeg", "png"], default: "jpeg", description: "Format of the image." },
           quality: { type: ["integer", "null"], format: "uint8", minimum: 1, maximum: 100 },
         },
         additionalProperties: false,
@@ -92,12 +92,12 @@ export const OPENAPI = {
         required: ["serial"],
         properties: {
           serial: { type: "string" },
-          state: { $ref: "#/components/schemas/State", description: "How it does." },
-          audio: { anyOf: [{ $ref: "#/components/schemas/Device" }, { type: "null" }], description: "Its sound." },
+          state: { $ref: "#/components/schemas/State", description: "Its state." },
+          audio: { anyOf: [{ $ref: "#/components/schemas/Device" }, { type: "null" }], description: "Its audio." },
           labels: { type: "object", additionalProperties: { type: "array", items: { type: "number" } } },
         },
       },
-      State: { oneOf: [{ const: "live", type: "string", description: "Pictures come." }, { const: "idle", type: "string" }] },
+      State: { oneOf: [{ const: "live", type: "string", description: "Frames arrive." }, { const: "idle", type: "string" }] },
       Result: { type: "object", properties: { type: { const: "capture_result" } } },
       Failure: { type: "object", properties: { code: { type: "string" } } },
     },

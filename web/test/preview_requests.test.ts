@@ -5,15 +5,15 @@ import { test } from "node:test";
 import { PreviewRequests } from "../src/dashboard/preview_requests";
 
 /** A fake clock, and requests that complete when the test says so. */
-class Stage {
+class World {
   #now = 0;
   #timers: { at: number; callback: () => void }[] = [];
-  readonly asked: { name: string; signal: AbortSignal; end: (came: boolean) => void }[] = [];
-  readonly pump = new PreviewRequests(
+  readonly requests: { name: string; signal: AbortSignal; end: (succeeded: boolean) => void }[] = [];
+  readonly previews = new PreviewRequests(
     (name, signal) =>
       new Promise<void>((resolve, reject) => {
-        const end = (came: boolean): void => (came ? resolve() : reject(new Error("no")));
-        this.asked.push({ name, signal, end });
+        const end = (succeeded: boolean): void => (succeeded ? resolve() : reject(new Error("no")));
+        this.requests.push({ name, signal, end });
         signal.addEventListener("abort", () => reject(new Error("aborted")));
       }),
     {
@@ -28,11 +28,11 @@ class Stage {
   );
 
   get names(): string[] {
-    return this.asked.map(({ name }) => name);
+    return this.requests.map(({ name }) => name);
   }
 
-  get underWay(): string[] {
-    return this.asked.filter(({ signal }) => !signal.aborted).map(({ name }) => name);
+  get inFlight(): string[] {
+    return this.requests.filter(({ signal }) => !signal.aborted).map(({ name }) => name);
   }
 
   get timers(): number {
@@ -60,83 +60,83 @@ class Stage {
 }
 
 test("nothing is requested before the page is visible, or for hidden tiles", async () => {
-  const { pump, asked } = new Stage();
-  pump.want("a", true);
-  assert.equal(asked.length, 0);
-  pump.run(true);
-  assert.deepEqual(asked.map(({ name }) => name), ["a"]);
-  pump.want("b", false);
-  assert.equal(asked.length, 1);
+  const { previews, requests } = new World();
+  previews.want("a", true);
+  assert.equal(requests.length, 0);
+  previews.run(true);
+  assert.deepEqual(requests.map(({ name }) => name), ["a"]);
+  previews.want("b", false);
+  assert.equal(requests.length, 1);
 });
 
 test("a tile that leaves the screen aborts its request and makes no more", async () => {
-  const stage = new Stage();
-  stage.pump.run(true);
-  stage.pump.want("a", true);
-  stage.pump.want("a", false);
-  assert.equal(stage.asked[0]?.signal.aborted, true);
+  const stage = new World();
+  stage.previews.run(true);
+  stage.previews.want("a", true);
+  stage.previews.want("a", false);
+  assert.equal(stage.requests[0]?.signal.aborted, true);
   await stage.pass(60_000);
-  assert.equal(stage.asked.length, 1);
+  assert.equal(stage.requests.length, 1);
   assert.equal(stage.timers, 0);
-  stage.pump.want("a", true);
-  assert.equal(stage.asked.length, 2);
+  stage.previews.want("a", true);
+  assert.equal(stage.requests.length, 2);
 });
 
 test("a hidden page has no requests or timers, and resumes when visible", async () => {
-  const stage = new Stage();
-  stage.pump.run(true);
-  for (const name of ["a", "b", "c"]) stage.pump.want(name, true);
-  stage.asked[0]?.end(true);
+  const stage = new World();
+  stage.previews.run(true);
+  for (const name of ["a", "b", "c"]) stage.previews.want(name, true);
+  stage.requests[0]?.end(true);
   await stage.settle();
-  stage.pump.run(false);
-  assert.ok(stage.asked.slice(1).every(({ signal }) => signal.aborted));
+  stage.previews.run(false);
+  assert.ok(stage.requests.slice(1).every(({ signal }) => signal.aborted));
   await stage.pass(60_000);
-  const before = stage.asked.length;
+  const before = stage.requests.length;
   assert.equal(stage.timers, 0);
-  stage.pump.run(true);
-  assert.ok(stage.asked.length > before);
+  stage.previews.run(true);
+  assert.ok(stage.requests.length > before);
 });
 
 test("the next request is 0.5 s after a response, and one times out after 15 s", async () => {
-  const stage = new Stage();
-  stage.pump.run(true);
-  stage.pump.want("a", true);
+  const stage = new World();
+  stage.previews.run(true);
+  stage.previews.want("a", true);
   await stage.pass(3000);
-  assert.equal(stage.asked.length, 1);
-  stage.asked[0]?.end(true);
+  assert.equal(stage.requests.length, 1);
+  stage.requests[0]?.end(true);
   await stage.pass(499);
-  assert.equal(stage.asked.length, 1);
+  assert.equal(stage.requests.length, 1);
   await stage.pass(1);
-  assert.equal(stage.asked.length, 2);
+  assert.equal(stage.requests.length, 2);
   await stage.pass(14_999);
-  assert.equal(stage.asked[1]?.signal.aborted, false);
+  assert.equal(stage.requests[1]?.signal.aborted, false);
   await stage.pass(1);
-  assert.equal(stage.asked[1]?.signal.aborted, true);
+  assert.equal(stage.requests[1]?.signal.aborted, true);
   await stage.pass(1000);
-  assert.equal(stage.asked.length, 3);
+  assert.equal(stage.requests.length, 3);
 });
 
 test("the limit may change while requests run", async () => {
-  const stage = new Stage();
-  stage.pump.run(true);
+  const stage = new World();
+  stage.previews.run(true);
   for (const name of ["a", "b", "c"]) {
-    stage.pump.want(name, true);
-    stage.asked.at(-1)?.end(true);
+    stage.previews.want(name, true);
+    stage.requests.at(-1)?.end(true);
     await stage.settle();
   }
-  stage.pump.limit = 1;
+  stage.previews.limit = 1;
   await stage.pass(500);
-  assert.equal(stage.asked.length, 4);
-  stage.pump.limit = 3;
-  assert.equal(stage.asked.length, 6);
+  assert.equal(stage.requests.length, 4);
+  stage.previews.limit = 3;
+  assert.equal(stage.requests.length, 6);
 });
 
 test("a removed tile aborts its request", async () => {
-  const stage = new Stage();
-  stage.pump.run(true);
-  stage.pump.want("a", true);
-  stage.pump.forget("a");
-  assert.equal(stage.asked[0]?.signal.aborted, true);
+  const stage = new World();
+  stage.previews.run(true);
+  stage.previews.want("a", true);
+  stage.previews.forget("a");
+  assert.equal(stage.requests[0]?.signal.aborted, true);
   await stage.pass(60_000);
-  assert.deepEqual([stage.asked.length, stage.timers], [1, 0]);
+  assert.deepEqual([stage.requests.length, stage.timers], [1, 0]);
 });

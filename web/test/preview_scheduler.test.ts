@@ -5,10 +5,10 @@ import { test } from "node:test";
 import { PreviewScheduler } from "../src/dashboard/preview_scheduler";
 import { seeded } from "./support";
 
-const rota = (limit = 3): PreviewScheduler => new PreviewScheduler({ limit, random: () => 0.5 });
+const newScheduler = (limit = 3): PreviewScheduler => new PreviewScheduler({ limit, random: () => 0.5 });
 
 /** Completes all turns at `now`. */
-function prove(tiles: PreviewScheduler, names: readonly string[], now = 0): void {
+function completeAll(tiles: PreviewScheduler, names: readonly string[], now = 0): void {
   for (const name of names) tiles.want(name);
   for (let left = names.length; left > 0; left--) {
     const turn = tiles.take(now);
@@ -17,8 +17,8 @@ function prove(tiles: PreviewScheduler, names: readonly string[], now = 0): void
   }
 }
 
-test("a tile asks 0.5 s after its picture, and not while it waits for one", () => {
-  const tiles = rota();
+test("a tile requests 0.5 s after its image, and not while a request is in flight", () => {
+  const tiles = newScheduler();
   tiles.want("a");
   const turn = tiles.take(0);
   assert.ok(turn);
@@ -31,8 +31,8 @@ test("a tile asks 0.5 s after its picture, and not while it waits for one", () =
 });
 
 test("three requests run at a time, and the longest due is next", () => {
-  const tiles = rota();
-  prove(tiles, ["a", "b", "c", "d", "e"]);
+  const tiles = newScheduler();
+  completeAll(tiles, ["a", "b", "c", "d", "e"]);
   const first = [tiles.take(500), tiles.take(500), tiles.take(500)];
   assert.deepEqual(first.map((turn) => turn?.name), ["a", "b", "c"]);
   assert.equal(tiles.take(500), null);
@@ -45,21 +45,21 @@ test("three requests run at a time, and the longest due is next", () => {
   assert.equal(tiles.take(2000)?.name, "e");
 });
 
-test("tiles without a picture so far leave a slot for the others", () => {
-  const tiles = rota();
-  prove(tiles, ["live"]);
+test("tiles without an image so far leave a slot for the others", () => {
+  const tiles = newScheduler();
+  completeAll(tiles, ["live"]);
   for (const name of ["asleep", "dead", "lost"]) tiles.want(name);
   assert.deepEqual([tiles.take(100)?.name, tiles.take(100)?.name, tiles.take(100)], ["asleep", "dead", null]);
   assert.equal(tiles.wait(100), 400);
   assert.equal(tiles.take(500)?.name, "live");
   // With a limit of one, they take turns.
-  const narrow = rota(1);
+  const narrow = newScheduler(1);
   narrow.want("asleep");
   assert.equal(narrow.take(0)?.name, "asleep");
 });
 
-test("failures back off, news retries at once, and a picture resets the delay", () => {
-  const tiles = rota();
+test("failures back off, a change of state retries at once, and an image resets the delay", () => {
+  const tiles = newScheduler();
   tiles.want("a");
   const fail = (now: number): number | null => {
     const turn = tiles.take(now);
@@ -78,8 +78,8 @@ test("failures back off, news retries at once, and a picture resets the delay", 
   assert.equal(tiles.wait(1600), 500);
 });
 
-test("a returning tile asks no sooner, and its old request is ignored", () => {
-  const tiles = rota();
+test("a returning tile requests no sooner, and its old request is ignored", () => {
+  const tiles = newScheduler();
   tiles.want("a");
   const turn = tiles.take(0);
   assert.ok(turn);
@@ -96,26 +96,26 @@ test("a returning tile asks no sooner, and its old request is ignored", () => {
   assert.equal(tiles.wait(2000), null);
 });
 
-test("sixteen tiles: limit and rate are kept, and every tile gets pictures", () => {
+test("sixteen tiles: limit and rate are kept, and every tile gets images", () => {
   const random = seeded(7);
   for (const slowest of [5, 60, 900]) {
-    const tiles = rota();
+    const tiles = newScheduler();
     const names = Array.from({ length: 16 }, (_, at) => `tile ${at}`);
     for (const name of names) tiles.want(name);
-    const shown = new Map<string, number[]>(names.map((name) => [name, []]));
-    let under: { turn: NonNullable<ReturnType<PreviewScheduler["take"]>>; end: number }[] = [];
+    const received = new Map<string, number[]>(names.map((name) => [name, []]));
+    let inFlight: { turn: NonNullable<ReturnType<PreviewScheduler["take"]>>; end: number }[] = [];
     for (let now = 0; now < 30_000; now++) {
-      for (const { turn } of under.filter(({ end }) => end === now)) {
+      for (const { turn } of inFlight.filter(({ end }) => end === now)) {
         tiles.done(turn, now, true);
-        shown.get(turn.name)?.push(now);
+        received.get(turn.name)?.push(now);
       }
-      under = under.filter(({ end }) => end > now);
-      for (let turn = tiles.take(now); turn !== null; turn = tiles.take(now)) under.push({ turn, end: now + 1 + Math.floor(random() * slowest) });
-      assert.ok(under.length <= 3);
-      assert.ok(under.length === 3 || tiles.wait(now) !== 0);
+      inFlight = inFlight.filter(({ end }) => end > now);
+      for (let turn = tiles.take(now); turn !== null; turn = tiles.take(now)) inFlight.push({ turn, end: now + 1 + Math.floor(random() * slowest) });
+      assert.ok(inFlight.length <= 3);
+      assert.ok(inFlight.length === 3 || tiles.wait(now) !== 0);
     }
-    const counts = [...shown.values()].map((times) => times.length);
-    for (const times of shown.values()) times.slice(1).forEach((time, at) => assert.ok(time - (times[at] ?? 0) >= 500));
+    const counts = [...received.values()].map((times) => times.length);
+    for (const times of received.values()) times.slice(1).forEach((time, at) => assert.ok(time - (times[at] ?? 0) >= 500));
     assert.ok(Math.min(...counts) >= Math.max(...counts) * 0.8, `${slowest}: ${counts}`);
     assert.ok(Math.min(...counts) >= (slowest < 100 ? 50 : 10), `${slowest}: ${counts}`);
   }

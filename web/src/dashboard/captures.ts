@@ -18,18 +18,18 @@ export interface Capture {
   readonly url: string;
 }
 
-const MOST = 24;
+const MAX_CAPTURES = 24;
 
 export class Captures {
   #list: readonly Capture[] = [];
-  #made = 0;
-  readonly #most: number;
+  #lastKey = 0;
+  readonly #limit: number;
   readonly #release: (url: string) => void;
 
   /** `release` is called once for the URL of each dropped capture. */
-  constructor(release: (url: string) => void, most = MOST) {
+  constructor(release: (url: string) => void, limit = MAX_CAPTURES) {
     this.#release = release;
-    this.#most = most;
+    this.#limit = limit;
   }
 
   get list(): readonly Capture[] {
@@ -37,11 +37,11 @@ export class Captures {
   }
 
   /** Adds a capture; beyond the maximum, the oldest is dropped. */
-  add(taken: Omit<Capture, "key">): Capture {
-    const capture = { ...taken, key: String(++this.#made) };
+  add(image: Omit<Capture, "key">): Capture {
+    const capture = { ...image, key: String(++this.#lastKey) };
     const all = [capture, ...this.#list];
-    this.#list = all.slice(0, this.#most);
-    for (const { url } of all.slice(this.#most)) this.#release(url);
+    this.#list = all.slice(0, this.#limit);
+    for (const { url } of all.slice(this.#limit)) this.#release(url);
     return capture;
   }
 
@@ -52,7 +52,7 @@ export class Captures {
   }
 
   /** The next newer (-1) or older (1) capture; null at the end, or if `key` was dropped. */
-  beside(key: string, step: -1 | 1): Capture | null {
+  neighbour(key: string, step: -1 | 1): Capture | null {
     const at = this.#list.findIndex((capture) => capture.key === key);
     return at < 0 ? null : (this.#list[at + step] ?? null);
   }

@@ -5,14 +5,14 @@ import type { Device } from "../net/api";
 import { addressList } from "../page/addresses";
 import { element, setText } from "../page/dom";
 import { bitRate, counted, duration, frameRate, size } from "../page/format";
-import { Flow } from "./flow";
+import { BitRateChart } from "./bit_rate_chart";
 import { MuxerTable, type Row } from "./muxers";
-import { Work, workFacts } from "./recent";
+import { ProcessingRates, processingTexts } from "./rates";
 
 export class Details {
   readonly node: HTMLDetailsElement;
   /** Number of notices, visible also while the details are closed. */
-  readonly #concerns = element("span", { class: "concerns" });
+  readonly #noteCount = element("span", { class: "note-count" });
   readonly #source = element("p", { class: "source" });
   readonly #reason = element("p", { class: "reason" });
   readonly #facts = element("ul", { class: "facts" });
@@ -20,22 +20,22 @@ export class Details {
   readonly #out = element("dd");
   readonly #notes = element("ul", { class: "notes" });
   readonly #addresses = element("div");
-  readonly #flow = new Flow();
-  readonly #work = new Work();
+  readonly #bitRateChart = new BitRateChart();
+  readonly #processing = new ProcessingRates();
   readonly #muxers: MuxerTable;
   #url = "";
-  #last: (() => void) | null = null;
+  #render: (() => void) | null = null;
 
   constructor(serial: string) {
     this.#muxers = new MuxerTable(serial);
     this.node = element(
       "details",
       { class: "details" },
-      element("summary", {}, "Details", element("span", { class: "unseen" }, ` of ${serial}`), this.#concerns),
+      element("summary", {}, "Details", element("span", { class: "visually-hidden" }, ` of ${serial}`), this.#noteCount),
       this.#source,
       this.#reason,
       this.#facts,
-      element("div", { class: "water" }, this.#flow.node, rates(this.#in, this.#out)),
+      element("div", { class: "water" }, this.#bitRateChart.node, rates(this.#in, this.#out)),
       this.#muxers.node,
       this.#notes,
       this.#addresses,
@@ -44,21 +44,21 @@ export class Details {
   }
 
   update(device: Device, rows: readonly Row[], now: number): void {
-    this.#flow.push(device.bitsIn ?? 0, now);
-    const work = this.#work.look(device.made, now);
+    this.#bitRateChart.push(device.bitsIn ?? 0, now);
+    const processing = this.#processing.update(device.frameCounts, now);
     const notes = [...device.notes, ...failureNotes(rows)];
-    setText(this.#concerns, notes.length === 0 ? "" : ` · ${counted(notes.length, "note", "notes")}`);
-    this.#last = () => {
+    setText(this.#noteCount, notes.length === 0 ? "" : ` · ${counted(notes.length, "note", "notes")}`);
+    this.#render = () => {
       setText(this.#source, device.source);
       const since = device.since === null ? "" : `for ${duration(now - device.since)}`;
-      const said = device.reason === "" ? [device.state, since].join(" ") : [device.reason, since].join(" · ");
-      setText(this.#reason, since === "" ? device.reason : said);
-      setItems(this.#facts, [device.model, size(device.width, device.height), codecName(device.codec), frameRate(device.frameRate), ...workFacts(work)]);
+      const status = device.reason === "" ? [device.state, since].join(" ") : [device.reason, since].join(" · ");
+      setText(this.#reason, since === "" ? device.reason : status);
+      setItems(this.#facts, [device.model, size(device.width, device.height), codecName(device.codec), frameRate(device.frameRate), ...processingTexts(processing)]);
       setText(this.#in, bitRate(device.bitsIn));
       setText(this.#out, bitRate(device.bitsOut));
       this.#muxers.update(rows);
       setItems(this.#notes, notes);
-      this.#flow.draw();
+      this.#bitRateChart.draw();
       if (device.url === this.#url) return;
       this.#url = device.url;
       this.#addresses.replaceChildren(addressList(device.url));
@@ -67,7 +67,7 @@ export class Details {
   }
 
   #draw(): void {
-    if (this.node.open) this.#last?.();
+    if (this.node.open) this.#render?.();
   }
 }
 
@@ -87,9 +87,9 @@ function rates(into: HTMLElement, out: HTMLElement): HTMLElement {
 }
 
 function setItems(list: HTMLElement, texts: readonly string[]): void {
-  const shown = texts.filter((text) => text !== "" && text !== "–");
-  while (list.children.length > shown.length) list.lastElementChild?.remove();
-  shown.forEach((text, at) => {
+  const visible = texts.filter((text) => text !== "" && text !== "–");
+  while (list.children.length > visible.length) list.lastElementChild?.remove();
+  visible.forEach((text, at) => {
     const item = list.children[at];
     if (item instanceof HTMLElement) {
       setText(item, text);
@@ -97,7 +97,7 @@ function setItems(list: HTMLElement, texts: readonly string[]): void {
       list.append(element("li", {}, text));
     }
   });
-  list.hidden = shown.length === 0;
+  list.hidden = visible.length === 0;
 }
 
 function codecName(codec: string): string {

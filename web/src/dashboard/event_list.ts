@@ -4,7 +4,7 @@ import type { GatewayEvent } from "../net/events";
 import { element } from "../page/dom";
 import { size } from "../page/format";
 
-const MOST = 50;
+const MAX_LINES = 50;
 
 /** A line of the list, and its tone, which sets the colour. */
 export interface EventLine {
@@ -24,7 +24,7 @@ export class EventList {
   }
 
   add(event: GatewayEvent): void {
-    const line = describe(event);
+    const line = eventLine(event);
     if (line !== null) this.addLine(event.at, line);
   }
 
@@ -33,13 +33,13 @@ export class EventList {
     const at = new Date(time);
     const when = element("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
     this.#list.prepend(element("li", { "data-tone": line.tone }, when, line.text));
-    while (this.#list.children.length > MOST) this.#list.lastElementChild?.remove();
+    while (this.#list.children.length > MAX_LINES) this.#list.lastElementChild?.remove();
     this.#section.hidden = false;
   }
 }
 
 /** Text and tone of an event; null for events that are not displayed. */
-export function describe(event: GatewayEvent): EventLine | null {
+export function eventLine(event: GatewayEvent): EventLine | null {
   switch (event.kind) {
     case "stream": {
       const { stream, state, reason } = event;
@@ -59,9 +59,9 @@ export function describe(event: GatewayEvent): EventLine | null {
       return { text: `${what} ${state}: ${event.reason}`, tone: "bad" };
     }
     case "capture": {
-      const measured = size(event.width, event.height);
-      const kept = event.path === "" ? "" : `, saved as ${event.path}`;
-      return { text: `${event.stream}: image captured${measured === "–" ? "" : `, ${measured}`}${kept}`, tone: "plain" };
+      const dimensions = size(event.width, event.height);
+      const saved = event.path === "" ? "" : `, saved as ${event.path}`;
+      return { text: `${event.stream}: image captured${dimensions === "–" ? "" : `, ${dimensions}`}${saved}`, tone: "plain" };
     }
     case "missed": {
       const count = event.count === null ? "some earlier events" : `${event.count} earlier events`;

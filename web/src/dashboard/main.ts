@@ -2,7 +2,7 @@
 // once a second, and at once when an event arrives.
 
 import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers } from "../net/api";
-import { CaptureError, takePicture } from "../net/capture";
+import { CaptureError, captureImage } from "../net/capture";
 import { followEvents } from "../net/events";
 import { byId, setText } from "../page/dom";
 import { bitRate } from "../page/format";
@@ -16,7 +16,7 @@ import { ViewersTable } from "./viewers";
 import { Wall } from "./wall";
 
 const banner = byId("banner");
-const eventList = new EventList(byId("happenings"), byId("happenings-list"));
+const eventList = new EventList(byId("events"), byId("events-list"));
 const viewersTable = new ViewersTable();
 const captures = new Captures((url) => URL.revokeObjectURL(url));
 const gallery = new Gallery(captures);
@@ -33,17 +33,17 @@ const strip = new Strip(
   },
 );
 // While a stream is open in the dialog, it has the link to itself, except for one preview at a time.
-const streamDialog = new StreamDialog(take, (open) => (wall.reserved += open ? 2 : -2));
-const wall = new Wall(byId("streams"), wantsAll(), take, (device) => streamDialog.open(device));
-/** Whether this page may list the muxers; asked again after each restart of the gateway. */
+const streamDialog = new StreamDialog(capture, (open) => (wall.reserved += open ? 2 : -2));
+const wall = new Wall(byId("streams"), wantsAll(), capture, (device) => streamDialog.open(device));
+/** Whether this page may list the muxers; requested again after each restart of the gateway. */
 let maySeeMuxers = true;
 
-const look = poll(async (signal) => {
+const refresh = poll(async (signal) => {
   try {
     const [devices, viewers, muxers] = await Promise.all([
       fetchDevices(signal),
-      fetchViewers(signal).catch(none),
-      maySeeMuxers ? fetchMuxers(signal).catch(none) : [],
+      fetchViewers(signal).catch(emptyIfMissing),
+      maySeeMuxers ? fetchMuxers(signal).catch(emptyIfMissing) : [],
     ]);
     maySeeMuxers &&= muxers !== null;
     const now = Date.now();
@@ -64,7 +64,7 @@ const look = poll(async (signal) => {
 followEvents((event) => {
   if (event.kind === "hello") maySeeMuxers = true;
   eventList.add(event);
-  look();
+  refresh();
 });
 
 followShowAll();
@@ -73,17 +73,17 @@ followShowAll();
  * An older gateway may lack this route; its streams are displayed anyway. A gateway that is down is noticed by the
  * other request.
  */
-function none(error: unknown): [] {
+function emptyIfMissing(error: unknown): [] {
   if (error instanceof ApiError) return [];
   throw error;
 }
 
 /** Requests a capture. An error is also added to the events, where it stays when the tile is gone. */
-async function take(serial: string, save: boolean): Promise<Capture> {
+async function capture(serial: string, save: boolean): Promise<Capture> {
   wall.reserved++;
   try {
-    const { id: _, blob, ...taken } = await takePicture(serial, save);
-    const capture = captures.add({ ...taken, serial, blob, bytes: blob.size, url: URL.createObjectURL(blob) });
+    const { id: _, blob, ...metadata } = await captureImage(serial, save);
+    const capture = captures.add({ ...metadata, serial, blob, bytes: blob.size, url: URL.createObjectURL(blob) });
     capturesChanged();
     return capture;
   } catch (error) {
@@ -128,15 +128,15 @@ function wantsAll(): boolean {
 
 function followShowAll(): void {
   const button = byId("show-all");
-  const tell = (all: boolean): void => button.setAttribute("aria-pressed", String(all));
-  tell(wantsAll());
+  const update = (all: boolean): void => button.setAttribute("aria-pressed", String(all));
+  update(wantsAll());
   button.addEventListener("click", () => {
     const all = !wantsAll();
-    const address = new URL(location.href);
-    if (all) address.searchParams.set("show", "all");
-    else address.searchParams.delete("show");
-    history.replaceState(null, "", address);
+    const url = new URL(location.href);
+    if (all) url.searchParams.set("show", "all");
+    else url.searchParams.delete("show");
+    history.replaceState(null, "", url);
     wall.all = all;
-    tell(all);
+    update(all);
   });
 }

@@ -2,7 +2,7 @@
 
 import type { Device, Muxer } from "../net/api";
 import { element, setText } from "../page/dom";
-import { microsBetween } from "./recent";
+import { microsBetween } from "./rates";
 
 /** One row: a transport on the stream or one of its renditions. */
 export interface Row {
@@ -57,25 +57,25 @@ export class MuxerTable {
   }
 
   update(rows: readonly Row[]): void {
-    const gone = new Set(this.#rows.keys());
+    const removed = new Set(this.#rows.keys());
     for (const { name, viewers, muxer } of rows) {
-      gone.delete(name);
-      let kept = this.#rows.get(name);
-      if (kept === undefined) {
+      removed.delete(name);
+      let entry = this.#rows.get(name);
+      if (entry === undefined) {
         const cells = [element("td"), element("td"), element("td")];
-        kept = { row: element("tr", {}, element("th", { scope: "row" }, name), ...cells), cells, last: undefined };
-        this.#rows.set(name, kept);
+        entry = { row: element("tr", {}, element("th", { scope: "row" }, name), ...cells), cells, last: undefined };
+        this.#rows.set(name, entry);
       }
-      const micros = muxer === null ? "–" : microsBetween(kept.last, muxer).toFixed(1);
+      const micros = muxer === null ? "–" : microsBetween(entry.last, muxer).toFixed(1);
       [String(viewers), micros, muxer?.state ?? "–"].forEach((text, at) => {
-        const cell = kept.cells[at];
+        const cell = entry.cells[at];
         if (cell !== undefined) setText(cell, text);
       });
-      kept.row.dataset["state"] = muxer?.state ?? "";
-      kept.row.title = muxer === null ? "" : [muxer.component, muxer.reason].filter((text) => text !== "").join(": ");
-      kept.last = muxer ?? undefined;
+      entry.row.dataset["state"] = muxer?.state ?? "";
+      entry.row.title = muxer === null ? "" : [muxer.component, muxer.reason].filter((text) => text !== "").join(": ");
+      entry.last = muxer ?? undefined;
     }
-    for (const name of gone) {
+    for (const name of removed) {
       this.#rows.get(name)?.row.remove();
       this.#rows.delete(name);
     }

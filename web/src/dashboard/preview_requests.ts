@@ -3,7 +3,7 @@
 import { PreviewScheduler, type Turn } from "./preview_scheduler";
 
 /** Timeout for one request, longer than the gateway waits for a frame. */
-const LONGEST_MS = 15_000;
+const TIMEOUT_MS = 15_000;
 
 /** Clock, timers and random numbers, replaced in tests. */
 export interface RequestEnv {
@@ -14,18 +14,18 @@ export interface RequestEnv {
 }
 
 /** Fetches and displays the next preview of `name`; rejects if there is none. */
-export type Ask = (name: string, signal: AbortSignal) => Promise<void>;
+export type FetchPreview = (name: string, signal: AbortSignal) => Promise<void>;
 
 export class PreviewRequests {
-  readonly #ask: Ask;
+  readonly #fetch: FetchPreview;
   readonly #env: RequestEnv;
   readonly #scheduler: PreviewScheduler;
   readonly #requests = new Map<string, AbortController>();
   #cancel = (): void => {};
   #running = false;
 
-  constructor(ask: Ask, env: RequestEnv) {
-    this.#ask = ask;
+  constructor(fetchPreview: FetchPreview, env: RequestEnv) {
+    this.#fetch = fetchPreview;
     this.#env = env;
     this.#scheduler = new PreviewScheduler({ random: env.random });
   }
@@ -81,17 +81,17 @@ export class PreviewRequests {
   async #send(turn: Turn): Promise<void> {
     const request = new AbortController();
     this.#requests.set(turn.name, request);
-    const cancel = this.#env.timer(() => request.abort(), LONGEST_MS);
-    let came = true;
+    const cancel = this.#env.timer(() => request.abort(), TIMEOUT_MS);
+    let succeeded = true;
     try {
-      await this.#ask(turn.name, request.signal);
+      await this.#fetch(turn.name, request.signal);
     } catch {
-      // `ask` displays the reason; only the failure matters here.
-      came = false;
+      // `fetchPreview` displays the reason; only the failure matters here.
+      succeeded = false;
     }
     cancel();
     if (this.#requests.get(turn.name) === request) this.#requests.delete(turn.name);
-    this.#scheduler.done(turn, this.#env.now(), came);
+    this.#scheduler.done(turn, this.#env.now(), succeeded);
     this.#schedule();
   }
 

@@ -1,19 +1,19 @@
-// Scheduler for preview requests: which tile requests its next frame, and when. Pure.
+// Scheduler for preview requests: which tile requests its next image, and when. Pure.
 //
-// A tile requests again `pauseMs` after its last frame arrived, so it displays at most two frames a second and never
+// A tile requests again `pauseMs` after its last image arrived, so it displays at most two images a second and never
 // has two requests in flight. At most `limit` requests are in flight at a time, in order of due time: over a slow
-// link, or from a busy gateway, every tile gets fewer frames, and none starves. Tiles that have not received a frame
+// link, or from a busy gateway, every tile gets fewer images, and none starves. Tiles that have not received an image
 // yet leave one slot free, so that a phone that takes seconds to wake up does not block the others.
 
 import { Backoff } from "../net/backoff";
 
-/** Permission for one request, for a frame of `name`. */
+/** Permission for one request, for an image of `name`. */
 export interface Turn {
   readonly name: string;
   readonly id: number;
 }
 
-interface Member {
+interface Tile {
   wanted: boolean;
   /** Id of the request in flight. */
   turn: number | null;
@@ -27,7 +27,7 @@ const PAUSE_MS = 500;
 const LIMIT = 3;
 
 export class PreviewScheduler {
-  readonly #members = new Map<string, Member>();
+  readonly #tiles = new Map<string, Tile>();
   readonly #pauseMs: number;
   readonly #random: () => number;
   #turns = 0;
@@ -42,12 +42,12 @@ export class PreviewScheduler {
 
   /** Schedules requests for `name`. */
   want(name: string): void {
-    const member = this.#members.get(name);
-    if (member !== undefined) {
-      member.wanted = true;
+    const tile = this.#tiles.get(name);
+    if (tile !== undefined) {
+      tile.wanted = true;
       return;
     }
-    this.#members.set(name, { wanted: true, turn: null, due: 0, succeeded: false, backoff: new Backoff(this.#random) });
+    this.#tiles.set(name, { wanted: true, turn: null, due: 0, succeeded: false, backoff: new Backoff(this.#random) });
   }
 
   /**
@@ -55,50 +55,50 @@ export class PreviewScheduler {
    * the rate.
    */
   pause(name: string): void {
-    const member = this.#members.get(name);
-    if (member === undefined) return;
-    member.wanted = false;
-    member.turn = null;
+    const tile = this.#tiles.get(name);
+    if (tile === undefined) return;
+    tile.wanted = false;
+    tile.turn = null;
   }
 
   forget(name: string): void {
-    this.#members.delete(name);
+    this.#tiles.delete(name);
   }
 
   /** All requests were aborted because the page is hidden. */
   drop(): void {
-    for (const member of this.#members.values()) member.turn = null;
+    for (const tile of this.#tiles.values()) tile.turn = null;
   }
 
   /** Retries at once although the last request failed. */
   retryNow(name: string): void {
-    const member = this.#members.get(name);
-    if (member === undefined || member.turn !== null || member.succeeded) return;
-    member.backoff.reset();
-    member.due = 0;
+    const tile = this.#tiles.get(name);
+    if (tile === undefined || tile.turn !== null || tile.succeeded) return;
+    tile.backoff.reset();
+    tile.due = 0;
   }
 
   /** Takes the next turn, which counts as in flight from then on; null if none is due. */
   take(now: number): Turn | null {
     const found = this.#next();
     if (found === null || found[1].due > now) return null;
-    const [name, member] = found;
-    member.turn = ++this.#turns;
-    member.due = now + this.#pauseMs;
-    return { name, id: member.turn };
+    const [name, tile] = found;
+    tile.turn = ++this.#turns;
+    tile.due = now + this.#pauseMs;
+    return { name, id: tile.turn };
   }
 
-  /** A request has ended; `came` tells whether it succeeded. */
-  done({ name, id }: Turn, now: number, came: boolean): void {
-    const member = this.#members.get(name);
-    if (member?.turn !== id) return;
-    member.turn = null;
-    member.succeeded = came;
-    if (came) {
-      member.backoff.reset();
-      member.due = now + this.#pauseMs;
+  /** A request has ended; `succeeded`: whether there was an image. */
+  done({ name, id }: Turn, now: number, succeeded: boolean): void {
+    const tile = this.#tiles.get(name);
+    if (tile?.turn !== id) return;
+    tile.turn = null;
+    tile.succeeded = succeeded;
+    if (succeeded) {
+      tile.backoff.reset();
+      tile.due = now + this.#pauseMs;
     } else {
-      member.due = now + member.backoff.next();
+      tile.due = now + tile.backoff.next();
     }
   }
 
@@ -108,21 +108,21 @@ export class PreviewScheduler {
     return found === null ? null : Math.max(0, found[1].due - now);
   }
 
-  /** The member with the earliest due time among those that may request. */
-  #next(): [string, Member] | null {
+  /** The tile with the earliest due time among those that may request. */
+  #next(): [string, Tile] | null {
     let busy = 0;
     let untested = 0;
-    for (const member of this.#members.values()) {
-      if (member.turn === null) continue;
+    for (const tile of this.#tiles.values()) {
+      if (tile.turn === null) continue;
       busy++;
-      if (!member.succeeded) untested++;
+      if (!tile.succeeded) untested++;
     }
     if (busy >= this.limit) return null;
     const mayTry = untested < Math.max(1, this.limit - 1);
-    let first: [string, Member] | null = null;
-    for (const [name, member] of this.#members) {
-      if (!member.wanted || member.turn !== null || (!member.succeeded && !mayTry)) continue;
-      if (first === null || member.due < first[1].due) first = [name, member];
+    let first: [string, Tile] | null = null;
+    for (const [name, tile] of this.#tiles) {
+      if (!tile.wanted || tile.turn !== null || (!tile.succeeded && !mayTry)) continue;
+      if (first === null || tile.due < first[1].due) first = [name, tile];
     }
     return first;
   }

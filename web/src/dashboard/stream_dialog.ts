@@ -3,32 +3,32 @@
 import type { Device } from "../net/api";
 import { element } from "../page/dom";
 import { Modal } from "../page/modal";
-import { remembered, TRANSPORT } from "../page/remember";
-import { keepMuted } from "../page/sound";
+import { loadSetting, TRANSPORT } from "../page/settings";
+import { persistMuted } from "../page/muted";
 import { SluicegatePlayer } from "../player/element";
-import { Shutter, type Take } from "./shutter";
+import { CaptureControls, type RequestCapture } from "./capture_controls";
 
 export class StreamDialog {
   readonly #modal = new Modal("opened");
-  readonly #take: Take;
+  readonly #capture: RequestCapture;
   readonly #changed: (open: boolean) => void;
 
   /** `changed` is called when the dialog opens and closes. */
-  constructor(take: Take, changed: (open: boolean) => void) {
-    this.#take = take;
+  constructor(capture: RequestCapture, changed: (open: boolean) => void) {
+    this.#capture = capture;
     this.#changed = changed;
   }
 
   open({ serial, url, watch }: Device): void {
-    const transport = remembered(TRANSPORT) ?? "auto";
+    const transport = loadSetting(TRANSPORT) ?? "auto";
     const player = new SluicegatePlayer();
-    keepMuted(player);
+    persistMuted(player);
     player.setAttribute("transport", transport);
     player.src = url;
-    const shutter = new Shutter(serial, this.#take);
+    const controls = new CaptureControls(serial, this.#capture);
     const link = element("a", { class: "button quiet", href: watch }, "Player page");
-    const row = element("div", { class: "row" }, shutter.button, shutter.keep, link);
-    this.#modal.open(serial, [player, shutter.problem, row, shutter.status], () => this.#changed(false));
+    const row = element("div", { class: "row" }, controls.button, controls.saveOption, link);
+    this.#modal.open(serial, [player, controls.error, row, controls.status], () => this.#changed(false));
     this.#changed(true);
   }
 }

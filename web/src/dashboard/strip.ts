@@ -48,13 +48,13 @@ function entry(capture: Capture, open: () => void): Element {
   button.addEventListener("click", open);
   const when = element("time", { datetime: new Date(capture.at).toISOString() }, new Date(capture.at).toLocaleTimeString());
   const facts = [size(capture.width, capture.height), fileSize(capture.bytes)].join(" · ");
-  const kept = capture.path === null ? [] : [element("span", { class: "kept", title: `Saved on the gateway as ${capture.path}` }, "saved")];
+  const saved = capture.path === null ? [] : [element("span", { class: "kept", title: `Saved on the gateway as ${capture.path}` }, "saved")];
   return element(
     "li",
     { "data-capture": capture.key },
     button,
     element("span", { class: "of", title: capture.serial }, capture.serial),
-    element("span", { class: "when" }, when, ...kept),
+    element("span", { class: "when" }, when, ...saved),
     element("span", { class: "measures" }, facts),
     downloadLink(capture),
   );
@@ -67,10 +67,10 @@ function entry(capture: Capture, open: () => void): Element {
 function thumbnail(blob: Blob): HTMLElement {
   const canvas = element("canvas", { "aria-hidden": "true" });
   const draw = async (): Promise<void> => {
-    const picture = await createImageBitmap(blob, { resizeHeight: THUMB_HEIGHT, resizeQuality: "medium" });
-    canvas.width = picture.width;
-    canvas.height = picture.height;
-    canvas.getContext("bitmaprenderer")?.transferFromImageBitmap(picture);
+    const bitmap = await createImageBitmap(blob, { resizeHeight: THUMB_HEIGHT, resizeQuality: "medium" });
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+    canvas.getContext("bitmaprenderer")?.transferFromImageBitmap(bitmap);
   };
   draw().catch(() => canvas.classList.add("broken"));
   return canvas;

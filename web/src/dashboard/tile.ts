@@ -1,15 +1,15 @@
 // The tile of one stream. It is built once and then updated in place, so that focus and open details are preserved.
 
 import type { Device } from "../net/api";
-import { type Frame } from "../net/frame";
+import { type PreviewImage } from "../net/preview_image";
 import { badge, setBadge } from "../page/badge";
 import { element, setText } from "../page/dom";
 import { counted, frameRate, size } from "../page/format";
 import { Details } from "./details";
 import type { Row } from "./muxers";
-import { Screen, type ScreenActions } from "./screen";
-import { type Choice, type Showing, showing } from "./showing";
-import { Shutter, type Take } from "./shutter";
+import { Preview, type PreviewActions } from "./preview";
+import { type PreviewChoice, type PreviewState, previewState } from "./preview_state";
+import { CaptureControls, type RequestCapture } from "./capture_controls";
 
 export class Tile {
   readonly node: HTMLElement;
@@ -17,34 +17,34 @@ export class Tile {
   /** Whether the tile is within the viewport, as last reported by the IntersectionObserver. */
   isVisible = false;
   #device: Device;
-  #showing: Showing;
+  #previewState: PreviewState;
   readonly #badge = badge();
   readonly #viewers = element("span", { class: "viewers" });
   readonly #facts = element("p", { class: "line" });
   readonly #watch: HTMLAnchorElement;
   readonly #details: Details;
-  readonly #screen: Screen;
+  readonly #preview: Preview;
 
-  constructor(device: Device, take: Take, actions: { open(device: Device): void; choose: ScreenActions["choose"] }) {
+  constructor(device: Device, capture: RequestCapture, actions: { open(device: Device): void; choose: PreviewActions["choose"] }) {
     const { serial } = device;
     this.serial = serial;
     this.#device = device;
-    this.#showing = showing(device, null);
+    this.#previewState = previewState(device, null);
     this.#watch = element("a", { class: "button quiet", "aria-label": `Watch ${serial}` }, "Watch");
     this.#details = new Details(serial);
-    this.#screen = new Screen(serial, { open: () => actions.open(this.#device), choose: actions.choose });
-    const shutter = new Shutter(serial, take);
-    this.#screen.node.append(shutter.problem);
-    shutter.status.classList.add("unseen");
+    this.#preview = new Preview(serial, { open: () => actions.open(this.#device), choose: actions.choose });
+    const controls = new CaptureControls(serial, capture);
+    this.#preview.node.append(controls.error);
+    controls.status.classList.add("visually-hidden");
     this.node = element(
       "article",
       { class: "tile", "data-serial": serial, "aria-label": serial },
-      this.#screen.node,
+      this.#preview.node,
       element("header", {}, element("h2", { title: serial }, serial), this.#badge),
       element("div", { class: "lines" }, this.#facts, this.#viewers),
-      element("footer", {}, shutter.button, this.#watch),
-      shutter.status,
-      element("div", { class: "more" }, this.#details.node, shutter.keep),
+      element("footer", {}, controls.button, this.#watch),
+      controls.status,
+      element("div", { class: "more" }, this.#details.node, controls.saveOption),
     );
   }
 
@@ -54,10 +54,10 @@ export class Tile {
 
   /** Whether it should request previews now. */
   get wantsPreviews(): boolean {
-    return this.isVisible && this.#showing.follow;
+    return this.isVisible && this.#previewState.active;
   }
 
-  update(device: Device, choice: Choice, rows: readonly Row[], now: number): void {
+  update(device: Device, choice: PreviewChoice, rows: readonly Row[], now: number): void {
     this.#device = device;
     setBadge(this.#badge, device.state);
     this.node.dataset["state"] = device.state;
@@ -69,16 +69,16 @@ export class Tile {
     this.choose(choice);
   }
 
-  choose(choice: Choice): void {
-    this.#showing = showing(this.#device, choice);
-    this.#screen.update(this.#showing);
+  choose(choice: PreviewChoice): void {
+    this.#previewState = previewState(this.#device, choice);
+    this.#preview.update(this.#previewState);
   }
 
-  paint(frame: Frame, signal: AbortSignal): Promise<void> {
-    return this.#screen.paint(frame, signal);
+  paint(image: PreviewImage, signal: AbortSignal): Promise<void> {
+    return this.#preview.paint(image, signal);
   }
 
   fail(reason: string): void {
-    this.#screen.fail(reason);
+    this.#preview.fail(reason);
   }
 }

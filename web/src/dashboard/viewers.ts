@@ -5,7 +5,7 @@ import { byId, element, setText } from "../page/dom";
 import { counted, duration } from "../page/format";
 import { Keyed } from "../page/keyed";
 
-const MOST = 100;
+const MAX_ROWS = 100;
 
 export class ViewersTable {
   readonly #section = byId("viewers");
@@ -16,9 +16,9 @@ export class ViewersTable {
   });
 
   update(viewers: readonly Viewer[], now: number): void {
-    const shown = viewers.slice(0, MOST).map((viewer, at) => [viewer.id || `#${at}`, viewer] as const);
+    const visible = viewers.slice(0, MAX_ROWS).map((viewer, at) => [viewer.id || `#${at}`, viewer] as const);
     this.#rows.update(
-      shown,
+      visible,
       ([key]) => key,
       ({ cells }, [, viewer]) => {
         const stream = viewer.rendition === "" ? viewer.stream : `${viewer.stream}@${viewer.rendition}`;

@@ -1,16 +1,16 @@
 // The wall: one tile per stream, with previews for the tiles within the viewport.
 //
-// Previews are fetched as single frames. Over HTTP/1.1 a browser opens at most six connections to a host, for all
+// Previews are fetched as single images. Over HTTP/1.1 a browser opens at most six connections to a host, for all
 // tabs together: sixteen endless MJPEG responses would take all of them and block every other request of the page.
 // Single requests need three connections, end when they are answered, and adapt to what gateway and link can deliver.
 
 import { ApiError, type Device, type Muxer } from "../net/api";
-import { fetchFrame } from "../net/frame";
+import { fetchPreview } from "../net/preview_image";
 import { Keyed } from "../page/keyed";
 import { rowsOf } from "./muxers";
 import { PreviewRequests } from "./preview_requests";
-import type { Choice } from "./showing";
-import type { Take } from "./shutter";
+import type { PreviewChoice } from "./preview_state";
+import type { RequestCapture } from "./capture_controls";
 import { Tile } from "./tile";
 
 /**
@@ -30,9 +30,9 @@ export class Wall {
   #reserved = 0;
 
   /** `all`: display previews of all streams, which starts the idle ones. */
-  constructor(list: HTMLElement, all: boolean, take: Take, open: (device: Device) => void) {
+  constructor(list: HTMLElement, all: boolean, capture: RequestCapture, open: (device: Device) => void) {
     this.#all = all;
-    this.#previews = new PreviewRequests((name, signal) => this.#ask(name, signal), { now: () => performance.now(), timer, random: Math.random });
+    this.#previews = new PreviewRequests((name, signal) => this.#fetchPreview(name, signal), { now: () => performance.now(), timer, random: Math.random });
     this.#visibility = new IntersectionObserver((entries) => {
       // Entries are in chronological order: the last one of a tile is current.
       for (const { target, isIntersecting } of entries) {
@@ -42,21 +42,21 @@ export class Wall {
         this.#updatePreviews(tile);
       }
     });
-    const make = (device: Device): Tile => {
+    const create = (device: Device): Tile => {
       const { serial } = device;
-      const tile = new Tile(device, take, { open, choose: (follow) => this.#choose(serial, follow) });
+      const tile = new Tile(device, capture, { open, choose: (active) => this.#choose(serial, active) });
       this.#tileByNode.set(tile.node, tile);
       this.#visibility.observe(tile.node);
       return tile;
     };
-    const gone = ({ node, serial }: Tile): void => {
+    const removed = ({ node, serial }: Tile): void => {
       this.#visibility.unobserve(node);
       this.#previews.forget(serial);
     };
-    this.#tiles = new Keyed(list, make, gone);
-    const follow = (): void => this.#previews.run(document.visibilityState === "visible");
-    document.addEventListener("visibilitychange", follow);
-    follow();
+    this.#tiles = new Keyed(list, create, removed);
+    const updateVisibility = (): void => this.#previews.run(document.visibilityState === "visible");
+    document.addEventListener("visibilitychange", updateVisibility);
+    updateVisibility();
   }
 
   update(devices: readonly Device[], muxers: readonly Muxer[], now: number): void {
@@ -93,15 +93,15 @@ export class Wall {
     return this.#reserved;
   }
 
-  #choice({ serial }: Tile): Choice {
+  #choice({ serial }: Tile): PreviewChoice {
     return this.#choices.get(serial) ?? (this.#all ? true : null);
   }
 
-  #choose(serial: string, follow: boolean): void {
+  #choose(serial: string, active: boolean): void {
     const tile = this.#tiles.get(serial);
     if (tile === undefined) return;
-    this.#choices.set(serial, follow);
-    tile.choose(follow);
+    this.#choices.set(serial, active);
+    tile.choose(active);
     this.#updatePreviews(tile);
   }
 
@@ -109,11 +109,11 @@ export class Wall {
     this.#previews.want(tile.serial, tile.wantsPreviews);
   }
 
-  async #ask(serial: string, signal: AbortSignal): Promise<void> {
+  async #fetchPreview(serial: string, signal: AbortSignal): Promise<void> {
     const tile = this.#tiles.get(serial);
     if (tile === undefined) return;
     try {
-      await tile.paint(await fetchFrame(tile.device.url, signal), signal);
+      await tile.paint(await fetchPreview(tile.device.url, signal), signal);
     } catch (error) {
       if (!signal.aborted) tile.fail(error instanceof ApiError ? error.message : "The preview could not be loaded. Retrying…");
       throw error;

@@ -1,9 +1,9 @@
 // Renders one operation: required role, parameters, request body, responses and messages.
 
 import { element } from "../page/dom";
-import type { Answer, Body, Code, Content, Message, Operation, Parameter } from "./manual";
+import type { OperationResponse, Body, Code, Content, Message, Operation, Parameter } from "./api_description";
 import { blockNodes, codeNode } from "./markdown_view";
-import { schemaNode, what } from "./schema_view";
+import { schemaNode, typeSummary } from "./schema_view";
 
 const ROLES: Readonly<Record<string, string>> = {
   public: "No permission required.",
@@ -23,7 +23,7 @@ export function operationNode(operation: Operation, known: ReadonlySet<string>):
   node.append(...blockNodes(operation.description));
   if (operation.parameters.length > 0) node.append(part("Parameters", parametersTable(operation.parameters, known)));
   if (operation.body !== null) node.append(part(operation.body.required ? "Request body" : "Request body, optional", ...bodyNodes(operation.body, known)));
-  if (operation.answers.length > 0) node.append(part("Responses", ...operation.answers.map((answer) => answerNode(answer, known))));
+  if (operation.responses.length > 0) node.append(part("Responses", ...operation.responses.map((response) => responseNode(response, known))));
   if (operation.events.length > 0) node.append(part("Events", ...messageNodes(operation.events, known)));
   if (socket !== null) {
     node.append(...blockNodes(socket.description));
@@ -51,10 +51,10 @@ function part(title: string, ...content: Node[]): HTMLElement {
 }
 
 function parametersTable(parameters: readonly Parameter[], known: ReadonlySet<string>): HTMLElement {
-  const rows = parameters.map(({ name, place, required, schema, description }) => {
+  const rows = parameters.map(({ name, location, required, schema, description }) => {
     const must = required ? [" ", element("span", { class: "required" }, "required")] : [];
     const texts = description.length > 0 ? description : schema.description;
-    return [[element("code", { class: "name" }, name), ...must], [place], [...what(schema, known)], blockNodes(texts)];
+    return [[element("code", { class: "name" }, name), ...must], [location], [...typeSummary(schema, known)], blockNodes(texts)];
   });
   return table(["Name", "In", "Type", ""], rows);
 }
@@ -63,18 +63,18 @@ function bodyNodes({ description, contents }: Body, known: ReadonlySet<string>):
   return [...blockNodes(description), ...contents.map((content) => contentNode(content, known))];
 }
 
-function answerNode({ status, description, headers, contents }: Answer, known: ReadonlySet<string>): HTMLElement {
+function responseNode({ status, description, headers, contents }: OperationResponse, known: ReadonlySet<string>): HTMLElement {
   const tone = /^[123]/.test(status) ? "good" : "bad";
   const about = element("div", { class: "about" }, ...blockNodes(description));
   if (headers.length > 0) about.append(headersTable(headers, known));
   about.append(...contents.map((content) => contentNode(content, known)));
-  return element("div", { class: "answer" }, element("code", { class: "status", "data-tone": tone }, status), about);
+  return element("div", { class: "response" }, element("code", { class: "status", "data-tone": tone }, status), about);
 }
 
 function headersTable(headers: readonly Parameter[], known: ReadonlySet<string>): HTMLElement {
   const rows = headers.map(({ name, schema, description }) => {
     const texts = description.length > 0 ? description : schema.description;
-    return [[element("code", { class: "name" }, name)], [...what(schema, known)], blockNodes(texts)];
+    return [[element("code", { class: "name" }, name)], [...typeSummary(schema, known)], blockNodes(texts)];
   });
   return table(["Header", "Type", ""], rows);
 }
@@ -108,7 +108,7 @@ function codesTable(codes: readonly Code[], head: string): HTMLElement {
 }
 
 function table(heads: readonly string[], rows: readonly (readonly (readonly (Node | string)[])[])[]): HTMLElement {
-  const headCells = heads.map((head) => element("th", { scope: "col" }, ...(head === "" ? [element("span", { class: "unseen" }, "Description")] : [head])));
+  const headCells = heads.map((head) => element("th", { scope: "col" }, ...(head === "" ? [element("span", { class: "visually-hidden" }, "Description")] : [head])));
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, ...cell))));
   return element("table", {}, element("thead", {}, element("tr", {}, ...headCells)), element("tbody", {}, ...body));
 }

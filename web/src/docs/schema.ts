@@ -47,16 +47,16 @@ const LIMITS: readonly (readonly [string, string])[] = [
   ["maxItems", "max. items"],
   ["default", "default"],
 ];
-const DEEPEST = 24;
+const MAX_DEPTH = 24;
 
 /** Parses a schema; anything that is not a schema allows any value. */
 export function readSchema(json: unknown, depth = 0): Schema {
   const schema = object(json);
-  if (schema === null || depth > DEEPEST) return ANYTHING;
-  const of = (value: unknown): Schema => readSchema(value, depth + 1);
+  if (schema === null || depth > MAX_DEPTH) return ANY_VALUE;
+  const read = (value: unknown): Schema => readSchema(value, depth + 1);
   const ref = refName(schema["$ref"]);
   const [type, nullableType] = typeOf(schema);
-  const [variants, nullableVariant] = readVariants(schema, of);
+  const [variants, nullableVariant] = readVariants(schema, read);
   const only = variants?.schemas.length === 1 ? variants.schemas[0] : undefined;
   const required = new Set(texts(schema["required"]));
   const own: Schema = {
@@ -66,12 +66,12 @@ export function readSchema(json: unknown, depth = 0): Schema {
     description: blocks(text(schema["description"])),
     values: valuesOf(schema),
     limits: limitsOf(schema),
-    properties: Object.entries(object(schema["properties"]) ?? {}).map(([name, value]) => ({ name, required: required.has(name), schema: of(value) })),
-    items: object(schema["items"]) === null ? null : of(schema["items"]),
-    others: object(schema["additionalProperties"]) === null ? null : of(schema["additionalProperties"]),
+    properties: Object.entries(object(schema["properties"]) ?? {}).map(([name, value]) => ({ name, required: required.has(name), schema: read(value) })),
+    items: object(schema["items"]) === null ? null : read(schema["items"]),
+    others: object(schema["additionalProperties"]) === null ? null : read(schema["additionalProperties"]),
     variants: only === undefined ? variants : null,
   };
-  return only === undefined ? own : joined(own, only);
+  return only === undefined ? own : merged(own, only);
 }
 
 /** Name of the schema in `#/components/schemas/NAME`; the reference itself if it leads elsewhere. */
@@ -81,21 +81,21 @@ export function refName(ref: unknown): string | null {
   return found === undefined ? ref : found.replaceAll("~1", "/").replaceAll("~0", "~");
 }
 
-const ANYTHING: Schema = { type: "", nullable: false, ref: null, description: [], values: [], limits: [], properties: [], items: null, others: null, variants: null };
+const ANY_VALUE: Schema = { type: "", nullable: false, ref: null, description: [], values: [], limits: [], properties: [], items: null, others: null, variants: null };
 
 /** `null` among the variants is part of the type, as this is how references are made optional. */
-function readVariants(schema: Record<string, unknown>, of: (value: unknown) => Schema): [Schema["variants"], boolean] {
+function readVariants(schema: Record<string, unknown>, read: (value: unknown) => Schema): [Schema["variants"], boolean] {
   for (const [key, word] of [["oneOf", "one of"], ["anyOf", "any of"], ["allOf", "all of"]] as const) {
     const all = list(schema[key]);
     if (all.length === 0) continue;
     const schemas = all.filter(({ type }) => type !== "null");
-    return [{ word, schemas: schemas.map(of) }, schemas.length < all.length];
+    return [{ word, schemas: schemas.map(read) }, schemas.length < all.length];
   }
   return [null, false];
 }
 
 /** Merges a single variant into the schema; the schema's own values take precedence. */
-function joined(own: Schema, only: Schema): Schema {
+function merged(own: Schema, only: Schema): Schema {
   return {
     type: own.type || only.type,
     nullable: own.nullable || only.nullable,

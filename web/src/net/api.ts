@@ -35,13 +35,13 @@ export interface Device {
   readonly bitsIn: number | null;
   readonly bitsOut: number | null;
   readonly viewers: number;
-  readonly watching: readonly Watching[];
+  readonly watching: readonly ViewerCount[];
   /** Model of a device; empty for other sources. */
   readonly model: string;
   readonly decoder: "running" | "stopped" | string;
   /** Whether the stream runs without viewers; null if the gateway does not say. */
   readonly alwaysOn: boolean | null;
-  readonly made: FrameCounts;
+  readonly frameCounts: FrameCounts;
   /** The H.264 encoder used unless the config names another; null until something had to be encoded. */
   readonly encoder: Encoder | null;
   readonly transports: readonly string[];
@@ -62,7 +62,7 @@ export interface Encoder {
 }
 
 /** Number of viewers of one rendition over one transport. */
-export interface Watching {
+export interface ViewerCount {
   /** Name of the rendition; empty for the stream itself. */
   readonly rendition: string;
   readonly transport: string;
@@ -138,7 +138,7 @@ export async function unknownReason(serial: string, signal: AbortSignal): Promis
 }
 
 /** Fetches the description of the API, OpenAPI 3.1. */
-export async function fetchManual(): Promise<unknown> {
+export async function fetchApiDescription(): Promise<unknown> {
   return getJson("/api/openapi.json", AbortSignal.timeout(RESPONSE_TIMEOUT_MS));
 }
 
@@ -163,15 +163,15 @@ export function parseDevices(json: unknown): Device[] {
       bitsIn: number(entry["bits_in"]),
       bitsOut: number(entry["bits_out"]),
       viewers: number(entry["viewers"]) ?? 0,
-      watching: list(entry["watching"]).map((way) => ({
-        rendition: text(way["rendition"]),
-        transport: text(way["transport"]),
-        viewers: number(way["viewers"]) ?? 0,
+      watching: list(entry["watching"]).map((count) => ({
+        rendition: text(count["rendition"]),
+        transport: text(count["transport"]),
+        viewers: number(count["viewers"]) ?? 0,
       })),
       model: text(entry["model"]),
       decoder: text(entry["decoder"]),
       alwaysOn: flag(entry["always_on"]),
-      made: parseFrameCounts(object(entry["made"])),
+      frameCounts: parseFrameCounts(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),
       notes: texts(entry["notes"]),
@@ -210,18 +210,18 @@ export function parseMuxers(json: unknown): Muxer[] {
 }
 
 async function getJson(
-  address: string,
+  url: string,
   signal: AbortSignal,
-  more: Record<string, string> = {},
+  extraHeaders: Record<string, string> = {},
 ): Promise<unknown> {
-  const headers = { accept: "application/json", ...more };
-  const response = await fetch(address, { signal, cache: "no-store", headers });
+  const headers = { accept: "application/json", ...extraHeaders };
+  const response = await fetch(url, { signal, cache: "no-store", headers });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
 }
 
-function parseFrameCounts(made: Record<string, unknown> | null): FrameCounts {
-  const count = (name: string): number => number(made?.[name]) ?? 0;
+function parseFrameCounts(counts: Record<string, unknown> | null): FrameCounts {
+  const count = (name: string): number => number(counts?.[name]) ?? 0;
   return { decoded: count("decoded"), encoded: count("encoded"), jpegs: count("jpegs") };
 }
 

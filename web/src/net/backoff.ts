@@ -2,7 +2,7 @@
 // restarts do not all reconnect at once.
 
 const FIRST_MS = 500;
-const LONGEST_MS = 10_000;
+const MAX_MS = 10_000;
 
 /** The delays between attempts at one thing. */
 export class Backoff {
@@ -16,10 +16,10 @@ export class Backoff {
 
   /** The next delay in ms, between 0.5 and 10 s. */
   next(): number {
-    const plain = Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(this.#attempts, 16));
+    const plain = Math.min(MAX_MS, FIRST_MS * 2 ** Math.min(this.#attempts, 16));
     this.#attempts++;
     const spread = plain * (0.75 + 0.5 * this.#random());
-    return Math.round(Math.min(LONGEST_MS, Math.max(FIRST_MS, spread)));
+    return Math.round(Math.min(MAX_MS, Math.max(FIRST_MS, spread)));
   }
 
   /** The attempt succeeded: the next delay is the shortest again. */

@@ -5,10 +5,10 @@ import { header } from "./headers";
 import { object, text } from "./json";
 
 /** Longer than the gateway's own timeout, as its error message says more than ours. */
-const LONGEST_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 
-/** A capture: a JPEG, and its metadata from the gateway. */
-export interface Taken {
+/** A captured image: a JPEG, and its metadata from the gateway. */
+export interface CapturedImage {
   readonly id: string;
   readonly blob: Blob;
   /** Capture time in Unix ms. */
@@ -32,26 +32,26 @@ export class CaptureError extends Error {
 }
 
 /** Requests a capture; `save` makes the gateway keep a copy. Throws only `CaptureError`. */
-export async function takePicture(serial: string, save: boolean): Promise<Taken> {
+export async function captureImage(serial: string, save: boolean): Promise<CapturedImage> {
   try {
     const response = await fetch(`/api/devices/${encodeURIComponent(serial)}/capture`, {
       method: "POST",
       headers: { accept: "image/jpeg", "content-type": "application/json" },
       body: JSON.stringify({ format: "jpeg", save }),
-      signal: AbortSignal.timeout(LONGEST_MS),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
-    return await readTaken(response, Date.now());
+    return await readCapturedImage(response, Date.now());
   } catch (error) {
     if (error instanceof CaptureError) throw error;
-    const late = error instanceof DOMException && error.name === "TimeoutError";
-    throw late
-      ? new CaptureError("NO_ANSWER", `the gateway did not respond within ${LONGEST_MS / 1000} s`)
+    const timedOut = error instanceof DOMException && error.name === "TimeoutError";
+    throw timedOut
+      ? new CaptureError("NO_ANSWER", `the gateway did not respond within ${TIMEOUT_MS / 1000} s`)
       : new CaptureError("UNREACHABLE", "the gateway is not responding");
   }
 }
 
 /** Parses the response that arrived at `now` (Unix ms). */
-export async function readTaken(response: Response, now: number): Promise<Taken> {
+export async function readCapturedImage(response: Response, now: number): Promise<CapturedImage> {
   if (!response.ok) throw await readError(response);
   const type = response.headers.get("content-type") ?? "";
   if (!type.startsWith("image/jpeg")) throw new CaptureError("BAD_ANSWER", `the gateway sent ${type || "an unknown type"} instead of a JPEG`);
@@ -69,12 +69,12 @@ export async function readTaken(response: Response, now: number): Promise<Taken>
 
 async function readError(response: Response): Promise<CaptureError> {
   const body = response.clone();
-  const words = await errorText(response);
+  const message = await errorText(response);
   let code = "";
   try {
     code = text(object(await body.json())?.["code"]);
   } catch {
     // Not JSON: the response of a proxy, or the gateway's for an unknown path.
   }
-  return new CaptureError(code === "" ? `HTTP ${response.status}` : code, words);
+  return new CaptureError(code === "" ? `HTTP ${response.status}` : code, message);
 }

@@ -1,6 +1,6 @@
 // Extracts the message for the user from an error response of the gateway.
 
-const LONGEST = 300;
+const MAX_LENGTH = 300;
 
 /** The message in an error response: JSON `message`, `error` or `reason`, or plain text; otherwise the status. */
 export async function errorText(response: Response): Promise<string> {
@@ -12,7 +12,7 @@ export async function errorText(response: Response): Promise<string> {
     return status;
   }
   const text = fromJson(body) ?? (body.startsWith("<") ? "" : body);
-  return text === "" ? status : text.slice(0, LONGEST);
+  return text === "" ? status : text.slice(0, MAX_LENGTH);
 }
 
 function fromJson(body: string): string | null {

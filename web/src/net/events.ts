@@ -34,20 +34,20 @@ export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
   if (data === null) return null;
   const at = number(data["at"]) ?? 0;
   const rendition = text(data["rendition"]);
-  const of = (text(data["stream"]) || text(data["serial"])) + (rendition === "" ? "" : `@${rendition}`);
+  const stream = (text(data["stream"]) || text(data["serial"])) + (rendition === "" ? "" : `@${rendition}`);
   const [state, reason] = [text(data["state"]), text(data["reason"])];
   switch (kind) {
     case "stream":
-      return { kind, at, stream: of, state, reason };
+      return { kind, at, stream, state, reason };
     case "group-cut":
-      return { kind, at, stream: of, reason };
+      return { kind, at, stream, reason };
     case "viewer-came":
     case "viewer-left":
-      return { kind, at, stream: of, transport: text(data["transport"]) };
+      return { kind, at, stream, transport: text(data["transport"]) };
     case "plugin":
-      return { kind, at, stream: of, transport: text(data["transport"]), plugin: text(data["plugin"]), state, reason };
+      return { kind, at, stream, transport: text(data["transport"]), plugin: text(data["plugin"]), state, reason };
     case "capture":
-      return { kind, at, stream: of, width: number(data["width"]), height: number(data["height"]), path: text(data["path"]) };
+      return { kind, at, stream, width: number(data["width"]), height: number(data["height"]), path: text(data["path"]) };
     case "hello":
       return { kind, at, run: text(data["run"]) };
     case "missed":
@@ -56,7 +56,7 @@ export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
 }
 
 /** Reports events while the page is open and visible. */
-export function followEvents(onEvent: (happening: GatewayEvent) => void): void {
+export function followEvents(onEvent: (event: GatewayEvent) => void): void {
   const backoff = new Backoff();
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -76,8 +76,8 @@ export function followEvents(onEvent: (happening: GatewayEvent) => void): void {
       opened.addEventListener(kind, (event) => {
         last = event.lastEventId;
         backoff.reset();
-        const happening = parseEvent(kind, String(event.data));
-        if (happening !== null) onEvent(happening);
+        const parsed = parseEvent(kind, String(event.data));
+        if (parsed !== null) onEvent(parsed);
       });
     }
     opened.addEventListener("error", () => {

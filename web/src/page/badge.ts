@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom";
 
-const WORDS: Readonly<Record<string, string>> = {
+const LABELS: Readonly<Record<string, string>> = {
   idle: "idle",
   starting: "starting",
   live: "live",
@@ -21,6 +21,6 @@ export function badge(): HTMLElement {
 
 /** Displays a state. It is always shown as text too, as colour alone is not accessible. */
 export function setBadge(node: HTMLElement, state: string): void {
-  node.dataset["state"] = state in WORDS ? state : "unknown";
-  setText(node, WORDS[state] ?? state);
+  node.dataset["state"] = state in LABELS ? state : "unknown";
+  setText(node, LABELS[state] ?? state);
 }

@@ -2,47 +2,47 @@
 // and images are preserved, and an update once a second is cheap.
 
 /** Manages the children of `parent`. */
-export class Keyed<Item, Shown extends { readonly node: Element }> {
+export class Keyed<Item, Child extends { readonly node: Element }> {
   readonly #parent: Element;
-  readonly #make: (item: Item) => Shown;
-  readonly #gone: (shown: Shown) => void;
-  readonly #kept = new Map<string, Shown>();
+  readonly #create: (item: Item) => Child;
+  readonly #removed: (child: Child) => void;
+  readonly #children = new Map<string, Child>();
 
-  /** `gone` is called for each removed child. */
-  constructor(parent: Element, make: (item: Item) => Shown, gone: (shown: Shown) => void = () => {}) {
+  /** `removed` is called for each removed child. */
+  constructor(parent: Element, create: (item: Item) => Child, removed: (child: Child) => void = () => {}) {
     this.#parent = parent;
-    this.#make = make;
-    this.#gone = gone;
+    this.#create = create;
+    this.#removed = removed;
   }
 
-  get(key: string): Shown | undefined {
-    return this.#kept.get(key);
+  get(key: string): Child | undefined {
+    return this.#children.get(key);
   }
 
-  values(): Iterable<Shown> {
-    return this.#kept.values();
+  values(): Iterable<Child> {
+    return this.#children.values();
   }
 
   /** Creates, updates, removes and reorders children to match `items`. */
-  update(items: readonly Item[], key: (item: Item) => string, change: (shown: Shown, item: Item) => void = () => {}): void {
+  update(items: readonly Item[], key: (item: Item) => string, change: (child: Child, item: Item) => void = () => {}): void {
     const keys = new Set(items.map(key));
     // Removals come first: then children that stay need not be moved, which would lose their focus.
-    for (const [name, shown] of this.#kept) {
+    for (const [name, child] of this.#children) {
       if (keys.has(name)) continue;
-      this.#kept.delete(name);
-      this.#gone(shown);
-      shown.node.remove();
+      this.#children.delete(name);
+      this.#removed(child);
+      child.node.remove();
     }
     items.forEach((item, at) => {
       const name = key(item);
-      let shown = this.#kept.get(name);
-      if (shown === undefined) {
-        shown = this.#make(item);
-        this.#kept.set(name, shown);
+      let child = this.#children.get(name);
+      if (child === undefined) {
+        child = this.#create(item);
+        this.#children.set(name, child);
       }
-      change(shown, item);
+      change(child, item);
       const place = this.#parent.children[at];
-      if (place !== shown.node) this.#parent.insertBefore(shown.node, place ?? null);
+      if (place !== child.node) this.#parent.insertBefore(child.node, place ?? null);
     });
   }
 }

@@ -23,7 +23,7 @@ export class Modal {
     });
     // The event is asynchronous; the dialog may have been opened again meanwhile.
     this.node.addEventListener("close", () => {
-      if (!this.node.open) this.#over();
+      if (!this.node.open) this.#finish();
     });
     document.body.append(this.node);
   }
@@ -34,7 +34,7 @@ export class Modal {
 
   /** Opens the dialog with this content; `closed` is called once, when it closes. */
   open(title: string, content: readonly Node[], closed: () => void): void {
-    this.#over();
+    this.#finish();
     this.#title.textContent = title;
     this.#body.replaceChildren(...content);
     this.#closed = closed;
@@ -45,7 +45,7 @@ export class Modal {
     if (this.node.open) this.node.close();
   }
 
-  #over(): void {
+  #finish(): void {
     const closed = this.#closed;
     this.#closed = null;
     this.#body.replaceChildren();

@@ -3,30 +3,30 @@
 import { withTimeout } from "../net/timeout";
 
 const PAUSE_MS = 1000;
-const SHORTEST_PAUSE_MS = 200;
-const LONGEST_MS = 5000;
+const MIN_PAUSE_MS = 200;
+const TIMEOUT_MS = 5000;
 
 /**
- * Calls `ask` now and one second after each completion, while the page is visible. `ask` must not reject. The
+ * Calls `request` now and one second after each completion, while the page is visible. `request` must not reject. The
  * returned function triggers the next call immediately, at most five times a second.
  */
-export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
+export function poll(request: (signal: AbortSignal) => Promise<void>): () => void {
   let running: AbortController | null = null;
-  let hurried = false;
-  let hurry = (): void => {};
+  let woken = false;
+  let wake = (): void => {};
 
   const run = async (current: AbortController): Promise<void> => {
     while (!current.signal.aborted) {
       // Each request has a timeout, so that a hanging gateway is noticed.
-      hurried = false;
-      await withTimeout(LONGEST_MS, current.signal, ask);
-      await pause(SHORTEST_PAUSE_MS, current.signal);
-      if (hurried) continue;
+      woken = false;
+      await withTimeout(TIMEOUT_MS, current.signal, request);
+      await pause(MIN_PAUSE_MS, current.signal);
+      if (woken) continue;
       const rest = new AbortController();
-      hurry = () => rest.abort();
-      current.signal.addEventListener("abort", hurry);
-      await pause(PAUSE_MS - SHORTEST_PAUSE_MS, rest.signal);
-      current.signal.removeEventListener("abort", hurry);
+      wake = () => rest.abort();
+      current.signal.addEventListener("abort", wake);
+      await pause(PAUSE_MS - MIN_PAUSE_MS, rest.signal);
+      current.signal.removeEventListener("abort", wake);
     }
   };
   const follow = (): void => {
@@ -42,8 +42,8 @@ export function poll(ask: (signal: AbortSignal) => Promise<void>): () => void {
   document.addEventListener("visibilitychange", follow);
   follow();
   return () => {
-    hurried = true;
-    hurry();
+    woken = true;
+    wake();
   };
 }
 

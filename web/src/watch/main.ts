@@ -7,8 +7,8 @@ import { setBadge } from "../page/badge";
 import { byId, setText } from "../page/dom";
 import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
-import { remember, remembered, TRANSPORT } from "../page/remember";
-import { keepMuted } from "../page/sound";
+import { saveSetting, loadSetting, TRANSPORT } from "../page/settings";
+import { persistMuted } from "../page/muted";
 import { encodeStream, ITSELF } from "../player/address";
 import type { SluicegatePlayer } from "../player/element";
 import type { Choices, DirectorState } from "../player/director";
@@ -34,7 +34,7 @@ document.title = `${stream} · Sluicegate`;
 setText(byId("name"), stream);
 byId("addresses").append(addressList(base));
 followChoices();
-keepMuted(player);
+persistMuted(player);
 player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<DirectorState>).detail));
 player.addEventListener("sluicegate-choices", (event) => showChoices((event as CustomEvent<Choices>).detail));
 player.addEventListener("sluicegate-stats", (event) => showStats((event as CustomEvent<Stats>).detail));
@@ -117,16 +117,16 @@ function showChoices({ offered, forced }: Choices): void {
 }
 
 function followChoices(): void {
-  const asked = new URLSearchParams(location.search).get("transport") ?? remembered(TRANSPORT) ?? "auto";
+  const asked = new URLSearchParams(location.search).get("transport") ?? loadSetting(TRANSPORT) ?? "auto";
   const chosen = choices.find((choice) => choice.value === asked) ?? choices[0];
   if (chosen !== undefined) chosen.checked = true;
   const use = (value: string): void => player.setAttribute("transport", value);
-  player.setAttribute("rendition", remembered(RENDITION) ?? "");
+  player.setAttribute("rendition", loadSetting(RENDITION) ?? "");
   use(chosen?.value ?? "auto");
   for (const choice of choices) {
     choice.addEventListener("change", () => {
       use(choice.value);
-      remember(TRANSPORT, choice.value);
+      saveSetting(TRANSPORT, choice.value);
       const address = new URL(location.href);
       if (choice.value === "auto") {
         address.searchParams.delete("transport");
@@ -138,7 +138,7 @@ function followChoices(): void {
   }
   renditions.addEventListener("change", () => {
     player.setAttribute("rendition", renditions.value);
-    remember(RENDITION, renditions.value);
+    saveSetting(RENDITION, renditions.value);
   });
 }
 

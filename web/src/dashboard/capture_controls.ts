@@ -4,31 +4,31 @@
 import { CaptureError } from "../net/capture";
 import { element, setText } from "../page/dom";
 import { fileSize, size } from "../page/format";
-import { remember, remembered } from "../page/remember";
+import { saveSetting, loadSetting } from "../page/settings";
 import type { Capture } from "./captures";
 
 /** Requests a capture; `save` makes the gateway keep a copy. Rejects with a `CaptureError`. */
-export type Take = (serial: string, save: boolean) => Promise<Capture>;
+export type RequestCapture = (serial: string, save: boolean) => Promise<Capture>;
 
-export class Shutter {
+export class CaptureControls {
   // Placed separately by the owner: button, option, error, and result.
   readonly button: HTMLButtonElement;
-  readonly keep: HTMLElement;
-  readonly problem: HTMLElement;
-  readonly status = element("p", { class: "taken", role: "status" });
-  readonly #words = element("span");
+  readonly saveOption: HTMLElement;
+  readonly error: HTMLElement;
+  readonly status = element("p", { class: "capture-status", role: "status" });
+  readonly #message = element("span");
   readonly #save = element("input", { type: "checkbox" });
   readonly #serial: string;
-  readonly #take: Take;
+  readonly #capture: RequestCapture;
   #busy = false;
 
-  constructor(serial: string, take: Take) {
+  constructor(serial: string, capture: RequestCapture) {
     this.#serial = serial;
-    this.#take = take;
-    const kept = `sluicegate-save/${serial}`;
-    this.#save.checked = remembered(kept) === "yes";
+    this.#capture = capture;
+    const settingKey = `sluicegate-save/${serial}`;
+    this.#save.checked = loadSetting(settingKey) === "yes";
     this.#save.setAttribute("aria-label", `Save captures of ${serial} on the gateway`);
-    this.#save.addEventListener("change", () => remember(kept, this.#save.checked ? "yes" : null));
+    this.#save.addEventListener("change", () => saveSetting(settingKey, this.#save.checked ? "yes" : null));
     this.button = element("button", { type: "button", class: "capture", "aria-label": `Capture ${serial}` }, "Capture");
     this.button.addEventListener("click", () => void this.#press());
     const dismiss = element("button", { type: "button", class: "quiet", "aria-label": "Dismiss" }, "×");
@@ -36,24 +36,24 @@ export class Shutter {
       this.#clear();
       this.button.focus();
     });
-    const words = element("p", { role: "alert" }, this.#words);
-    this.problem = element("div", { class: "problem", hidden: "" }, words, dismiss);
-    this.keep = element("label", { class: "keep", title: "Also saves a copy in the gateway's capture folder" }, this.#save, "Save on gateway");
+    const alert = element("p", { role: "alert" }, this.#message);
+    this.error = element("div", { class: "problem", hidden: "" }, alert, dismiss);
+    this.saveOption = element("label", { class: "keep", title: "Also saves a copy in the gateway's capture folder" }, this.#save, "Save on gateway");
   }
 
   async #press(): Promise<void> {
     if (this.#busy) return;
     this.#setBusy(true);
     try {
-      const taken = await this.#take(this.#serial, this.#save.checked);
+      const capture = await this.#capture(this.#serial, this.#save.checked);
       this.#clear();
-      const kept = taken.path === null ? "" : `, saved as ${taken.path}`;
-      setText(this.status, `Image captured: ${size(taken.width, taken.height)}, ${fileSize(taken.bytes)}${kept}`);
+      const saved = capture.path === null ? "" : `, saved as ${capture.path}`;
+      setText(this.status, `Image captured: ${size(capture.width, capture.height)}, ${fileSize(capture.bytes)}${saved}`);
     } catch (error) {
       const code = error instanceof CaptureError ? error.code : "FAILED";
       setText(this.status, "");
-      this.problem.hidden = false;
-      setText(this.#words, `${code}: ${error instanceof Error ? error.message : String(error)}`);
+      this.error.hidden = false;
+      setText(this.#message, `${code}: ${error instanceof Error ? error.message : String(error)}`);
     }
     this.#setBusy(false);
   }
@@ -67,7 +67,7 @@ export class Shutter {
   }
 
   #clear(): void {
-    this.problem.hidden = true;
-    setText(this.#words, "");
+    this.error.hidden = true;
+    setText(this.#message, "");
   }
 }

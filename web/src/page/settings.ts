@@ -1,18 +1,18 @@
 // Settings stored in this browser; where storage is not available, they last as long as the page.
 
-export function remembered(what: string): string | null {
+export function loadSetting(key: string): string | null {
   try {
-    return localStorage.getItem(what);
+    return localStorage.getItem(key);
   } catch {
     return null;
   }
 }
 
 /** Stores a value; null removes it. */
-export function remember(what: string, value: string | null): void {
+export function saveSetting(key: string, value: string | null): void {
   try {
-    if (value === null) localStorage.removeItem(what);
-    else localStorage.setItem(what, value);
+    if (value === null) localStorage.removeItem(key);
+    else localStorage.setItem(key, value);
   } catch {
     // No storage.
   }

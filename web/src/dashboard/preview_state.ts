@@ -6,27 +6,27 @@
 import type { Device } from "../net/api";
 
 /** The viewer's selection for a tile: on, off, or null for automatic. */
-export type Choice = boolean | null;
+export type PreviewChoice = boolean | null;
 
 /** What a tile does and displays. */
-export interface Showing {
+export interface PreviewState {
   /** Whether it requests previews. */
-  readonly follow: boolean;
+  readonly active: boolean;
   /** Whether previews can be turned on or off. */
-  readonly startable: boolean;
+  readonly selectable: boolean;
   /** Message over the preview; empty for none. */
-  readonly words: string;
+  readonly message: string;
 }
 
 const RUNNING: readonly string[] = ["live", "silent", "waiting-for-keyframe", "starting"];
-const TROUBLE: readonly string[] = ["retrying", "failed"];
+const FAILING: readonly string[] = ["retrying", "failed"];
 
-export function showing(device: Device, choice: Choice): Showing {
+export function previewState(device: Device, choice: PreviewChoice): PreviewState {
   const { state, reason } = device;
-  if (state === "offline") return { follow: false, startable: false, words: reason || "The device is not connected." };
-  if (state === "unauthorized") return { follow: false, startable: false, words: reason || "The device has not authorized the gateway. Confirm the prompt on its screen." };
-  const follow = choice ?? (RUNNING.includes(state) && isUsed(device));
-  return { follow, startable: true, words: TROUBLE.includes(state) ? reason || state : "" };
+  if (state === "offline") return { active: false, selectable: false, message: reason || "The device is not connected." };
+  if (state === "unauthorized") return { active: false, selectable: false, message: reason || "The device has not authorized the gateway. Confirm the prompt on its screen." };
+  const active = choice ?? (RUNNING.includes(state) && isUsed(device));
+  return { active, selectable: true, message: FAILING.includes(state) ? reason || state : "" };
 }
 
 /**
@@ -37,7 +37,7 @@ function isUsed({ viewers, alwaysOn }: Device): boolean {
   return viewers > 0 || alwaysOn !== false;
 }
 
-/** Age of a frame as text, empty if it is recent enough to be taken for live. */
+/** Age of an image as text, empty if it is recent enough to be taken for live. */
 export function ageText(ageMs: number | null): string {
   if (ageMs === null || ageMs < 3000) return "";
   const seconds = Math.round(ageMs / 1000);

@@ -1,12 +1,12 @@
 // Stores in this browser whether audio is on, for all streams.
 
 import type { SluicegatePlayer } from "../player/element";
-import { MUTED, remember, remembered } from "./remember";
+import { MUTED, saveSetting, loadSetting } from "./settings";
 
 /** Restores the player's mute setting, and stores its changes. */
-export function keepMuted(player: SluicegatePlayer): void {
-  player.muted = remembered(MUTED) !== "false";
+export function persistMuted(player: SluicegatePlayer): void {
+  player.muted = loadSetting(MUTED) !== "false";
   player.addEventListener("sluicegate-muted", (event) => {
-    remember(MUTED, (event as CustomEvent<boolean>).detail ? null : "false");
+    saveSetting(MUTED, (event as CustomEvent<boolean>).detail ? null : "false");
   });
 }

@@ -5,7 +5,7 @@ import { list, object, text, texts } from "../net/json";
 import { type Block, blocks } from "./markdown";
 import { readSchema, type Schema } from "./schema";
 
-export interface Manual {
+export interface ApiDescription {
   readonly title: string;
   readonly version: string;
   readonly description: readonly Block[];
@@ -34,20 +34,20 @@ export interface Operation {
   readonly deprecated: boolean;
   readonly parameters: readonly Parameter[];
   readonly body: Body | null;
-  readonly answers: readonly Answer[];
+  readonly responses: readonly OperationResponse[];
   readonly socket: Socket | null;
   /** Server-sent events. */
   readonly events: readonly Message[];
   /** Codes in its error responses. */
   readonly errors: readonly Code[];
   /** Text searched by the filter, in lower case. */
-  readonly words: string;
+  readonly searchText: string;
 }
 
 export interface Parameter {
   readonly name: string;
   /** One of path, query, header, cookie. */
-  readonly place: string;
+  readonly location: string;
   readonly required: boolean;
   readonly schema: Schema;
   readonly description: readonly Block[];
@@ -66,7 +66,7 @@ export interface Content {
   readonly examples: readonly string[];
 }
 
-export interface Answer {
+export interface OperationResponse {
   readonly status: string;
   readonly description: readonly Block[];
   readonly headers: readonly Parameter[];
@@ -97,10 +97,10 @@ export interface Code {
 }
 
 const METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
-const MOST_HOPS = 8;
+const MAX_REFERENCES = 8;
 
 /** Parses a document. */
-export function readManual(json: unknown): Manual {
+export function readApiDescription(json: unknown): ApiDescription {
   const root = object(json) ?? {};
   const info = object(root["info"]) ?? {};
   const resolve = (value: unknown): Record<string, unknown> => resolved(root, value);
@@ -133,9 +133,9 @@ export function schemaId(name: string): string {
   return `schema-${name.replace(/[^A-Za-z0-9_.-]+/g, "-")}`;
 }
 
-/** Whether `words` contains all words of the filter. */
-export function matches(words: string, typed: string): boolean {
-  return typed.toLowerCase().split(/\s+/).every((word) => words.includes(word));
+/** Whether `searchText` contains all words of the filter. */
+export function matches(searchText: string, query: string): boolean {
+  return query.toLowerCase().split(/\s+/).every((word) => searchText.includes(word));
 }
 
 function readOperation(
@@ -151,15 +151,15 @@ function readOperation(
   const parameters = readParameters(shared["parameters"], operation["parameters"], resolve);
   const errors = [...codes(object(operation["x-websocket"])?.["errors"]), ...codes(operation["x-errors"])];
   const body = object(operation["requestBody"]) === null ? null : readBody(resolve(operation["requestBody"]));
-  const answers = Object.entries(object(operation["responses"]) ?? {}).map(([status, answer]) => readAnswer(status, resolve(answer), resolve));
-  const plain = answers.some(({ status }) => /^2|^default$/i.test(status));
+  const responses = Object.entries(object(operation["responses"]) ?? {}).map(([status, response]) => readResponse(status, resolve(response), resolve));
+  const plain = responses.some(({ status }) => /^2|^default$/i.test(status));
   const methods = [...(socket === null || plain ? [method.toUpperCase()] : []), ...(socket === null ? [] : ["WS"])];
   const summary = text(operation["summary"]);
   const events = messagesOf(operation["x-events"]);
   const messages = [...(socket?.client ?? []), ...(socket?.server ?? []), ...events].map(({ name }) => name);
-  const told = Object.values(object(operation["responses"]) ?? {}).map((answer) => text(resolve(answer)["description"]));
+  const responseDescriptions = Object.values(object(operation["responses"]) ?? {}).map((response) => text(resolve(response)["description"]));
   const named = [...parameters.map(({ name }) => name), ...errors.map(({ code }) => code), ...messages];
-  const words = [...methods, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...told, ...named];
+  const words = [...methods, path, role, summary, text(operation["description"]), ...texts(operation["tags"]), ...responseDescriptions, ...named];
   return {
     id: unique(`op-${slug(text(operation["operationId"]) || `${method}-${path}`)}`, ids),
     methods,
@@ -170,11 +170,11 @@ function readOperation(
     deprecated: operation["deprecated"] === true,
     parameters,
     body,
-    answers,
+    responses,
     socket,
     events,
     errors,
-    words: words.join("\n").toLowerCase(),
+    searchText: words.join("\n").toLowerCase(),
   };
 }
 
@@ -183,11 +183,11 @@ function readParameters(shared: unknown, own: unknown, resolve: (value: unknown)
   const found = new Map<string, Parameter>();
   for (const entry of [...list(shared), ...list(own)]) {
     const parameter = resolve(entry);
-    const [name, place] = [text(parameter["name"]), text(parameter["in"])];
+    const [name, location] = [text(parameter["name"]), text(parameter["in"])];
     if (name === "") continue;
-    found.set(`${place} ${name}`, {
+    found.set(`${location} ${name}`, {
       name,
-      place,
+      location,
       required: parameter["required"] === true,
       schema: readSchema(parameter["schema"]),
       description: blocks(text(parameter["description"])),
@@ -200,13 +200,13 @@ function readBody(body: Record<string, unknown>): Body {
   return { required: body["required"] === true, description: blocks(text(body["description"])), contents: readContents(body["content"]) };
 }
 
-function readAnswer(status: string, answer: Record<string, unknown>, resolve: (value: unknown) => Record<string, unknown>): Answer {
-  const headers = Object.entries(object(answer["headers"]) ?? {}).map(([name, value]) => {
+function readResponse(status: string, response: Record<string, unknown>, resolve: (value: unknown) => Record<string, unknown>): OperationResponse {
+  const headers = Object.entries(object(response["headers"]) ?? {}).map(([name, value]) => {
     const header = resolve(value);
     const required = header["required"] === true;
-    return { name, place: "header", required, schema: readSchema(header["schema"]), description: blocks(text(header["description"])) };
+    return { name, location: "header", required, schema: readSchema(header["schema"]), description: blocks(text(header["description"])) };
   });
-  return { status, description: blocks(text(answer["description"])), headers, contents: readContents(answer["content"]) };
+  return { status, description: blocks(text(response["description"])), headers, contents: readContents(response["content"]) };
 }
 
 function readContents(contents: unknown): Content[] {
@@ -262,7 +262,7 @@ function examplesOf(content: Record<string, unknown>): string[] {
 /** Resolves a reference within the document; other values are returned as they are. */
 function resolved(root: Record<string, unknown>, value: unknown): Record<string, unknown> {
   let at = object(value) ?? {};
-  for (let hops = 0; hops < MOST_HOPS; hops++) {
+  for (let count = 0; count < MAX_REFERENCES; count++) {
     const ref = text(at["$ref"]);
     if (!ref.startsWith("#/")) return at;
     const keys = ref.slice(2).split("/").map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
@@ -277,9 +277,9 @@ function slug(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "x";
 }
 
-function unique(id: string, taken: Set<string>): string {
-  let made = id;
-  for (let count = 2; taken.has(made); count++) made = `${id}-${count}`;
-  taken.add(made);
-  return made;
+function unique(id: string, used: Set<string>): string {
+  let candidate = id;
+  for (let count = 2; used.has(candidate); count++) candidate = `${id}-${count}`;
+  used.add(candidate);
+  return candidate;
 }

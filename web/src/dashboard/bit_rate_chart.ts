@@ -7,7 +7,7 @@ const WIDTH = 120;
 const HEIGHT = 32;
 
 /** Keeps the last values and draws them. */
-export class Flow {
+export class BitRateChart {
   readonly node: SVGSVGElement;
   readonly #level: SVGPathElement;
   readonly #values: number[] = [];
