@@ -59,7 +59,7 @@ test("a parameter set replaces the one with the same id and no other", () => {
   assert.deepEqual([...mergeParameters(merged, annexB([other]))], [...merged]);
 });
 
-test("B slices are told apart from other slices", () => {
+test("B slices are distinguished from other slices", () => {
   // first_mb_in_slice 0 and slice_type 1, 6, 5, 7; then first_mb_in_slice 3 and slice_type 6.
   for (const [slice, bidirectional] of [
     [[0x01, 0xa0], true],

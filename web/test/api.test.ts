@@ -82,8 +82,8 @@ test("rates are averaged over the time since the previous sample", () => {
   const meter = new Meter(0);
   for (let times = 0; times < 20; times++) meter.frames(3);
   meter.bytes(1000);
-  assert.deepEqual(meter.look(2000), { framesPerSecond: 30, bitsPerSecond: 4000 });
-  assert.deepEqual(meter.look(3000), { framesPerSecond: 0, bitsPerSecond: 0 });
+  assert.deepEqual(meter.sample(2000), { framesPerSecond: 30, bitsPerSecond: 4000 });
+  assert.deepEqual(meter.sample(3000), { framesPerSecond: 0, bitsPerSecond: 0 });
 });
 
 test("the rate graph is an area from the first value to the right edge", () => {

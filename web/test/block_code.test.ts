@@ -6,7 +6,7 @@ import { age, CELLS, crc8, MODULUS, type Pixels, readRow, rowHeight } from "../s
 import { seeded } from "./support";
 
 /** A frame of noise with both rows drawn; `white` and `black` are their levels. */
-function picture(width: number, height: number, number: number, clock: number, white = 235, black = 16): Pixels {
+function frame(width: number, height: number, number: number, clock: number, white = 235, black = 16): Pixels {
   const random = seeded(width);
   const data = Uint8ClampedArray.from({ length: width * height * 4 }, () => random() * 256);
   const row = rowHeight(height);
@@ -25,11 +25,11 @@ function paint(data: Uint8ClampedArray, width: number, top: number, rows: number
   }
 }
 
-test("both rows are read at any picture size", () => {
+test("both rows are read at any frame size", () => {
   for (const [width, height] of [[1280, 720], [320, 180], [1920, 1080], [640, 480], [322, 182], [160, 96]] as const) {
     const row = rowHeight(height);
     for (const value of [0, 1, 0x123456, MODULUS - 1]) {
-      const pixels = picture(width, height, value, MODULUS - 1 - value);
+      const pixels = frame(width, height, value, MODULUS - 1 - value);
       assert.equal(readRow(pixels, height - row, row), value, `${width}x${height}`);
       assert.equal(readRow(pixels, height - 2 * row, row), MODULUS - 1 - value);
     }
@@ -37,20 +37,20 @@ test("both rows are read at any picture size", () => {
 });
 
 test("rows with reduced contrast are read", () => {
-  const pixels = picture(640, 360, 4711, 815, 170, 90);
+  const pixels = frame(640, 360, 4711, 815, 170, 90);
   assert.equal(readRow(pixels, 330, 30), 4711);
 });
 
-test("a picture without the code gives no number", () => {
-  const pixels = picture(640, 360, 4711, 815);
+test("a frame without the code gives no number", () => {
+  const pixels = frame(640, 360, 4711, 815);
   assert.equal(readRow(pixels, 60, 30), null);
   const flipped = { ...pixels, data: Uint8ClampedArray.from(pixels.data) };
   for (let y = 330; y < 360; y++) flipped.data.fill(pixels.data[330 * 640 * 4] === 16 ? 235 : 16, y * 640 * 4, (y * 640 + 20) * 4);
   assert.equal(readRow(flipped, 330, 30), null);
 });
 
-test("rows outside the picture or too small for cells give no number", () => {
-  const pixels = picture(640, 360, 1, 2);
+test("rows outside the frame or too small for cells give no number", () => {
+  const pixels = frame(640, 360, 1, 2);
   assert.equal(readRow(pixels, 340, 30), null);
   assert.equal(readRow(pixels, -1, 30), null);
   assert.equal(readRow({ ...pixels, width: 40 }, 0, 30), null);

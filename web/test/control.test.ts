@@ -9,36 +9,36 @@ const REPORT: Report = {
   goodput: null, received: 0, queued_ms: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, network: null, visible: true, listening: false,
 };
 
-function attend(t: TestContext) {
+function openControl(t: TestContext) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
-  const told: string[] = [];
+  const events: string[] = [];
   const control = new Control(new URL("http://gateway/api/sessions/1"), {
-    move: ({ transport }) => told.push(`move ${transport}`),
-    choices: () => told.push("choices"),
-    refused: (reason) => told.push(`refused ${reason}`),
-    lost: () => told.push("lost"),
+    move: ({ transport }) => events.push(`move ${transport}`),
+    choices: () => events.push("choices"),
+    refused: (reason) => events.push(`refused ${reason}`),
+    lost: () => events.push("lost"),
   });
   const last = (): FakeSocket => sockets.at(-1) as FakeSocket;
   /** Messages sent on the newest channel, without reports and pings. */
-  const said = () => last().sent.filter(({ type }) => type !== "report" && type !== "ping");
-  return { clock, sockets, told, control, last, said };
+  const sent = () => last().sent.filter(({ type }) => type !== "report" && type !== "ping");
+  return { clock, sockets, events, control, last, sent };
 }
 
 test("a channel that neither opens nor fails is closed after 8 s as lost", (t) => {
-  const { clock, sockets, told, control, last } = attend(t);
+  const { clock, sockets, events, control, last } = openControl(t);
   control.failed({ transport: "nal", rendition: "" });
   clock.advance(7999);
-  assert.deepEqual([told, last().closed], [[], false]);
+  assert.deepEqual([events, last().closed], [[], false]);
   clock.advance(1);
-  assert.deepEqual([told, last().closed], [["lost"], true]);
+  assert.deepEqual([events, last().closed], [["lost"], true]);
   last().end();
   clock.advance(60_000);
-  assert.deepEqual([told, sockets.length, clock.running], [["lost"], 1, 0]);
+  assert.deepEqual([events, sockets.length, clock.running], [["lost"], 1, 0]);
 });
 
-test("a reconnected channel repeats the newest failure, form and selection", (t) => {
-  const { clock, sockets, told, control, last, said } = attend(t);
+test("a reconnected channel repeats the newest failure, target and selection", (t) => {
+  const { clock, sockets, events, control, last, sent } = openControl(t);
   last().open();
   control.playing({ transport: "nal", rendition: "" });
   last().end();
@@ -48,7 +48,7 @@ test("a reconnected channel repeats the newest failure, form and selection", (t)
   clock.advance(1000);
   assert.equal(sockets.length, 2);
   last().open();
-  assert.deepEqual(said(), [
+  assert.deepEqual(sent(), [
     { type: "failed", transport: "mse", rendition: "" },
     { type: "playing", transport: "nal", rendition: "" },
     { type: "pin", transport: "hls", rendition: "mobile" },
@@ -58,12 +58,12 @@ test("a reconnected channel repeats the newest failure, form and selection", (t)
   last().end();
   clock.advance(1000);
   last().open();
-  assert.deepEqual(said(), [{ type: "playing", transport: "nal", rendition: "" }, { type: "auto" }]);
-  assert.deepEqual(told, []);
+  assert.deepEqual(sent(), [{ type: "playing", transport: "nal", rendition: "" }, { type: "auto" }]);
+  assert.deepEqual(events, []);
 });
 
 test("a channel without a pong for 30 s is reconnected", (t) => {
-  const { clock, sockets, told, control, last } = attend(t);
+  const { clock, sockets, events, control, last } = openControl(t);
   last().open();
   for (let second = 0; second < 30; second++) {
     control.report(REPORT);
@@ -77,30 +77,30 @@ test("a channel without a pong for 30 s is reconnected", (t) => {
   assert.equal(sockets.length, 2);
   last().open();
   control.report(REPORT);
-  last().hear(JSON.stringify({ type: "pong", id: 2 }));
+  last().receive(JSON.stringify({ type: "pong", id: 2 }));
   clock.advance(40_000);
   control.report(REPORT);
-  assert.deepEqual([told, last().closed], [[], false]);
+  assert.deepEqual([events, last().closed], [[], false]);
 });
 
 test("a refused channel is lost, and a closed one leaves no timers", (t) => {
-  const gone = attend(t);
-  gone.last().open().end(1008);
-  assert.deepEqual([gone.told, gone.clock.running], [["lost"], 0]);
+  const refused = openControl(t);
+  refused.last().open().end(1008);
+  assert.deepEqual([refused.events, refused.clock.running], [["lost"], 0]);
 
-  const waiting = attend(t);
+  const waiting = openControl(t);
   waiting.last().open().end();
   waiting.control.close();
   assert.equal(waiting.clock.running, 0);
 
-  const connecting = attend(t);
+  const connecting = openControl(t);
   connecting.control.close();
   connecting.clock.advance(8000);
-  assert.deepEqual([connecting.last().closed, connecting.clock.running, connecting.told], [true, 0, []]);
+  assert.deepEqual([connecting.last().closed, connecting.clock.running, connecting.events], [true, 0, []]);
 
-  const open = attend(t);
+  const open = openControl(t);
   open.last().open();
   open.control.close();
-  open.last().hear('{"type":"refused","reason":"late"}');
-  assert.deepEqual([open.last().closed, open.clock.running, open.told], [true, 0, []]);
+  open.last().receive('{"type":"refused","reason":"late"}');
+  assert.deepEqual([open.last().closed, open.clock.running, open.events], [true, 0, []]);
 });

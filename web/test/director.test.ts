@@ -13,17 +13,17 @@ import { Timers, settled } from "./support";
 
 const BASE = new URL("http://gateway/live/demo");
 
-/** A director with two fake sessions, and a gateway whose answers the test decides. */
+/** A director with two fake sessions, and a gateway whose responses the test decides. */
 class World {
   readonly opened: { stage: StageName; name: TransportName; base: string; only: boolean; sink: Sink; stopped: boolean }[] = [];
-  readonly said: string[] = [];
+  readonly log: string[] = [];
   readonly states: DirectorState[] = [];
   readonly prepared = new Set<TransportName>();
   readonly director: Director;
-  shown = 0;
+  displayed = 0;
   swapped: StageName = "first";
   events: ControlEvents | null = null;
-  answers = true;
+  responds = true;
   choice: Choice | Error = new Error("no such thing");
   readonly #timers = new Timers();
 
@@ -37,7 +37,7 @@ class World {
         open: (base: URL, own: Sink, only: boolean) => {
           const transport = { stage, name, base: base.pathname, only, sink: own, stopped: false };
           this.opened.push(transport);
-          return { stop: () => (transport.stopped = true), throttle: (throttled: boolean) => this.said.push(`${name} rests ${throttled}`) };
+          return { stop: () => (transport.stopped = true), throttle: (throttled: boolean) => this.log.push(`${name} throttle ${throttled}`) };
         },
         obstacle: () => null,
       });
@@ -51,28 +51,28 @@ class World {
         network: () => "wifi",
         prepare: (name) => this.prepared.add(name),
         choose: async (_, { transport, rendition, listening }) => {
-          this.said.push(`choose ${transport} ${rendition}${listening ? " listening" : ""}`);
-          if (!this.answers) return new Promise<never>(() => undefined);
+          this.log.push(`choose ${transport} ${rendition}${listening ? " listening" : ""}`);
+          if (!this.responds) return new Promise<never>(() => undefined);
           if (this.choice instanceof Error) throw this.choice;
           return this.choice;
         },
         openControl: (url, events) => {
-          this.said.push(`attend ${url.pathname}`);
+          this.log.push(`control ${url.pathname}`);
           this.events = events;
           return {
-            report: ({ goodput, queued_ms, listening }) => this.said.push(`report ${goodput} ${queued_ms}${listening ? " listening" : ""}`),
-            playing: (form) => this.said.push(`playing ${form.transport}@${form.rendition}`),
-            failed: (form) => this.said.push(`failed ${form.transport}@${form.rendition}`),
-            pin: (form) => this.said.push(`pin ${JSON.stringify(form)}`),
-            close: () => this.said.push("close"),
+            report: ({ goodput, queued_ms, listening }) => this.log.push(`report ${goodput} ${queued_ms}${listening ? " listening" : ""}`),
+            playing: (target) => this.log.push(`playing ${target.transport}@${target.rendition}`),
+            failed: (target) => this.log.push(`failed ${target.transport}@${target.rendition}`),
+            pin: (target) => this.log.push(`pin ${JSON.stringify(target)}`),
+            close: () => this.log.push("close"),
           };
         },
         timer,
         now: () => this.#timers.now,
       },
       {
-        picture: () => this.shown++,
-        shown: () => this.shown++,
+        frame: () => this.displayed++,
+        displayed: () => this.displayed++,
         bytes: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
@@ -82,7 +82,7 @@ class World {
     );
   }
 
-  /** Answers with the gateway's choice. */
+  /** Selects the stream; the gateway responds with this choice. */
   async play(transport: string | Error = "mjpeg", wanted: TransportName | "auto" = "auto"): Promise<void> {
     this.choice =
       transport instanceof Error
@@ -97,8 +97,8 @@ class World {
     this.events?.move({ transport, rendition, base, reason: "narrow", timeoutMs: 5000, makesWay });
   }
 
-  picture(nth = -1): void {
-    this.opened.at(nth)?.sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
+  frame(nth = -1): void {
+    this.opened.at(nth)?.sink.displayed({ width: 2, height: 2, at: 0, count: 1, delay: null });
   }
 
   advance(ms: number): void {
@@ -118,11 +118,11 @@ test("the gateway's choice is played and reported back", async () => {
   const world = new World();
   await world.play("hls");
   assert.deepEqual(world.open, ["first hls /live/demo"]);
-  world.picture();
-  assert.deepEqual(world.said, ["choose null null", "attend /api/sessions/1", "playing hls@"]);
+  world.frame();
+  assert.deepEqual(world.log, ["choose null null", "control /api/sessions/1", "playing hls@"]);
   assert.deepEqual([world.director.state.transport, world.director.state.why], ["hls", "soonest"]);
   world.director.stop();
-  assert.deepEqual([world.open, world.said.at(-1)], [[], "close"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [[], "close"]);
 });
 
 test("without a choice from the gateway, the browser chooses", async () => {
@@ -134,146 +134,146 @@ test("without a choice from the gateway, the browser chooses", async () => {
   assert.deepEqual(world.open, ["first mse /live/demo"]);
 });
 
-test("a move plays hidden until its first picture, then takes over", async () => {
+test("a move plays hidden until its first frame, then takes over", async () => {
   const world = new World();
   await world.play();
-  world.picture();
+  world.frame();
   world.move("hls", "mobile");
   assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo@mobile"]);
-  world.picture(-2);
-  assert.equal(world.shown, 2);
+  world.frame(-2);
+  assert.equal(world.displayed, 2);
   assert.equal(world.director.state.transport, "mjpeg");
   world.advance(700);
-  world.picture();
-  assert.deepEqual([world.open, world.swapped, world.shown], [["second hls /live/demo@mobile"], "second", 3]);
+  world.frame();
+  assert.deepEqual([world.open, world.swapped, world.displayed], [["second hls /live/demo@mobile"], "second", 3]);
   const { transport, rendition, why, moved } = world.director.state;
   assert.deepEqual([transport, rendition, why, moved?.tookMs, moved?.from.transport], ["hls", "mobile", "narrow", 700, "mjpeg"]);
-  assert.equal(world.said.at(-1), "playing hls@mobile");
+  assert.equal(world.log.at(-1), "playing hls@mobile");
   // And back, on the other stage.
   world.move("mjpeg");
-  world.picture();
+  world.frame();
   assert.deepEqual([world.open, world.swapped], [["first mjpeg /live/demo"], "first"]);
 });
 
-test("a move that ends or has no picture in time is cancelled and reported", async () => {
+test("a move that ends or has no frame in time is cancelled and reported", async () => {
   const world = new World();
   await world.play();
-  world.picture();
+  world.frame();
   world.move("hls");
   world.advance(4999);
   assert.equal(world.open.length, 2);
   world.advance(1);
-  assert.deepEqual([world.open, world.said.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
   world.move("hls");
   world.opened.at(-1)?.sink.ended({ kind: "refused", reason: "no" });
-  assert.deepEqual([world.open, world.said.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [["first mjpeg /live/demo"], "failed hls@"]);
   world.move("webrtc");
-  assert.deepEqual([world.open.length, world.said.at(-1)], [1, "failed webrtc@"]);
+  assert.deepEqual([world.open.length, world.log.at(-1)], [1, "failed webrtc@"]);
 });
 
-test("a transport that makes way pauses until the move completes or fails", async () => {
+test("a transport that makes way is throttled until the move completes or fails", async () => {
   const world = new World();
   await world.play("hls");
-  world.picture();
+  world.frame();
   world.move("hls", "mobile", true);
-  assert.equal(world.said.at(-1), "hls rests true");
+  assert.equal(world.log.at(-1), "hls throttle true");
   assert.equal(world.opened.at(-1)?.only, true);
   world.advance(5000);
-  assert.deepEqual(world.said.slice(-2), ["hls rests false", "failed hls@mobile"]);
+  assert.deepEqual(world.log.slice(-2), ["hls throttle false", "failed hls@mobile"]);
   world.move("hls", "mobile", true);
-  world.picture();
-  assert.deepEqual(world.said.slice(-2), ["hls rests true", "playing hls@mobile"]);
+  world.frame();
+  assert.deepEqual(world.log.slice(-2), ["hls throttle true", "playing hls@mobile"]);
   world.move("mjpeg");
-  assert.ok(!world.said.slice(-1).includes("hls rests true"));
+  assert.ok(!world.log.slice(-1).includes("hls throttle true"));
 });
 
 test("offered transports are preloaded once something plays, unless pinned", async () => {
-  const offered = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, sound: false }));
+  const candidates = ["hls", "mjpeg", "webrtc"].map((transport) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, hasAudio: false }));
   const world = new World();
   await world.play();
-  world.events?.choices({ offered, forced: false, sound: false });
+  world.events?.choices({ candidates, forced: false, hasAudio: false });
   assert.deepEqual([...world.prepared], []);
-  world.picture();
+  world.frame();
   assert.deepEqual([...world.prepared], ["hls", "mjpeg"]);
   const pinned = new World();
   await pinned.play("mjpeg", "mjpeg");
-  pinned.picture();
-  pinned.events?.choices({ offered, forced: false, sound: false });
+  pinned.frame();
+  pinned.events?.choices({ candidates, forced: false, hasAudio: false });
   assert.deepEqual([...pinned.prepared], []);
 });
 
-test("a selection during playback is a pin; otherwise the gateway is asked again", async () => {
+test("a selection during playback is a pin; otherwise a new choice is requested", async () => {
   const world = new World();
   await world.play();
   const choose = (transport: TransportName | "auto", rendition: string | null): void =>
     world.director.select({ base: BASE, transport, rendition });
-  world.picture();
+  world.frame();
   choose("hls", null);
-  assert.equal(world.said.at(-1), 'pin {"transport":"hls"}');
+  assert.equal(world.log.at(-1), 'pin {"transport":"hls"}');
   world.move("hls");
   assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo"]);
-  world.picture();
+  world.frame();
   choose("hls", "mobile");
-  assert.equal(world.said.at(-1), 'pin {"transport":"hls","rendition":"mobile"}');
+  assert.equal(world.log.at(-1), 'pin {"transport":"hls","rendition":"mobile"}');
   choose("auto", null);
-  assert.equal(world.said.at(-1), "pin null");
+  assert.equal(world.log.at(-1), "pin null");
   choose("nal", null);
   world.events?.refused("no");
   await settled();
-  assert.ok(world.said.includes("choose nal null"), `${world.said}`);
+  assert.ok(world.log.includes("choose nal null"), `${world.log}`);
   const early = new World();
   await early.play();
   early.director.select({ base: BASE, transport: "hls", rendition: null });
-  assert.equal(early.said.at(-1), "choose hls null");
+  assert.equal(early.log.at(-1), "choose hls null");
 });
 
 test("a move back cancels the current one, and another move replaces it", async () => {
   const world = new World();
   await world.play();
-  world.picture();
+  world.frame();
   world.move("hls");
   world.move("hls", "mobile");
   assert.deepEqual(world.open, ["first mjpeg /live/demo", "second hls /live/demo@mobile"]);
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   world.advance(10_000);
-  assert.ok(!world.said.some((text) => text.startsWith("failed")));
+  assert.ok(!world.log.some((text) => text.startsWith("failed")));
 });
 
 test("a selection that was not carried out is repeated in the next session", async () => {
   const world = new World();
   await world.play("nal");
-  world.picture();
-  const pins = (): number => world.said.filter((text) => text === 'pin {"transport":"hls"}').length;
+  world.frame();
+  const pins = (): number => world.log.filter((text) => text === 'pin {"transport":"hls"}').length;
   world.director.select({ base: BASE, transport: "hls", rendition: null });
   assert.equal(pins(), 1);
   // The gateway is down, so the session of the channel is lost.
   world.events?.lost();
   world.advance(5000);
   await settled();
-  assert.deepEqual(world.said.slice(-4), ["choose hls null", "attend /api/sessions/1", "playing nal@", 'pin {"transport":"hls"}']);
+  assert.deepEqual(world.log.slice(-4), ["choose hls null", "control /api/sessions/1", "playing nal@", 'pin {"transport":"hls"}']);
   world.director.setVisible(false);
   world.move("hls");
   world.director.setVisible(true);
   assert.equal(pins(), 3);
   world.move("hls");
-  world.picture();
+  world.frame();
   assert.deepEqual(world.open, ["first hls /live/demo"]);
   world.director.setVisible(false);
   world.director.setVisible(true);
   assert.equal(pins(), 3, "it plays");
   const forced = new World();
   await forced.play("nal", "hls");
-  forced.picture();
-  forced.events?.choices({ offered: [], forced: true, sound: false });
+  forced.frame();
+  forced.events?.choices({ candidates: [], forced: true, hasAudio: false });
   forced.director.setVisible(false);
   forced.director.setVisible(true);
-  assert.ok(!forced.said.some((text) => text.startsWith("pin")), "it would be refused");
+  assert.ok(!forced.log.some((text) => text.startsWith("pin")), "it would be refused");
 });
 
 test("a gateway that accepts the request but never responds is not awaited", async () => {
   const world = new World();
-  world.answers = false;
+  world.responds = false;
   await world.play("hls");
   world.advance(14_999);
   await settled();
@@ -286,22 +286,22 @@ test("a gateway that accepts the request but never responds is not awaited", asy
 
   const later = new World();
   await later.play("hls");
-  later.picture();
+  later.frame();
   later.events?.lost();
-  later.answers = false;
+  later.responds = false;
   later.advance(5000);
   later.advance(15_000);
   await settled();
-  later.answers = true;
+  later.responds = true;
   later.advance(10_000);
   await settled();
-  assert.equal(later.said.at(-1), "playing hls@");
+  assert.equal(later.log.at(-1), "playing hls@");
 });
 
 test("a hidden page ignores moves, and a visible one resumes what it played", async () => {
   const world = new World();
   await world.play();
-  world.picture();
+  world.frame();
   world.move("hls");
   world.director.setVisible(false);
   assert.deepEqual(world.open, []);
@@ -310,95 +310,95 @@ test("a hidden page ignores moves, and a visible one resumes what it played", as
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
 });
 
-test("a transport without a picture at the start is reported and replaced", async () => {
+test("a transport without a frame at the start is reported and replaced", async () => {
   const world = new World();
   await world.play("nal");
   world.advance(8000);
-  assert.equal(world.said.at(-1), "failed nal@");
+  assert.equal(world.log.at(-1), "failed nal@");
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   const unable = new World();
   await unable.play("nal");
   unable.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no" });
-  assert.deepEqual([unable.said.at(-1), unable.open], ["failed nal@", ["first mse /live/demo"]]);
-  unable.picture();
-  assert.equal(unable.said.at(-1), "playing mse@");
+  assert.deepEqual([unable.log.at(-1), unable.open], ["failed nal@", ["first mse /live/demo"]]);
+  unable.frame();
+  assert.equal(unable.log.at(-1), "playing mse@");
   const refused = new World();
   await refused.play("hls");
   refused.opened.at(-1)?.sink.ended({ kind: "refused", reason: "no" });
-  assert.equal(refused.said.at(-1), "failed hls@");
+  assert.equal(refused.log.at(-1), "failed hls@");
 });
 
 test("throughput is reported only if enough data arrived", async () => {
   const world = new World();
   await world.play();
   const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true };
-  world.opened.at(-1)?.sink.carried(20_000, 100);
-  world.opened.at(-1)?.sink.carried(20_000, 60);
-  world.opened.at(-1)?.sink.queued(300);
-  world.opened.at(-1)?.sink.queued(20);
+  world.opened.at(-1)?.sink.bandwidthSample(20_000, 100);
+  world.opened.at(-1)?.sink.bandwidthSample(20_000, 60);
+  world.opened.at(-1)?.sink.queueingDelay(300);
+  world.opened.at(-1)?.sink.queueingDelay(20);
   world.director.report(figures);
-  world.opened.at(-1)?.sink.carried(2000, 1);
+  world.opened.at(-1)?.sink.bandwidthSample(2000, 1);
   world.director.report(figures);
-  assert.deepEqual(world.said.slice(-2), ["report 2000000 300", "report null 0"]);
-  world.opened.at(-1)?.sink.carried(14_000, 7);
+  assert.deepEqual(world.log.slice(-2), ["report 2000000 300", "report null 0"]);
+  world.opened.at(-1)?.sink.bandwidthSample(14_000, 7);
   world.director.report(figures);
-  assert.equal(world.said.at(-1), "report 16000000 0");
+  assert.equal(world.log.at(-1), "report 16000000 0");
 });
 
 test("a stall starts after one second, and its time is counted once", () => {
-  const standstill = new StallMeter();
-  assert.equal(standstill.look(400), 0);
-  standstill.shown(500);
-  assert.equal(standstill.look(1000), 0);
-  assert.equal(standstill.look(2000), 500);
-  standstill.shown(2400);
-  assert.equal(standstill.look(3000), 400);
-  standstill.shown(3100);
-  assert.equal(standstill.look(4000), 0);
+  const meter = new StallMeter();
+  assert.equal(meter.sample(400), 0);
+  meter.displayed(500);
+  assert.equal(meter.sample(1000), 0);
+  assert.equal(meter.sample(2000), 500);
+  meter.displayed(2400);
+  assert.equal(meter.sample(3000), 400);
+  meter.displayed(3100);
+  assert.equal(meter.sample(4000), 0);
 });
 
 test("a lost session is reopened with growing delays while playback continues", async () => {
   const world = new World();
   await world.play();
-  world.picture();
+  world.frame();
   for (const wait of [5000, 10_000]) {
     world.events?.lost();
-    const before = world.said.length;
+    const before = world.log.length;
     world.advance(wait - 1);
-    assert.equal(world.said.length, before);
+    assert.equal(world.log.length, before);
     world.advance(1);
     await settled();
-    assert.deepEqual(world.said.slice(before), ["choose null null", "attend /api/sessions/1", "playing mjpeg@"]);
+    assert.deepEqual(world.log.slice(before), ["choose null null", "control /api/sessions/1", "playing mjpeg@"]);
   }
-  world.events?.choices({ offered: [], forced: false, sound: false });
+  world.events?.choices({ candidates: [], forced: false, hasAudio: false });
   world.events?.lost();
   world.advance(5000);
   await settled();
-  assert.equal(world.said.at(-1), "playing mjpeg@");
+  assert.equal(world.log.at(-1), "playing mjpeg@");
   assert.equal(world.opened.length, 1);
 });
 
-test("listening is reported, and transports with audio are named", async () => {
+test("unmuted audio is reported, and transports with audio are named", async () => {
   const world = new World();
   world.director.setListening(true);
   await world.play("nal");
-  world.picture();
+  world.frame();
   world.director.report({ received: 1, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 1, visible: true });
-  assert.deepEqual([world.said[0], world.said.at(-1)], ["choose null null listening", "report null 0 listening"]);
-  const { sound, hasSound, carriers } = world.director.state;
-  assert.deepEqual([sound, hasSound, carriers], [false, false, ""]);
-  const form = (transport: string, carried: boolean) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, sound: carried });
-  const offered = [form("nal", false), form("mse", true), form("hls", true), form("hls", true), form("mjpeg", false)];
-  world.events?.choices({ offered, forced: false, sound: true });
-  const told = world.states.at(-1);
-  assert.deepEqual([told?.sound, told?.hasSound, told?.carriers], [false, true, "MSE, HLS"]);
+  assert.deepEqual([world.log[0], world.log.at(-1)], ["choose null null listening", "report null 0 listening"]);
+  const { hasAudio, streamHasAudio, audioTransports } = world.director.state;
+  assert.deepEqual([hasAudio, streamHasAudio, audioTransports], [false, false, ""]);
+  const candidate = (transport: string, hasAudio: boolean) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, hasAudio });
+  const candidates = [candidate("nal", false), candidate("mse", true), candidate("hls", true), candidate("hls", true), candidate("mjpeg", false)];
+  world.events?.choices({ candidates, forced: false, hasAudio: true });
+  const state = world.states.at(-1);
+  assert.deepEqual([state?.hasAudio, state?.streamHasAudio, state?.audioTransports], [false, true, "MSE, HLS"]);
   // Without a choice, the current transport reports its audio.
   const alone = new World();
   await alone.play(new Error("404"), "mse");
-  alone.opened.at(-1)?.sink.sound(true);
-  assert.equal(alone.director.state.hasSound, true);
-  assert.equal(alone.director.state.pattern, false, "what nobody calls the test pattern is none");
+  alone.opened.at(-1)?.sink.audio(true);
+  assert.equal(alone.director.state.streamHasAudio, true);
+  assert.equal(alone.director.state.pattern, false, "without a choice it is not the test pattern");
   assert.equal(world.director.state.pattern, true);
 });
 
@@ -406,21 +406,21 @@ test("obstacles of transports are displayed after the gateway chose another", as
   const world = new World();
   await world.play("nal");
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no intra refresh" });
-  assert.deepEqual([world.open, world.said.at(-1)], [["first mse /live/demo"], "failed nal@"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [["first mse /live/demo"], "failed nal@"]);
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "none here either" });
-  assert.equal(world.said.at(-1), "failed mse@");
+  assert.equal(world.log.at(-1), "failed mse@");
   // A transport that has just failed is not retried before anything plays.
   world.move("nal");
-  assert.deepEqual([world.open, world.said.at(-1)], [["first hls /live/demo"], "failed nal@"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [["first hls /live/demo"], "failed nal@"]);
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
-  world.picture();
+  world.frame();
   assert.equal(world.director.state.fallback, "no intra refresh; none here either");
   // A transport that plays has no obstacle any more.
   world.move("mse");
-  world.picture();
+  world.frame();
   world.move("mjpeg");
-  world.picture();
+  world.frame();
   assert.equal(world.director.state.fallback, "no intra refresh");
 });
 
@@ -441,5 +441,5 @@ test("without WebSockets, a playable transport is found by trial", async () => {
   world.events?.lost();
   world.advance(10_000);
   await settled();
-  assert.equal(world.opened.at(-1), last, "it plays on");
+  assert.equal(world.opened.at(-1), last, "playback continues");
 });

@@ -17,15 +17,15 @@ test("a page that was suspended starts counting again", () => {
   assert.equal(feed(watchdog, 3_607_000, 7000), 3_608_000);
 });
 
-test("a displayed picture resets the count and allows a longer pause", () => {
+test("a displayed frame resets the count and allows a longer pause", () => {
   const watchdog = new DisplayWatchdog();
   assert.equal(feed(watchdog, 0, 7000), null);
-  watchdog.shown();
+  watchdog.displayed();
   assert.equal(feed(watchdog, 7000, 14_000), null);
   assert.equal(feed(watchdog, 21_000, 2000), 22_000);
 });
 
-test("a burst of pictures triggers the watchdog only after 8 s", () => {
+test("a burst of frames triggers the watchdog only after 8 s", () => {
   const watchdog = new DisplayWatchdog();
   assert.equal(watchdog.fed(300, 0), false);
   assert.equal(watchdog.fed(300, 7999), false);

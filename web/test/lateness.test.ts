@@ -7,7 +7,7 @@ import { Lateness } from "../src/net/lateness";
 test("lateness is relative to the least late frame, whatever the clocks", () => {
   const lateness = new Lateness();
   // The sender's clock is an hour behind.
-  const arrived = (taken: number, ms: number): number | null => lateness.arrived(taken, taken + 3_600_000 + ms);
+  const arrived = (sentAt: number, ms: number): number | null => lateness.arrived(sentAt, sentAt + 3_600_000 + ms);
   assert.equal(arrived(0, 40), 0);
   assert.equal(arrived(100, 45), 5);
   assert.equal(arrived(200, 1040), 1000);
@@ -22,7 +22,7 @@ test("the least late frame is forgotten after a minute", () => {
   const lateness = new Lateness();
   assert.equal(lateness.arrived(0, 40), 0);
   assert.equal(lateness.arrived(1000, 1240), 200);
-  for (let taken = 2000; taken < 60_000; taken += 1000) assert.equal(lateness.arrived(taken, taken + 300), 260);
+  for (let sentAt = 2000; sentAt < 60_000; sentAt += 1000) assert.equal(lateness.arrived(sentAt, sentAt + 300), 260);
   assert.equal(lateness.arrived(60_500, 60_800), 60);
   assert.equal(lateness.arrived(62_000, 62_300), 0);
 });

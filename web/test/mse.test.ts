@@ -39,16 +39,16 @@ function open(t: TestContext) {
   });
   t.mock.method(URL, "revokeObjectURL", (url: string) => urls.delete(url));
   const element = Object.assign(new EventTarget(), { currentTime: 0, error: null });
-  const screen = { lend: () => ({ element, show: () => undefined, release: () => undefined }) } as unknown as VideoScreen;
+  const screen = { attach: () => ({ element, load: () => undefined, detach: () => undefined }) } as unknown as VideoScreen;
   let fed = 0;
-  const sink = { bytes: () => undefined, sound: () => undefined, fed: (count: number) => (fed += count) } as unknown as Sink;
+  const sink = { bytes: () => undefined, audio: () => undefined, fed: (count: number) => (fed += count) } as unknown as Sink;
   const transport = openMse(new URL("http://gateway/live/demo"), sink, screen);
   const socket = (sockets[0] as FakeSocket).open();
-  const send = (message: string | Uint8Array): void => socket.hear(typeof message === "string" ? message : message.slice().buffer);
+  const send = (message: string | Uint8Array): void => socket.receive(typeof message === "string" ? message : message.slice().buffer);
   return { clock, socket, sources, urls, transport, send, fed: () => fed };
 }
 
-test("a media source that never opens counts pictures and is released on stop", (t) => {
+test("a media source that never opens counts frames and is released on stop", (t) => {
   const { clock, socket, sources, urls, transport, send, fed } = open(t);
   for (const message of [VIDEO, initSegment("vide"), fragment(1, true), fragment(1, false)]) send(message);
   assert.deepEqual([fed(), urls.size], [2, 1]);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { kindsOf, MseFeed, type MediaBuffer } from "../src/transport/mse_feed";
+import { trackKinds, MseFeed, type MediaBuffer } from "../src/transport/mse_feed";
 import type { Ending } from "../src/transport/transport";
 import { fragment, initSegment } from "./support";
 
@@ -16,12 +16,12 @@ class World implements MediaBuffer {
   readonly playable: [number, number][] = [];
   readonly endings: Ending[] = [];
   readonly feed: MseFeed;
-  sound: boolean | null = null;
+  hasAudio: boolean | null = null;
   position = 0;
   fed = 0;
   supported = true;
   /** The buffer stays empty, as with a decoder that waits for an IDR picture. */
-  takesNothing = false;
+  buffersNothing = false;
   full = 0;
   from = 1000;
   to = 1000;
@@ -37,12 +37,12 @@ class World implements MediaBuffer {
       position: () => this.position,
       fed: (count) => (this.fed += count),
       playable: (from, to) => this.playable.push([from, to]),
-      sound: (there) => (this.sound = there),
+      audio: (there) => (this.hasAudio = there),
       failed: (ending) => this.endings.push(ending),
     });
   }
 
-  spans(): { from: number; to: number }[] {
+  buffered(): { from: number; to: number }[] {
     return this.to > this.from ? [{ from: this.from, to: this.to }] : [];
   }
 
@@ -53,7 +53,7 @@ class World implements MediaBuffer {
     }
     this.log.push(`append ${bytes.length}`);
     if (this.#init) this.#init = false;
-    else if (!this.takesNothing) this.to += bytes.length / SECOND.length;
+    else if (!this.buffersNothing) this.to += bytes.length / SECOND.length;
   }
 
   remove(from: number, to: number): void {
@@ -69,7 +69,7 @@ class World implements MediaBuffer {
   /** Delivers one message and completes the appends that it causes. */
   send(message: string | Uint8Array, done = 1): void {
     this.feed.message(typeof message === "string" ? message : (message.slice().buffer as ArrayBuffer));
-    for (let times = 0; times < done; times++) this.feed.done();
+    for (let times = 0; times < done; times++) this.feed.updateEnd();
   }
 
   /** Prepares the feed for fragments. */
@@ -85,7 +85,7 @@ class World implements MediaBuffer {
 const KEY = fragment(1, true);
 const SECOND = fragment(1, false);
 /** A fragment of the second track. */
-const SOUND = fragment(2, true);
+const AUDIO = fragment(2, true);
 
 test("a MIME type opens a source, and messages wait until it is open", () => {
   const world = new World();
@@ -94,12 +94,12 @@ test("a MIME type opens a source, and messages wait until it is open", () => {
   for (const message of [init, KEY, SECOND]) world.send(message, 0);
   assert.deepEqual(world.log, [`open ${VIDEO}`]);
   world.feed.ready(world);
-  world.feed.done();
-  world.feed.done();
+  world.feed.updateEnd();
+  world.feed.updateEnd();
   // The init segment separately, the backlog in one append.
   assert.deepEqual(world.log, [`open ${VIDEO}`, `append ${init.length}`, `append ${KEY.length + SECOND.length}`]);
   assert.deepEqual(world.playable, [[1000, 1002]]);
-  assert.equal(world.sound, false);
+  assert.equal(world.hasAudio, false);
 });
 
 test("each fragment reports how far the media reaches", () => {
@@ -110,7 +110,7 @@ test("each fragment reports how far the media reaches", () => {
 
 test("video of which the browser buffers nothing is given up with a reason", () => {
   const world = new World().begin();
-  world.takesNothing = true;
+  world.buffersNothing = true;
   for (let times = 0; times < 19; times++) world.send(times === 0 ? KEY : SECOND);
   assert.deepEqual([world.endings, world.fed], [[], 19]);
   world.send(SECOND);
@@ -121,22 +121,22 @@ test("video of which the browser buffers nothing is given up with a reason", () 
 
 test("an empty buffer is no failure with audio or after data was accepted", () => {
   const both = new World().begin(BOTH, initSegment("vide", "soun"));
-  both.takesNothing = true;
+  both.buffersNothing = true;
   for (let times = 0; times < 40; times++) {
     both.send(times === 0 ? KEY : SECOND);
-    both.send(SOUND);
+    both.send(AUDIO);
   }
   assert.deepEqual([both.endings, both.fed], [[], 40]);
 
   const emptied = new World().begin();
   emptied.send(KEY);
-  emptied.takesNothing = true;
+  emptied.buffersNothing = true;
   emptied.from = emptied.to;
   for (let times = 0; times < 40; times++) emptied.send(SECOND);
   assert.deepEqual([emptied.endings, emptied.fed], [[], 41]);
 });
 
-test("audio fragments do not count as pictures", () => {
+test("audio fragments do not count as frames", () => {
   const slides = new World().begin(BOTH, initSegment("soun", "vide"));
   slides.send(fragment(2, true));
   for (let times = 0; times < 47 * 20; times++) slides.send(fragment(1, true));
@@ -147,11 +147,11 @@ test("audio fragments do not count as pictures", () => {
   assert.equal(alone.fed, 40);
 });
 
-test("pictures are counted on arrival, even if the browser never appends them", () => {
+test("frames are counted on arrival, even if the browser never appends them", () => {
   const unopened = new World();
   unopened.send(BOTH, 0);
   unopened.send(initSegment("vide", "soun"), 0);
-  for (const message of [KEY, SOUND, SECOND]) unopened.send(message, 0);
+  for (const message of [KEY, AUDIO, SECOND]) unopened.send(message, 0);
   assert.deepEqual([unopened.log, unopened.fed], [[`open ${BOTH}`], 2]);
   const stuck = new World().begin();
   for (let times = 0; times < 3; times++) stuck.send(SECOND, 0);
@@ -163,7 +163,7 @@ test("another codec with the same tracks is a type change, in order", () => {
   const init = initSegment("vide");
   world.send(KEY, 0);
   for (const message of [SECOND, OTHER_VIDEO, init, KEY]) world.send(message, 0);
-  for (let times = 0; times < 4; times++) world.feed.done();
+  for (let times = 0; times < 4; times++) world.feed.updateEnd();
   assert.deepEqual(world.log, [`append ${KEY.length}`, `append ${SECOND.length}`, `change ${OTHER_VIDEO}`, `append ${init.length}`, `append ${KEY.length}`]);
 });
 
@@ -179,7 +179,7 @@ test("an added audio track opens a new source with the init segment", () => {
   world.send(BOTH, 0);
   const init = initSegment("vide", "soun");
   world.send(init, 0);
-  assert.deepEqual([world.log, world.sound], [[`open ${BOTH}`], true]);
+  assert.deepEqual([world.log, world.hasAudio], [[`open ${BOTH}`], true]);
   world.feed.ready(world);
   assert.deepEqual(world.log, [`open ${BOTH}`, `append ${init.length}`]);
 });
@@ -262,6 +262,6 @@ test("the kinds of tracks are read from the codecs", () => {
     ["audio/mp4; codecs=opus", ["audio"]],
     ['video/mp4;codecs="avc1.42c01e,Opus"', ["audio", "video"]],
   ] as const) {
-    assert.deepEqual(kindsOf(mime), kinds, mime);
+    assert.deepEqual(trackKinds(mime), kinds, mime);
   }
 });

@@ -8,7 +8,7 @@ import { annexB, AUD, Clock, DELTA, type FakeSocket, fakeSockets, IDR, PPS, repl
 
 /** A fake decoder that accepts everything and outputs frames when the test says so. */
 class FakeDecoder {
-  static made: FakeDecoder[] = [];
+  static instances: FakeDecoder[] = [];
   readonly #output: (frame: object) => void;
   state = "configured";
   decodeQueueSize = 0;
@@ -16,7 +16,7 @@ class FakeDecoder {
 
   constructor({ output }: { output: (frame: object) => void }) {
     this.#output = output;
-    FakeDecoder.made.push(this);
+    FakeDecoder.instances.push(this);
   }
 
   configure(): void {}
@@ -29,7 +29,7 @@ class FakeDecoder {
     this.state = "closed";
   }
 
-  show(frame: object): void {
+  output(frame: object): void {
     this.#output(frame);
   }
 }
@@ -37,37 +37,37 @@ class FakeDecoder {
 function open(t: TestContext) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
-  FakeDecoder.made = [];
+  FakeDecoder.instances = [];
   replace(t, "VideoDecoder", FakeDecoder);
   replace(t, "EncodedVideoChunk", class {});
-  const told = { fed: 0, dropped: 0, pictures: 0 };
+  const counts = { fed: 0, dropped: 0, frames: 0 };
   const sink = {
     bytes: () => undefined,
-    fed: (count: number) => (told.fed += count),
-    dropped: (count: number) => (told.dropped += count),
-    picture: () => told.pictures++,
+    fed: (count: number) => (counts.fed += count),
+    dropped: (count: number) => (counts.dropped += count),
+    frame: () => counts.frames++,
   } as unknown as Sink;
   const transport = openNal(new URL("http://gateway/live/demo"), sink);
   const socket = (sockets[0] as FakeSocket).open();
-  const send = (...nals: number[][]): void => socket.hear(annexB(nals).slice().buffer);
-  return { clock, socket, told, transport, send };
+  const send = (...nals: number[][]): void => socket.receive(annexB(nals).slice().buffer);
+  return { clock, socket, counts, transport, send };
 }
 
-test("pictures given to the decoder are counted, displayed or not", (t) => {
-  const { told, send } = open(t);
+test("frames passed to the decoder are counted, displayed or not", (t) => {
+  const { counts, send } = open(t);
   send(DELTA);
-  assert.deepEqual(told, { fed: 0, dropped: 1, pictures: 0 });
+  assert.deepEqual(counts, { fed: 0, dropped: 1, frames: 0 });
   send(AUD, SPS, PPS, IDR);
   for (let times = 0; times < 20; times++) send(DELTA);
-  assert.deepEqual(told, { fed: 21, dropped: 1, pictures: 0 });
+  assert.deepEqual(counts, { fed: 21, dropped: 1, frames: 0 });
 });
 
 test("stop closes socket and decoder, and late frames are released", (t) => {
-  const { clock, socket, told, transport, send } = open(t);
+  const { clock, socket, counts, transport, send } = open(t);
   send(AUD, SPS, PPS, IDR);
-  const [decoder] = FakeDecoder.made;
+  const [decoder] = FakeDecoder.instances;
   transport.stop();
   let closed = 0;
-  decoder?.show({ close: () => closed++ });
-  assert.deepEqual([socket.closed, decoder?.state, closed, told.pictures, clock.running], [true, "closed", 1, 0, 0]);
+  decoder?.output({ close: () => closed++ });
+  assert.deepEqual([socket.closed, decoder?.state, closed, counts.frames, clock.running], [true, "closed", 1, 0, 0]);
 });

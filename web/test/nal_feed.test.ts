@@ -2,21 +2,21 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Decoder, NalFeed, type Unit } from "../src/transport/nal_feed";
+import { type Decoder, NalFeed, type EncodedUnit } from "../src/transport/nal_feed";
 import { annexB, AUD, DELTA, IDR, OTHER_SPS, PPS, RECOVERY, SPS, USER_DATA } from "./support";
 
 /** Records its calls. */
 class Recorder implements Decoder {
   readonly log: string[] = [];
   readonly units: { key: boolean; recovery: boolean; timestamp: number; data: number[] }[] = [];
-  queued = 0;
+  decodeQueueSize = 0;
 
   configure(codec: string): void {
     this.log.push(codec);
-    this.queued = 0;
+    this.decodeQueueSize = 0;
   }
 
-  decode(unit: Unit): void {
+  decode(unit: EncodedUnit): void {
     this.log.push(unit.key ? "key" : "delta");
     this.units.push({ ...unit, data: [...unit.data] });
   }
@@ -35,13 +35,13 @@ function feed(): {
   let drops = 0;
   let fed = 0;
   let now = 0;
-  const made = new NalFeed(decoder, { dropped: (count) => (drops += count), fed: () => fed++ });
+  const feed = new NalFeed(decoder, { dropped: (count) => (drops += count), fed: () => fed++ });
   return {
     decoder,
-    feed: made,
+    feed,
     drops: () => drops,
     fed: () => fed,
-    send: (...nals) => made.message(annexB(nals), (now += 1000)),
+    send: (...nals) => feed.message(annexB(nals), (now += 1000)),
     wait: (ms) => (now += ms * 1000),
   };
 }
@@ -102,7 +102,7 @@ test("only B pictures right after the starting recovery point are dropped", () =
   assert.equal(drops(), 2);
 });
 
-test("delta pictures before a keyframe, and keyframes before an SPS, are dropped", () => {
+test("delta frames before a keyframe, and keyframes before an SPS, are dropped", () => {
   const { decoder, drops, send } = feed();
   send(DELTA);
   send(IDR);
@@ -112,7 +112,7 @@ test("delta pictures before a keyframe, and keyframes before an SPS, are dropped
   assert.equal(drops(), 3);
 });
 
-test("only pictures that go to the decoder are counted", () => {
+test("only frames that are passed to the decoder are counted", () => {
   const { decoder, drops, fed, send, wait } = feed();
   send(DELTA);
   send(SPS, PPS);
@@ -120,7 +120,7 @@ test("only pictures that go to the decoder are counted", () => {
   for (let times = 0; times < 3; times++) send(DELTA);
   assert.deepEqual([fed(), drops()], [4, 1]);
   // Also if none of them is output.
-  decoder.queued = 5;
+  decoder.decodeQueueSize = 5;
   wait(3100);
   send(DELTA);
   send(...KEY);
@@ -138,12 +138,12 @@ test("a different SPS reconfigures the decoder, the same one does not", () => {
 test("a decoder that is late for 0.5 s gets nothing until the next keyframe", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
-  nal.shown();
+  nal.frameDecoded();
   send(DELTA);
-  decoder.queued = 5;
+  decoder.decodeQueueSize = 5;
   wait(600);
   send(DELTA);
-  decoder.queued = 0;
+  decoder.decodeQueueSize = 0;
   send(DELTA);
   assert.equal(drops(), 2);
   send(...KEY);
@@ -154,12 +154,12 @@ test("a decoder that is late for 0.5 s gets nothing until the next keyframe", ()
 test("a burst that the decoder handles in time loses nothing", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
-  nal.shown();
+  nal.frameDecoded();
   for (let burst = 0; burst < 5; burst++) {
-    decoder.queued = 0;
+    decoder.decodeQueueSize = 0;
     wait(300);
     send(DELTA);
-    for (decoder.queued = 1; decoder.queued < 20; decoder.queued++) send(DELTA);
+    for (decoder.decodeQueueSize = 1; decoder.decodeQueueSize < 20; decoder.decodeQueueSize++) send(DELTA);
   }
   assert.equal(drops(), 0);
 });
@@ -167,14 +167,14 @@ test("a burst that the decoder handles in time loses nothing", () => {
 test("a keyframe clears the queue of a decoder that is behind", () => {
   const { decoder, feed: nal, send, wait } = feed();
   send(...KEY);
-  nal.shown();
+  nal.frameDecoded();
   send(DELTA);
-  decoder.queued = 5;
+  decoder.decodeQueueSize = 5;
   wait(600);
   send(...KEY);
   assert.deepEqual(decoder.log.slice(-2), ["avc1.42c01f", "key"]);
-  assert.equal(decoder.queued, 0);
-  decoder.queued = 5;
+  assert.equal(decoder.decodeQueueSize, 0);
+  decoder.decodeQueueSize = 5;
   send(DELTA);
   assert.equal(decoder.log.at(-1), "delta");
 });
@@ -182,7 +182,7 @@ test("a keyframe clears the queue of a decoder that is behind", () => {
 test("an excessive queue is cut, however fast it grew", () => {
   const { decoder, drops, send } = feed();
   send(...KEY);
-  decoder.queued = 901;
+  decoder.decodeQueueSize = 901;
   send(DELTA);
   assert.equal(drops(), 1);
 });
@@ -191,9 +191,9 @@ test("the burst for a late viewer is decoded completely", () => {
   const { decoder, feed: nal, drops, send, wait } = feed();
   send(...KEY);
   for (let count = 1; count <= 300; count++) {
-    decoder.queued = count;
+    decoder.decodeQueueSize = count;
     send(DELTA);
-    if (count === 100) nal.shown();
+    if (count === 100) nal.frameDecoded();
   }
   wait(2000);
   send(DELTA);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { classifyRefusal } from "../src/transport/refusal";
 
-const answer = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
+const response = (status: number, cache = ""): Response => new Response("no segment yet\n", { status, headers: { "cache-control": cache } });
 
 test("a muxer without data yet is distinguished from a refusal", async () => {
   for (const [status, cache, ms, kind] of [
@@ -16,6 +16,6 @@ test("a muxer without data yet is distinguished from a refusal", async () => {
     [503, "max-age=0", 20, "refused"],
     [404, "public, max-age=5", 11_000, "refused"],
   ] as const) {
-    assert.deepEqual(await classifyRefusal(answer(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
+    assert.deepEqual(await classifyRefusal(response(status, cache), ms), { kind, reason: "no segment yet" }, `${status} ${cache} ${ms}`);
   }
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
 import { TRANSPORTS, type TransportName } from "../src/transport/names";
-import type { EndKind, Picture, Sink } from "../src/transport/transport";
+import type { EndKind, DecodedFrame, Sink } from "../src/transport/transport";
 import { Timers } from "./support";
 
 /** A session with fake transports and a clock that the test advances. */
@@ -14,7 +14,7 @@ class World {
   readonly session: Session;
   readonly obstacles: Partial<Record<TransportName, string>> = {};
   closed = 0;
-  shown = 0;
+  displayed = 0;
   readonly #timers = new Timers();
 
   constructor() {
@@ -37,11 +37,11 @@ class World {
         now: () => this.#timers.now,
       },
       {
-        picture: () => this.shown++,
-        shown: () => this.shown++,
+        frame: () => this.displayed++,
+        displayed: () => this.displayed++,
         bytes: () => undefined,
-        carried: () => undefined,
-        queued: () => undefined,
+        bandwidthSample: () => undefined,
+        queueingDelay: () => undefined,
         dropped: () => undefined,
         changed: (state) => this.states.push(state),
       },
@@ -62,14 +62,14 @@ class World {
     return this.#timers.running;
   }
 
-  picture(sink = this.last.sink): void {
+  frame(sink = this.last.sink): void {
     const image = {} as CanvasImageSource;
-    const picture: Picture = { image, width: 2, height: 2, arrived: 0, close: () => this.closed++ };
-    sink.picture(picture);
+    const frame: DecodedFrame = { image, width: 2, height: 2, arrivedAt: 0, close: () => this.closed++ };
+    sink.frame(frame);
   }
 
   video(sink = this.last.sink): void {
-    sink.shown({ width: 2, height: 2, at: 0, count: 1, delay: null });
+    sink.displayed({ width: 2, height: 2, at: 0, count: 1, delay: null });
   }
 
   /** Feeds 25 frames a second to the browser for this many seconds. */
@@ -92,7 +92,7 @@ class World {
 test("auto plays the first transport that can play, and lists the obstacles", () => {
   const able = new World();
   able.play();
-  able.picture();
+  able.frame();
   assert.deepEqual([able.session.state.transport, able.session.state.phase, able.session.state.fallback], ["nal", "playing", ""]);
 
   const unable = new World();
@@ -123,7 +123,7 @@ test("an ended connection is retried with growing delays until a success", () =>
     world.advance(1);
     assert.equal(world.opened.length, before + 1);
   }
-  world.picture();
+  world.frame();
   world.end("draining", "shutting down");
   assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "shutting down"]);
   world.advance(500);
@@ -131,22 +131,22 @@ test("an ended connection is retried with growing delays until a success", () =>
   assert.equal(world.session.state.reconnects, 4);
 });
 
-test("a replaced transport changes nothing, and its pictures are closed", () => {
+test("a replaced transport changes nothing, and its frames are closed", () => {
   const world = new World();
   world.play("nal");
   const old = world.last;
   world.play("mjpeg");
   assert.equal(old.stopped, true);
-  world.picture(old.sink);
+  world.frame(old.sink);
   old.sink.ended({ kind: "lost", reason: "" });
-  assert.deepEqual([world.closed, world.shown], [1, 0]);
+  assert.deepEqual([world.closed, world.displayed], [1, 0]);
   assert.deepEqual([world.session.state.transport, world.session.state.phase], ["mjpeg", "connecting"]);
 });
 
 test("a hidden page disconnects, and a visible one reconnects at once", () => {
   const world = new World();
   world.play();
-  world.picture();
+  world.frame();
   world.session.setVisible(false);
   assert.equal(world.last.stopped, true);
   assert.equal(world.timers, 0);
@@ -221,7 +221,7 @@ test("every transport that displays no video is given up, down to MJPEG", () => 
   assert.equal(world.last.name, "mjpeg");
 });
 
-test("a few undisplayed pictures are no failure, however long ago they came", () => {
+test("a few undisplayed frames are no failure, however long ago they arrived", () => {
   const world = new World();
   world.play("nal");
   for (let nth = 0; nth < 19; nth++) {
@@ -239,8 +239,8 @@ test("a transport that stops displaying is reopened, then given up", () => {
   world.play("mse");
   world.feed(10, world.last.sink);
   const { sink } = world.last;
-  assert.equal(world.last.name, "nal", "it never showed any");
-  world.picture(sink);
+  assert.equal(world.last.name, "nal", "it never displayed any");
+  world.frame(sink);
   world.feed(14.9, sink);
   assert.equal(world.opened.length, 2);
   world.feed(0.2, sink);
@@ -262,21 +262,21 @@ test("waiting for a click is not a failure to display", () => {
   assert.equal(world.session.state.phase, "playing");
 });
 
-test("audio without video counts as playing once it is heard", () => {
+test("audio without video counts as playing once it is played", () => {
   const world = new World();
   world.play("mse");
-  world.last.sink.sound(true);
+  world.last.sink.audio(true);
   for (let second = 0; second < 20; second++) {
     world.last.sink.bytes(1000);
-    world.last.sink.heard();
+    world.last.sink.audioPlayed();
     world.feed(1);
   }
-  assert.deepEqual([world.session.state.phase, world.session.state.soundOnly, world.opened.length], ["playing", true, 1]);
+  assert.deepEqual([world.session.state.phase, world.session.state.audioOnly, world.opened.length], ["playing", true, 1]);
   world.video();
-  assert.deepEqual([world.session.state.phase, world.session.state.soundOnly], ["playing", false]);
+  assert.deepEqual([world.session.state.phase, world.session.state.audioOnly], ["playing", false]);
   world.end("lost");
   world.advance(500);
-  assert.equal(world.session.state.soundOnly, false);
+  assert.equal(world.session.state.audioOnly, false);
 });
 
 test("a transport without data yet is replaced, even if selected", () => {
@@ -286,17 +286,17 @@ test("a transport without data yet is replaced, even if selected", () => {
   assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS is not ready yet (no segment is whole yet)"]);
 });
 
-test("a video element that displays pictures counts as playing", () => {
+test("a video element that displays frames counts as playing", () => {
   const world = new World();
   world.play("mse");
   world.video();
-  assert.deepEqual([world.session.state.phase, world.shown], ["playing", 1]);
+  assert.deepEqual([world.session.state.phase, world.displayed], ["playing", 1]);
   const old = world.last;
   world.play("nal");
   world.video(old.sink);
-  old.sink.sound(true);
+  old.sink.audio(true);
   old.sink.blocked();
-  assert.deepEqual([world.session.state.phase, world.session.state.sound, world.shown], ["connecting", false, 1]);
+  assert.deepEqual([world.session.state.phase, world.session.state.hasAudio, world.displayed], ["connecting", false, 1]);
 });
 
 test("a blocked transport has no deadline, and plays after the click", () => {
@@ -315,13 +315,13 @@ test("a blocked transport has no deadline, and plays after the click", () => {
 test("audio is remembered across a reconnect, but not for another transport", () => {
   const world = new World();
   world.play("mse");
-  world.last.sink.sound(true);
+  world.last.sink.audio(true);
   world.video();
   world.end("lost");
   world.advance(500);
-  assert.deepEqual([world.opened.length, world.session.state.sound], [2, true]);
+  assert.deepEqual([world.opened.length, world.session.state.hasAudio], [2, true]);
   world.play("mjpeg");
-  assert.equal(world.session.state.sound, false);
+  assert.equal(world.session.state.hasAudio, false);
 });
 
 test("an unreachable gateway does not make auto give up nal", () => {
@@ -338,7 +338,7 @@ test("silence is reported after 10 s, and the connection reopened after 30 s", (
   const world = new World();
   world.play();
   world.advance(5000);
-  world.picture();
+  world.frame();
   world.advance(9999);
   assert.equal(world.session.state.phase, "playing");
   world.advance(1);
@@ -347,17 +347,17 @@ test("silence is reported after 10 s, and the connection reopened after 30 s", (
   assert.equal(world.opened.length, 1);
   world.advance(1);
   assert.equal(world.opened.length, 2);
-  world.picture();
+  world.frame();
   assert.equal(world.session.state.phase, "playing");
 });
 
-test("a picture ends a silence, and the next silence is reported too", () => {
+test("a frame ends a silence, and the next silence is reported too", () => {
   const world = new World();
   world.play();
-  world.picture();
+  world.frame();
   world.advance(12_000);
   assert.equal(world.session.state.phase, "silent");
-  world.picture();
+  world.frame();
   assert.equal(world.session.state.phase, "playing");
   world.advance(29_000);
   assert.equal(world.session.state.phase, "silent");
@@ -377,7 +377,7 @@ test("a restored network retries at once", () => {
 test("stop leaves no transport and no timers", () => {
   const world = new World();
   world.play();
-  world.picture();
+  world.frame();
   world.session.stop();
   assert.equal(world.last.stopped, true);
   assert.equal(world.timers, 0);

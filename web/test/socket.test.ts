@@ -8,63 +8,63 @@ import { openSocket } from "../src/transport/socket";
 import type { Ending } from "../src/transport/transport";
 import { Clock, type FakeSocket, fakeSockets, replace, settled, unanswered } from "./support";
 
-/** A socket to `nal`, its events, and a gateway that answers `answer` to a plain request. */
-function open(t: TestContext, answer: () => Response | null = () => new Response("", { status: 426 })) {
+/** A socket to `nal`, its events, and a gateway that responds with `respond` to a plain request. */
+function open(t: TestContext, respond: () => Response | null = () => new Response("", { status: 426 })) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
   replace(t, "location", { origin: "http://gateway" });
-  replace(t, "fetch", async (url: URL, init: { signal: AbortSignal }) => answer() ?? unanswered(url, init));
-  const told: (Ending | string)[] = [];
+  replace(t, "fetch", async (url: URL, init: { signal: AbortSignal }) => respond() ?? unanswered(url, init));
+  const events: (Ending | string)[] = [];
   const close = openSocket(new URL("http://gateway/live/demo"), "nal", {
-    message: (data) => told.push(String(data)),
-    ended: (ending) => told.push(ending),
+    message: (data) => events.push(String(data)),
+    ended: (ending) => events.push(ending),
   });
   const socket = sockets[0] as FakeSocket;
-  return { clock, socket, told, close };
+  return { clock, socket, events, close };
 }
 
 test("an open socket reports its messages and why it ended", async (t) => {
-  const { clock, socket, told } = open(t);
+  const { clock, socket, events } = open(t);
   assert.equal(socket.url, "ws://gateway/live/demo/nal");
-  socket.open().hear("a picture");
+  socket.open().receive("a frame");
   assert.equal(clock.running, 0);
   clock.advance(60_000);
   socket.end(1001, "restarts");
   await settled();
-  assert.deepEqual(told, ["a picture", { kind: "draining", reason: "restarts" }]);
+  assert.deepEqual(events, ["a frame", { kind: "draining", reason: "restarts" }]);
 });
 
 test("a socket that fails to open reports the gateway's error, or a refusal", async (t) => {
-  const { socket, told } = open(t, () => new Response("no such stream", { status: 404 }));
+  const { socket, events } = open(t, () => new Response("no such stream", { status: 404 }));
   socket.end();
   await settled();
-  assert.deepEqual(told, [{ kind: "refused", reason: "no such stream" }]);
+  assert.deepEqual(events, [{ kind: "refused", reason: "no such stream" }]);
   const blocked = open(t);
   blocked.socket.end();
   await settled();
-  assert.deepEqual(blocked.told, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
+  assert.deepEqual(blocked.events, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
 });
 
 test("a socket that neither opens nor fails is closed after 8 s as refused", async (t) => {
-  const { clock, socket, told } = open(t);
+  const { clock, socket, events } = open(t);
   clock.advance(7999);
   await settled();
-  assert.deepEqual([told, socket.closed], [[], false]);
+  assert.deepEqual([events, socket.closed], [[], false]);
   clock.advance(1);
   assert.equal(socket.closed, true);
   socket.end();
   await settled();
-  assert.deepEqual(told, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
+  assert.deepEqual(events, [{ kind: "refused", reason: "the WebSocket could not be opened" }]);
   assert.equal(clock.running, 0);
 });
 
 test("a gateway that responds to nothing is unreachable, not refusing", async (t) => {
-  const { clock, told } = open(t, () => null);
+  const { clock, events } = open(t, () => null);
   clock.advance(8000);
   await settled();
   clock.advance(15_000);
   await settled();
-  assert.deepEqual(told, [{ kind: "unreachable", reason: "the gateway is not responding" }]);
+  assert.deepEqual(events, [{ kind: "unreachable", reason: "the gateway is not responding" }]);
   assert.equal(clock.running, 0);
 });
 
@@ -72,7 +72,7 @@ test("closing during connect waits for the connection, for a limited time", asyn
   const opened = open(t);
   opened.close();
   assert.equal(opened.socket.closed, false);
-  opened.socket.open().hear("a picture");
+  opened.socket.open().receive("a frame");
   assert.deepEqual([opened.socket.closed, opened.clock.running], [true, 0]);
 
   const never = open(t);
@@ -81,15 +81,15 @@ test("closing during connect waits for the connection, for a limited time", asyn
   assert.equal(never.socket.closed, true);
   never.socket.end();
   await settled();
-  assert.deepEqual([opened.told, never.told, never.clock.running], [[], [], 0]);
+  assert.deepEqual([opened.events, never.events, never.clock.running], [[], [], 0]);
 });
 
-test("closing while the gateway is asked for the reason reports nothing", async (t) => {
-  const { clock, socket, told, close } = open(t, () => null);
+test("closing while the reason is requested from the gateway reports nothing", async (t) => {
+  const { clock, socket, events, close } = open(t, () => null);
   socket.end();
   close();
   await settled();
-  assert.deepEqual([told, clock.running], [[], 0]);
+  assert.deepEqual([events, clock.running], [[], 0]);
 });
 
 test("if no WebSocket opens, auto is past them within a minute", async (t) => {

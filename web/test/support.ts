@@ -50,14 +50,14 @@ export function initSegment(...handlers: readonly ("vide" | "soun")[]): Uint8Arr
 }
 
 /** A fragment with one sample of this track, whose flags are stored in one of three ways. */
-export function fragment(track: number, sync: boolean, way: "first" | "each" | "default" = "default", size = 4): Uint8Array {
+export function fragment(track: number, sync: boolean, flagsIn: "first" | "each" | "default" = "default", size = 4): Uint8Array {
   const flags = be32(sync ? 0x0200_0000 : 0x0101_0000);
   const header =
-    way === "default" ? box("tfhd", be32(0x02_0028), be32(track), be32(3000), flags) : box("tfhd", be32(0x02_0000), be32(track));
+    flagsIn === "default" ? box("tfhd", be32(0x02_0028), be32(track), be32(3000), flags) : box("tfhd", be32(0x02_0000), be32(track));
   const run =
-    way === "each"
+    flagsIn === "each"
       ? box("trun", be32(0x0100_0701), be32(1), be32(0), be32(3000), be32(size), flags)
-      : way === "first"
+      : flagsIn === "first"
         ? box("trun", be32(0x0000_0005), be32(1), be32(0), flags)
         : box("trun", be32(0x0000_0001), be32(1), be32(0));
   return Uint8Array.from([...box("moof", box("mfhd"), box("traf", header, box("tfdt"), run)), ...box("mdat", new Array<number>(size).fill(0))]);
@@ -159,7 +159,7 @@ export class FakeSocket {
     return this;
   }
 
-  hear(data: unknown): void {
+  receive(data: unknown): void {
     this.onmessage?.({ data });
   }
 
@@ -172,15 +172,15 @@ export class FakeSocket {
 
 /** Records the sockets created until the test ends. */
 export function fakeSockets(t: TestContext): FakeSocket[] {
-  const made: FakeSocket[] = [];
-  class Noted extends FakeSocket {
+  const sockets: FakeSocket[] = [];
+  class RecordedSocket extends FakeSocket {
     constructor(url: URL) {
       super(url);
-      made.push(this);
+      sockets.push(this);
     }
   }
-  replace(t, "WebSocket", Noted);
-  return made;
+  replace(t, "WebSocket", RecordedSocket);
+  return sockets;
 }
 
 /** Waits until the callbacks of settled promises have run. */

@@ -37,14 +37,14 @@ const SPS_EXTENSION = 13;
 const START_CODE = Uint8Array.of(0, 0, 0, 1);
 const RECOVERY_POINT = 6;
 /** Enough bytes for `first_mb_in_slice` and `slice_type`. */
-const SLICE_LOOKED_AT = 12;
+const SLICE_HEADER_BYTES = 12;
 const B = 1;
 /** Valid values of `level_idc` (Table A-1), and 9 for level 1b. */
 const LEVELS = [9, 10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62];
 /** Level 5.2, in place of an invalid level. */
-const ANY_LEVEL = 52;
+const FALLBACK_LEVEL = 52;
 /** Recovery point messages come early; a longer SEI unit carries captions or user data after them. */
-const SEI_LOOKED_AT = 4096;
+const MAX_SEI_BYTES = 4096;
 
 /**
  * Inspects an access unit up to its first slice. Never throws: bytes without a start code are reported as not being a
@@ -71,7 +71,7 @@ export function inspect(unit: Uint8Array): AccessUnit {
   while (start >= 0) {
     const from = start + 3;
     const type = (unit[from] ?? 0) & 0x1f;
-    if (type >= SLICE && type <= IDR_SLICE) return done(true, type === IDR_SLICE, isBidirectional(unit.subarray(from + 1, from + SLICE_LOOKED_AT)));
+    if (type >= SLICE && type <= IDR_SLICE) return done(true, type === IDR_SLICE, isBidirectional(unit.subarray(from + 1, from + SLICE_HEADER_BYTES)));
     const next = nextStartCode(unit, from);
     const nal = unit.subarray(from, endOf(unit, from, next));
     switch (type) {
@@ -106,8 +106,8 @@ export function inspect(unit: Uint8Array): AccessUnit {
 export function codecString(sps: Uint8Array): string | null {
   const [, profile, constraints, level] = sps;
   if (profile === undefined || constraints === undefined || level === undefined) return null;
-  const told = [profile, constraints, LEVELS.includes(level) ? level : ANY_LEVEL];
-  const hex = told.map((byte) => byte.toString(16).padStart(2, "0"));
+  const fields = [profile, constraints, LEVELS.includes(level) ? level : FALLBACK_LEVEL];
+  const hex = fields.map((byte) => byte.toString(16).padStart(2, "0"));
   return `avc1.${hex.join("")}`;
 }
 
@@ -120,7 +120,7 @@ export function mergeParameters(known: Uint8Array, added: Uint8Array): Uint8Arra
   for (const set of [...nals(known), ...nals(added)]) {
     const type = (set[0] ?? 0) & 0x1f;
     // A PPS begins with its id; there is only one SPS.
-    const id = type === PPS ? expGolomb(withoutEmulation(set.subarray(1, 1 + SLICE_LOOKED_AT)), 0).value : 0;
+    const id = type === PPS ? expGolomb(withoutEmulation(set.subarray(1, 1 + SLICE_HEADER_BYTES)), 0).value : 0;
     const key = `${type} ${id}`;
     merged.delete(key);
     merged.set(key, set);
@@ -204,7 +204,7 @@ function endOf(bytes: Uint8Array, from: number, next: number): number {
 
 /** Searches the SEI messages of a NAL unit for a recovery point (§7.3.2.3.1). */
 function hasRecoveryPoint(nal: Uint8Array): boolean {
-  const data = withoutEmulation(nal.subarray(1, SEI_LOOKED_AT));
+  const data = withoutEmulation(nal.subarray(1, MAX_SEI_BYTES));
   let at = 0;
   // A lone 0x80 is the RBSP trailing bits.
   while (at + 1 < data.length) {

@@ -7,7 +7,7 @@ import { flag, number, object } from "../net/json";
  * Maximum side of a displayed frame in pixels, as in the gateway: a canvas that is too large stays empty without an
  * error.
  */
-const LONGEST = 16_384;
+const MAX_SIDE = 16_384;
 
 /** Orientation: mirrored horizontally if `mirrored`, then rotated clockwise by `rotation` degrees. */
 export interface Orientation {
@@ -28,16 +28,16 @@ export function isSideways({ rotation }: Orientation): boolean {
 
 /** Parses a text message. Null if it is not a geometry. */
 export function readGeometry(message: string): Geometry | null {
-  let told: Record<string, unknown> | null;
+  let fields: Record<string, unknown> | null;
   try {
-    told = object(JSON.parse(message));
+    fields = object(JSON.parse(message));
   } catch {
     return null;
   }
-  const aspect = told?.["pixelAspect"];
+  const aspect = fields?.["pixelAspect"];
   const [wide, tall] = Array.isArray(aspect) ? aspect.map(number) : [];
-  const rotation = number(told?.["rotation"]);
-  const mirrored = flag(told?.["mirrored"]);
+  const rotation = number(fields?.["rotation"]);
+  const mirrored = flag(fields?.["mirrored"]);
   if (rotation !== 0 && rotation !== 90 && rotation !== 180 && rotation !== 270) return null;
   if (mirrored === null || !wide || !tall || wide < 0 || tall < 0) return null;
   return { orientation: { rotation, mirrored }, pixelAspect: [wide, tall] };
@@ -50,7 +50,7 @@ export function readGeometry(message: string): Geometry | null {
 export function displaySize({ orientation, pixelAspect: [wide, tall] }: Geometry, width: number, height: number): { width: number; height: number } {
   const across = wide >= tall ? (width * wide) / tall : width;
   const down = wide >= tall ? height : (height * tall) / wide;
-  const scale = Math.min(1, LONGEST / Math.max(across, down));
-  const seen = (side: number): number => Math.max(1, Math.round(side * scale));
-  return isSideways(orientation) ? { width: seen(down), height: seen(across) } : { width: seen(across), height: seen(down) };
+  const scale = Math.min(1, MAX_SIDE / Math.max(across, down));
+  const scaled = (side: number): number => Math.max(1, Math.round(side * scale));
+  return isSideways(orientation) ? { width: scaled(down), height: scaled(across) } : { width: scaled(across), height: scaled(down) };
 }

@@ -12,7 +12,7 @@ export function isJpeg(type: string): boolean {
   return TYPES.has(type);
 }
 
-/** The JPEG with an EOI marker. Some cameras omit it, and browsers then treat the picture as truncated. */
+/** The JPEG with an EOI marker. Some cameras omit it, and browsers then treat the image as truncated. */
 export function withEnd(jpeg: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const { length } = jpeg;
   if (jpeg[length - 2] === MARKER && jpeg[length - 1] === EOI) return jpeg;

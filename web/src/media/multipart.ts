@@ -6,7 +6,7 @@ export interface Part {
   /** The part's Content-Type, lower case, without parameters; empty if it has none. */
   readonly type: string;
   /** Capture time from X-Timestamp, in Unix ms; null if it has none. */
-  readonly taken: number | null;
+  readonly capturedAt: number | null;
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
@@ -45,7 +45,7 @@ export class MultipartReader {
   }
 
   /** Whether the reader is inside an incomplete part. */
-  get within(): boolean {
+  get insidePart(): boolean {
     return this.#part !== null;
   }
 
@@ -58,14 +58,14 @@ export class MultipartReader {
       if (part === null) {
         at = this.#readHead(bytes, at);
       } else {
-        const taken = Math.min(part.body.length - part.filled, bytes.length - at);
-        part.body.set(bytes.subarray(at, at + taken), part.filled);
-        part.filled += taken;
-        at += taken;
+        const count = Math.min(part.body.length - part.filled, bytes.length - at);
+        part.body.set(bytes.subarray(at, at + count), part.filled);
+        part.filled += count;
+        at += count;
       }
       if (this.#part !== null && this.#part.filled === this.#part.body.length) {
-        const { type, taken, body } = this.#part;
-        parts.push({ type, taken, body });
+        const { type, capturedAt, body } = this.#part;
+        parts.push({ type, capturedAt, body });
         this.#part = null;
       }
     }
@@ -111,7 +111,7 @@ export class MultipartReader {
       throw new MultipartError(`expected the delimiter ${this.#delimiter}, found "${first.slice(0, 40)}"`);
     }
     let type = "";
-    let taken: number | null = null;
+    let capturedAt: number | null = null;
     let length: number | null = null;
     for (const line of lines) {
       const colon = line.indexOf(":");
@@ -119,14 +119,14 @@ export class MultipartReader {
       const name = line.slice(0, colon).trim().toLowerCase();
       const value = line.slice(colon + 1).trim();
       if (name === "content-type") type = (value.split(";")[0] ?? "").trim().toLowerCase();
-      if (name === "x-timestamp" && /^\d{1,10}\.\d{1,9}$/.test(value)) taken = Number(value) * 1000;
+      if (name === "x-timestamp" && /^\d{1,10}\.\d{1,9}$/.test(value)) capturedAt = Number(value) * 1000;
       if (name === "content-length" && /^\d{1,10}$/.test(value)) length = Number(value);
     }
     if (length === null) throw new MultipartError("a part has no valid Content-Length");
     if (length > this.#limits.body) {
       throw new MultipartError(`a part of ${length} bytes is larger than the limit of ${this.#limits.body}`);
     }
-    return { type, taken, body: new Uint8Array(length), filled: 0 };
+    return { type, capturedAt, body: new Uint8Array(length), filled: 0 };
   }
 }
 

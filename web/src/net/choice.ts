@@ -5,7 +5,7 @@ import { errorText } from "./errors";
 import { flag, object, text } from "./json";
 
 /** A transport, and a rendition of the stream. */
-export interface Form {
+export interface PlaybackTarget {
   /** Name of the transport; a gateway may have transports that this player does not know. */
   readonly transport: string;
   /** Name of the rendition; empty for the stream itself. */
@@ -13,7 +13,7 @@ export interface Form {
 }
 
 /** A response of `GET /live/{stream}`. */
-export interface Choice extends Form {
+export interface Choice extends PlaybackTarget {
   /** Base URL of the stream in that rendition. */
   readonly base: URL;
   /** URL of the control channel, `/api/sessions/{id}`; `http:` like `base`. */
@@ -39,16 +39,16 @@ export interface ChoiceRequest {
  * Requests a choice. Throws `ApiError` with the gateway's message if it refuses, and a `TypeError` if it does not
  * respond.
  */
-export async function fetchChoice(base: URL, asking: ChoiceRequest, signal: AbortSignal): Promise<Choice> {
+export async function fetchChoice(base: URL, request: ChoiceRequest, signal: AbortSignal): Promise<Choice> {
   const url = new URL(base);
   const set = (name: string, value: string | null): void => {
     if (value !== null) url.searchParams.set(name, value);
   };
-  set("can", asking.can.join(","));
-  set("transport", asking.transport);
-  set("rendition", asking.rendition);
-  set("network", asking.network);
-  if (asking.listening) set("listening", "true");
+  set("can", request.can.join(","));
+  set("transport", request.transport);
+  set("rendition", request.rendition);
+  set("network", request.network);
+  if (request.listening) set("listening", "true");
   const response = await fetch(url, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   const choice = parseChoice(await response.json(), base);

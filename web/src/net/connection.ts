@@ -24,12 +24,12 @@ export class Connection {
     this.#events = events;
     socket.binaryType = "arraybuffer";
     // Not cleared by `close`, which lets a connecting socket open before it closes it.
-    const late = setTimeout(() => {
+    const timeout = setTimeout(() => {
       socket.close();
       this.#end(null);
     }, OPEN_TIMEOUT_MS);
     socket.onopen = () => {
-      clearTimeout(late);
+      clearTimeout(timeout);
       if (this.#closed) {
         socket.close();
         return;
@@ -41,7 +41,7 @@ export class Connection {
       if (!this.#closed) events.message(data);
     };
     socket.onclose = (close) => {
-      clearTimeout(late);
+      clearTimeout(timeout);
       this.#end(this.#opened ? close : null);
     };
   }

@@ -2,7 +2,7 @@
 // sent meanwhile are dropped, except what plays, what failed, and the viewer's selection, which are sent again.
 
 import { Backoff } from "./backoff";
-import { type Form, resolvePath } from "./choice";
+import { type PlaybackTarget, resolvePath } from "./choice";
 import { Connection } from "./connection";
 import { list, number, object, text } from "./json";
 
@@ -22,8 +22,8 @@ export interface Report {
   readonly listening: boolean;
 }
 
-/** The gateway's instruction to play another form. */
-export interface Move extends Form {
+/** The gateway's instruction to play another target. */
+export interface Move extends PlaybackTarget {
   readonly base: URL;
   readonly reason: string;
   /** Timeout for the first frame. */
@@ -32,22 +32,22 @@ export interface Move extends Form {
   readonly makesWay: boolean;
 }
 
-/** One form that may be selected; size in pixels, `bandwidth` in bits per second. */
-export interface Offered extends Form {
+/** A target that may be selected; size in pixels, `bandwidth` in bits per second. */
+export interface Candidate extends PlaybackTarget {
   readonly width: number;
   readonly height: number;
   readonly bandwidth: number;
   /** Whether it carries the stream's audio. */
-  readonly sound: boolean;
+  readonly hasAudio: boolean;
 }
 
-/** The available forms, and whether there is audio. */
+/** The available targets, and whether there is audio. */
 export interface Offer {
-  readonly offered: readonly Offered[];
+  readonly candidates: readonly Candidate[];
   /** Whether the gateway's config allows only one transport. */
   readonly forced: boolean;
   /** Whether the stream has audio, on any transport. */
-  readonly sound: boolean;
+  readonly hasAudio: boolean;
 }
 
 /** Messages of the gateway, and the end of the session. */
@@ -59,7 +59,7 @@ export interface ControlEvents {
   lost(): void;
 }
 
-/** Maximum number of failed forms to queue until the channel is open. */
+/** Maximum number of failed targets to queue until the channel is open. */
 const MAX_FAILED = 16;
 /** Number of round-trip times to remember, to find the shortest, which is without queueing. */
 const MAX_ROUND_TRIPS = 30;
@@ -80,11 +80,11 @@ export class Control {
   #roundTrips: number[] = [];
   #pings = 0;
   /** Sent again whenever the channel is reopened. */
-  #playing: Form | null = null;
+  #playing: PlaybackTarget | null = null;
   /** The viewer's latest selection; sent again likewise, as it may have been lost. */
   #pinned: object | null = null;
-  /** Forms that failed while the channel was not open. */
-  #failedForms: Form[] = [];
+  /** Targets that failed while the channel was not open. */
+  #failedTargets: PlaybackTarget[] = [];
 
   constructor(url: URL, events: ControlEvents) {
     this.#url = new URL(url);
@@ -104,30 +104,30 @@ export class Control {
       this.#reconnect();
       return;
     }
-    const trip = newest === null ? null : Math.max(newest, waiting);
-    const waits = trip === null || shortest === null ? 0 : trip - shortest;
-    this.#send({ type: "report", ...report, round_trip_ms: trip, queued_ms: Math.max(waits, report.queued_ms) });
+    const roundTrip = newest === null ? null : Math.max(newest, waiting);
+    const queueing = roundTrip === null || shortest === null ? 0 : roundTrip - shortest;
+    this.#send({ type: "report", ...report, round_trip_ms: roundTrip, queued_ms: Math.max(queueing, report.queued_ms) });
     if (this.#pendingPing === null && this.#connection?.isOpen) {
       this.#pendingPing = { id: ++this.#pings, at: performance.now() };
       this.#send({ type: "ping", id: this.#pings });
     }
   }
 
-  playing(form: Form): void {
-    this.#playing = form;
+  playing(target: PlaybackTarget): void {
+    this.#playing = target;
     this.#sendPlaying();
   }
 
-  failed({ transport, rendition }: Form): void {
+  failed({ transport, rendition }: PlaybackTarget): void {
     // An immediate failure precedes the opening of the channel; without the queue, the policy would choose the same
-    // form again.
+    // target again.
     if (this.#connection?.isOpen) this.#send({ type: "failed", transport, rendition });
-    else this.#failedForms = [...this.#failedForms.slice(1 - MAX_FAILED), { transport, rendition }];
+    else this.#failedTargets = [...this.#failedTargets.slice(1 - MAX_FAILED), { transport, rendition }];
   }
 
   /** Sends the viewer's selection; null returns the choice to the policy. */
-  pin(form: Partial<Form> | null): void {
-    this.#pinned = form === null ? { type: "auto" } : { type: "pin", ...form };
+  pin(target: Partial<PlaybackTarget> | null): void {
+    this.#pinned = target === null ? { type: "auto" } : { type: "pin", ...target };
     this.#send(this.#pinned);
   }
 
@@ -140,7 +140,7 @@ export class Control {
     this.#connection = new Connection(this.#url, {
       opened: () => {
         this.#backoff.reset();
-        for (const form of this.#failedForms.splice(0)) this.failed(form);
+        for (const target of this.#failedTargets.splice(0)) this.failed(target);
         this.#sendPlaying();
         if (this.#pinned !== null) this.#send(this.#pinned);
       },
@@ -148,7 +148,7 @@ export class Control {
         if (typeof data === "string") this.#receive(data);
       },
       ended: (close) => {
-        // If it never opened, the session may have expired; requesting a new choice will tell.
+        // If it never opened, the session may have expired; requesting a new choice will show.
         if (close === null || FINAL_CLOSE_CODES.has(close.code)) {
           this.#events.lost();
         } else {
@@ -170,14 +170,14 @@ export class Control {
     this.#send({ type: "playing", transport, rendition });
   }
 
-  #send(what: object): void {
-    this.#connection?.send(JSON.stringify(what));
+  #send(message: object): void {
+    this.#connection?.send(JSON.stringify(message));
   }
 
   #receive(json: string): void {
     const message = parse(json);
     if (message === null) return;
-    const form = { transport: text(message["transport"]), rendition: text(message["rendition"]) };
+    const target = { transport: text(message["transport"]), rendition: text(message["rendition"]) };
     switch (message["type"]) {
       case "pong":
         if (this.#pendingPing !== null && number(message["id"]) === this.#pendingPing.id) {
@@ -191,19 +191,19 @@ export class Control {
         const base = resolvePath(text(message["base"]), http);
         const timeoutMs = number(message["timeout_ms"]) ?? DEFAULT_TIMEOUT_MS;
         const makesWay = message["makes_way"] === true;
-        if (base !== null) this.#events.move({ ...form, base, reason: text(message["reason"]), timeoutMs, makesWay });
+        if (base !== null) this.#events.move({ ...target, base, reason: text(message["reason"]), timeoutMs, makesWay });
         return;
       }
       case "choices": {
-        const offered = list(message["choices"]).map((choice) => ({
+        const candidates = list(message["choices"]).map((choice) => ({
           transport: text(choice["transport"]),
           rendition: text(choice["rendition"]),
           width: number(choice["width"]) ?? 0,
           height: number(choice["height"]) ?? 0,
           bandwidth: number(choice["bandwidth"]) ?? 0,
-          sound: choice["sound"] === true,
+          hasAudio: choice["sound"] === true,
         }));
-        this.#events.choices({ offered, forced: message["forced"] === true, sound: message["sound"] === true });
+        this.#events.choices({ candidates, forced: message["forced"] === true, hasAudio: message["sound"] === true });
         return;
       }
       case "refused":

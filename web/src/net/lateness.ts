@@ -11,13 +11,13 @@ export class Lateness {
   #lastSentAt = -Infinity;
 
   /**
-   * Data sent at `taken` (ms on the sender's clock) arrived at `now` (ms on ours). Returns the queueing time in ms,
+   * Data sent at `sentAt` (ms on the sender's clock) arrived at `now` (ms on ours). Returns the queueing time in ms,
    * or null for repeated or older data.
    */
-  arrived(taken: number, now: number): number | null {
-    if (taken <= this.#lastSentAt) return null;
-    this.#lastSentAt = taken;
-    const ms = now - taken;
+  arrived(sentAt: number, now: number): number | null {
+    if (sentAt <= this.#lastSentAt) return null;
+    this.#lastSentAt = sentAt;
+    const ms = now - sentAt;
     this.#minima = this.#minima.filter((known) => known.ms < ms && now - known.at <= REMEMBERED_MS);
     this.#minima.push({ at: now, ms });
     return ms - (this.#minima[0]?.ms ?? ms);

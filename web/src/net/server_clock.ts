@@ -26,27 +26,27 @@ const SAMPLES = 3;
 export class ServerClock {
   readonly #url: URL;
   #offset = 0;
-  #asked = false;
-  #asking: AbortController | null = null;
+  #measured = false;
+  #request: AbortController | null = null;
 
   constructor(url: URL) {
     this.#url = url;
   }
 
-  /** Unix ms on the gateway's clock, or on ours if the gateway does not tell; null before the first measurement. */
+  /** Unix ms on the gateway's clock, or on ours if the gateway does not send it; null before the first measurement. */
   now(): number | null {
-    return this.#asked ? Date.now() + this.#offset : null;
+    return this.#measured ? Date.now() + this.#offset : null;
   }
 
   /** Measures again. The offset stays the same if the gateway does not respond, or without `now`. */
   async measure(): Promise<void> {
     this.stop();
-    const asking = new AbortController();
-    this.#asking = asking;
+    const request = new AbortController();
+    this.#request = request;
     const samples: Sample[] = [];
     try {
       while (samples.length < SAMPLES) {
-        const sample = await withTimeout(RESPONSE_TIMEOUT_MS, asking.signal, (signal) => this.#sample(signal));
+        const sample = await withTimeout(RESPONSE_TIMEOUT_MS, request.signal, (signal) => this.#sample(signal));
         if (sample === null) break;
         samples.push(sample);
       }
@@ -54,9 +54,9 @@ export class ServerClock {
       // Unreachable or stopped: the player of the stream notices and reports it.
     }
     if (samples.length > 0) this.#offset = offsetOf(samples);
-    if (this.#asking !== asking) return;
-    this.#asked = true;
-    this.#asking = null;
+    if (this.#request !== request) return;
+    this.#measured = true;
+    this.#request = null;
   }
 
   async #sample(signal: AbortSignal): Promise<Sample | null> {
@@ -68,7 +68,7 @@ export class ServerClock {
   }
 
   stop(): void {
-    this.#asking?.abort();
-    this.#asking = null;
+    this.#request?.abort();
+    this.#request = null;
   }
 }

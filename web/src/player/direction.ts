@@ -1,6 +1,6 @@
 // The director's interface: its inputs and outputs, and the environment that it needs. Types only.
 
-import type { ChoiceRequest, Choice, Form } from "../net/choice";
+import type { ChoiceRequest, Choice, PlaybackTarget } from "../net/choice";
 import type { ControlEvents, Offer, Report } from "../net/control";
 import type { TransportName } from "../transport/names";
 import type { Session, SessionSink, SessionState, Selection } from "./session";
@@ -14,19 +14,19 @@ export interface DirectorState extends SessionState {
   readonly rendition: string;
   /** The gateway's reason for choosing what plays; empty if it did not choose. */
   readonly why: string;
-  readonly moved: Moved | null;
-  /** Whether the stream has audio, even if the current transport does not carry it (that is `sound`). */
-  readonly hasSound: boolean;
+  readonly moved: CompletedMove | null;
+  /** Whether the stream has audio, even if the current transport does not carry it (that is `hasAudio`). */
+  readonly streamHasAudio: boolean;
   /** Labels of the transports that carry the audio, among those the gateway offers and this browser can play. */
-  readonly carriers: string;
+  readonly audioTransports: string;
   /** Whether this is the gateway's test pattern, whose frames carry a block code. */
   readonly pattern: boolean;
 }
 
 /** The most recent move. */
-export interface Moved {
-  readonly from: Form;
-  readonly to: Form;
+export interface CompletedMove {
+  readonly from: PlaybackTarget;
+  readonly to: PlaybackTarget;
   readonly reason: string;
   /** When it completed, in Unix ms. */
   readonly at: number;
@@ -40,9 +40,9 @@ export type Choices = Offer;
 /** The part of `Control` that the director uses. */
 export interface ControlLike {
   report(report: Report): void;
-  playing(form: Form): void;
-  failed(form: Form): void;
-  pin(form: Partial<Form> | null): void;
+  playing(target: PlaybackTarget): void;
+  failed(target: PlaybackTarget): void;
+  pin(target: Partial<PlaybackTarget> | null): void;
   close(): void;
 }
 
@@ -54,14 +54,14 @@ export interface DirectorEnv {
   network(): string | null;
   /** The transport may be played later: its dependencies may be loaded now. */
   prepare(name: TransportName): void;
-  choose(base: URL, asking: ChoiceRequest, signal: AbortSignal): Promise<Choice>;
+  choose(base: URL, request: ChoiceRequest, signal: AbortSignal): Promise<Choice>;
   openControl(url: URL, events: ControlEvents): ControlLike;
   timer(callback: () => void, ms: number): () => void;
   now(): number;
 }
 
 /** Receives frames and counters of the visible stage, and state changes. */
-export interface DirectorSink extends Pick<SessionSink, "picture" | "shown" | "bytes" | "dropped"> {
+export interface DirectorSink extends Pick<SessionSink, "frame" | "displayed" | "bytes" | "dropped"> {
   changed(state: DirectorState): void;
   /** This stage is the visible one from now on. */
   swapped(stage: StageName): void;
@@ -75,4 +75,4 @@ export interface DirectorSelection extends Selection {
 }
 
 /** Playback statistics of the last second, from the element that collects them. */
-export type Figures = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;
+export type PlaybackStats = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;

@@ -3,20 +3,20 @@
 // the hidden one until it has displayed a frame. `SluicegatePlayer` drives it; it drives two `Session`s and one
 // `Control`. No DOM, so tests replace its environment.
 
-import type { ChoiceRequest, Choice, Form } from "../net/choice";
-import type { Move, Offered } from "../net/control";
+import type { ChoiceRequest, Choice, PlaybackTarget } from "../net/choice";
+import type { Move, Candidate } from "../net/control";
 import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
 import { CACHEABLE, LABELS, TRANSPORTS, type TransportName } from "../transport/names";
-import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, Figures, Moved, StageName } from "./direction";
+import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, PlaybackStats, CompletedMove, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
 
-export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, Figures, StageName } from "./direction";
+export type { Choices, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, PlaybackStats, StageName } from "./direction";
 
 interface Stage {
   readonly name: StageName;
   readonly session: Session;
-  /** Form that was selected for this stage; null if the gateway did not choose. */
-  form: Form | null;
+  /** Target that was selected for this stage; null if the gateway did not choose. */
+  target: PlaybackTarget | null;
 }
 
 interface Pending {
@@ -49,18 +49,18 @@ export class Director {
   #pending: Pending | null = null;
   #cancelTimer: (() => void) | null = null;
   #reason = "";
-  #moved: Moved | null = null;
-  #reported: Form | null = null;
+  #moved: CompletedMove | null = null;
+  #reported: PlaybackTarget | null = null;
   /** Failures found by trying transports, with their reasons; kept while the same stream is selected. */
   readonly #failures = new Map<TransportName, string>();
   /** A selection by the viewer was sent and is not answered yet. */
   #pinPending = false;
-  /** Forms that the gateway offers for this session. */
-  #offered: readonly Offered[] = [];
+  /** Targets that the gateway offers for this session. */
+  #candidates: readonly Candidate[] = [];
   /** The gateway's config allows only one transport. */
   #forced = false;
   /** Whether the stream has audio, according to the gateway. */
-  #hasSound = false;
+  #streamHasAudio = false;
   /** Whether the stream is the test pattern, according to the gateway. */
   #pattern = false;
   #listening = false;
@@ -70,7 +70,7 @@ export class Director {
   /** Number of consecutive control channels that ended before they received a message. */
   #controlLosses = 0;
   #transferred = { bytes: 0, ms: 0 };
-  #queued = 0;
+  #maxQueueingDelay = 0;
   #state: DirectorState;
 
   constructor(env: DirectorEnv, sink: DirectorSink) {
@@ -123,19 +123,19 @@ export class Director {
    */
   #repeatPin(): void {
     const { transport, rendition } = this.#selection;
-    const told = this.#reported;
-    if (told === null || this.#forced || (transport !== "auto" && this.#failures.has(transport))) return;
-    if ((transport === "auto" || transport === told.transport) && (rendition === null || rendition === told.rendition)) return;
+    const playing = this.#reported;
+    if (playing === null || this.#forced || (transport !== "auto" && this.#failures.has(transport))) return;
+    if ((transport === "auto" || transport === playing.transport) && (rendition === null || rendition === playing.rendition)) return;
     this.#pin();
   }
 
   setVisible(visible: boolean): void {
-    const shown = visible && !this.#visible;
+    const becameVisible = visible && !this.#visible;
     this.#visible = visible;
     if (!visible) this.#cancelMove();
     this.#current.session.setVisible(visible);
     this.#standby.session.setVisible(visible);
-    if (shown) this.#repeatPin();
+    if (becameVisible) this.#repeatPin();
   }
 
   /** Whether the viewer has turned audio on; the gateway then prefers transports that carry it. */
@@ -156,31 +156,31 @@ export class Director {
   }
 
   /** Reports playback statistics to the gateway. Call once a second. */
-  report(figures: Figures): void {
+  report(stats: PlaybackStats): void {
     const { bytes, ms } = this.#transferred;
-    const queued = this.#queued;
-    this.#queued = 0;
+    const queueingDelay = this.#maxQueueingDelay;
+    this.#maxQueueingDelay = 0;
     const goodput = bytes >= MIN_GOODPUT_BYTES ? (bytes * 8000) / Math.max(ms, 1) : null;
     if (goodput !== null) this.#transferred = { bytes: 0, ms: 0 };
-    this.#control?.report({ ...figures, queued_ms: queued, goodput, network: this.#env.network(), listening: this.#listening });
+    this.#control?.report({ ...stats, queued_ms: queueingDelay, goodput, network: this.#env.network(), listening: this.#listening });
   }
 
   #stage(name: StageName): Stage {
     const isCurrent = (): boolean => this.#current.name === name;
     const session = this.#env.session(name, {
-      picture: (picture) => (isCurrent() ? this.#sink.picture(picture) : picture.close()),
-      shown: (shown) => isCurrent() && this.#sink.shown(shown),
+      frame: (frame) => (isCurrent() ? this.#sink.frame(frame) : frame.close()),
+      displayed: (frame) => isCurrent() && this.#sink.displayed(frame),
       bytes: (count) => isCurrent() && this.#sink.bytes(count),
       dropped: (count) => isCurrent() && this.#sink.dropped(count),
-      carried: (bytes, ms) => {
+      bandwidthSample: (bytes, ms) => {
         this.#transferred = { bytes: this.#transferred.bytes + bytes, ms: this.#transferred.ms + ms };
       },
-      queued: (ms) => {
-        if (isCurrent()) this.#queued = Math.max(this.#queued, ms);
+      queueingDelay: (ms) => {
+        if (isCurrent()) this.#maxQueueingDelay = Math.max(this.#maxQueueingDelay, ms);
       },
       changed: (state) => this.#changed(name, state),
     });
-    return { name, session, form: null };
+    return { name, session, target: null };
   }
 
   /**
@@ -200,20 +200,20 @@ export class Director {
 
   /** Requests a choice from the gateway. Exactly one of the callbacks runs, unless another selection is made first. */
   #requestChoice(base: URL, then: (choice: Choice) => void, otherwise: () => void): void {
-    const asking = new AbortController();
-    this.#request = asking;
+    const controller = new AbortController();
+    this.#request = controller;
     const settle = (next: () => void): void => {
       cancel();
-      if (this.#request !== asking) return;
+      if (this.#request !== controller) return;
       this.#request = null;
       next();
     };
     const cancel = this.#env.timer(() => {
       settle(otherwise);
-      asking.abort();
+      controller.abort();
     }, RESPONSE_TIMEOUT_MS);
-    asking.signal.addEventListener("abort", cancel);
-    this.#env.choose(base, this.#choiceRequest(), asking.signal).then(
+    controller.signal.addEventListener("abort", cancel);
+    this.#env.choose(base, this.#choiceRequest(), controller.signal).then(
       (choice) => settle(() => then(choice)),
       () => settle(otherwise),
     );
@@ -227,23 +227,23 @@ export class Director {
 
   #applyChoice(choice: Choice): void {
     this.#pattern = choice.pattern;
-    const name = known(choice.transport);
+    const name = knownTransport(choice.transport);
     if (name === null) {
       if (this.#selection.base !== null) this.#playUnassisted(this.#selection.base);
       return;
     }
     this.#reason = choice.reason;
-    this.#current.form = { transport: name, rendition: choice.rendition };
+    this.#current.target = { transport: name, rendition: choice.rendition };
     this.#openControl(choice.session);
-    this.#watchStart(this.#current.form);
+    this.#watchStart(this.#current.target);
     this.#session = choice.session.pathname.split("/").pop() ?? null;
     this.#play(this.#current, choice.base, name);
     this.#emit();
   }
 
-  /** Plays a form as given, without adaptive rendition switching. */
+  /** Plays a target as given, without adaptive rendition switching. */
   #play(stage: Stage, base: URL, transport: TransportName): void {
-    stage.session.select({ base: this.#withSession(base, transport), transport, only: true });
+    stage.session.select({ base: this.#withSession(base, transport), transport, singleRendition: true });
   }
 
   #playable(): TransportName[] {
@@ -252,9 +252,9 @@ export class Director {
 
   /** Reasons why the transports preferred over `chosen` are not used, joined to one text. */
   #reasonsAgainst(chosen: string): string {
-    const better = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
-    const against = better.map((name) => this.#failures.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
-    return [...new Set(against)].join("; ");
+    const preferred = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
+    const reasons = preferred.map((name) => this.#failures.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
+    return [...new Set(reasons)].join("; ");
   }
 
   /**
@@ -270,23 +270,23 @@ export class Director {
   /** Plays without a choice by the gateway. */
   #playUnassisted(base: URL): void {
     this.#reason = "";
-    this.#current.form = null;
+    this.#current.target = null;
     this.#current.session.select({ base, transport: this.#selection.transport });
     this.#emit();
   }
 
-  #watchStart(form: Form): void {
+  #watchStart(target: PlaybackTarget): void {
     this.#cancelTimer = this.#env.timer(() => {
-      if (this.#visible) this.#startFailed(form);
+      if (this.#visible) this.#startFailed(target);
     }, START_MS);
   }
 
   /** The initial choice has displayed no frame in time: reports it as failed. */
-  #startFailed(form: Form): void {
-    if (this.#current.form !== form || this.#reported !== null) return;
+  #startFailed(target: PlaybackTarget): void {
+    if (this.#current.target !== target || this.#reported !== null) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
-    this.#control?.failed(form);
+    this.#control?.failed(target);
   }
 
   #openControl(url: URL): void {
@@ -296,9 +296,9 @@ export class Director {
       choices: (offer) => {
         this.#controlLosses = 0;
         this.#pinPending = false;
-        this.#offered = offer.offered;
+        this.#candidates = offer.candidates;
         this.#forced = offer.forced;
-        this.#hasSound = offer.sound;
+        this.#streamHasAudio = offer.hasAudio;
         this.#prepare();
         this.#sink.choices(offer);
         this.#emit();
@@ -324,16 +324,16 @@ export class Director {
     this.#cancelTimer?.();
     this.#cancelTimer = this.#env.timer(() => {
       const follow = (choice: Choice): void => {
-        const form = this.#reported;
+        const target = this.#reported;
         const { phase } = this.#current.session.state;
         // The gateway answers HTTP, but neither a WebSocket nor media gets through: some proxy blocks it, so the
         // session tries the transports in turn.
-        if (form === null && (phase === "waiting" || phase === "connecting")) this.#playUnassisted(base);
+        if (target === null && (phase === "waiting" || phase === "connecting")) this.#playUnassisted(base);
         this.#session = choice.session.pathname.split("/").pop() ?? null;
         this.#openControl(choice.session);
         // The new session has to be informed of what plays already.
         this.#reported = null;
-        if (form !== null) this.#reportPlaying(form);
+        if (target !== null) this.#reportPlaying(target);
         this.#repeatPin();
       };
       this.#requestChoice(base, follow, () => this.#controlLost());
@@ -342,15 +342,15 @@ export class Director {
   }
 
   #move(move: Move): void {
-    const name = known(move.transport);
+    const name = knownTransport(move.transport);
     if (!this.#visible || this.#selection.base === null) return;
     if (name === null) {
       this.#control?.failed(move);
       return;
     }
-    if (this.#pending !== null && same(this.#pending.move, move)) return;
+    if (this.#pending !== null && sameTarget(this.#pending.move, move)) return;
     this.#cancelMove();
-    if (this.#current.form !== null && same(this.#current.form, move)) return;
+    if (this.#current.target !== null && sameTarget(this.#current.target, move)) return;
     if (this.#current.session.state.phase !== "playing" && this.#current.session.state.phase !== "silent") {
       if (this.#failures.has(name)) {
         // This transport has just been tried and failed.
@@ -359,13 +359,13 @@ export class Director {
       }
       // Nothing is displayed that must be preserved, so the visible stage switches directly.
       this.#reason = move.reason;
-      this.#current.form = { transport: name, rendition: move.rendition };
+      this.#current.target = { transport: name, rendition: move.rendition };
       this.#play(this.#current, move.base, name);
       this.#emit();
       return;
     }
     const stage = this.#standby;
-    stage.form = { transport: name, rendition: move.rendition };
+    stage.target = { transport: name, rendition: move.rendition };
     const cancel = this.#env.timer(() => this.#moveFailed(), move.timeoutMs);
     this.#pending = { stage, move, since: this.#env.now(), cancel };
     if (move.makesWay) this.#current.session.throttle(true);
@@ -374,9 +374,9 @@ export class Director {
 
   /** The pending move displayed no frame in time. */
   #moveFailed(): void {
-    const form = this.#pending?.stage.form;
+    const target = this.#pending?.stage.target;
     this.#cancelMove();
-    if (form) this.#control?.failed(form);
+    if (target) this.#control?.failed(target);
   }
 
   #cancelMove(): void {
@@ -385,7 +385,7 @@ export class Director {
     this.#pending = null;
     pending.cancel();
     pending.stage.session.stop();
-    pending.stage.form = null;
+    pending.stage.target = null;
     if (pending.move.makesWay) this.#current.session.throttle(false);
   }
 
@@ -393,8 +393,8 @@ export class Director {
     if (this.#current !== undefined) this.#rememberFailures(name === this.#current.name ? this.#current : this.#standby, state);
     const pending = this.#pending;
     if (pending?.stage.name === name) {
-      const asked = pending.stage.form?.transport;
-      if (state.phase === "waiting" || state.phase === "blocked" || (state.transport !== null && state.transport !== asked)) {
+      const expected = pending.stage.target?.transport;
+      if (state.phase === "waiting" || state.phase === "blocked" || (state.transport !== null && state.transport !== expected)) {
         this.#moveFailed();
       } else if (state.phase === "playing") {
         this.#completeMove(pending);
@@ -402,16 +402,16 @@ export class Director {
       return;
     }
     if (this.#current?.name !== name) return;
-    const { form } = this.#current;
-    if (form !== null && state.transport !== null && state.transport !== form.transport) {
+    const { target } = this.#current;
+    if (target !== null && state.transport !== null && state.transport !== target.transport) {
       // The browser turned out not to support it, and the session fell back.
-      this.#control?.failed(form);
-      this.#current.form = { ...form, transport: state.transport };
+      this.#control?.failed(target);
+      this.#current.target = { ...target, transport: state.transport };
       this.#reason = "";
     }
-    if (state.phase === "playing" && this.#current.form !== null) this.#reportPlaying(this.#current.form);
+    if (state.phase === "playing" && this.#current.target !== null) this.#reportPlaying(this.#current.target);
     // Without a control channel this timer is the one that requests a new session, so it must not be cancelled.
-    if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && form !== null) this.#startFailed(form);
+    if (state.phase === "waiting" && this.#control !== null && this.#cancelTimer !== null && target !== null) this.#startFailed(target);
     this.#emit();
   }
 
@@ -425,7 +425,7 @@ export class Director {
     pending.cancel();
     this.#pending = null;
     const [old, next] = [this.#current, pending.stage];
-    const to = next.form ?? pending.move;
+    const to = next.target ?? pending.move;
     this.#moved = {
       from: this.#reported ?? to,
       to,
@@ -436,23 +436,23 @@ export class Director {
     this.#reason = pending.move.reason;
     [this.#current, this.#standby] = [next, old];
     old.session.stop();
-    old.form = null;
+    old.target = null;
     this.#sink.swapped(next.name);
     this.#reportPlaying(to);
     this.#emit();
   }
 
-  #reportPlaying(form: Form): void {
-    if (this.#reported !== null && same(this.#reported, form)) return;
-    this.#reported = form;
-    this.#control?.playing(form);
+  #reportPlaying(target: PlaybackTarget): void {
+    if (this.#reported !== null && sameTarget(this.#reported, target)) return;
+    this.#reported = target;
+    this.#control?.playing(target);
     this.#prepare();
   }
 
   /** Once playback is running there is time to prepare for a later move. */
   #prepare(): void {
     if (this.#reported === null || this.#selection.transport !== "auto") return;
-    const names = new Set(this.#offered.map(({ transport }) => known(transport)));
+    const names = new Set(this.#candidates.map(({ transport }) => knownTransport(transport)));
     for (const name of names) if (name !== null) this.#env.prepare(name);
   }
 
@@ -467,29 +467,29 @@ export class Director {
     this.#reported = null;
     this.#session = null;
     this.#pinPending = false;
-    this.#offered = [];
+    this.#candidates = [];
     this.#forced = false;
-    this.#hasSound = false;
+    this.#streamHasAudio = false;
     this.#pattern = false;
     this.#reason = "";
-    this.#current.form = null;
+    this.#current.target = null;
   }
 
   #buildState(): DirectorState {
-    const form = this.#current.form;
+    const target = this.#current.target;
     const state = this.#current.session.state;
-    const chosen = form !== null && this.#selection.transport === "auto" ? this.#reasonsAgainst(form.transport) : "";
+    const chosen = target !== null && this.#selection.transport === "auto" ? this.#reasonsAgainst(target.transport) : "";
     const fallback = state.fallback === "" ? chosen : state.fallback;
-    const names = this.#offered.filter(({ sound }) => sound).map(({ transport }) => known(transport));
-    const carriers = [...new Set(names)].filter((name) => name !== null).map((name) => LABELS[name]);
+    const names = this.#candidates.filter(({ hasAudio }) => hasAudio).map(({ transport }) => knownTransport(transport));
+    const labels = [...new Set(names)].filter((name) => name !== null).map((name) => LABELS[name]);
     return {
       ...state,
       fallback,
-      rendition: form?.rendition ?? "",
+      rendition: target?.rendition ?? "",
       why: this.#reason,
       moved: this.#moved,
-      hasSound: this.#hasSound || state.sound,
-      carriers: carriers.join(", "),
+      streamHasAudio: this.#streamHasAudio || state.hasAudio,
+      audioTransports: labels.join(", "),
       pattern: this.#pattern,
     };
   }
@@ -503,10 +503,10 @@ export class Director {
   }
 }
 
-function known(name: string): TransportName | null {
-  return TRANSPORTS.find((known) => known === name) ?? null;
+function knownTransport(name: string): TransportName | null {
+  return TRANSPORTS.find((transport) => transport === name) ?? null;
 }
 
-function same(one: Form, other: Form): boolean {
+function sameTarget(one: PlaybackTarget, other: PlaybackTarget): boolean {
   return one.transport === other.transport && one.rendition === other.rendition;
 }

@@ -14,7 +14,7 @@ const SUSPENDED_MS = 30_000;
 
 /** State of one connection; use a new instance per connection. All times are ms on one monotonic clock. */
 export class DisplayWatchdog {
-  #shown = false;
+  #hasDisplayed = false;
   #frames = 0;
   #countingSince = 0;
   #lastFedAt = -Infinity;
@@ -30,12 +30,12 @@ export class DisplayWatchdog {
     }
     this.#frames += count;
     this.#lastFedAt = now;
-    return this.#frames >= MIN_FRAMES && now - this.#countingSince >= (this.#shown ? AFTER_FIRST_MS : BEFORE_FIRST_MS);
+    return this.#frames >= MIN_FRAMES && now - this.#countingSince >= (this.#hasDisplayed ? AFTER_FIRST_MS : BEFORE_FIRST_MS);
   }
 
   /** A frame was displayed, or audio was played. */
-  shown(): void {
-    this.#shown = true;
+  displayed(): void {
+    this.#hasDisplayed = true;
     this.#frames = 0;
   }
 

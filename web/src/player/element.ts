@@ -21,10 +21,10 @@ import { openMjpeg } from "../transport/mjpeg";
 import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
 import { type TransportName, transportNamed } from "../transport/names";
-import type { Shown } from "../transport/transport";
-import { VideoScreen, wasActivated } from "../transport/video";
-import { clockUrl, ITSELF, streamBase } from "./address";
-import { CodeReader } from "./code_reader";
+import type { DisplayedFrame } from "../transport/transport";
+import { VideoScreen, hasBeenActive } from "../transport/video";
+import { clockUrl, NO_RENDITION, streamBase } from "./address";
+import { BlockCodeReader } from "./block_code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
 import { Painter } from "./painter";
 import { Session, type SessionSink, type TransportPlayer } from "./session";
@@ -32,8 +32,8 @@ import { StallMeter } from "./stall_meter";
 import { type Stats, StatsCollector } from "./stats";
 import { PlayerView, type ScreenName } from "./view";
 
-const LOOK_EVERY_MS = 1000;
-const READ_CODE_EVERY_MS = 500;
+const TICK_MS = 1000;
+const READ_CODE_INTERVAL_MS = 500;
 
 /** URL of the gateway that served this script from its `assets/`. */
 const GATEWAY_URL = new URL("..", import.meta.url).href;
@@ -47,7 +47,7 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
   readonly #director: Director;
   #stall = new StallMeter();
-  readonly #reader = new CodeReader();
+  readonly #reader = new BlockCodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
@@ -72,10 +72,10 @@ export class SluicegatePlayer extends HTMLElement {
       tap: () => {
         for (const video of Object.values(this.#videos)) video.play();
       },
-      volumeChanged: () => this.#showSound(),
+      volumeChanged: () => this.#showAudio(),
     });
     this.#painter = new Painter(this.#view.canvas, {
-      shown: (shown) => this.#shown("canvas", shown),
+      displayed: (frame) => this.#displayed("canvas", frame),
       dropped: () => this.#collector.dropped(1),
     });
     const { first, second } = this.#view.videos;
@@ -97,15 +97,15 @@ export class SluicegatePlayer extends HTMLElement {
         now: () => performance.now(),
       },
       {
-        picture: (picture) => this.#painter.offer(picture),
-        shown: (shown) => this.#shown(this.#stage, shown),
+        frame: (frame) => this.#painter.offer(frame),
+        displayed: (frame) => this.#displayed(this.#stage, frame),
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
         swapped: (stage) => {
           this.#stage = stage;
           this.#applyMuted();
-          this.#showSound();
+          this.#showAudio();
           this.#collector.connectionChanged(performance.now());
         },
         choices: (choices) => this.dispatchEvent(new CustomEvent("sluicegate-choices", { detail: choices })),
@@ -159,7 +159,7 @@ export class SluicegatePlayer extends HTMLElement {
     this.#muted = value;
     this.#director.setListening(!value);
     this.#applyMuted();
-    this.#showSound();
+    this.#showAudio();
     if (changed) this.dispatchEvent(new CustomEvent("sluicegate-muted", { detail: value }));
   }
 
@@ -195,8 +195,8 @@ export class SluicegatePlayer extends HTMLElement {
     window.addEventListener("online", () => this.#director.retryNow(), { signal });
     // A browser that blocked audio without user activation allows it after the first click or key press anywhere.
     for (const name of ["click", "keydown"]) document.addEventListener(name, () => this.#retryUnmute(), { signal });
-    const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
-    signal.addEventListener("abort", () => clearInterval(look));
+    const interval = setInterval(() => this.#tick(), TICK_MS);
+    signal.addEventListener("abort", () => clearInterval(interval));
     this.#visibility();
     this.#applySelection();
   }
@@ -221,18 +221,18 @@ export class SluicegatePlayer extends HTMLElement {
 
   #applySelection(): void {
     const base = streamBase(this.src, this.stream, GATEWAY_URL, document.baseURI);
-    const other = base?.href !== this.#base?.href;
-    if (other) {
+    const changed = base?.href !== this.#base?.href;
+    if (changed) {
       this.#base = base;
       this.#collector.clear(performance.now());
       this.#clock?.stop();
       this.#clock = base === null ? null : new ServerClock(clockUrl(base));
       this.#view.title(base === null ? "" : decodeName(base));
     }
-    const rendition = this.rendition === "" ? null : this.rendition === ITSELF ? "" : this.rendition;
+    const rendition = this.rendition === "" ? null : this.rendition === NO_RENDITION ? "" : this.rendition;
     this.#director.select({ base, transport: this.transport, rendition });
     // After the old stream has ended, so that none of its frames arrives later.
-    if (other) this.#clear();
+    if (changed) this.#clear();
   }
 
   #visibility(): void {
@@ -248,7 +248,7 @@ export class SluicegatePlayer extends HTMLElement {
     if (state.phase === "playing" && state.pattern) void this.#clock?.measure();
     if (state.phase === "paused" || state.phase === "waiting") this.#clock?.stop();
     this.#view.state(state);
-    this.#showSound();
+    this.#showAudio();
     this.#view.stats(this.stats);
     this.dispatchEvent(new CustomEvent("sluicegate-state", { detail: state }));
   }
@@ -259,28 +259,28 @@ export class SluicegatePlayer extends HTMLElement {
     const players = {
       nal: player("nal", openNal),
       mse: player("mse", (base, own) => openMse(base, own, video())),
-      hls: player("hls", (base, own, only) => openHls(base, own, only, video())),
+      hls: player("hls", (base, own, singleRendition) => openHls(base, own, singleRendition, video())),
       mjpeg: player("mjpeg", openMjpeg),
     };
     return new Session({ players, timer, random: Math.random, now: () => performance.now() }, sink);
   }
 
-  #shown(screen: ScreenName, shown: Shown): void {
+  #displayed(screen: ScreenName, frame: DisplayedFrame): void {
     if (screen !== "canvas") this.#painter.stop();
-    this.#stall.shown(shown.at);
+    this.#stall.displayed(frame.at);
     this.#screen = screen;
-    this.#collector.shown(shown);
-    this.#view.shown(screen);
-    const { at, delay } = shown;
-    if (at - this.#codeReadAt < READ_CODE_EVERY_MS) return;
+    this.#collector.displayed(frame);
+    this.#view.displayed(screen);
+    const { at, delay } = frame;
+    if (at - this.#codeReadAt < READ_CODE_INTERVAL_MS) return;
     this.#codeReadAt = at;
-    const made = this.#captureTime();
-    if (made === null) {
+    const capturedAt = this.#captureTime();
+    if (capturedAt === null) {
       if (delay !== null) this.#collector.latency(delay.ms, delay.kind);
     } else {
       // Reading takes some time; the age is measured at the moment of display.
       const now = this.#clock?.now() ?? null;
-      if (now !== null) this.#collector.latency(age(made, now - (performance.now() - at)), "picture");
+      if (now !== null) this.#collector.latency(age(capturedAt, now - (performance.now() - at)), "picture");
     }
   }
 
@@ -297,9 +297,9 @@ export class SluicegatePlayer extends HTMLElement {
   /** Keeps the video element's last frame visible on the canvas until there is a new one. */
   #keepFrame(stage: StageName): void {
     if (this.#screen !== stage) return;
-    this.#painter.keep(this.#view.videos[stage]);
+    this.#painter.copyFrom(this.#view.videos[stage]);
     this.#screen = "canvas";
-    this.#view.shown("canvas");
+    this.#view.displayed("canvas");
   }
 
   /** Mutes the hidden stage. */
@@ -310,13 +310,13 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #retryUnmute(): void {
-    if (!this.#muted && this.muted && wasActivated()) this.#applyMuted();
+    if (!this.#muted && this.muted && hasBeenActive()) this.#applyMuted();
   }
 
-  #showSound(): void {
-    const { sound, hasSound, transport, carriers } = this.#director.state;
-    const carried = sound && !this.muted;
-    this.#view.sound({ there: hasSound, wanted: !this.#muted, heard: carried, transport: sound ? null : transport, carriers });
+  #showAudio(): void {
+    const { hasAudio, streamHasAudio, transport, audioTransports } = this.#director.state;
+    const audible = hasAudio && !this.muted;
+    this.#view.audio({ available: streamHasAudio, unmuted: !this.#muted, audible, transport: hasAudio ? null : transport, audioTransports });
   }
 
   #clear(): void {
@@ -326,8 +326,8 @@ export class SluicegatePlayer extends HTMLElement {
     this.#view.blank();
   }
 
-  #look(): void {
-    this.#collector.look(performance.now());
+  #tick(): void {
+    this.#collector.sample(performance.now());
     const stats = this.stats;
     this.#report(stats);
     this.#view.stats(stats);
@@ -341,7 +341,7 @@ export class SluicegatePlayer extends HTMLElement {
       received: bitsPerSecond,
       frame_rate: framesPerSecond,
       buffered_ms: buffered,
-      stalled_ms: this.#stall.look(performance.now()),
+      stalled_ms: this.#stall.sample(performance.now()),
       frames_dropped: Math.max(0, dropped - this.#droppedBefore),
       visible: document.visibilityState === "visible",
     });

@@ -1,4 +1,4 @@
-// Computes frame rate and bit rate from counters, over the interval between two calls of `look`.
+// Computes frame rate and bit rate from counters, over the interval between two calls of `sample`.
 
 /** Rates over the last complete interval. */
 export interface Rates {
@@ -25,13 +25,13 @@ export class Meter {
     this.#bytes += count;
   }
 
-  /** The rates at the last `look`. */
+  /** The rates at the last `sample`. */
   get rates(): Rates {
     return this.#rates;
   }
 
-  /** Ends the interval that began at the previous `look` and returns its rates. */
-  look(now: number): Rates {
+  /** Ends the interval that began at the previous `sample` and returns its rates. */
+  sample(now: number): Rates {
     const seconds = (now - this.#since) / 1000;
     if (seconds > 0) {
       this.#rates = { framesPerSecond: this.#frames / seconds, bitsPerSecond: (this.#bytes * 8) / seconds };

@@ -1,11 +1,11 @@
 // Draws frames on the canvas, at most one per screen refresh; a newer frame replaces one that was not drawn yet.
 
 import { isSideways, type Orientation } from "../media/geometry";
-import type { Picture, Shown } from "../transport/transport";
+import type { DecodedFrame, DisplayedFrame } from "../transport/transport";
 
 /** Outcome of each offered frame. */
 export interface PainterEvents {
-  shown(shown: Shown): void;
+  displayed(frame: DisplayedFrame): void;
   /** A frame was replaced by a newer one before it was drawn. */
   dropped(): void;
 }
@@ -15,7 +15,7 @@ export class Painter {
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D | null;
   readonly #events: PainterEvents;
-  #next: Picture | null = null;
+  #next: DecodedFrame | null = null;
   #request = 0;
 
   constructor(canvas: HTMLCanvasElement, events: PainterEvents) {
@@ -25,12 +25,12 @@ export class Painter {
   }
 
   /** Draws this frame at the next refresh, replacing one that is still waiting. */
-  offer(picture: Picture): void {
+  offer(frame: DecodedFrame): void {
     if (this.#next !== null) {
       this.#next.close();
       this.#events.dropped();
     }
-    this.#next = picture;
+    this.#next = frame;
     if (this.#request === 0) this.#request = requestAnimationFrame(() => this.#paint());
   }
 
@@ -49,24 +49,24 @@ export class Painter {
   }
 
   /** Copies the current frame of a video element that is about to lose it. */
-  keep(video: HTMLVideoElement): void {
+  copyFrom(video: HTMLVideoElement): void {
     this.stop();
-    this.#put(video, video.videoWidth, video.videoHeight);
+    this.#draw(video, video.videoWidth, video.videoHeight);
   }
 
   #paint(): void {
     this.#request = 0;
-    const picture = this.#next;
+    const frame = this.#next;
     this.#next = null;
-    if (picture === null || this.#context === null) return;
-    const { width, height, arrived } = picture;
-    this.#put(picture.image, width, height, picture.orientation);
-    picture.close();
+    if (frame === null || this.#context === null) return;
+    const { width, height, arrivedAt } = frame;
+    this.#draw(frame.image, width, height, frame.orientation);
+    frame.close();
     const at = performance.now();
-    this.#events.shown({ width, height, at, count: 1, delay: { ms: at - arrived, kind: "decode" } });
+    this.#events.displayed({ width, height, at, count: 1, delay: { ms: at - arrivedAt, kind: "decode" } });
   }
 
-  #put(image: CanvasImageSource, width: number, height: number, orientation: Orientation = { rotation: 0, mirrored: false }): void {
+  #draw(image: CanvasImageSource, width: number, height: number, orientation: Orientation = { rotation: 0, mirrored: false }): void {
     if (this.#canvas.width !== width || this.#canvas.height !== height) {
       this.#canvas.width = width;
       this.#canvas.height = height;

@@ -28,9 +28,9 @@ export interface SessionState {
   /** Why another transport plays than the preferred one; empty if none. */
   readonly fallback: string;
   /** Whether what plays carries audio. */
-  readonly sound: boolean;
+  readonly hasAudio: boolean;
   /** Whether only audio plays because the stream has no video. */
-  readonly soundOnly: boolean;
+  readonly audioOnly: boolean;
   /** Number of reconnects, not counting those after the page was hidden. */
   readonly reconnects: number;
 }
@@ -41,7 +41,7 @@ export interface Selection {
   readonly base: URL | null;
   readonly transport: TransportName | "auto";
   /** Exactly this rendition, because the gateway switches renditions itself. */
-  readonly only?: boolean;
+  readonly singleRendition?: boolean;
 }
 
 /** Player of one transport. */
@@ -62,7 +62,7 @@ export interface SessionEnv {
 }
 
 /** Forwards the events of whichever transport plays; everything else is in the state. */
-export type SessionSink = Pick<Sink, "picture" | "shown" | "bytes" | "carried" | "queued" | "dropped"> & {
+export type SessionSink = Pick<Sink, "frame" | "displayed" | "bytes" | "bandwidthSample" | "queueingDelay" | "dropped"> & {
   changed(state: SessionState): void;
 };
 
@@ -89,7 +89,7 @@ export class Session {
   readonly #obstacles = new Map<TransportName, string>();
   #watchdog = new DisplayWatchdog();
   #lastDataAt = 0;
-  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false, reconnects: 0 };
+  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", hasAudio: false, audioOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
     this.#env = env;
@@ -108,7 +108,7 @@ export class Session {
 
   /** Selects what to play. Selecting the same again has no effect. */
   select(selection: Selection): void {
-    const same = selection.base?.href === this.#selection.base?.href && selection.transport === this.#selection.transport && selection.only === this.#selection.only;
+    const same = selection.base?.href === this.#selection.base?.href && selection.transport === this.#selection.transport && selection.singleRendition === this.#selection.singleRendition;
     if (same) return;
     this.#selection = selection;
     this.#refusals = 0;
@@ -145,7 +145,7 @@ export class Session {
     this.#release();
     const base = this.#selection.base;
     if (base === null) {
-      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", sound: false, soundOnly: false });
+      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", hasAudio: false, audioOnly: false });
     } else if (!this.#visible) {
       this.#set({ phase: "paused", reason: "the page is hidden" });
     } else {
@@ -160,30 +160,30 @@ export class Session {
 
   #connect(base: URL): void {
     const { name, fallback } = this.#choose();
-    const sound = this.#state.sound && this.#state.transport === name;
-    this.#set({ phase: "connecting", transport: name, reason: "", fallback, sound, soundOnly: false });
+    const hasAudio = this.#state.hasAudio && this.#state.transport === name;
+    this.#set({ phase: "connecting", transport: name, reason: "", fallback, hasAudio, audioOnly: false });
     const watchdog = (this.#watchdog = new DisplayWatchdog());
     let current = true;
     let played = false;
     this.#dataArrived();
     this.#watchSilence(SILENT_AFTER_MS);
     const sink: Sink = {
-      picture: (picture) => {
+      frame: (frame) => {
         if (!current) {
-          picture.close();
+          frame.close();
           return;
         }
         played = true;
         this.#playing(false);
-        this.#sink.picture(picture);
+        this.#sink.frame(frame);
       },
-      shown: (shown) => {
+      displayed: (frame) => {
         if (!current) return;
         played = true;
         this.#playing(false);
-        this.#sink.shown(shown);
+        this.#sink.displayed(frame);
       },
-      heard: () => {
+      audioPlayed: () => {
         if (!current) return;
         played = true;
         this.#playing(true);
@@ -199,19 +199,19 @@ export class Session {
         watchdog.reset();
         this.#set({ phase: "blocked", reason: "the browser requires a tap before it plays" });
       },
-      sound: (there) => {
-        if (current) this.#set({ sound: there });
+      audio: (present) => {
+        if (current) this.#set({ hasAudio: present });
       },
       bytes: (count) => {
         if (!current) return;
         this.#dataArrived();
         this.#sink.bytes(count);
       },
-      carried: (bytes, ms) => {
-        if (current) this.#sink.carried(bytes, ms);
+      bandwidthSample: (bytes, ms) => {
+        if (current) this.#sink.bandwidthSample(bytes, ms);
       },
-      queued: (ms) => {
-        if (current) this.#sink.queued(ms);
+      queueingDelay: (ms) => {
+        if (current) this.#sink.queueingDelay(ms);
       },
       dropped: (count) => {
         if (current) this.#sink.dropped(count);
@@ -222,7 +222,7 @@ export class Session {
         this.#ended(name, ending);
       },
     };
-    const transport = this.#env.players[name].open(base, sink, this.#selection.only ?? false);
+    const transport = this.#env.players[name].open(base, sink, this.#selection.singleRendition ?? false);
     this.#transport = {
       throttle: (throttled) => transport.throttle?.(throttled),
       stop: () => {
@@ -264,13 +264,13 @@ export class Session {
   }
 
   /** A frame was displayed, or audio was played if there is no video. */
-  #playing(soundOnly: boolean): void {
+  #playing(audioOnly: boolean): void {
     this.#dataArrived();
-    this.#watchdog.shown();
-    if (this.#state.phase === "playing" && this.#state.soundOnly === soundOnly) return;
+    this.#watchdog.displayed();
+    if (this.#state.phase === "playing" && this.#state.audioOnly === audioOnly) return;
     this.#backoff.reset();
     this.#refusals = 0;
-    this.#set({ phase: "playing", reason: "", soundOnly });
+    this.#set({ phase: "playing", reason: "", audioOnly });
   }
 
   /** Data arrived: restarts the silence timer. */

@@ -3,7 +3,7 @@
 import { Meter } from "./meter";
 import type { Phase, SessionState } from "./session";
 import type { TransportName } from "../transport/names";
-import type { Delay, Shown } from "../transport/transport";
+import type { Delay, DisplayedFrame } from "../transport/transport";
 
 /** Start of a latency measurement. */
 export type LatencyKind = "picture" | Delay["kind"];
@@ -54,7 +54,7 @@ export class StatsCollector {
     this.#dropped += count;
   }
 
-  shown({ width, height, count }: Shown): void {
+  displayed({ width, height, count }: DisplayedFrame): void {
     this.#meter.frames(count);
     this.#painted += count;
     this.#width = width;
@@ -66,8 +66,8 @@ export class StatsCollector {
   }
 
   /** Ends the current interval for rates. */
-  look(now: number): void {
-    this.#meter.look(now);
+  sample(now: number): void {
+    this.#meter.sample(now);
   }
 
   /** The connection changed: rates and latency of the old one do not apply to the new one. */

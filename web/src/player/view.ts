@@ -19,27 +19,27 @@ export interface PlayerActions {
   volumeChanged(): void;
 }
 
-/** What the sound button and its notice display. */
-export interface SoundView {
+/** What the mute button and its notice display. */
+export interface AudioView {
   /** The stream has audio. */
-  readonly there: boolean;
-  /** The viewer turned audio on. */
-  readonly wanted: boolean;
-  /** Audio is audible. */
-  readonly heard: boolean;
+  readonly available: boolean;
+  /** The viewer turned audio on; it may not be audible. */
+  readonly unmuted: boolean;
+  /** Audio is played and not muted. */
+  readonly audible: boolean;
   /** The current transport, if it carries no audio. */
   readonly transport: TransportName | null;
   /** Labels of the transports that carry audio; empty if unknown. */
-  readonly carriers: string;
+  readonly audioTransports: string;
 }
 
 /** Where frames are displayed: those decoded by scripts on the canvas, others in the video element of a stage. */
 export type ScreenName = "canvas" | StageName;
 
-const FIGURES = ["transport", "resolution", "frame rate", "bit rate", "latency", "dropped", "reconnects"] as const;
-type Figure = (typeof FIGURES)[number];
+const STAT_NAMES = ["transport", "resolution", "frame rate", "bit rate", "latency", "dropped", "reconnects"] as const;
+type StatName = (typeof STAT_NAMES)[number];
 
-const LATENCIES: Readonly<Record<LatencyKind, string>> = {
+const LATENCY_LABELS: Readonly<Record<LatencyKind, string>> = {
   picture: "end-to-end latency",
   decode: "decode delay",
   live: "behind live",
@@ -52,13 +52,13 @@ export class PlayerView {
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;
   readonly #notice: HTMLElement;
-  readonly #soundNotice: HTMLElement;
-  readonly #soundOnly: HTMLElement;
+  readonly #audioNotice: HTMLElement;
+  readonly #audioOnlyNotice: HTMLElement;
   readonly #overlay: HTMLElement;
   readonly #statsButton: HTMLButtonElement;
-  readonly #soundButton: HTMLButtonElement;
+  readonly #muteButton: HTMLButtonElement;
   readonly #tapButton: HTMLButtonElement;
-  readonly #figures = new Map<Figure, HTMLElement>();
+  readonly #statValues = new Map<StatName, HTMLElement>();
 
   constructor(root: ShadowRoot, actions: PlayerActions) {
     // A constructed stylesheet, since the pages' CSP forbids inline styles.
@@ -70,33 +70,33 @@ export class PlayerView {
     this.videos = { first: element("video", { class: "first" }), second: element("video", { class: "second" }) };
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
-    this.#soundNotice = element("p", { class: "notice", role: "status", hidden: "" });
-    this.#soundOnly = element("p", { class: "sound-only", hidden: "" }, speaker(true), "Audio only: this stream has no video");
+    this.#audioNotice = element("p", { class: "notice", role: "status", hidden: "" });
+    this.#audioOnlyNotice = element("p", { class: "audio-only", hidden: "" }, speakerIcon(true), "Audio only: this stream has no video");
     this.#overlay = element("dl", { class: "stats", id: "stats", hidden: "", "aria-label": "Statistics" });
-    for (const figure of FIGURES) {
-      const value = element("dd", { "data-figure": figure }, "–");
-      this.#figures.set(figure, value);
-      this.#overlay.append(element("div", {}, element("dt", {}, figure), value));
+    for (const name of STAT_NAMES) {
+      const value = element("dd", { "data-figure": name }, "–");
+      this.#statValues.set(name, value);
+      this.#overlay.append(element("div", {}, element("dt", {}, name), value));
     }
     this.#statsButton = element("button", { type: "button", "aria-controls": "stats", "aria-expanded": "false" }, "Stats");
-    this.#soundButton = element("button", { type: "button", class: "sound", hidden: "" });
+    this.#muteButton = element("button", { type: "button", class: "mute", hidden: "" });
     this.#tapButton = element("button", { type: "button", class: "tap", hidden: "" }, "Tap to play");
     const fullscreen = element("button", { type: "button" }, "Full screen");
     this.#statsButton.addEventListener("click", () => actions.toggleStats());
-    this.#soundButton.addEventListener("click", () => actions.toggleMuted());
+    this.#muteButton.addEventListener("click", () => actions.toggleMuted());
     this.#tapButton.addEventListener("click", () => actions.tap());
     const videos = Object.values(this.videos);
     for (const video of videos) video.addEventListener("volumechange", () => actions.volumeChanged());
     fullscreen.addEventListener("click", () => actions.toggleFullscreen());
-    const controls = element("div", { class: "controls" }, this.#statsButton, fullscreen, this.#soundButton);
+    const controls = element("div", { class: "controls" }, this.#statsButton, fullscreen, this.#muteButton);
     this.#frame = element(
       "div",
       { class: "frame", "data-phase": "idle", "data-screen": "canvas" },
       this.canvas,
       this.videos.first,
       this.videos.second,
-      this.#soundOnly,
-      element("div", { class: "top" }, this.#status, this.#notice, this.#soundNotice),
+      this.#audioOnlyNotice,
+      element("div", { class: "top" }, this.#status, this.#notice, this.#audioNotice),
       this.#tapButton,
       this.#overlay,
       controls,
@@ -115,40 +115,40 @@ export class PlayerView {
   }
 
   /** There is a frame on this element. */
-  shown(screen: ScreenName): void {
-    this.#frame.classList.add("has-picture");
+  displayed(screen: ScreenName): void {
+    this.#frame.classList.add("has-frame");
     if (this.#frame.dataset["screen"] !== screen) this.#frame.dataset["screen"] = screen;
   }
 
   /** Nothing is displayed. */
   blank(): void {
-    this.#frame.classList.remove("has-picture");
+    this.#frame.classList.remove("has-frame");
     this.#frame.dataset["screen"] = "canvas";
   }
 
   state(state: DirectorState): void {
     this.#frame.dataset["phase"] = state.phase;
-    this.#status.textContent = sentence(state);
-    const instead = state.transport !== null && state.fallback !== "";
-    this.#notice.textContent = instead ? `Fell back to ${LABELS[state.transport]}: ${state.fallback}` : "";
-    this.#notice.hidden = !instead;
-    this.#soundOnly.hidden = !(state.phase === "playing" && state.soundOnly);
+    this.#status.textContent = statusText(state);
+    const fellBack = state.transport !== null && state.fallback !== "";
+    this.#notice.textContent = fellBack ? `Fell back to ${LABELS[state.transport]}: ${state.fallback}` : "";
+    this.#notice.hidden = !fellBack;
+    this.#audioOnlyNotice.hidden = !(state.phase === "playing" && state.audioOnly);
     this.#tapButton.hidden = state.phase !== "blocked";
   }
 
-  sound({ there, wanted, heard, transport, carriers }: SoundView): void {
-    this.#soundButton.hidden = !there;
+  audio({ available, unmuted, audible, transport, audioTransports }: AudioView): void {
+    this.#muteButton.hidden = !available;
     // If audio is on but this transport cannot carry it, the button must not offer to turn it on again.
-    const on = heard || (wanted && transport !== null);
-    if (this.#soundButton.dataset["on"] !== String(on)) {
-      this.#soundButton.dataset["on"] = String(on);
-      this.#soundButton.replaceChildren(speaker(on), on ? "Mute" : "Unmute");
+    const on = audible || (unmuted && transport !== null);
+    if (this.#muteButton.dataset["on"] !== String(on)) {
+      this.#muteButton.dataset["on"] = String(on);
+      this.#muteButton.replaceChildren(speakerIcon(on), on ? "Mute" : "Unmute");
     }
-    const silent = there && wanted && transport !== null;
-    const instead = carriers === "" ? "" : `; choose Auto or one of: ${carriers}`;
-    const text = silent && transport !== null ? `${LABELS[transport]} has no sound${instead}` : "";
-    if (this.#soundNotice.textContent !== text) this.#soundNotice.textContent = text;
-    this.#soundNotice.hidden = text === "";
+    const noAudio = available && unmuted && transport !== null;
+    const alternatives = audioTransports === "" ? "" : `; choose Auto or one of: ${audioTransports}`;
+    const text = noAudio && transport !== null ? `${LABELS[transport]} has no sound${alternatives}` : "";
+    if (this.#audioNotice.textContent !== text) this.#audioNotice.textContent = text;
+    this.#audioNotice.hidden = text === "";
   }
 
   showStats(show: boolean): void {
@@ -158,7 +158,7 @@ export class PlayerView {
 
   stats(stats: Stats): void {
     if (this.#overlay.hidden) return;
-    const texts: Record<Figure, string> = {
+    const texts: Record<StatName, string> = {
       transport: stats.transport === null ? "–" : LABELS[stats.transport],
       resolution: size(stats.width, stats.height),
       "frame rate": `${stats.framesPerSecond.toFixed(1)} /s`,
@@ -167,8 +167,8 @@ export class PlayerView {
       dropped: String(stats.dropped),
       reconnects: String(stats.reconnects),
     };
-    for (const [figure, node] of this.#figures) {
-      if (node.textContent !== texts[figure]) node.textContent = texts[figure];
+    for (const [name, node] of this.#statValues) {
+      if (node.textContent !== texts[name]) node.textContent = texts[name];
     }
   }
 }
@@ -176,7 +176,7 @@ export class PlayerView {
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Speaker icon, with waves or crossed out. */
-function speaker(on: boolean): SVGElement {
+function speakerIcon(on: boolean): SVGElement {
   const icon = document.createElementNS(SVG, "svg");
   for (const [name, value] of Object.entries({ viewBox: "0 0 24 24", width: "18", height: "18", "aria-hidden": "true" })) {
     icon.setAttribute(name, value);
@@ -194,10 +194,10 @@ function speaker(on: boolean): SVGElement {
 /** Latency with its kind, since the kinds must not be compared. */
 function latency(stats: Pick<Stats, "latencyMs" | "latencyKind">): string {
   if (stats.latencyMs === null || stats.latencyKind === null) return "–";
-  return `${milliseconds(stats.latencyMs)} ${LATENCIES[stats.latencyKind]}`;
+  return `${milliseconds(stats.latencyMs)} ${LATENCY_LABELS[stats.latencyKind]}`;
 }
 
-function sentence(state: DirectorState): string {
+function statusText(state: DirectorState): string {
   switch (state.phase) {
     case "idle":
       return "No stream";

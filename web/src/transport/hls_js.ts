@@ -1,7 +1,7 @@
 /*! Contains hls.js, (c) Dailymotion and its contributors, under the Apache License 2.0: https://github.com/video-dev/hls.js */
 
 import Hls from "hls.js/light";
-import { changesRateSmoothly } from "./browser";
+import { canAdjustPlaybackRate } from "./browser";
 import type { HlsPlayer } from "./hls";
 import { classifyRefusal } from "./refusal";
 import { REJECTED_AFTER_FRAMES, REJECTED_REASON } from "./mse_rejection";
@@ -16,18 +16,18 @@ const LOW_LATENCY_LIMIT = 4;
  */
 const ADJUST_ABOVE = 0.05;
 const ADJUST_UNTIL = 0.02;
-const LOOK_EVERY_MS = 250;
+const ADJUST_INTERVAL_MS = 250;
 /** Bytes that arrive together: about one packet. */
-const PACKET = 1400;
-/** Assumed frames per second of media, as HLS does not tell. The gateway fills silence, so every segment has frames. */
-const LIKELY_RATE = 10;
+const PACKET_BYTES = 1400;
+/** Assumed frame rate, as HLS has no frame counts. The gateway fills silence, so every segment has frames. */
+const ASSUMED_FRAME_RATE = 10;
 /** Timeout (ms) for a playlist, which takes long with long segments. `Session` reconnects after 30 s without data. */
-const PLAYLIST_MS = 25_000;
+const PLAYLIST_TIMEOUT_MS = 25_000;
 /** After a pause, the player jumps if it is further behind (s) than this. */
 const JUMP_RESUMED = 0.5;
 
 /** Plays with hls.js, through Media Source Extensions. */
-export const playByHlsJs: HlsPlayer = (url, loan, events) => {
+export const playByHlsJs: HlsPlayer = (url, attachment, events) => {
   const hls = new Hls({
     lowLatencyMode: true,
     // Each stall increases the target latency permanently.
@@ -39,38 +39,38 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     enableWorker: false,
     // `Session` retries with backoff, and knows the alternatives.
     manifestLoadPolicy: {
-      default: { maxTimeToFirstByteMs: PLAYLIST_MS, maxLoadTimeMs: PLAYLIST_MS, timeoutRetry: null, errorRetry: null },
+      default: { maxTimeToFirstByteMs: PLAYLIST_TIMEOUT_MS, maxLoadTimeMs: PLAYLIST_TIMEOUT_MS, timeoutRetry: null, errorRetry: null },
     },
   });
-  const video = loan.element;
-  let part = 0;
-  let listed = false;
+  const video = attachment.element;
+  let partTarget = 0;
+  let levelLoaded = false;
   let hasAudio = false;
   let loaded = 0;
   let appended = 0;
   let buffered = false;
   let recovered = false;
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
-    part = details.partTarget;
-    listed = true;
-    const plain = part === 0;
-    if (plain && hls.config.liveSyncDuration === undefined) hls.targetLatency = WITHOUT_PARTS.target;
-    hls.config.liveMaxLatencyDuration = plain ? Math.max(WITHOUT_PARTS.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
+    partTarget = details.partTarget;
+    levelLoaded = true;
+    const withoutParts = partTarget === 0;
+    if (withoutParts && hls.config.liveSyncDuration === undefined) hls.targetLatency = WITHOUT_PARTS.target;
+    hls.config.liveMaxLatencyDuration = withoutParts ? Math.max(WITHOUT_PARTS.limit, 3 * details.targetduration) : LOW_LATENCY_LIMIT;
     if (!details.live) events.ended({ kind: "draining", reason: "the gateway ended the stream" });
   });
   hls.on(Hls.Events.FRAG_LOADED, (_, { payload, frag, part }) => {
     events.bytes(payload.byteLength);
     const { first, end } = (part ?? frag).stats.loading;
     // Timed from the arrival of the first packet.
-    if (first > 0 && end >= first) events.carried(Math.max(0, payload.byteLength - PACKET), end - first);
+    if (first > 0 && end >= first) events.bandwidthSample(Math.max(0, payload.byteLength - PACKET_BYTES), end - first);
     // What was loaded earlier is in the buffer by the time this fragment is appended.
     appended += loaded;
-    loaded = Math.max(1, Math.round((part ?? frag).duration * LIKELY_RATE));
+    loaded = Math.max(1, Math.round((part ?? frag).duration * ASSUMED_FRAME_RATE));
     events.fed(loaded);
   });
   hls.on(Hls.Events.BUFFER_CODECS, (_, { audio, audiovideo }) => {
     hasAudio = audio !== undefined || /mp4a|opus|flac/i.test(audiovideo?.codec ?? "");
-    events.sound(hasAudio);
+    events.audio(hasAudio);
   });
   hls.on(Hls.Events.BUFFER_APPENDED, () => {
     buffered ||= video.buffered.length > 0;
@@ -79,7 +79,7 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
   });
   hls.on(Hls.Events.ERROR, (_, { fatal, type, details, networkDetails, stats }) => {
     const playlist = details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR || details === Hls.ErrorDetails.LEVEL_LOAD_ERROR;
-    if (playlist && !listed && networkDetails instanceof XMLHttpRequest && networkDetails.status >= 400) {
+    if (playlist && !levelLoaded && networkDetails instanceof XMLHttpRequest && networkDetails.status >= 400) {
       // Uses the error body that was already received, instead of another request that may have to wait.
       const { status, statusText, responseText } = networkDetails;
       const ms = stats === undefined ? 0 : performance.now() - stats.loading.start;
@@ -89,45 +89,45 @@ export const playByHlsJs: HlsPlayer = (url, loan, events) => {
     }
     if (!fatal) return;
     if (details === Hls.ErrorDetails.MANIFEST_LOAD_TIMEOUT) {
-      events.ended({ kind: "unready", reason: `the playlist did not load within ${PLAYLIST_MS / 1000} s` });
+      events.ended({ kind: "unready", reason: `the playlist did not load within ${PLAYLIST_TIMEOUT_MS / 1000} s` });
     } else if (type === Hls.ErrorTypes.NETWORK_ERROR) {
       events.ended("loading");
     } else if (details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
       events.ended({ kind: "unsupported", reason: "this browser cannot play the stream's codecs" });
     } else if (type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {
       recovered = true;
-      loan.keepFrame();
+      attachment.keepFrame();
       hls.recoverMediaError();
     } else {
       events.ended({ kind: "lost", reason: `HLS playback failed (${details})` });
     }
   });
-  hls.on(Hls.Events.MEDIA_ATTACHED, () => loan.play());
+  hls.on(Hls.Events.MEDIA_ATTACHED, () => attachment.play());
   // Keeps the latency at the playlist's target: playback starts later than that by the loading time.
-  const look = (): void => {
+  const adjustRate = (): void => {
     const target = hls.targetLatency;
-    if (part === 0 || target === null || hls.latency === 0 || video.paused) return;
-    const late = hls.latency - target;
+    if (partTarget === 0 || target === null || hls.latency === 0 || video.paused) return;
+    const offset = hls.latency - target;
     const { length } = video.buffered;
-    const ahead = length === 0 ? 0 : video.buffered.end(length - 1) - video.currentTime;
-    if (Math.abs(late) <= ADJUST_UNTIL || (late > 0 && ahead < part)) video.playbackRate = 1;
-    else if (Math.abs(late) > ADJUST_ABOVE) video.playbackRate = late > 0 ? 1.05 : 0.95;
+    const bufferAhead = length === 0 ? 0 : video.buffered.end(length - 1) - video.currentTime;
+    if (Math.abs(offset) <= ADJUST_UNTIL || (offset > 0 && bufferAhead < partTarget)) video.playbackRate = 1;
+    else if (Math.abs(offset) > ADJUST_ABOVE) video.playbackRate = offset > 0 ? 1.05 : 0.95;
   };
-  const over = new AbortController();
+  const controller = new AbortController();
   const resume = (): void => {
     const { liveSyncPosition } = hls;
     if (liveSyncPosition !== null && liveSyncPosition - video.currentTime > JUMP_RESUMED) video.currentTime = liveSyncPosition;
   };
-  video.addEventListener("play", resume, over);
-  const looking = changesRateSmoothly() ? setInterval(look, LOOK_EVERY_MS) : undefined;
+  video.addEventListener("play", resume, controller);
+  const interval = canAdjustPlaybackRate() ? setInterval(adjustRate, ADJUST_INTERVAL_MS) : undefined;
   hls.loadSource(url.href);
   hls.attachMedia(video);
   return {
     behind: () => (hls.latency > 0 ? hls.latency : null),
     throttle: (throttled) => (throttled ? hls.stopLoad() : hls.startLoad()),
     stop: () => {
-      over.abort();
-      clearInterval(looking);
+      controller.abort();
+      clearInterval(interval);
       hls.destroy();
     },
   };

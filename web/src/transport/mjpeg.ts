@@ -13,7 +13,7 @@ const THROTTLED_FPS = "2";
 
 /** Plays `{base}/mjpeg`, with frames for the canvas. */
 export function openMjpeg(base: URL, sink: Sink): Transport {
-  const decoder = new NewestJpeg(sink);
+  const decoder = new JpegDecoder(sink);
   const lateness = new Lateness();
   let abort = new AbortController();
   const start = (throttled: boolean): void => {
@@ -40,7 +40,7 @@ export function openMjpeg(base: URL, sink: Sink): Transport {
   };
 }
 
-async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJpeg, lateness: Lateness): Promise<Ending> {
+async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: JpegDecoder, lateness: Lateness): Promise<Ending> {
   let response: Response;
   try {
     response = await fetch(url, { signal, cache: "no-store" });
@@ -64,14 +64,14 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
       if (done) return { kind: "draining", reason: "the gateway ended the stream" };
       const now = performance.now();
       sink.bytes(value.length);
-      const within = parts.within;
-      if (within) received += value.length;
+      const wasInsidePart = parts.insidePart;
+      if (wasInsidePart) received += value.length;
       const finished = parts.push(value);
-      if (within && finished.length > 0) sink.carried(received, now - began);
-      if (parts.within && (!within || finished.length > 0)) [began, received] = [now, 0];
+      if (wasInsidePart && finished.length > 0) sink.bandwidthSample(received, now - began);
+      if (parts.insidePart && (!wasInsidePart || finished.length > 0)) [began, received] = [now, 0];
       for (const part of finished) {
-        const queued = part.taken === null ? null : lateness.arrived(part.taken, now);
-        if (queued !== null) sink.queued(queued);
+        const queued = part.capturedAt === null ? null : lateness.arrived(part.capturedAt, now);
+        if (queued !== null) sink.queueingDelay(queued);
         if (isJpeg(part.type)) decoder.offer(withEnd(part.body));
       }
       if (parts.ended) return { kind: "draining", reason: "the gateway ended the stream" };
@@ -85,9 +85,9 @@ async function read(url: URL, signal: AbortSignal, sink: Sink, decoder: NewestJp
 }
 
 /** Decodes one JPEG at a time; of those that arrive meanwhile, only the newest is kept. */
-class NewestJpeg {
+class JpegDecoder {
   readonly #sink: Sink;
-  #waiting: { jpeg: Uint8Array<ArrayBuffer>; arrived: number } | null = null;
+  #pending: { jpeg: Uint8Array<ArrayBuffer>; arrivedAt: number } | null = null;
   #busy = false;
   #stopped = false;
 
@@ -96,20 +96,20 @@ class NewestJpeg {
   }
 
   offer(jpeg: Uint8Array<ArrayBuffer>): void {
-    if (this.#waiting !== null) this.#sink.dropped(1);
-    this.#waiting = { jpeg, arrived: performance.now() };
+    if (this.#pending !== null) this.#sink.dropped(1);
+    this.#pending = { jpeg, arrivedAt: performance.now() };
     if (!this.#busy) void this.#decode();
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#waiting = null;
+    this.#pending = null;
   }
 
   async #decode(): Promise<void> {
     this.#busy = true;
-    for (let next = this.#waiting; next !== null && !this.#stopped; next = this.#waiting) {
-      this.#waiting = null;
+    for (let next = this.#pending; next !== null && !this.#stopped; next = this.#pending) {
+      this.#pending = null;
       this.#sink.fed(1);
       if (this.#stopped) break;
       try {
@@ -117,11 +117,11 @@ class NewestJpeg {
         if (this.#stopped) {
           bitmap.close();
         } else {
-          this.#sink.picture({
+          this.#sink.frame({
             image: bitmap,
             width: bitmap.width,
             height: bitmap.height,
-            arrived: next.arrived,
+            arrivedAt: next.arrivedAt,
             close: () => bitmap.close(),
           });
         }

@@ -1,38 +1,38 @@
 // Fragmented MP4 over WebSocket into Media Source Extensions. It connects the socket, `MseFeed` (what to append),
 // `LiveEdge` (where to play) and the video element.
 
-import { changesRateSmoothly, mediaSource } from "./browser";
-import { LiveEdge, type Span } from "./live_edge";
+import { canAdjustPlaybackRate, mediaSource } from "./browser";
+import { LiveEdge, type TimeRange } from "./live_edge";
 import { type MediaBuffer, MseFeed } from "./mse_feed";
 import { openSocket } from "./socket";
 import type { Ending, Sink, Transport } from "./transport";
 import type { VideoScreen } from "./video";
 
-const LOOK_EVERY_MS = 100;
+const FOLLOW_INTERVAL_MS = 100;
 
 /** Why this browser cannot play `mse` at all, or null if it can. */
 export function mseObstacle(): string | null {
   return mediaSource() === null ? "this browser does not support Media Source Extensions" : null;
 }
 
-/** Plays `{base}/mse` in the lent video element. */
+/** Plays `{base}/mse` in the attached video element. */
 export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   const Source = mediaSource();
-  const over = new AbortController();
-  const { signal } = over;
-  let edge = new LiveEdge({ rates: changesRateSmoothly() });
+  const controller = new AbortController();
+  const { signal } = controller;
+  let edge = new LiveEdge({ adjustsRate: canAdjustPlaybackRate() });
   let buffer: SourceBuffer | null = null;
   let played = false;
-  /** Object URL of the media source that is about to be opened. */
-  let address = "";
+  /** Object URL of the media source that is about to open. */
+  let objectUrl = "";
 
   const stop = (): void => {
-    over.abort();
+    controller.abort();
     closeSocket();
-    clearInterval(looking);
+    clearInterval(interval);
     feed.stop();
-    loan.release();
-    URL.revokeObjectURL(address);
+    attachment.detach();
+    URL.revokeObjectURL(objectUrl);
   };
   const end = (ending: Ending): void => {
     if (signal.aborted) return;
@@ -41,37 +41,37 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   };
 
   // A stream that has never played is treated as unsupported.
-  const broken = (reason: string): void =>
+  const playbackFailed = (reason: string): void =>
     end({ kind: played ? "lost" : "unsupported", reason: `this browser cannot play the stream (${reason})` });
 
-  const loan = screen.lend({
-    shown: (shown) => {
+  const attachment = screen.attach({
+    displayed: (frame) => {
       played = true;
-      const newest = buffer === null ? undefined : spansOf(buffer).at(-1);
+      const newest = buffer === null ? undefined : bufferedRanges(buffer).at(-1);
       const delay = newest === undefined ? null : { ms: (newest.to - video.currentTime) * 1000, kind: "live" as const };
-      sink.shown({ ...shown, delay });
+      sink.displayed({ ...frame, delay });
     },
-    heard: () => {
+    audioPlayed: () => {
       played = true;
-      sink.heard();
+      sink.audioPlayed();
     },
     dropped: (count) => sink.dropped(count),
     blocked: () => sink.blocked(),
-    failed: broken,
+    failed: playbackFailed,
   });
-  const video = loan.element;
+  const video = attachment.element;
 
   const follow = (): void => {
     if (buffer === null || video.seeking) return;
-    const move = edge.look(performance.now(), video.currentTime, spansOf(buffer));
-    if (move?.kind === "seek") video.currentTime = move.to;
-    if (move?.kind === "rate") video.playbackRate = move.rate;
+    const adjustment = edge.update(performance.now(), video.currentTime, bufferedRanges(buffer));
+    if (adjustment?.kind === "seek") video.currentTime = adjustment.to;
+    if (adjustment?.kind === "rate") video.playbackRate = adjustment.rate;
   };
-  const looking = setInterval(follow, LOOK_EVERY_MS);
+  const interval = setInterval(follow, FOLLOW_INTERVAL_MS);
   video.addEventListener(
     "waiting",
     () => {
-      if (buffer !== null) edge.starved(performance.now(), video.currentTime, spansOf(buffer));
+      if (buffer !== null) edge.underrun(performance.now(), video.currentTime, bufferedRanges(buffer));
       follow();
     },
     { signal },
@@ -85,21 +85,21 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       if (Source === null) return;
       const source = new Source();
       buffer = null;
-      edge = new LiveEdge({ rates: changesRateSmoothly() });
-      address = URL.createObjectURL(source);
+      edge = new LiveEdge({ adjustsRate: canAdjustPlaybackRate() });
+      objectUrl = URL.createObjectURL(source);
       source.addEventListener(
         "sourceopen",
         () => {
-          URL.revokeObjectURL(address);
+          URL.revokeObjectURL(objectUrl);
           source.duration = Infinity;
-          const made = source.addSourceBuffer(mime);
-          buffer = made;
-          made.addEventListener("updateend", () => buffer === made && feed.done(), { signal });
-          feed.ready(bufferOf(made));
+          const sourceBuffer = source.addSourceBuffer(mime);
+          buffer = sourceBuffer;
+          sourceBuffer.addEventListener("updateend", () => buffer === sourceBuffer && feed.updateEnd(), { signal });
+          feed.ready(mediaBuffer(sourceBuffer));
         },
         { once: true, signal },
       );
-      loan.show(address);
+      attachment.load(objectUrl);
     },
     position: () => video.currentTime,
     fed: (count) => sink.fed(count),
@@ -107,8 +107,8 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
       edge.arrived(performance.now(), from, to);
       follow();
     },
-    sound: (there) => sink.sound(there),
-    failed: (ending) => (video.error === null ? end(ending) : broken(video.error.message)),
+    audio: (present) => sink.audio(present),
+    failed: (ending) => (video.error === null ? end(ending) : playbackFailed(video.error.message)),
   });
 
   const closeSocket = openSocket(base, "mse", {
@@ -121,15 +121,15 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
   return { stop };
 }
 
-function bufferOf(buffer: SourceBuffer): MediaBuffer {
+function mediaBuffer(buffer: SourceBuffer): MediaBuffer {
   return {
-    spans: () => spansOf(buffer),
+    buffered: () => bufferedRanges(buffer),
     append: (bytes) => buffer.appendBuffer(bytes),
     remove: (from, to) => buffer.remove(from, to),
     changeType: (mime) => buffer.changeType(mime),
   };
 }
 
-function spansOf({ buffered }: SourceBuffer): Span[] {
+function bufferedRanges({ buffered }: SourceBuffer): TimeRange[] {
   return Array.from({ length: buffered.length }, (_, index) => ({ from: buffered.start(index), to: buffered.end(index) }));
 }

@@ -2,16 +2,16 @@
 // MediaSource are passed in, so that track changes, full buffers and long groups can be tested one message at a time.
 
 import { hasSamples, startsWithSync, videoTrack } from "../media/fmp4";
-import type { Span } from "./live_edge";
+import type { TimeRange } from "./live_edge";
 import type { Ending } from "./transport";
 import { REJECTED_AFTER_FRAMES, REJECTED_REASON } from "./mse_rejection";
 
 /**
- * The part of a `SourceBuffer` that the feed uses. After `append` and `remove` it is busy until `MseFeed.done` is
- * called.
+ * The part of a `SourceBuffer` that the feed uses. After `append` and `remove` it is busy until
+ * `MseFeed.updateEnd` is called.
  */
 export interface MediaBuffer {
-  spans(): readonly Span[];
+  buffered(): readonly TimeRange[];
   /** Throws a `QuotaExceededError` if it is full. */
   append(bytes: Uint8Array<ArrayBuffer>): void;
   remove(from: number, to: number): void;
@@ -29,7 +29,7 @@ export interface FeedEnv {
   fed(count: number): void;
   /** Media from `from` to `to` (s) became playable. */
   playable(from: number, to: number): void;
-  sound(there: boolean): void;
+  audio(present: boolean): void;
   failed(ending: Ending): void;
 }
 
@@ -91,7 +91,7 @@ export class MseFeed {
       this.#process();
       return;
     }
-    const piece = this.#read(new Uint8Array(data));
+    const piece = this.#parse(new Uint8Array(data));
     this.#waiting.push(piece);
     this.#waitingBytes += data.byteLength;
     if (this.#waitingBytes > WAITING_LIMIT) {
@@ -103,7 +103,7 @@ export class MseFeed {
   }
 
   /** The first message after a MIME type is an init segment. */
-  #read(bytes: Uint8Array<ArrayBuffer>): Piece {
+  #parse(bytes: Uint8Array<ArrayBuffer>): Piece {
     if (this.#arrivingInit === null) {
       this.#arrivingInit = { track: videoTrack(bytes) };
       return { bytes, init: this.#arrivingInit, key: false, frames: 0 };
@@ -120,15 +120,15 @@ export class MseFeed {
     this.#process();
   }
 
-  /** The buffer has completed the last operation. */
-  done(): void {
+  /** The buffer has completed the last operation, as reported by its event `updateend`. */
+  updateEnd(): void {
     this.#busy = false;
     this.#appendedFrames += this.#appendingFrames;
     this.#appendingFrames = 0;
-    const newest = this.#buffer?.spans().at(-1);
+    const newest = this.#buffer?.buffered().at(-1);
     // With audio, `buffered` is the intersection of both tracks, so an empty buffer proves nothing.
-    const alone = this.#track !== null && kindsOf(this.#mime ?? "").join() === "video";
-    if (alone && newest === undefined && this.#bufferedEnd === null && this.#appendedFrames >= REJECTED_AFTER_FRAMES) {
+    const videoOnly = this.#track !== null && trackKinds(this.#mime ?? "").join() === "video";
+    if (videoOnly && newest === undefined && this.#bufferedEnd === null && this.#appendedFrames >= REJECTED_AFTER_FRAMES) {
       this.#fail({ kind: "unsupported", reason: REJECTED_REASON });
       return;
     }
@@ -167,12 +167,12 @@ export class MseFeed {
       this.#fail({ kind: "unsupported", reason: `this browser cannot play ${mime}` });
       return;
     }
-    const kinds = kindsOf(mime);
-    const alike = this.#mime !== null && kindsOf(this.#mime).join() === kinds.join();
+    const kinds = trackKinds(mime);
+    const sameKinds = this.#mime !== null && trackKinds(this.#mime).join() === kinds.join();
     const changed = mime !== this.#mime;
     this.#mime = mime;
-    this.#env.sound(kinds.includes("audio"));
-    if (alike && this.#buffer !== null) {
+    this.#env.audio(kinds.includes("audio"));
+    if (sameKinds && this.#buffer !== null) {
       if (changed) this.#buffer.changeType(mime);
       return;
     }
@@ -233,7 +233,7 @@ export class MseFeed {
    * Returns true if a removal was started.
    */
   #trim(buffer: MediaBuffer, kept: number): boolean {
-    const first = buffer.spans()[0];
+    const first = buffer.buffered()[0];
     const position = this.#env.position();
     if (first === undefined || (kept === KEEP_SECONDS && first.from > position - KEEP_SECONDS - TRIM_SECONDS)) return false;
     const passed = this.#keyframes.filter((keyframe) => keyframe <= position);
@@ -252,7 +252,7 @@ export class MseFeed {
 }
 
 /** Kinds of tracks that a MIME type names (RFC 6381). */
-export function kindsOf(mime: string): ("audio" | "video")[] {
+export function trackKinds(mime: string): ("audio" | "video")[] {
   const codecs = /codecs="?([^";]*)/i.exec(mime)?.[1] ?? "";
   const kinds = codecs.split(",").map((codec) => (/^\s*(mp4a|opus|flac|[ae]c-[34])/i.test(codec) ? "audio" : "video"));
   return [...new Set(kinds)].sort();

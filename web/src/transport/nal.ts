@@ -2,9 +2,9 @@
 // decoder. Annex B needs no `description`: parameter sets travel in the stream.
 
 import { displaySize, type Geometry, readGeometry } from "../media/geometry";
-import { type Decoder, NalFeed, type Unit } from "./nal_feed";
+import { type Decoder, NalFeed, type EncodedUnit } from "./nal_feed";
 import { openSocket } from "./socket";
-import type { Ending, Picture, Sink, Transport } from "./transport";
+import type { Ending, DecodedFrame, Sink, Transport } from "./transport";
 
 /** Consecutive decoder failures without an output frame after which the transport gives up. */
 const MAX_FAILURES = 3;
@@ -19,30 +19,30 @@ export function nalObstacle(): string | null {
 
 /** Plays `{base}/nal`, with frames for the canvas. */
 export function openNal(base: URL, sink: Sink): Transport {
-  let over = false;
+  let stopped = false;
   let geometry: Geometry | null = null;
   const stop = (): void => {
-    over = true;
+    stopped = true;
     closeSocket();
     decoder.close();
   };
   const end = (ending: Ending): void => {
-    if (over) return;
+    if (stopped) return;
     stop();
     sink.ended(ending);
   };
   const decoder = new WebCodecsDecoder({
     frame: (frame) => {
-      feed.shown();
-      sink.picture({
+      feed.frameDecoded();
+      sink.frame({
         image: frame,
-        ...shown(frame, geometry),
-        arrived: frame.timestamp / 1000,
+        ...displayGeometry(frame, geometry),
+        arrivedAt: frame.timestamp / 1000,
         close: () => frame.close(),
       });
     },
     failed: () => feed.decoderFailed(),
-    gaveUp: (reason) => end({ kind: "unsupported", reason }),
+    unsupported: (reason) => end({ kind: "unsupported", reason }),
   });
   const feed = new NalFeed(decoder, { dropped: (count) => sink.dropped(count), fed: () => sink.fed(1) });
   const closeSocket = openSocket(base, "nal", {
@@ -62,7 +62,7 @@ export function openNal(base: URL, sink: Sink): Transport {
 }
 
 /** Display size of a frame, and its rotation. */
-function shown(frame: VideoFrame, geometry: Geometry | null): Pick<Picture, "width" | "height" | "orientation"> {
+function displayGeometry(frame: VideoFrame, geometry: Geometry | null): Pick<DecodedFrame, "width" | "height" | "orientation"> {
   // The coded size is padded to whole macroblocks; the visible rectangle and the display size are cropped by the SPS.
   if (geometry === null || frame.visibleRect === null) return { width: frame.displayWidth, height: frame.displayHeight };
   const { width, height } = frame.visibleRect;
@@ -72,7 +72,7 @@ function shown(frame: VideoFrame, geometry: Geometry | null): Pick<Picture, "wid
 interface DecoderEvents {
   frame(frame: VideoFrame): void;
   failed(): void;
-  gaveUp(reason: string): void;
+  unsupported(reason: string): void;
 }
 
 class WebCodecsDecoder implements Decoder {
@@ -85,7 +85,7 @@ class WebCodecsDecoder implements Decoder {
     this.#events = events;
   }
 
-  get queued(): number {
+  get decodeQueueSize(): number {
     return this.#decoder?.decodeQueueSize ?? 0;
   }
 
@@ -113,7 +113,7 @@ class WebCodecsDecoder implements Decoder {
     }
   }
 
-  decode(unit: Unit): void {
+  decode(unit: EncodedUnit): void {
     if (this.#decoder === null) return;
     try {
       const { key, timestamp, data } = unit;
@@ -121,7 +121,7 @@ class WebCodecsDecoder implements Decoder {
     } catch (error) {
       if (unit.recovery) {
         // Chromium starts decoding only at an IDR picture, and this stream may never send one.
-        this.#events.gaveUp("this browser cannot start playing a stream with intra refresh");
+        this.#events.unsupported("this browser cannot start playing a stream with intra refresh");
       } else {
         this.#failed(error);
       }
@@ -139,7 +139,7 @@ class WebCodecsDecoder implements Decoder {
     const name = error instanceof DOMException ? error.name : "";
     const detail = error instanceof Error ? error.message : String(error);
     if (name === "NotSupportedError" || this.#failures >= MAX_FAILURES) {
-      this.#events.gaveUp(`this browser cannot decode the stream (${detail})`);
+      this.#events.unsupported(`this browser cannot decode the stream (${detail})`);
     } else {
       this.#events.failed();
     }

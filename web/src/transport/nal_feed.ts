@@ -4,7 +4,7 @@
 import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 
 /** One access unit for the decoder, in Annex B format. */
-export interface Unit {
+export interface EncodedUnit {
   readonly key: boolean;
   /** Whether this key unit is a recovery point instead of an IDR picture; not every decoder starts there. */
   readonly recovery: boolean;
@@ -17,9 +17,9 @@ export interface Unit {
 export interface Decoder {
   /** Reconfigures the decoder for this codec string and discards its queue. */
   configure(codec: string): void;
-  decode(unit: Unit): void;
+  decode(unit: EncodedUnit): void;
   /** Number of units waiting to be decoded. */
-  readonly queued: number;
+  readonly decodeQueueSize: number;
 }
 
 /** Outcome of each frame, reported once. */
@@ -61,7 +61,7 @@ export class NalFeed {
   /** Decoding started at a recovery point, and no frame that follows it in presentation order has arrived. */
   #atRecovery = false;
   #catchingUp = true;
-  #shown = false;
+  #hasOutput = false;
   #keptUpAt: number | null = null;
   #lastTimestamp = -1;
 
@@ -84,9 +84,9 @@ export class NalFeed {
 
   #handleFrame(unit: AccessUnit, bytes: Uint8Array, now: number): void {
     const key = this.#isKey(unit.idr, unit.recovery);
-    const full = this.#isBehind(now);
+    const behind = this.#isBehind(now);
     if (!key) {
-      if (full) this.#waitsForKey = true;
+      if (behind) this.#waitsForKey = true;
       if (this.#waitsForKey) {
         this.#events.dropped(1);
         return;
@@ -98,10 +98,10 @@ export class NalFeed {
         return;
       }
       this.#atRecovery = false;
-    } else if (!this.#prepareDecoder(full, !unit.idr)) {
+    } else if (!this.#prepareDecoder(behind, !unit.idr)) {
       this.#events.dropped(1);
       return;
-    } else if (full) {
+    } else if (behind) {
       this.#keptUpAt = now;
     }
     const complete = !key || (unit.sps !== null && unit.hasPps) || this.#parameters === null;
@@ -116,8 +116,8 @@ export class NalFeed {
   }
 
   /** The decoder has output a frame: the stream can be decoded. */
-  shown(): void {
-    this.#shown = true;
+  frameDecoded(): void {
+    this.#hasOutput = true;
   }
 
   /** The decoder failed and lost its state; decoding resumes at the next keyframe. */
@@ -141,27 +141,27 @@ export class NalFeed {
   }
 
   #isBehind(now: number): boolean {
-    const queued = this.#decoder.queued;
-    if (queued <= QUEUE_LIMIT) {
-      if (this.#shown) this.#catchingUp = false;
+    const queueSize = this.#decoder.decodeQueueSize;
+    if (queueSize <= QUEUE_LIMIT) {
+      if (this.#hasOutput) this.#catchingUp = false;
       this.#keptUpAt = now;
       return false;
     }
     const since = now - (this.#keptUpAt ?? now);
-    return queued > BURST_LIMIT || since > (this.#catchingUp ? CATCH_UP_LIMIT : BEHIND_LIMIT);
+    return queueSize > BURST_LIMIT || since > (this.#catchingUp ? CATCH_UP_LIMIT : BEHIND_LIMIT);
   }
 
   /** Prepares the decoder for a keyframe. Returns false if no SPS has arrived yet. */
-  #prepareDecoder(full: boolean, recovery: boolean): boolean {
+  #prepareDecoder(behind: boolean, recovery: boolean): boolean {
     if (this.#sps === null) return false;
     const changed = this.#configured === null || !sameBytes(this.#configured, this.#sps);
-    if (changed || full) {
+    if (changed || behind) {
       const codec = codecString(this.#sps);
       if (codec === null) return false;
       this.#decoder.configure(codec);
       this.#configured = this.#sps;
     }
-    this.#atRecovery = recovery && (changed || full || this.#waitsForKey);
+    this.#atRecovery = recovery && (changed || behind || this.#waitsForKey);
     this.#waitsForKey = false;
     return true;
   }

@@ -24,8 +24,8 @@ const UNAVAILABLE = 503;
 
 /** Classifies an error response that arrived `ms` after the request. */
 export async function classifyRefusal(response: Response, ms: number): Promise<Ending> {
-  const stays = CACHEABLE.test(response.headers.get("cache-control") ?? "");
-  const unready = response.status === UNAVAILABLE && (stays || ms >= WAITED_MS);
+  const cacheable = CACHEABLE.test(response.headers.get("cache-control") ?? "");
+  const unready = response.status === UNAVAILABLE && (cacheable || ms >= WAITED_MS);
   return { kind: unready ? "unready" : "refused", reason: await errorText(response) };
 }
 
@@ -34,13 +34,13 @@ export async function classifyRefusal(response: Response, ms: number): Promise<E
  * `otherwise` if the gateway does not refuse it.
  */
 export async function refusal(url: URL, signal: AbortSignal, otherwise: Ending): Promise<Ending> {
-  const asked = performance.now();
+  const requestedAt = performance.now();
   try {
     return await withTimeout(RESPONSE_TIMEOUT_MS, signal, async (signal) => {
       const response = await fetch(url, { signal, cache: "no-store" });
       // 400 and 426 are valid answers of a WebSocket endpoint to a plain GET.
       if (!response.ok && response.status !== 400 && response.status !== 426) {
-        return classifyRefusal(response, performance.now() - asked);
+        return classifyRefusal(response, performance.now() - requestedAt);
       }
       await response.body?.cancel();
       return otherwise;

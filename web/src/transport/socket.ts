@@ -13,8 +13,8 @@ export function openSocket(
   name: TransportName,
   events: { message(data: ArrayBuffer | string): void; ended(ending: Ending): void },
 ): () => void {
-  const asking = new AbortController();
-  const { signal } = asking;
+  const controller = new AbortController();
+  const { signal } = controller;
   const connection = new Connection(socketUrl(base, name), {
     message: (data) => events.message(data),
     ended: (close) => {
@@ -29,7 +29,7 @@ export function openSocket(
     },
   });
   return () => {
-    asking.abort();
+    controller.abort();
     connection.close();
   };
 }

@@ -5,15 +5,15 @@ import type { Orientation } from "../media/geometry";
 import type { TransportName } from "./names";
 
 /** A decoded frame on its way to the canvas. The last owner closes it. */
-export interface Picture {
+export interface DecodedFrame {
   readonly image: CanvasImageSource;
   /** Display size, after rotation, in pixels. */
   readonly width: number;
   readonly height: number;
-  /** Rotation to apply; absent if the image is upright. */
+  /** Rotation to apply; absent if the frame is upright. */
   readonly orientation?: Orientation;
   /** Arrival time of its last byte, in ms of `performance.now()`. */
-  readonly arrived: number;
+  readonly arrivedAt: number;
   close(): void;
 }
 
@@ -25,7 +25,7 @@ export interface Delay {
 }
 
 /** A frame that was displayed, with its size in pixels. */
-export interface Shown {
+export interface DisplayedFrame {
   readonly width: number;
   readonly height: number;
   /** Time of display, in ms of `performance.now()`. */
@@ -56,26 +56,26 @@ export interface Ending {
 /** Receiver of a transport's events. `ended` is called at most once, and nothing after it. */
 export interface Sink {
   /** A frame for the canvas; the sink takes ownership. */
-  picture(picture: Picture): void;
+  frame(frame: DecodedFrame): void;
   /** The video element displays a new frame. */
-  shown(shown: Shown): void;
+  displayed(frame: DisplayedFrame): void;
   /** The video element plays audio of a stream without video. */
-  heard(): void;
+  audioPlayed(): void;
   /**
-   * `count` frames arrived for the browser (an estimate for HLS, which does not tell); for audio-only streams,
-   * pieces. A transport that displays none of them is given up, see `DisplayWatchdog`.
+   * `count` frames arrived for the browser (an estimate for HLS, which has no frame counts); for audio-only streams,
+   * fragments. A transport that displays none of them is given up, see `DisplayWatchdog`.
    */
   fed(count: number): void;
   /** The browser blocks playback, or playback was paused, until the viewer acts. */
   blocked(): void;
   /** Whether the stream has audio. Assumed false until reported. */
-  sound(there: boolean): void;
+  audio(present: boolean): void;
   /** `count` bytes of media arrived; hls.js reports them per segment or part. */
   bytes(count: number): void;
   /** Bandwidth sample: `bytes` arrived within `ms` in which only the link limited them. */
-  carried(bytes: number, ms: number): void;
+  bandwidthSample(bytes: number, ms: number): void;
   /** Estimated time (ms) that the latest data spent in queues. */
-  queued(ms: number): void;
+  queueingDelay(ms: number): void;
   /** Frames that were not displayed because they arrived too fast or could not be decoded. */
   dropped(count: number): void;
   ended(ending: Ending): void;
@@ -93,7 +93,7 @@ export interface Transport {
  * Opens a transport of the stream at `base`, such as `http://host/live/demo`. `only`: without adaptive rendition
  * switching.
  */
-export type Opener = (base: URL, sink: Sink, only: boolean) => Transport;
+export type Opener = (base: URL, sink: Sink, singleRendition: boolean) => Transport;
 
 /** URL of a transport below the stream's base URL. */
 export function transportUrl(base: URL, name: TransportName, file = ""): URL {

@@ -1,13 +1,13 @@
-// The player's video element, lent to one transport at a time. It handles muted autoplay, reports displayed and
-// dropped frames, and resets the element when the loan ends.
+// The player's video element, attached to one transport at a time. It handles muted autoplay, reports displayed and
+// dropped frames, and resets the element when it is detached.
 
-import type { Shown } from "./transport";
+import type { DisplayedFrame } from "./transport";
 
-/** Events of the element for the transport that has it on loan. */
+/** Events of the element for the transport that it is attached to. */
 export interface VideoEvents {
-  shown(shown: Omit<Shown, "delay">): void;
-  /** It plays a stream without video. */
-  heard(): void;
+  displayed(frame: Omit<DisplayedFrame, "delay">): void;
+  /** It plays the audio of a stream without video. */
+  audioPlayed(): void;
   dropped(count: number): void;
   /** The browser blocks playback, or playback was paused, until the viewer acts. */
   blocked(): void;
@@ -15,35 +15,35 @@ export interface VideoEvents {
   failed(reason: string): void;
 }
 
-/** The element, while it is lent to a transport. */
-export interface VideoLoan {
+/** The element, while it is attached to a transport. */
+export interface VideoAttachment {
   readonly element: HTMLVideoElement;
   /** Starts playback as soon as there is media. */
   play(): void;
   /** Plays the media at this URL. */
-  show(url: string): void;
+  load(url: string): void;
   /** Preserves the displayed frame, as the source is about to change. */
   keepFrame(): void;
   /** Resets the element. No event follows. */
-  release(): void;
+  detach(): void;
 }
 
 /**
  * Browsers may not report frames while the element is out of view. After this time (ms) without a report, decoded
  * frames are counted instead.
  */
-const UNSEEN_MS = 2000;
+const OUT_OF_VIEW_MS = 2000;
 
-/** Lends the element to one transport after another. */
+/** Attaches the element to one transport after another. */
 export class VideoScreen {
   readonly #element: HTMLVideoElement;
-  readonly #leaving: () => void;
-  #loan: Loan | null = null;
+  readonly #onFrameLoss: () => void;
+  #attachment: Attachment | null = null;
 
-  /** `leaving` is called before a displayed frame disappears with its source. */
-  constructor(element: HTMLVideoElement, leaving: () => void) {
+  /** `onFrameLoss` is called before a displayed frame disappears with its source. */
+  constructor(element: HTMLVideoElement, onFrameLoss: () => void) {
     this.#element = element;
-    this.#leaving = leaving;
+    this.#onFrameLoss = onFrameLoss;
     // Audio needs a user activation: no browser plays it otherwise.
     element.muted = true;
     element.playsInline = true;
@@ -53,29 +53,29 @@ export class VideoScreen {
     element.crossOrigin = "anonymous";
   }
 
-  /** Lends the element; the previous loan must have been released. */
-  lend(events: VideoEvents): VideoLoan {
-    this.#loan = new Loan(this.#element, events, () => {
-      if (this.#element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) this.#leaving();
+  /** Attaches the element to a transport; it must have been detached from the previous one. */
+  attach(events: VideoEvents): VideoAttachment {
+    this.#attachment = new Attachment(this.#element, events, () => {
+      if (this.#element.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) this.#onFrameLoss();
     });
-    return this.#loan;
+    return this.#attachment;
   }
 
   /** Called within a user activation, this starts blocked playback. */
   play(): void {
-    this.#loan?.play();
+    this.#attachment?.play();
   }
 }
 
-class Loan implements VideoLoan {
+class Attachment implements VideoAttachment {
   readonly element: HTMLVideoElement;
   readonly #events: VideoEvents;
   readonly keepFrame: () => void;
-  readonly #over = new AbortController();
+  readonly #controller = new AbortController();
   readonly #stopFrames: () => void;
   #dropped: number;
   /** When a frame was last reported, how many were decoded then, and the position at the last `timeupdate`. */
-  #shownAt = -Infinity;
+  #displayedAt = -Infinity;
   #decoded = 0;
   #position = 0;
 
@@ -83,27 +83,27 @@ class Loan implements VideoLoan {
     this.element = element;
     this.#events = events;
     this.keepFrame = keepFrame;
-    this.#dropped = droppedBy(element);
-    const { signal } = this.#over;
-    element.addEventListener("pause", () => this.#paused(), { signal });
-    element.addEventListener("timeupdate", () => this.#advanced(), { signal });
+    this.#dropped = droppedFrames(element);
+    const { signal } = this.#controller;
+    element.addEventListener("pause", () => this.#onPause(), { signal });
+    element.addEventListener("timeupdate", () => this.#onTimeUpdate(), { signal });
     element.addEventListener("error", () => events.failed(element.error?.message || "the browser cannot play this video"), { signal });
-    this.#stopFrames = eachFrame(element, (count) => this.#frame(count));
+    this.#stopFrames = onEachFrame(element, (count) => this.#onFrame(count));
   }
 
   play(): void {
-    if (!this.#over.signal.aborted) void this.#play();
+    if (!this.#controller.signal.aborted) void this.#play();
   }
 
-  show(url: string): void {
+  load(url: string): void {
     this.keepFrame();
     this.element.src = url;
     this.play();
   }
 
-  release(): void {
-    if (this.#over.signal.aborted) return;
-    this.#over.abort();
+  detach(): void {
+    if (this.#controller.signal.aborted) return;
+    this.#controller.abort();
     this.#stopFrames();
     this.keepFrame();
     this.element.playbackRate = 1;
@@ -115,7 +115,7 @@ class Loan implements VideoLoan {
     try {
       await this.element.play();
     } catch (error) {
-      if (this.#over.signal.aborted || !(error instanceof DOMException) || error.name !== "NotAllowedError") return;
+      if (this.#controller.signal.aborted || !(error instanceof DOMException) || error.name !== "NotAllowedError") return;
       if (this.element.muted) {
         this.#events.blocked();
       } else {
@@ -126,8 +126,8 @@ class Loan implements VideoLoan {
   }
 
   /** Browsers pause audible playback without user activation; muted playback may continue. */
-  #paused(): void {
-    if (!this.element.muted && !wasActivated()) {
+  #onPause(): void {
+    if (!this.element.muted && !hasBeenActive()) {
       this.element.muted = true;
       void this.#play();
     } else {
@@ -136,70 +136,70 @@ class Loan implements VideoLoan {
   }
 
   /** Playback has advanced: audio is playing, or frames are decoded while the element is out of view. */
-  #advanced(): void {
+  #onTimeUpdate(): void {
     const { paused, seeking, currentTime, videoWidth } = this.element;
     const advanced = !paused && !seeking && currentTime > this.#position;
     this.#position = currentTime;
     if (!advanced) return;
     if (videoWidth === 0) {
-      this.#events.heard();
-    } else if (performance.now() - this.#shownAt > UNSEEN_MS && decodedBy(this.element) !== this.#decoded) {
-      this.#frame(1);
+      this.#events.audioPlayed();
+    } else if (performance.now() - this.#displayedAt > OUT_OF_VIEW_MS && decodedFrames(this.element) !== this.#decoded) {
+      this.#onFrame(1);
     }
   }
 
-  #frame(count: number): void {
+  #onFrame(count: number): void {
     const { paused, videoWidth, videoHeight } = this.element;
     // A seek displays a frame too, although nothing plays.
     if (paused) return;
-    this.#shownAt = performance.now();
-    this.#decoded = decodedBy(this.element);
-    this.#events.shown({ width: videoWidth, height: videoHeight, at: this.#shownAt, count });
-    const dropped = droppedBy(this.element);
+    this.#displayedAt = performance.now();
+    this.#decoded = decodedFrames(this.element);
+    this.#events.displayed({ width: videoWidth, height: videoHeight, at: this.#displayedAt, count });
+    const dropped = droppedFrames(this.element);
     if (dropped > this.#dropped) this.#events.dropped(dropped - this.#dropped);
     this.#dropped = dropped;
   }
 }
 
-/** Whether the page has had a user activation since it was loaded; true if the browser does not tell. */
-export function wasActivated(): boolean {
+/** Whether the page has had a user activation since it was loaded; true if the browser does not say. */
+export function hasBeenActive(): boolean {
   const { userActivation } = navigator as { userActivation?: { readonly hasBeenActive: boolean } };
   return userActivation?.hasBeenActive !== false;
 }
 
-function decodedBy(element: HTMLVideoElement): number {
+function decodedFrames(element: HTMLVideoElement): number {
   return element.getVideoPlaybackQuality().totalVideoFrames;
 }
 
-function droppedBy(element: HTMLVideoElement): number {
+function droppedFrames(element: HTMLVideoElement): number {
   return element.getVideoPlaybackQuality().droppedVideoFrames;
 }
 
 /** Calls back with the number of new frames whenever there are some. The returned function stops it. */
-function eachFrame(element: HTMLVideoElement, frame: (count: number) => void): () => void {
+function onEachFrame(element: HTMLVideoElement, frame: (count: number) => void): () => void {
   let request = 0;
-  let known: number | null = null;
-  const tell = (presented: number): void => {
+  let lastPresented: number | null = null;
+  const report = (presented: number): void => {
     // Depending on the browser, the count restarts at 0 with a new source.
-    const count = known !== null && presented > known ? presented - known : 1;
-    known = presented;
+    const count = lastPresented !== null && presented > lastPresented ? presented - lastPresented : 1;
+    lastPresented = presented;
     frame(count);
   };
   if (typeof element.requestVideoFrameCallback === "function") {
     const next: VideoFrameRequestCallback = (_, { presentedFrames }) => {
       request = element.requestVideoFrameCallback(next);
-      tell(presentedFrames);
+      report(presentedFrames);
     };
     request = element.requestVideoFrameCallback(next);
     return () => element.cancelVideoFrameCallback(request);
   }
   // Firefox before 132.
-  const look = (): void => {
-    request = requestAnimationFrame(look);
+  const poll = (): void => {
+    request = requestAnimationFrame(poll);
     const { totalVideoFrames, droppedVideoFrames } = element.getVideoPlaybackQuality();
     const presented = totalVideoFrames - droppedVideoFrames;
-    if (presented !== known) tell(presented);
+    if (presented !== lastPresented) report(presented);
   };
-  request = requestAnimationFrame(look);
+  request = requestAnimationFrame(poll);
   return () => cancelAnimationFrame(request);
 }

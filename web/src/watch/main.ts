@@ -9,7 +9,7 @@ import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
 import { saveSetting, loadSetting, TRANSPORT } from "../page/settings";
 import { persistMuted } from "../page/muted";
-import { encodeStream, ITSELF } from "../player/address";
+import { encodeStream, NO_RENDITION } from "../player/address";
 import type { SluicegatePlayer } from "../player/element";
 import type { Choices, DirectorState } from "../player/director";
 import type { Stats } from "../player/stats";
@@ -22,7 +22,7 @@ const client = new URLSearchParams(location.search).get("client");
 const src = client === null ? base : `${base}?client=${encodeURIComponent(client)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
-const choices = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
+const transportInputs = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
 const renditions = byId("rendition") as HTMLSelectElement;
 /**
  * Storage key of the rendition selected on this device for this stream; the URL takes precedence. `TRANSPORT` is the
@@ -69,8 +69,8 @@ function showProblem(text: string | null): void {
 
 function showDevice(device: Device): void {
   setText(byId("source"), device.source);
-  const asked = device.reason === "" || device.state === "live" ? "" : device.reason;
-  setText(byId("reason"), [asked, ...device.notes].filter((text) => text !== "").join(" · "));
+  const reason = device.reason === "" || device.state === "live" ? "" : device.reason;
+  setText(byId("reason"), [reason, ...device.notes].filter((text) => text !== "").join(" · "));
   setText(byId("source-size"), [size(device.width, device.height), frameRate(device.frameRate)].join(" · "));
   setText(byId("viewers"), String(device.viewers));
 }
@@ -95,45 +95,45 @@ function showStats(stats: Stats): void {
 /** Text such as "Moved from MJPEG to HLS (mobile) at 12:03:04: the link carries about 0.8 Mbit/s." */
 function why({ why, moved }: DirectorState): string {
   if (moved === null) return why === "" ? "" : `Chosen because ${why}.`;
-  const named = ({ transport, rendition }: { transport: string; rendition: string }): string => {
+  const describe = ({ transport, rendition }: { transport: string; rendition: string }): string => {
     const label = (LABELS as Readonly<Record<string, string>>)[transport] ?? transport;
     return rendition === "" ? label : `${label} (${rendition})`;
   };
   const at = new Date(moved.at).toLocaleTimeString();
-  return `Moved from ${named(moved.from)} to ${named(moved.to)} at ${at}: ${moved.reason}.`;
+  return `Moved from ${describe(moved.from)} to ${describe(moved.to)} at ${at}: ${moved.reason}.`;
 }
 
 /** Updates the list of renditions; hidden if there is only one. */
-function showChoices({ offered, forced }: Choices): void {
-  const names = [...new Set(offered.map(({ rendition }) => rendition))];
+function showChoices({ candidates, forced }: Choices): void {
+  const names = [...new Set(candidates.map(({ rendition }) => rendition))];
   byId("renditions").hidden = names.length < 2 || stream.includes("@");
   renditions.disabled = forced;
-  for (const choice of choices) choice.disabled = forced;
-  const wanted = ["", ...names.map((name) => (name === "" ? ITSELF : name))];
-  if (wanted.join() === [...renditions.options].map(({ value }) => value).join()) return;
+  for (const input of transportInputs) input.disabled = forced;
+  const values = ["", ...names.map((name) => (name === "" ? NO_RENDITION : name))];
+  if (values.join() === [...renditions.options].map(({ value }) => value).join()) return;
   const labels = ["Automatic", ...names.map((name) => (name === "" ? "Original" : name))];
-  renditions.replaceChildren(...wanted.map((value, index) => new Option(labels[index], value)));
+  renditions.replaceChildren(...values.map((value, index) => new Option(labels[index], value)));
   renditions.value = player.rendition;
 }
 
 function followChoices(): void {
-  const asked = new URLSearchParams(location.search).get("transport") ?? loadSetting(TRANSPORT) ?? "auto";
-  const chosen = choices.find((choice) => choice.value === asked) ?? choices[0];
+  const initial = new URLSearchParams(location.search).get("transport") ?? loadSetting(TRANSPORT) ?? "auto";
+  const chosen = transportInputs.find((choice) => choice.value === initial) ?? transportInputs[0];
   if (chosen !== undefined) chosen.checked = true;
   const use = (value: string): void => player.setAttribute("transport", value);
   player.setAttribute("rendition", loadSetting(RENDITION) ?? "");
   use(chosen?.value ?? "auto");
-  for (const choice of choices) {
-    choice.addEventListener("change", () => {
-      use(choice.value);
-      saveSetting(TRANSPORT, choice.value);
-      const address = new URL(location.href);
-      if (choice.value === "auto") {
-        address.searchParams.delete("transport");
+  for (const input of transportInputs) {
+    input.addEventListener("change", () => {
+      use(input.value);
+      saveSetting(TRANSPORT, input.value);
+      const url = new URL(location.href);
+      if (input.value === "auto") {
+        url.searchParams.delete("transport");
       } else {
-        address.searchParams.set("transport", choice.value);
+        url.searchParams.set("transport", input.value);
       }
-      history.replaceState(null, "", address);
+      history.replaceState(null, "", url);
     });
   }
   renditions.addEventListener("change", () => {

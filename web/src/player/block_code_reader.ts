@@ -13,15 +13,15 @@ export interface BlockCode {
 const NO_CODE: BlockCode = { number: null, clock: null };
 
 /** Owns the small canvas that it reads pixels from. */
-export class CodeReader {
+export class BlockCodeReader {
   /** Target for a copy of the two rows: reading pixels from the source itself would move it off the GPU. */
   #rows: CanvasRenderingContext2D | null = null;
 
-  /** Reads the code from `picture`. It copies a sixth of the frame, so it should not run for every frame. */
-  read(picture: HTMLCanvasElement | HTMLVideoElement): BlockCode {
-    const video = picture instanceof HTMLVideoElement;
-    const width = video ? picture.videoWidth : picture.width;
-    const height = video ? picture.videoHeight : picture.height;
+  /** Reads the code from `source`. It copies a sixth of the frame, so it should not run for every frame. */
+  read(source: HTMLCanvasElement | HTMLVideoElement): BlockCode {
+    const video = source instanceof HTMLVideoElement;
+    const width = video ? source.videoWidth : source.width;
+    const height = video ? source.videoHeight : source.height;
     const row = rowHeight(height);
     this.#rows ??= document.createElement("canvas").getContext("2d", { alpha: false, willReadFrequently: true });
     if (row === 0 || this.#rows === null) return NO_CODE;
@@ -30,7 +30,7 @@ export class CodeReader {
       rows.canvas.width = width;
       rows.canvas.height = row * 2;
     }
-    rows.drawImage(picture, 0, height - row * 2, width, row * 2, 0, 0, width, row * 2);
+    rows.drawImage(source, 0, height - row * 2, width, row * 2, 0, 0, width, row * 2);
     const pixels = rows.getImageData(0, 0, width, row * 2);
     return { number: readRow(pixels, row, row), clock: readRow(pixels, 0, row) };
   }
