@@ -18,28 +18,28 @@ describe("boxes", { timeout: 120_000 }, () => {
   before(async () => {
     const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
     mkdirSync(directory, { recursive: true });
-    const film = `${directory}film-${process.pid}.mp4`;
-    // B pictures, and an audio sample rate that is not a multiple of the frame rate.
+    const file = `${directory}boxes-${process.pid}.mp4`;
+    // B-frames, and an audio sample rate that is not a multiple of the frame rate.
     execFileSync("ffmpeg", [
       ...["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=320x192:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=44100"],
-      ...["-t", "12", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac", film],
+      ...["-t", "12", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "30", "-pix_fmt", "yuv420p", "-c:a", "aac", file],
     ]);
-    gateway = new Gateway({ config: `[streams.demo]\nsource = "file:${film}"\n[transports.hls]\nsegment = "1s"\n` });
+    gateway = new Gateway({ config: `[streams.demo]\nsource = "file:${file}"\n[transports.hls]\nsegment = "1s"\n` });
     await gateway.start();
   });
   after(() => gateway?.stop());
 
   test("the continuous MP4 has both tracks with all samples", async () => {
-    const over = new AbortController();
-    const { body, headers } = await fetch(`${gateway.url}live/demo/mse`, { signal: over.signal });
+    const controller = new AbortController();
+    const { body, headers } = await fetch(`${gateway.url}live/demo/mse`, { signal: controller.signal });
     assert.match(headers.get("content-type"), /^video\/mp4/);
-    const reader = new Reader();
+    const parser = new Parser();
     for await (const bytes of body) {
-      reader.take(bytes);
-      if (reader.seconds() > SECONDS) break;
+      parser.append(bytes);
+      if (parser.seconds() > SECONDS) break;
     }
-    over.abort();
-    reader.judge();
+    controller.abort();
+    parser.check();
   });
 
   test("HLS segments have all samples, and parts concatenate to their segment", async () => {
@@ -49,31 +49,31 @@ describe("boxes", { timeout: 120_000 }, () => {
       assert.equal(response.status, 200, name);
       return response;
     };
-    const reader = new Reader();
+    const parser = new Parser();
     const known = new Set();
     let next = "media.m3u8";
-    while (reader.seconds() < SECONDS) {
+    while (parser.seconds() < SECONDS) {
       const playlist = await (await get(next)).text();
-      if (known.size === 0) reader.take(new Uint8Array(await (await get(/MAP:URI="([^"]+)"/.exec(playlist)[1])).arrayBuffer()));
+      if (known.size === 0) parser.append(new Uint8Array(await (await get(/MAP:URI="([^"]+)"/.exec(playlist)[1])).arrayBuffer()));
       for (const name of playlist.match(/^[^#\n]+\.m4s$/gm)) {
         if (known.has(name)) continue;
         known.add(name);
-        const whole = new Uint8Array(await (await get(name)).arrayBuffer());
-        reader.take(whole);
+        const segment = new Uint8Array(await (await get(name)).arrayBuffer());
+        parser.append(segment);
         const parts = [...playlist.matchAll(/PART:.*URI="([^"]+)"/g)].map(([, part]) => part).filter((part) => part.startsWith(name.replace("m4s", "")));
         if (parts.length === 0) continue;
-        const joined = await Promise.all(parts.map(async (part) => Buffer.from(await (await get(part)).arrayBuffer())));
-        assert.ok(Buffer.concat(joined).equals(Buffer.from(whole)), name);
+        const partData = await Promise.all(parts.map(async (part) => Buffer.from(await (await get(part)).arrayBuffer())));
+        assert.ok(Buffer.concat(partData).equals(Buffer.from(segment)), name);
       }
       const newest = Math.max(...[...known].map((name) => Number(/-(\d+)\./.exec(name)[1])));
       next = `media.m3u8?_HLS_msn=${newest + 1}`;
     }
-    reader.judge();
+    parser.check();
   });
 });
 
 /** Parses MP4 incrementally. */
-class Reader {
+class Parser {
   #file = createFile();
   #at = 0;
   #info = null;
@@ -92,7 +92,7 @@ class Reader {
     };
   }
 
-  take(bytes) {
+  append(bytes) {
     const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
     buffer.fileStart = this.#at;
     this.#at += buffer.byteLength;
@@ -107,7 +107,7 @@ class Reader {
   }
 
   /** Checks the tracks, and that every sample starts where the previous one ends and has the size it declares. */
-  judge() {
+  check() {
     const { videoTracks, audioTracks, isFragmented } = this.#info;
     assert.deepEqual([isFragmented, videoTracks.length, audioTracks.length], [true, 1, 1]);
     assert.match(videoTracks[0].codec, /^avc1\./);
@@ -117,19 +117,19 @@ class Reader {
     for (const track of [videoTracks[0], audioTracks[0]]) {
       const samples = this.#samples.get(track.id);
       samples.reduce((before, sample) => {
-        const apart = sample.dts - before.dts - before.duration;
-        assert.ok(Math.abs(apart) <= 1, `track ${track.id}: ${apart} ticks between ${before.dts} and ${sample.dts}`);
+        const gap = sample.dts - before.dts - before.duration;
+        assert.ok(Math.abs(gap) <= 1, `track ${track.id}: ${gap} ticks between ${before.dts} and ${sample.dts}`);
         return sample;
       });
       assert.ok(samples.every(({ data, size }) => data.byteLength === size && size > 0));
     }
-    const pictures = this.#samples.get(videoTracks[0].id);
-    assert.ok(pictures[0].is_sync);
-    assert.ok(pictures.some(({ cts, dts }) => cts !== dts), "B pictures have composition offsets");
-    const shown = pictures.map(({ cts }) => cts).sort((a, b) => a - b);
+    const frames = this.#samples.get(videoTracks[0].id);
+    assert.ok(frames[0].is_sync);
+    assert.ok(frames.some(({ cts, dts }) => cts !== dts), "B-frames have composition offsets");
+    const presentationTimes = frames.map(({ cts }) => cts).sort((a, b) => a - b);
     const step = videoTracks[0].timescale / 30;
     // Without the frames that the cut at the end leaves incomplete.
-    const gaps = shown.slice(1, -4).map((at, nth) => at - shown[nth]);
+    const gaps = presentationTimes.slice(1, -4).map((time, index) => time - presentationTimes[index]);
     assert.ok(gaps.every((gap) => Math.abs(gap - step) <= 1), `${gaps}`);
   }
 }

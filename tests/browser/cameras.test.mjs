@@ -27,18 +27,18 @@ describe("cameras", { timeout: 120_000 }, () => {
   });
 
   /** Variants: Content-Type of a part, and number of bytes missing from the end marker. */
-  const WAYS = {
+  const VARIANTS = {
     whole: ["image/jpeg", 0],
     "without their end marker": ["image/jpeg", 2],
     "called image/jpg": ["image/jpg", 0],
     "with a size in the type": ["image/jpeg;size=1234", 2],
   };
 
-  for (const [way, [type, cut]] of Object.entries(WAYS)) {
-    test(`MJPEG: frames ${way} are displayed`, async () => {
-      const picture = Buffer.from(await (await fetch(`${gateway.url}live/demo/frame.jpg`)).arrayBuffer());
-      assert.deepEqual([...picture.subarray(-2)], [0xff, 0xd9]);
-      const site = new Camera(gateway.url, type, picture.subarray(0, picture.length - cut));
+  for (const [variant, [type, missing]] of Object.entries(VARIANTS)) {
+    test(`MJPEG: frames ${variant} are displayed`, async () => {
+      const image = Buffer.from(await (await fetch(`${gateway.url}live/demo/frame.jpg`)).arrayBuffer());
+      assert.deepEqual([...image.subarray(-2)], [0xff, 0xd9]);
+      const site = new Camera(gateway.url, type, image.subarray(0, image.length - missing));
       const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(await site.start());
       await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted >= 10);
@@ -49,8 +49,8 @@ describe("cameras", { timeout: 120_000 }, () => {
     });
   }
 
-  const latency = (page) => page.evaluate(() => document.querySelector("sluicegate-player").stats.latencyKind);
-  const looks = (page) =>
+  const latencyKind = (page) => page.evaluate(() => document.querySelector("sluicegate-player").stats.latencyKind);
+  const nextLatencyKinds = (page) =>
     page.evaluate(
       () =>
         new Promise((resolve) => {
@@ -74,8 +74,8 @@ describe("cameras", { timeout: 120_000 }, () => {
       // The frame has a block code that scripts may read.
       await playing(page, "nal");
       await page.waitForFunction((wanted) => document.querySelector("sluicegate-player").stats.latencyKind === wanted, kind);
-      assert.deepEqual(await looks(page), [kind, kind, kind], stream);
-      assert.equal(await latency(page), kind);
+      assert.deepEqual(await nextLatencyKinds(page), [kind, kind, kind], stream);
+      assert.equal(await latencyKind(page), kind);
       assert.deepEqual(problems, []);
       await close();
     }
@@ -95,8 +95,8 @@ class Camera {
         response.end('<!doctype html><script type="module" src="/assets/player.js"></script><sluicegate-player src="/live/camera" transport="mjpeg"></sluicegate-player>');
       } else if (url === "/live/camera/mjpeg") {
         response.writeHead(200, { "content-type": "multipart/x-mixed-replace; boundary=frame" });
-        const sending = setInterval(() => response.write(part), 100);
-        response.on("close", () => clearInterval(sending));
+        const interval = setInterval(() => response.write(part), 100);
+        response.on("close", () => clearInterval(interval));
       } else if (url.startsWith("/assets/")) {
         const file = await fetch(new URL(url, gateway));
         response.writeHead(200, { "content-type": file.headers.get("content-type") });

@@ -9,12 +9,12 @@ import { fileURLToPath } from "node:url";
 export function clip(name, options) {
   const directory = fileURLToPath(new URL("../../target/scratch/browser", import.meta.url));
   mkdirSync(directory, { recursive: true });
-  const mark = createHash("sha256").update(options.join(" ")).digest("hex").slice(0, 12);
-  const path = `${directory}/${mark}-${name}`;
+  const hash = createHash("sha256").update(options.join(" ")).digest("hex").slice(0, 12);
+  const path = `${directory}/${hash}-${name}`;
   if (!existsSync(path)) {
-    const made = `${directory}/${process.pid}-${name}`;
-    execFileSync("ffmpeg", ["-nostdin", "-v", "error", "-y", ...options, made]);
-    renameSync(made, path);
+    const temporary = `${directory}/${process.pid}-${name}`;
+    execFileSync("ffmpeg", ["-nostdin", "-v", "error", "-y", ...options, temporary]);
+    renameSync(temporary, path);
   }
   return path;
 }

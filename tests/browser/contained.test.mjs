@@ -38,8 +38,8 @@ describe("a component's pages", { timeout: 120_000 }, () => {
   for (const name of ["page.html", "page.xhtml", "page.svg", "page.txt"]) {
     test(`${name} runs no scripts and makes no requests`, async () => {
       const { page, close } = await newPage(browser);
-      const answered = [];
-      page.on("response", (response) => answered.push(new URL(response.url()).pathname));
+      const requested = [];
+      page.on("response", (response) => requested.push(new URL(response.url()).pathname));
       const response = await page.goto(new URL(`live/cam/page/${name}`, gateway.url).href, { waitUntil: "load" });
       assert.equal(response.status(), 200);
       // A script in the page would run before the load event, and its requests would complete before these do.
@@ -47,7 +47,7 @@ describe("a component's pages", { timeout: 120_000 }, () => {
       for (let time = 0; time < 3; time++) await page.evaluate((url) => fetch(url).catch(() => 0), gateway.url);
       assert.equal(title, name === "page.txt" ? "" : "untouched");
       assert.equal(await page.title(), title);
-      assert.deepEqual(answered, [`/live/cam/page/${name}`], "no other requests");
+      assert.deepEqual(requested, [`/live/cam/page/${name}`], "no other requests");
       assert.equal(page.url(), new URL(`live/cam/page/${name}`, gateway.url).href, "no navigation");
       assert.equal(await page.evaluate(() => self.origin), "null");
       await close();
@@ -84,10 +84,10 @@ describe("a component's pages", { timeout: 120_000 }, () => {
     await until("a frame is displayed", () => page.evaluate(() => (document.images[0]?.naturalWidth ?? 0) > 0));
     await page.goto(gateway.url);
     await page.evaluate(() => {
-      const picture = document.createElement("img");
-      picture.src = "/live/cam/mjpeg";
-      picture.id = "motion";
-      document.body.append(picture);
+      const image = document.createElement("img");
+      image.src = "/live/cam/mjpeg";
+      image.id = "motion";
+      document.body.append(image);
     });
     await page.waitForFunction(() => document.querySelector("#motion").naturalWidth > 0);
     await close();

@@ -18,7 +18,7 @@ import { binary, Gateway } from "./support.mjs";
 
 const MarkdownIt = createRequire(new URL("../../web/package.json", import.meta.url))("markdown-it");
 
-const LIMIT = 20_000;
+const TIMEOUT_MS = 20_000;
 /** The gateway's address in the documentation. */
 const EXAMPLE = /\b(http|ws):\/\/(?:127\.0\.0\.1|localhost):8080\b/g;
 /** Added to a block that shows only a part of a config. */
@@ -39,8 +39,8 @@ describe("code blocks of the documentation", { timeout: 600_000 }, () => {
   });
 
   for (const { file, line, language, text } of blocks) {
-    const run = language === "toml" ? check : type;
-    test(`${file}:${line}: ${language}`, { timeout: 3 * LIMIT }, () => run(folderOf(top, file), { file, line, text }, gateway));
+    const run = language === "toml" ? check : runShell;
+    test(`${file}:${line}: ${language}`, { timeout: 3 * TIMEOUT_MS }, () => run(folderOf(top, file), { file, line, text }, gateway));
   }
 
   test("there is at least one block of each language", () => {
@@ -60,26 +60,26 @@ function fences(file) {
 async function check(folder, { file, line, text }) {
   const config = join(folder, `line-${line}.toml`);
   writeFileSync(config, text);
-  let { code, output } = await ended("sluicegate", ["check", config], folder);
+  let { code, output } = await runProgram("sluicegate", ["check", config], folder);
   if (code !== 0 && output.includes("has no streams")) {
     writeFileSync(config, text + STREAM);
-    ({ code, output } = await ended("sluicegate", ["check", config], folder));
+    ({ code, output } = await runProgram("sluicegate", ["check", config], folder));
   }
   assert.equal(code, 0, `${file}, the block from line ${line} on, is not a valid config:\n${output}`);
 }
 
-async function type(folder, { file, line, text }, gateway) {
+async function runShell(folder, { file, line, text }, gateway) {
   const { host } = new URL(gateway.url);
   const script = join(folder, `line-${line}.sh`);
   // One line, so that the first line of the block is the second of the script.
   const trap = `trap 'code=$?; echo "${file}:$((LINENO + ${line} - 2)): ended with $code" >&2' ERR; set -eE`;
   writeFileSync(script, `${trap}\n${text.replace(EXAMPLE, `$1://${host}`)}`);
-  const { code, output } = await ended("bash", [script], folder);
+  const { code, output } = await runProgram("bash", [script], folder);
   assert.equal(code, 0, `${file}, the block from line ${line} on, ended with ${code}:\n${output}`);
 }
 
 /** Runs a program until it exits, and then kills whatever it left in the background. */
-async function ended(program, options, folder) {
+async function runProgram(program, options, folder) {
   const programs = join(folder, "target/release");
   const child = spawn(program, options, {
     cwd: folder,
@@ -97,7 +97,7 @@ async function ended(program, options, folder) {
   });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output = (output + text).slice(-4000)));
-  let late = false;
+  let timedOut = false;
   const end = () => {
     try {
       process.kill(-child.pid, "SIGKILL");
@@ -106,15 +106,15 @@ async function ended(program, options, folder) {
     }
   };
   const timer = setTimeout(() => {
-    late = true;
+    timedOut = true;
     end();
-  }, LIMIT);
+  }, TIMEOUT_MS);
   const closed = once(child, "close");
   const [code, signal] = await once(child, "exit");
   clearTimeout(timer);
   end();
   await closed;
-  return { code: late ? `SIGKILL after ${LIMIT / 1000} s` : (code ?? signal), output };
+  return { code: timedOut ? `SIGKILL after ${TIMEOUT_MS / 1000} s` : (code ?? signal), output };
 }
 
 /** The folder in which the blocks of a file run. */

@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
 
 describe("a page of another site", { timeout: 120_000 }, () => {
   // One server with two origins: its IP address is in `origins`, its host name is not.
-  const site = createServer(answer);
+  const site = createServer(serve);
   let gateway;
   let browser;
   let allowed;
@@ -39,7 +39,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
   });
 
   /** Serves the site: `/embed` loads the script from the gateway, `/own` has its own copy. */
-  async function answer(request, response) {
+  async function serve(request, response) {
     const { pathname, searchParams } = new URL(request.url, "http://site");
     const [transport, stream] = [searchParams.get("transport"), searchParams.get("stream") ?? ""];
     if (pathname.startsWith("/assets/")) {
@@ -60,7 +60,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
       const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(`${allowed}/embed?stream=demo&transport=${transport}`);
       const { number, stats } = await playing(page, transport);
-      await numberReaches(page, number + 10);
+      await frameNumberReaches(page, number + 10);
       assert.equal(stats.reason, "");
       assert.deepEqual(problems.filter((text) => !text.includes("favicon")), []);
       await close();

@@ -11,20 +11,20 @@ import { Gateway, launch, newPage, playing } from "./support.mjs";
 const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
 
 /** Records three seconds of a gateway's stream, encoded with these ffmpeg arguments. */
-async function film(gateway, stream, name, more) {
+async function record(gateway, stream, name, options) {
   mkdirSync(directory, { recursive: true });
   const path = `${directory}${name}-${process.pid}.mp4`;
-  const to = ["-t", "3", ...more, "-c:v", "libx264", "-g", "15", path];
+  const to = ["-t", "3", ...options, "-c:v", "libx264", "-g", "15", path];
   await promisify(execFile)("ffmpeg", ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", `${gateway.url}live/${stream}/mse`, ...to]);
   return path;
 }
 
 /** Writes a rotation matrix into the track header of an MP4 file (ISO/IEC 14496-12 8.3.2). */
-function turn(path, [a, b, c, d]) {
+function setRotation(path, [a, b, c, d]) {
   const bytes = readFileSync(path);
   const at = bytes.indexOf("tkhd");
   assert.equal(bytes[at + 4], 0, "track header is version 0");
-  [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30].forEach((number, nth) => bytes.writeInt32BE(number, at + 44 + 4 * nth));
+  [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30].forEach((number, index) => bytes.writeInt32BE(number, at + 44 + 4 * index));
   writeFileSync(path, bytes);
 }
 
@@ -33,7 +33,7 @@ describe("geometry", { timeout: 240_000 }, () => {
   let browser;
 
   before(async () => {
-    const studio = await new Gateway({
+    const recorder = await new Gateway({
       config: `
         [streams.landscape]
         source = "test-pattern"
@@ -43,12 +43,12 @@ describe("geometry", { timeout: 240_000 }, () => {
         encode = { width = 360, height = 640, frame-rate = 30 }
       `,
     }).start();
-    const wide = await film(studio, "landscape", "wide", ["-vf", "setsar=16/11"]);
-    const phone = await film(studio, "portrait", "phone", ["-vf", "transpose=cclock"]);
-    const mirror = await film(studio, "portrait", "mirror", ["-vf", "transpose=cclock_flip"]);
-    await studio.stop();
-    turn(phone, [0, 1, -1, 0]);
-    turn(mirror, [0, 1, 1, 0]);
+    const wide = await record(recorder, "landscape", "wide", ["-vf", "setsar=16/11"]);
+    const phone = await record(recorder, "portrait", "phone", ["-vf", "transpose=cclock"]);
+    const mirror = await record(recorder, "portrait", "mirror", ["-vf", "transpose=cclock_flip"]);
+    await recorder.stop();
+    setRotation(phone, [0, 1, -1, 0]);
+    setRotation(mirror, [0, 1, 1, 0]);
     gateway = new Gateway({
       config: `
         [streams.wide]

@@ -36,9 +36,9 @@ describe("H.264", { timeout: 240_000 }, () => {
     // The x264 default: some of the skipped pictures are references of others.
     const pyramid = encode("pyramid", "open-gop=1:bframes=3:b-adapt=0:keyint=20:scenecut=0");
     const level = withoutLevel(encode("level", "bframes=0:keyint=30", "main"));
-    const both = encode("both", "tff=1:bframes=2:keyint=30");
+    const interlaced = encode("interlaced", "tff=1:bframes=2:keyint=30");
     const stream = (name, file) => `[streams.${name}]\nsource = "file:${file}"\nalways-on = true\n`;
-    gateway = new Gateway({ config: stream("open", open) + stream("pyramid", pyramid) + stream("level", level) + stream("both", both) });
+    gateway = new Gateway({ config: stream("open", open) + stream("pyramid", pyramid) + stream("level", level) + stream("interlaced", interlaced) });
     await gateway.start();
     browser = await launch();
   });
@@ -47,14 +47,14 @@ describe("H.264", { timeout: 240_000 }, () => {
     await gateway?.stop();
   });
 
-  /** Plays until enough frames were displayed, with at most `anew` reconnects. */
-  async function plays(stream, transport, anew = 0) {
+  /** Plays until enough frames were displayed, with at most `maxReconnects` reconnects. */
+  async function plays(stream, transport, maxReconnects = 0) {
     const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
     await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 75);
     const { phase, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
     assert.deepEqual([phase, problems], ["playing", []], `${stream} by ${transport}`);
-    assert.ok(reconnects <= anew, `${stream} by ${transport}: ${reconnects} reconnects`);
+    assert.ok(reconnects <= maxReconnects, `${stream} by ${transport}: ${reconnects} reconnects`);
     await close();
   }
 
@@ -62,24 +62,24 @@ describe("H.264", { timeout: 240_000 }, () => {
     for (const stream of ["open", "pyramid"]) {
       test(`playback starts at an open GOP: ${transport}, ${stream}`, async () => {
         // A first viewer keeps the stream running, so that later ones start in the middle, each at another group.
-        const ahead = await newPage(browser, { viewport: { width: 800, height: 600 } });
-        await ahead.page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
-        await ahead.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
+        const first = await newPage(browser, { viewport: { width: 800, height: 600 } });
+        await first.page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
+        await first.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
         // Chromium stops at the leading pictures of a pyramid if a seek lands between them, as on a machine so busy
         // that the player jumps to the live edge; the player then reconnects.
-        const anew = transport === "mse" && stream === "pyramid" ? 1 : 0;
-        await plays(stream, transport, anew);
-        await plays(stream, transport, anew);
-        const { reconnects } = await ahead.page.evaluate(() => document.querySelector("sluicegate-player").stats);
-        assert.ok(reconnects <= anew, `${reconnects} reconnects`);
-        assert.deepEqual(ahead.problems, []);
-        await ahead.close();
+        const maxReconnects = transport === "mse" && stream === "pyramid" ? 1 : 0;
+        await plays(stream, transport, maxReconnects);
+        await plays(stream, transport, maxReconnects);
+        const { reconnects } = await first.page.evaluate(() => document.querySelector("sluicegate-player").stats);
+        assert.ok(reconnects <= maxReconnects, `${reconnects} reconnects`);
+        assert.deepEqual(first.problems, []);
+        await first.close();
       });
     }
 
     test(`an invalid level and interlaced video play: ${transport}`, async () => {
       await plays("level", transport);
-      await plays("both", transport);
+      await plays("interlaced", transport);
     });
   }
 });

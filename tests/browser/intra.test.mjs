@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, picture, until } from "./support.mjs";
+import { Gateway, launch, newPage, displayedFrame, until } from "./support.mjs";
 import { clip } from "./clips.mjs";
 
 const RATE = 15;
@@ -47,14 +47,14 @@ describe("intra refresh", { timeout: 240_000 }, () => {
         return phase === "playing" && transport === "mjpeg";
       });
       t.diagnostic(`${transport}: first frame after ${Date.now() - began} ms`);
-      const { stats } = await picture(page);
+      const { stats } = await displayedFrame(page);
       assert.ok(stats.painted > 0 && stats.width === 320, JSON.stringify(stats));
       const why = await page.locator("#fallback").textContent();
       assert.match(why, /^Fell back to MJPEG: .*intra refresh/);
       // It stays at MJPEG: playback continues, and failed transports are not retried in the background.
       const { painted } = stats;
       await page.waitForFunction((least) => document.querySelector("sluicegate-player").stats.painted >= least, painted + 5 * 10);
-      assert.equal((await picture(page)).stats.transport, "mjpeg");
+      assert.equal((await displayedFrame(page)).stats.transport, "mjpeg");
       assert.deepEqual(problems, []);
       await close();
     });

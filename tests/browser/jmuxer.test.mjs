@@ -1,5 +1,5 @@
-// JMuxer, a third-party player for raw H.264. It plays frames in order of arrival, so it needs a stream without B
-// pictures, `?reorder=0`.
+// JMuxer, a third-party player for raw H.264. It plays frames in order of arrival, so it needs a stream without
+// B-frames, `?reorder=0`.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -14,9 +14,9 @@ const CYCLE = 50;
 const STEP = 4;
 const DARKEST = 20;
 /** Number of frames to check. */
-const LOOKED_AT = 75;
-/** Frames shown before those: JMuxer shows some of the newest group, then jumps to the live edge. */
-const SETTLING = 12;
+const CHECKED_FRAMES = 75;
+/** Frames displayed before those: JMuxer displays some of the newest group, then jumps to the live edge. */
+const SKIPPED_FRAMES = 12;
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
 
@@ -25,7 +25,7 @@ describe("jmuxer", { timeout: 120_000 }, () => {
   const gateway = new Gateway({
     config: `
       [streams.demo]
-      source = "file:${clip("b-pictures.mp4", [
+      source = "file:${clip("b-frames.mp4", [
         ...["-f", "lavfi", "-i", `nullsrc=size=160x96:rate=${RATE}:duration=40,geq=${brightness}`],
         ...["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", String(RATE), "-pix_fmt", "yuv420p", "-x264-params", "b-adapt=0:scenecut=0"],
       ])}"
@@ -42,17 +42,17 @@ describe("jmuxer", { timeout: 120_000 }, () => {
     await gateway.stop();
   });
 
-  test("with reorder=0, a stream with B pictures plays completely and in order", async (t) => {
+  test("with reorder=0, a stream with B-frames plays completely and in order", async (t) => {
     // The script is not part of the gateway's page.
     const { page, problems, close } = await newPage(browser, { viewport: { width: 640, height: 480 }, bypassCSP: true });
     await page.goto(gateway.url);
     await page.addScriptTag({ content: readFileSync(require.resolve("jmuxer/dist/jmuxer.min.js"), "utf8") });
-    const asked = await page.evaluate(watch, { query: "?reorder=0", RATE, CYCLE, STEP, DARKEST, LOOKED_AT, SETTLING });
-    t.diagnostic(`${asked.shown.length} pictures shown of ${asked.fed} fed, ${asked.missed} missed, ${asked.back} back in time`);
-    assert.ok(asked.shown.length >= LOOKED_AT);
-    assert.equal(asked.back, 0, `${asked.shown}`);
-    // A busy page skips some frames; B pictures would cost a third of them.
-    assert.ok(asked.missed <= LOOKED_AT / 10, `${asked.missed} of ${LOOKED_AT}: ${asked.shown}`);
+    const result = await page.evaluate(watch, { query: "?reorder=0", RATE, CYCLE, STEP, DARKEST, CHECKED_FRAMES, SKIPPED_FRAMES });
+    t.diagnostic(`${result.displayed.length} frames displayed of ${result.fed} fed, ${result.missed} missed, ${result.back} back in time`);
+    assert.ok(result.displayed.length >= CHECKED_FRAMES);
+    assert.equal(result.back, 0, `${result.displayed}`);
+    // A busy page skips some frames; B-frames would cost a third of them.
+    assert.ok(result.missed <= CHECKED_FRAMES / 10, `${result.missed} of ${CHECKED_FRAMES}: ${result.displayed}`);
     assert.deepEqual(problems, []);
     await close();
   });
@@ -68,7 +68,7 @@ describe("jmuxer", { timeout: 120_000 }, () => {
  * Runs in the page: plays with JMuxer until enough frames were seen, and returns their numbers, and how many were
  * missing or out of order.
  */
-async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT, SETTLING }) {
+async function watch({ query, RATE, CYCLE, STEP, DARKEST, CHECKED_FRAMES, SKIPPED_FRAMES }) {
   const video = document.createElement("video");
   video.muted = true;
   document.body.append(video);
@@ -81,14 +81,14 @@ async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT, SETTLING })
     muxer.feed({ video: new Uint8Array(data), duration: 1000 / RATE });
   };
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const shown = [];
+  const displayed = [];
   await new Promise((resolve) => {
     const frame = () => {
       context.drawImage(video, 0, 0, 1, 1);
       // Limited range: 16 to 235 becomes 0 to 255.
       const [red] = context.getImageData(0, 0, 1, 1).data;
-      shown.push(Math.round(((red * 219) / 255 + 16 - DARKEST) / STEP));
-      if (shown.length < LOOKED_AT + SETTLING) video.requestVideoFrameCallback(frame);
+      displayed.push(Math.round(((red * 219) / 255 + 16 - DARKEST) / STEP));
+      if (displayed.length < CHECKED_FRAMES + SKIPPED_FRAMES) video.requestVideoFrameCallback(frame);
       else resolve();
     };
     video.requestVideoFrameCallback(frame);
@@ -98,8 +98,8 @@ async function watch({ query, RATE, CYCLE, STEP, DARKEST, LOOKED_AT, SETTLING })
   muxer.destroy();
   video.remove();
   // Number of missing frames between neighbours; more than half a cycle is a step back.
-  const live = shown.slice(SETTLING);
+  const live = displayed.slice(SKIPPED_FRAMES);
   const steps = live.slice(1).map((next, at) => (next - live[at] + 2 * CYCLE) % CYCLE);
   const ahead = steps.filter((step) => step <= CYCLE / 2);
-  return { shown, fed, missed: ahead.reduce((sum, step) => sum + Math.max(0, step - 1), 0), back: steps.length - ahead.length };
+  return { displayed, fed, missed: ahead.reduce((sum, step) => sum + Math.max(0, step - 1), 0), back: steps.length - ahead.length };
 }

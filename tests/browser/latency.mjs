@@ -4,7 +4,7 @@
 // transport, problem } if it did not play.
 
 import assert from "node:assert/strict";
-import { Gateway, launch, newPage, numberReaches, playing, settled } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, playing, measureLatency } from "./support.mjs";
 
 const SECONDS = Number(process.argv[2] ?? 30);
 /** Frames to skip first, for a third of the measuring time, until players have settled behind the live edge. */
@@ -27,8 +27,8 @@ async function watch(transport) {
     const { page, problems } = await newPage(browser, { viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
     const first = await playing(page, transport);
-    await numberReaches(page, first.number + BEFORE);
-    const found = await settled(page, SECONDS);
+    await frameNumberReaches(page, first.number + BEFORE);
+    const found = await measureLatency(page, SECONDS);
     assert.deepEqual(problems, []);
     return found;
   } finally {

@@ -6,8 +6,8 @@ import { connect, createServer } from "node:net";
 const TICK_MS = 5;
 /** Queue capacity in ms at the current rate; beyond it, senders are paused. */
 const QUEUE_MS = 300;
-const LEAST_QUEUE = 16_384;
-const READ = 4096;
+const MIN_QUEUE_BYTES = 16_384;
+const READ_BYTES = 4096;
 
 /** The link between a page and a gateway. */
 export class Link {
@@ -20,8 +20,8 @@ export class Link {
   #gateway;
   #server;
   #queue = [];
-  #held = 0;
-  #left = 0;
+  #queuedBytes = 0;
+  #budget = 0;
   #sockets = new Set();
   #timer;
   /** URL of the gateway through this link. */
@@ -30,14 +30,14 @@ export class Link {
   /** Starts relaying to the gateway at `url`. */
   async start(url) {
     this.#gateway = new URL(url);
-    this.#server = createServer((client) => this.#join(client));
+    this.#server = createServer((client) => this.#connect(client));
     this.#server.listen(0, "127.0.0.1");
     await once(this.#server, "listening");
     this.url = `http://127.0.0.1:${this.#server.address().port}/`;
     let last = performance.now();
     this.#timer = setInterval(() => {
       const now = performance.now();
-      this.#flow(now - last, now);
+      this.#forward(now - last, now);
       last = now;
     }, TICK_MS);
   }
@@ -48,17 +48,17 @@ export class Link {
     this.#server?.close();
   }
 
-  #join(client) {
+  #connect(client) {
     const gateway = connect({
       port: Number(this.#gateway.port),
       host: this.#gateway.hostname,
       // Small reads, so that connections share the link fairly.
       onread: {
-        buffer: Buffer.alloc(READ),
+        buffer: Buffer.alloc(READ_BYTES),
         callback: (length, buffer) => {
           this.#queue.push({ client, data: Buffer.from(buffer.subarray(0, length)) });
-          this.#held += length;
-          return this.#held <= this.#most();
+          this.#queuedBytes += length;
+          return this.#queuedBytes <= this.#maxQueueBytes();
         },
       },
     });
@@ -76,27 +76,27 @@ export class Link {
     gateway.on("end", () => this.#queue.push({ client, data: null }));
   }
 
-  #most() {
-    return Math.max(LEAST_QUEUE, (this.rate / 8000) * QUEUE_MS);
+  #maxQueueBytes() {
+    return Math.max(MIN_QUEUE_BYTES, (this.rate / 8000) * QUEUE_MS);
   }
 
-  #flow(ms, now) {
+  #forward(ms, now) {
     if (now % this.stall.every < this.stall.ms) return;
-    this.#left = Math.min(this.#left + (this.rate / 8000) * ms, (this.rate / 8000) * TICK_MS * 4);
-    while (this.#queue.length > 0 && this.#left > 0) {
+    this.#budget = Math.min(this.#budget + (this.rate / 8000) * ms, (this.rate / 8000) * TICK_MS * 4);
+    while (this.#queue.length > 0 && this.#budget > 0) {
       const first = this.#queue[0];
       if (first.data === null) {
         this.#queue.shift();
         setTimeout(() => first.client.end(), this.delay);
         continue;
       }
-      const some = first.data.subarray(0, Math.max(1, Math.floor(this.#left)));
-      first.data = first.data.subarray(some.length);
+      const chunk = first.data.subarray(0, Math.max(1, Math.floor(this.#budget)));
+      first.data = first.data.subarray(chunk.length);
       if (first.data.length === 0) this.#queue.shift();
-      this.#left -= some.length;
-      this.#held -= some.length;
-      setTimeout(() => first.client.write(some), this.delay);
+      this.#budget -= chunk.length;
+      this.#queuedBytes -= chunk.length;
+      setTimeout(() => first.client.write(chunk), this.delay);
     }
-    if (this.#held < this.#most()) for (const socket of this.#sockets) socket.resume();
+    if (this.#queuedBytes < this.#maxQueueBytes()) for (const socket of this.#sockets) socket.resume();
   }
 }

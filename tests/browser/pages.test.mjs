@@ -27,9 +27,9 @@ describe("pages", { timeout: 240_000 }, () => {
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
     // The first viewer, as the stream is idle until then. Only the events report it; no statistic does.
-    const happened = page.getByRole("log", { name: "Events" });
-    await happened.getByText("demo: viewer connected (nal)").first().waitFor();
-    await happened.getByText("demo is live: receiving video").first().waitFor();
+    const events = page.getByRole("log", { name: "Events" });
+    await events.getByText("demo: viewer connected (nal)").first().waitFor();
+    await events.getByText("demo is live: receiving video").first().waitFor();
     await card.locator("summary").click();
     const row = card.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.waitFor();
@@ -41,9 +41,9 @@ describe("pages", { timeout: 240_000 }, () => {
     const { encoder } = await gateway.device();
     assert.equal(await page.getByText(/^Video encoder: /).isVisible(), encoder !== null);
     await viewer.close();
-    await happened.getByText("demo: viewer disconnected (nal)").first().waitFor();
+    await events.getByText("demo: viewer disconnected (nal)").first().waitFor();
     assert.deepEqual([...problems, ...viewer.problems], []);
-    await screenshot(page, "dashboard-happenings", { fullPage: true });
+    await screenshot(page, "dashboard-events", { fullPage: true });
     await close();
   });
 
@@ -70,9 +70,9 @@ describe("pages", { timeout: 240_000 }, () => {
 
   test("without permission for muxers the dashboard displays only viewers", async () => {
     const { page, close } = await newPage(browser);
-    let asked = 0;
+    let requests = 0;
     await page.route("**/api/plugins", (route) => {
-      asked++;
+      requests++;
       return route.fulfill({ status: 403, contentType: "application/json", body: '{"error":"this is for administrators"}' });
     });
     await page.goto(gateway.url);
@@ -83,10 +83,10 @@ describe("pages", { timeout: 240_000 }, () => {
     const row = page.getByRole("table", { name: "Transports of demo" }).getByRole("row", { name: /^nal/ });
     await row.getByRole("cell", { name: "1", exact: true }).waitFor();
     assert.deepEqual(await row.getByRole("cell").allInnerTexts(), ["1", "–", "–"]);
-    for (let looks = 0; looks < 2; looks++) await page.waitForResponse((response) => response.url().endsWith("/api/devices"));
+    for (let polls = 0; polls < 2; polls++) await page.waitForResponse((response) => response.url().endsWith("/api/devices"));
     assert.ok(await page.getByRole("alert").isHidden());
     // Once when the page was loaded, and possibly again when the event stream started.
-    assert.ok(asked >= 1 && asked <= 2, `asked ${asked} times`);
+    assert.ok(requests >= 1 && requests <= 2, `${requests} requests`);
     await viewer.close();
     await close();
   });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, numberReaches, picture, playing, screenshot } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, displayedFrame, playing, screenshot } from "./support.mjs";
 
 describe("watch page", { timeout: 240_000 }, () => {
   const gateway = new Gateway();
@@ -22,8 +22,8 @@ describe("watch page", { timeout: 240_000 }, () => {
       const { page, problems, close } = await newPage(browser);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       // After the initial burst of the newest group, and the start of the source.
-      const first = await numberReaches(page, (await playing(page, transport)).number + 30);
-      const second = await numberReaches(page, first.number + 90);
+      const first = await frameNumberReaches(page, (await playing(page, transport)).number + 30);
+      const second = await frameNumberReaches(page, first.number + 90);
       // Frame rate of the demo stream; a busy machine skips frames but does not fall behind.
       const rate = 30;
 
@@ -36,7 +36,7 @@ describe("watch page", { timeout: 240_000 }, () => {
         const { latencyKind, latencyMs, framesPerSecond } = document.querySelector("sluicegate-player").stats;
         return latencyKind === "picture" && latencyMs < 1000 && framesPerSecond > 0;
       });
-      const { stats } = await picture(page);
+      const { stats } = await displayedFrame(page);
       assert.ok(stats.latencyMs > -50, `the frame is from the future: ${stats.latencyMs} ms`);
       assert.ok(stats.width > 0 && stats.height > 0 && stats.bitsPerSecond > 0, JSON.stringify(stats));
       assert.ok((await colours(page)) > 8, "the canvas is blank");
@@ -51,10 +51,10 @@ describe("watch page", { timeout: 240_000 }, () => {
 
   test("both transports display the same frames with the same clock", async () => {
     const pages = await Promise.all(["nal", "mjpeg"].map(async (transport) => {
-      const made = await newPage(browser, { viewport: { width: 800, height: 600 } });
-      await made.page.goto(`${gateway.url}watch/demo?transport=${transport}`);
-      await playing(made.page, transport);
-      return made;
+      const opened = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      await opened.page.goto(`${gateway.url}watch/demo?transport=${transport}`);
+      await playing(opened.page, transport);
+      return opened;
     }));
     const [nal, mjpeg] = await Promise.all(pages.map(({ page }) => page.evaluate(collect, 3000)));
     const clocks = new Map(mjpeg);
@@ -72,7 +72,7 @@ describe("watch page", { timeout: 240_000 }, () => {
 
     await page.locator("label", { hasText: "MJPEG" }).click();
     await playing(page, "mjpeg");
-    await numberReaches(page, before.number + 1);
+    await frameNumberReaches(page, before.number + 1);
     assert.equal(new URL(page.url()).searchParams.get("transport"), "mjpeg");
 
     // By keyboard.
@@ -101,14 +101,14 @@ describe("watch page", { timeout: 240_000 }, () => {
 
   test("an unknown stream displays the gateway's error message", async () => {
     const { page, close } = await newPage(browser);
-    const answer = page.waitForResponse((response) => response.url().includes("/api/devices/"));
+    const response = page.waitForResponse((response) => response.url().includes("/api/devices/"));
     await page.goto(`${gateway.url}watch/no%20such%20stream`);
-    const said = await (await answer).text();
+    const body = await (await response).text();
     await page.getByRole("alert").waitFor();
-    const shown = await page.getByRole("alert").innerText();
+    const message = await page.getByRole("alert").innerText();
     // Quotes are escaped in JSON.
     const plain = (text) => text.replaceAll("\\", "");
-    assert.ok(shown.length > 0 && plain(said).includes(plain(shown)), `shown "${shown}", said ${said}`);
+    assert.ok(message.length > 0 && plain(body).includes(plain(message)), `"${message}" is not in ${body}`);
     assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "no such stream");
     await screenshot(page, "watch-unknown");
     await close();
@@ -152,14 +152,14 @@ function collect(ms) {
     const player = document.querySelector("sluicegate-player");
     const found = new Map();
     const end = performance.now() + ms;
-    const look = () => {
+    const sample = () => {
       // No frame is drawn between the two reads, so both rows belong to the same frame.
       const number = player.readNumber();
       const clock = player.readClock();
       if (number !== null && clock !== null) found.set(number, clock);
-      if (performance.now() < end) requestAnimationFrame(look);
+      if (performance.now() < end) requestAnimationFrame(sample);
       else resolve([...found]);
     };
-    look();
+    sample();
   });
 }

@@ -9,7 +9,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, numberReaches, playing, until } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, playing, until } from "./support.mjs";
 
 describe("behind a minimal nginx config", { timeout: 120_000 }, () => {
   const gateway = new Gateway();
@@ -30,16 +30,16 @@ describe("behind a minimal nginx config", { timeout: 120_000 }, () => {
     );
     const program = existsSync("/usr/sbin/nginx") ? "/usr/sbin/nginx" : "nginx";
     nginx = spawn(program, ["-p", directory, "-c", "nginx.conf"], { stdio: "ignore" });
-    await until("nginx listens", () => answers(port));
+    await until("nginx listens", () => accepts(port));
     // For a host name other than localhost, browsers send neither Origin nor Sec-Fetch-Site to such an address.
     browser = await launch(["--host-resolver-rules=MAP cam.test 127.0.0.1"]);
   });
   after(async () => {
     await browser?.close();
     if (nginx?.exitCode === null) {
-      const gone = once(nginx, "exit");
+      const exited = once(nginx, "exit");
       nginx.kill();
-      await gone;
+      await exited;
     }
     await gateway.stop();
     rmSync(directory, { recursive: true, force: true });
@@ -55,14 +55,14 @@ describe("behind a minimal nginx config", { timeout: 120_000 }, () => {
       await page.goto(`http://${host}:${port}/watch/demo`);
       const { number, stats } = await playing(page);
       assert.ok(["hls", "mjpeg"].includes(stats.transport), stats.transport);
-      await numberReaches(page, number + 20);
+      await frameNumberReaches(page, number + 20);
       assert.deepEqual(refused.filter((text) => text.includes("/assets/")), []);
 
       await page.goto(`http://${host}:${port}/`);
       await page.locator('[data-serial="demo"]').waitFor();
       const statuses = await page.evaluate(async () => {
-        const asked = [fetch("/metrics"), fetch("/api/plugins"), fetch("/api/plugins/policy/reload", { method: "POST" })];
-        return (await Promise.all(asked)).map((response) => response.status);
+        const requests = [fetch("/metrics"), fetch("/api/plugins"), fetch("/api/plugins/policy/reload", { method: "POST" })];
+        return (await Promise.all(requests)).map((response) => response.status);
       });
       assert.deepEqual(statuses, [403, 403, 403]);
       await close();
@@ -79,7 +79,7 @@ async function freePort() {
   return port;
 }
 
-function answers(port) {
+function accepts(port) {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     socket.once("connect", () => resolve(true)).once("error", () => resolve(false));

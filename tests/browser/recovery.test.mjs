@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, numberReaches, picture, playing, setHidden, until } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, displayedFrame, playing, setHidden, until } from "./support.mjs";
 
 describe("recovery", { timeout: 240_000 }, () => {
   const gateway = new Gateway();
@@ -25,10 +25,10 @@ describe("recovery", { timeout: 240_000 }, () => {
       await until("one viewer", async () => (await gateway.device()).viewers === 1);
       await setHidden(page, true);
       await until("no viewer", async () => (await gateway.device()).viewers === 0);
-      assert.equal((await picture(page)).stats.phase, "paused");
+      assert.equal((await displayedFrame(page)).stats.phase, "paused");
       await setHidden(page, false);
       const { number } = await playing(page, transport);
-      await numberReaches(page, number + 5);
+      await frameNumberReaches(page, number + 5);
       await until("one viewer again", async () => (await gateway.device()).viewers === 1);
       assert.deepEqual(problems, []);
       await close();
@@ -54,7 +54,7 @@ describe("recovery", { timeout: 240_000 }, () => {
         await gateway.start();
         for (const { page, close, transport } of pages) {
           const { number, stats } = await playing(page, transport);
-          await numberReaches(page, number + 5);
+          await frameNumberReaches(page, number + 5);
           assert.ok(stats.reconnects > 0);
           assert.equal(await page.evaluate(() => window.sameDocument), true);
           await close();
@@ -73,12 +73,12 @@ describe("recovery", { timeout: 240_000 }, () => {
     await page.getByRole("alert").waitFor({ state: "hidden" });
     await page.locator('[data-serial="demo"]').waitFor();
     // The event stream is reopened too, and reports that earlier events were missed.
-    const happened = page.getByRole("log", { name: "Events" });
-    await happened.getByText("earlier events were missed").waitFor();
+    const events = page.getByRole("log", { name: "Events" });
+    await events.getByText("earlier events were missed").waitFor();
     const viewer = await newPage(browser);
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
-    await happened.getByText("demo: viewer connected (nal)").waitFor();
+    await events.getByText("demo: viewer connected (nal)").waitFor();
     await viewer.close();
     await close();
   });

@@ -6,11 +6,11 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
 
 /** Frames before and after the silence. */
 const BEFORE = 20;
-const BEHIND = 40;
+const AFTER = 40;
 const REPEAT_MS = 100;
 
 describe("silence", { timeout: 120_000 }, () => {
@@ -43,23 +43,23 @@ describe("silence", { timeout: 120_000 }, () => {
   });
 
   test("nal: repeats of the last frame are decoded, and playback continues after", async () => {
-    const pictures = await record(BEFORE + BEHIND);
+    const frames = await record(BEFORE + AFTER);
     const { page, problems, close } = await newPage(browser);
     const connected = once(server, "connection");
     await page.goto(`${gateway.url}watch/cam?transport=nal`);
     const [source] = await connected;
     // Parts of a frame must arrive within 20 ms of each other, so each frame is written at once; the frames
     // themselves may be sent without pauses.
-    for (const picture of pictures.slice(0, BEFORE)) source.write(picture);
+    for (const frame of frames.slice(0, BEFORE)) source.write(frame);
     const silent = await playing(page, "nal");
     await page.waitForFunction(
       (least) => document.querySelector("sluicegate-player").stats.painted >= least,
       silent.stats.painted + 10,
     );
     const later = await playing(page, "nal");
-    const still = later.number;
-    for (const picture of pictures.slice(BEFORE)) source.write(picture);
-    const { stats } = await numberReaches(page, still + BEHIND);
+    const last = later.number;
+    for (const frame of frames.slice(BEFORE)) source.write(frame);
+    const { stats } = await frameNumberReaches(page, last + AFTER);
     assert.equal(stats.reconnects, 0);
     assert.deepEqual(problems, []);
     source.destroy();
@@ -89,8 +89,8 @@ describe("silence", { timeout: 120_000 }, () => {
       count,
     );
     await close();
-    const [sets, ...pictures] = units.map((unit) => Buffer.from(unit));
-    pictures[0] = Buffer.concat([sets, pictures[0]]);
-    return pictures;
+    const [parameterSets, ...frames] = units.map((unit) => Buffer.from(unit));
+    frames[0] = Buffer.concat([parameterSets, frames[0]]);
+    return frames;
   }
 });

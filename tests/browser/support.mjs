@@ -69,9 +69,9 @@ export class Gateway {
     const child = this.#child;
     this.#child = null;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, "exit");
+    const exited = once(child, "exit");
     child.kill(signal);
-    await gone;
+    await exited;
   }
 
   /** The current state of the stream in `/api/devices`. */
@@ -84,15 +84,15 @@ export class Gateway {
 
 /** Path of the gateway to test. */
 export function binary() {
-  const named = process.env.SLUICEGATE_BIN;
-  if (named !== undefined && named !== "") return named;
+  const path = process.env.SLUICEGATE_BIN;
+  if (path !== undefined && path !== "") return path;
   const built = ["target/release/sluicegate", "target/debug/sluicegate"].map(root).find((path) => existsSync(path));
   assert.ok(built, "no gateway to test: build it, or set SLUICEGATE_BIN to its path");
   return built;
 }
 
 /** Starts a headless Chromium. QUIC stays enabled: other tests of this browser need it. */
-export function launch(more = []) {
+export function launch(extraArguments = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     args: [
@@ -103,7 +103,7 @@ export function launch(more = []) {
       "--disable-component-update",
       "--disable-sync",
       "--autoplay-policy=no-user-gesture-required",
-      ...more,
+      ...extraArguments,
     ],
   });
 }
@@ -137,11 +137,11 @@ export async function playing(page, transport) {
     },
     transport,
   );
-  return picture(page);
+  return displayedFrame(page);
 }
 
 /** Frame number and clock of the displayed frame, read at the same moment. */
-export function picture(page) {
+export function displayedFrame(page) {
   return page.evaluate(() => {
     const player = document.querySelector("sluicegate-player");
     return { number: player.readNumber(), clock: player.readClock(), stats: player.stats };
@@ -149,13 +149,13 @@ export function picture(page) {
 }
 
 /** Waits until the displayed frame number is at least `number` (numbers here are far from their wrap). */
-export async function numberReaches(page, number) {
+export async function frameNumberReaches(page, number) {
   await page.waitForFunction((least) => (document.querySelector("sluicegate-player").readNumber() ?? -1) >= least, number);
-  return picture(page);
+  return displayedFrame(page);
 }
 
 /** Samples the end-to-end latency once a second; returns median and maximum in ms. */
-export function settled(page, seconds) {
+export function measureLatency(page, seconds) {
   return page.evaluate(async (wanted) => {
     const player = document.querySelector("sluicegate-player");
     const found = [];
@@ -169,7 +169,7 @@ export function settled(page, seconds) {
 }
 
 /** Collects the URLs of WebSockets that carry media, without the control channel. */
-export function mediaSockets(page) {
+export function recordMediaSockets(page) {
   const urls = [];
   page.on("websocket", (socket) => {
     if (!socket.url().includes("/api/sessions/")) urls.push(socket.url());
@@ -178,7 +178,7 @@ export function mediaSockets(page) {
 }
 
 /** Records every MediaSource that the page creates, in `window.sources`. */
-export function keepSources(page) {
+export function recordMediaSources(page) {
   return page.addInitScript(() => {
     window.sources = [];
     window.MediaSource = class extends MediaSource {
@@ -194,7 +194,7 @@ export function keepSources(page) {
  * Blocks playback, muted or not, except right after a tap, like an iPhone in low power mode. The browser's own user
  * activation cannot be used: playwright's access to the page counts as one.
  */
-export function refusePlay(page) {
+export function blockAutoplay(page) {
   return page.addInitScript(() => {
     let tapped = false;
     window.addEventListener(
@@ -225,7 +225,7 @@ export async function until(what, check) {
 }
 
 /**
- * Makes the page believe that it was hidden or shown. Headless Chromium treats every tab as visible, even minimised
+ * Makes the page believe that it was hidden or visible. Headless Chromium treats every tab as visible, even minimised
  * or in the background, so this simulates the browser; everything that follows from it is real.
  */
 export function setHidden(page, hidden) {
@@ -249,7 +249,7 @@ export async function screenshot(page, name, options = {}) {
 }
 
 /** Leaves the page only ManagedMediaSource, as on an iPhone; `window.managed` counts instances. */
-export function managedSourcesOnly(page) {
+export function onlyManagedMediaSource(page) {
   return page.addInitScript(() => {
     window.managed = 0;
     window.ManagedMediaSource = class extends MediaSource {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, mediaSockets, newPage, numberReaches, playing } from "./support.mjs";
+import { Gateway, launch, recordMediaSockets, newPage, frameNumberReaches, playing } from "./support.mjs";
 
 describe("over TLS", { timeout: 120_000 }, () => {
   const gateway = new Gateway({ config: '[server]\ntls = "self-signed"\n[streams.demo]\nsource = "test-pattern"\n' });
@@ -20,7 +20,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
   for (const transport of ["nal", "mse", "mjpeg"]) {
     test(`${transport} plays, and the page is served over HTTP/2`, async () => {
       const { page, problems, close } = await newPage(browser, { ignoreHTTPSErrors: true });
-      const sockets = mediaSockets(page);
+      const sockets = recordMediaSockets(page);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       assert.match(page.url(), /^https:/);
       assert.equal(await page.evaluate(() => window.isSecureContext), true);
@@ -28,7 +28,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
       assert.equal(await page.evaluate(protocol), "h2");
 
       const first = await playing(page, transport);
-      const later = await numberReaches(page, first.number + 30);
+      const later = await frameNumberReaches(page, first.number + 30);
       assert.equal(later.stats.transport, transport);
       assert.ok(sockets.every((url) => url.startsWith("wss:")), `${sockets}`);
       assert.equal(sockets.length > 0, transport !== "mjpeg", `${sockets}`);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Gateway, launch, newPage, numberReaches, playing } from "./support.mjs";
+import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
 
 const TRAPS = 10;
 const RATE = 15;
@@ -42,7 +42,7 @@ describe("a muxer that traps", { timeout: 240_000 }, () => {
         const { status } = await fetch(`${gateway.url}live/demo/${transport}/trap`);
         assert.equal(status, 503);
         // Spread out, as ten failures within a minute open the circuit breaker.
-        ({ number } = await numberReaches(page, number + 7 * RATE));
+        ({ number } = await frameNumberReaches(page, number + 7 * RATE));
       }
       const { phase, reason, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
       assert.deepEqual({ phase, reason, reconnects }, { phase: "playing", reason: "", reconnects: 0 }, transport);

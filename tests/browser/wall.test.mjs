@@ -36,17 +36,17 @@ describe("wall", { timeout: 300_000 }, () => {
   test("opening the wall starts no stream; a click starts one", async () => {
     await allIdle();
     const { page, problems, close } = await open(browser, gateway);
-    const frames = followFrames(page);
-    for (let looks = 0; looks < 3; looks++) await devicesAsked(page);
-    assert.equal(frames.all.length, 0);
+    const requests = recordPreviewRequests(page);
+    for (let polls = 0; polls < 3; polls++) await nextDevicesResponse(page);
+    assert.equal(requests.all.length, 0);
     assert.ok((await states()).every((state) => state === "idle"));
 
     // By keyboard.
     const show = page.getByRole("button", { name: "Show tile-03" });
     await show.focus();
     await page.keyboard.press("Enter");
-    await picture(page, "tile-03").waitFor();
-    assert.deepEqual([...frames.serials()], ["tile-03"]);
+    await preview(page, "tile-03").waitFor();
+    assert.deepEqual([...requests.serials()], ["tile-03"]);
     await page.locator('[data-serial="tile-03"] .badge[data-state="live"]').waitFor();
     // Previews do not count as viewers: otherwise one dashboard would keep the streams of another one running.
     assert.equal((await gateway.device("tile-03")).viewers, 0);
@@ -60,11 +60,11 @@ describe("wall", { timeout: 300_000 }, () => {
 
   test("only visible tiles request previews, at most two per second each", async () => {
     const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1000, height: 620 } });
-    const frames = followFrames(page);
+    const requests = recordPreviewRequests(page);
     await page.getByRole("button", { name: "Show all" }).click();
-    const seen = await inSight(page);
+    const seen = await visibleTiles(page);
     assert.ok(seen.length >= 3 && seen.length < 16, `${seen}`);
-    for (const name of seen) await picture(page, name).waitFor();
+    for (const name of seen) await preview(page, name).waitFor();
     await page.evaluate(() => {
       window.shifts = 0;
       new PerformanceObserver((list) => {
@@ -72,33 +72,33 @@ describe("wall", { timeout: 300_000 }, () => {
       }).observe({ type: "layout-shift" });
     });
 
-    frames.forget();
+    requests.forget();
     await page.waitForTimeout(6000);
-    const counts = new Map(seen.map((name) => [name, frames.count(name)]));
-    assert.deepEqual([...frames.serials()].sort(), seen);
-    assert.ok(frames.most <= 3, `${frames.most} at a time`);
+    const counts = new Map(seen.map((name) => [name, requests.count(name)]));
+    assert.deepEqual([...requests.serials()].sort(), seen);
+    assert.ok(requests.maxInFlight <= 3, `${requests.maxInFlight} at a time`);
     for (const [name, count] of counts) assert.ok(count >= 4 && count <= 13, `${name}: ${count} in 6 s`);
     assert.ok((await page.evaluate(() => window.shifts)) < 0.01);
     await screenshot(page, "wall");
 
     await page.getByRole("log", { name: "Events" }).scrollIntoViewIfNeeded();
-    const last = await inSight(page);
-    await picture(page, "tile-16").waitFor();
-    frames.forget();
+    const last = await visibleTiles(page);
+    await preview(page, "tile-16").waitFor();
+    requests.forget();
     await page.waitForTimeout(2000);
-    const asked = [...frames.serials()];
-    assert.ok(asked.length > 0 && asked.every((name) => last.includes(name)), `${asked} of ${last}`);
-    assert.ok(!asked.includes("tile-01"));
+    const requested = [...requests.serials()];
+    assert.ok(requested.length > 0 && requested.every((name) => last.includes(name)), `${requested} of ${last}`);
+    assert.ok(!requested.includes("tile-01"));
 
     await setHidden(page, true);
-    await until("no requests in flight", () => frames.underWay === 0);
-    frames.forget();
+    await until("no requests in flight", () => requests.inFlight === 0);
+    requests.forget();
     await page.waitForTimeout(1500);
-    assert.equal(frames.all.length, 0);
+    assert.equal(requests.all.length, 0);
     // No dashboard is visible, so no stream may run.
     await allIdle();
     await setHidden(page, false);
-    await until("previews are requested again", () => frames.all.length > 0);
+    await until("previews are requested again", () => requests.all.length > 0);
     assert.match(page.url(), /\?show=all$/);
     assert.deepEqual(problems, []);
     await close();
@@ -106,8 +106,8 @@ describe("wall", { timeout: 300_000 }, () => {
 
   test("sixteen visible tiles all get previews, and the page stays smooth", async () => {
     const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1600, height: 1500 } }, "?show=all");
-    for (const name of NAMES) await picture(page, name).waitFor();
-    const frames = followFrames(page);
+    for (const name of NAMES) await preview(page, name).waitFor();
+    const requests = recordPreviewRequests(page);
     const longest = await page.evaluate(async () => {
       let longest = 0;
       let last = performance.now();
@@ -119,9 +119,9 @@ describe("wall", { timeout: 300_000 }, () => {
       }
       return longest;
     });
-    const counts = NAMES.map((name) => frames.count(name));
+    const counts = NAMES.map((name) => requests.count(name));
     assert.ok(Math.min(...counts) >= 2 && Math.max(...counts) <= 11, `${counts} in 5 s`);
-    assert.ok(frames.most <= 3);
+    assert.ok(requests.maxInFlight <= 3);
     // Maximum duration of a screen refresh: generous, as the machine may be busy with other tests.
     assert.ok(longest < 500, `${longest} ms without a frame`);
     await screenshot(page, "wall-16");
@@ -137,14 +137,14 @@ describe("wall", { timeout: 300_000 }, () => {
     await first.getByText(`${WIDTH} × ${HEIGHT}`).waitFor();
     assert.equal(await first.getByText("saved").count(), 0);
 
-    const coming = page.waitForEvent("download");
+    const downloading = page.waitForEvent("download");
     await first.getByRole("link", { name: /^Download tile-01/ }).click();
-    const download = await coming;
+    const download = await downloading;
     assert.match(download.suggestedFilename(), /^tile-01-\d{4}-\d\d-\d\dT[\d-]+Z\.jpg$/);
     assert.deepEqual([...readFileSync(await download.path()).subarray(0, 3)], [0xff, 0xd8, 0xff]);
 
-    const keep = page.getByRole("checkbox", { name: "Save captures of tile-02 on the gateway" });
-    await keep.check();
+    const saveOption = page.getByRole("checkbox", { name: "Save captures of tile-02 on the gateway" });
+    await saveOption.check();
     await page.getByRole("button", { name: "Capture tile-02" }).click();
     await strip.getByText("saved").waitFor();
     await page.getByRole("log", { name: "Events" }).getByText("tile-02: image captured").waitFor();
@@ -156,7 +156,7 @@ describe("wall", { timeout: 300_000 }, () => {
     const dialog = page.getByRole("dialog", { name: "Capture" });
     const large = dialog.getByRole("img", { name: /tile-02/ });
     await large.waitFor();
-    await until("the picture is loaded", () => large.evaluate((image) => image.complete && image.naturalWidth > 0));
+    await until("the image is loaded", () => large.evaluate((image) => image.complete && image.naturalWidth > 0));
     assert.deepEqual(await large.evaluate(({ naturalWidth, naturalHeight }) => [naturalWidth, naturalHeight]), [WIDTH, HEIGHT]);
     await screenshot(page, "wall-capture");
     await page.keyboard.press("ArrowRight");
@@ -166,21 +166,21 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.ok(await thumb.evaluate((button) => button === document.activeElement));
 
     await page.reload();
-    await keep.waitFor();
-    assert.ok(await keep.isChecked());
+    await saveOption.waitFor();
+    assert.ok(await saveOption.isChecked());
     assert.deepEqual(problems, []);
     await close();
   });
 
   test("a capture error is displayed until dismissed, and listed as an event", async () => {
     const { page, close } = await open(browser, gateway);
-    const failure = { type: "error", code: "CAPTURE_TIMEOUT", message: "no picture came within 5 s", capture_id: "c1" };
+    const failure = { type: "error", code: "CAPTURE_TIMEOUT", message: "no frame arrived within 5 s", capture_id: "c1" };
     await page.route("**/api/devices/tile-01/capture", (route) => route.fulfill({ status: 504, json: failure }));
     await page.getByRole("button", { name: "Capture tile-01" }).click();
     const tile = page.locator('[data-serial="tile-01"]');
     const alert = tile.getByRole("alert");
-    await alert.getByText("CAPTURE_TIMEOUT: no picture came within 5 s").waitFor();
-    for (let looks = 0; looks < 2; looks++) await devicesAsked(page);
+    await alert.getByText("CAPTURE_TIMEOUT: no frame arrived within 5 s").waitFor();
+    for (let polls = 0; polls < 2; polls++) await nextDevicesResponse(page);
     assert.ok(await alert.isVisible());
     await screenshot(page, "wall-problem");
     await tile.getByRole("button", { name: "Dismiss" }).click();
@@ -192,16 +192,16 @@ describe("wall", { timeout: 300_000 }, () => {
   test("devices appear and disappear without moving the focus", async () => {
     const { page, close } = await newPage(browser);
     const phone = { serial: "192.168.1.7:5555", url: "/live/192.168.1.7%3A5555", watch: "/watch/192.168.1.7%3A5555", model: "Pixel 7" };
-    let told = (devices) => devices;
+    let modify = (devices) => devices;
     await page.route("**/api/devices", async (route) => {
       const response = await route.fetch();
-      await route.fulfill({ response, json: told(await response.json()) });
+      await route.fulfill({ response, json: modify(await response.json()) });
     });
     await page.goto(gateway.url);
     const button = page.getByRole("button", { name: "Capture tile-02" });
     await button.focus();
-    const frames = followFrames(page);
-    told = (devices) => [{ ...devices[0], ...phone, state: "unauthorized", reason: "allow debugging on the phone" }, ...devices.slice(1)];
+    const requests = recordPreviewRequests(page);
+    modify = (devices) => [{ ...devices[0], ...phone, state: "unauthorized", reason: "allow debugging on the phone" }, ...devices.slice(1)];
     const tile = page.locator('[data-serial="192.168.1.7:5555"]');
     await tile.getByText("allow debugging on the phone").waitFor();
     await tile.getByText("Pixel 7").waitFor();
@@ -210,12 +210,12 @@ describe("wall", { timeout: 300_000 }, () => {
     assert.equal(await tile.getByRole("button", { name: /^Show/ }).count(), 0);
     assert.equal(await tile.getByRole("link", { name: "Watch 192.168.1.7:5555" }).getAttribute("href"), phone.watch);
     await page.getByRole("button", { name: "Show all" }).click();
-    await picture(page, "tile-02").waitFor();
-    assert.ok(!frames.serials().has("192.168.1.7%3A5555"));
+    await preview(page, "tile-02").waitFor();
+    assert.ok(!requests.serials().has("192.168.1.7%3A5555"));
     // The gateway's own error, as it does not know this device.
     await tile.getByRole("button", { name: /^Capture/ }).click();
     await tile.getByRole("alert").getByText(/^UNKNOWN_DEVICE: /).waitFor();
-    told = (devices) => devices;
+    modify = (devices) => devices;
     await tile.waitFor({ state: "detached" });
     await page.getByRole("log", { name: "Events" }).getByText("192.168.1.7:5555: capture failed: UNKNOWN_DEVICE").waitFor();
     await close();
@@ -248,7 +248,7 @@ describe("wall", { timeout: 300_000 }, () => {
       await allIdle();
       const { page, problems, close } = await open(browser, gateway, { viewport: { width: 390, height: 844 }, colorScheme });
       await page.getByRole("button", { name: "Show tile-01" }).click();
-      await picture(page, "tile-01").waitFor();
+      await preview(page, "tile-01").waitFor();
       await page.getByRole("button", { name: "Capture tile-01" }).click();
       await page.getByRole("region", { name: /capture/ }).getByRole("listitem").first().waitFor();
       assert.ok((await overflow(page)) <= 0);
@@ -272,47 +272,47 @@ async function open(browser, gateway, options = {}, query = "") {
 }
 
 /** Records preview requests from now on. */
-function followFrames(page) {
+function recordPreviewRequests(page) {
   const serial = (request) => /\/live\/([^/]+)\/frame\.jpg/.exec(request.url())?.[1];
-  const frames = {
+  const requests = {
     all: [],
-    underWay: 0,
-    most: 0,
-    serials: () => new Set(frames.all),
-    count: (name) => frames.all.filter((other) => other === name).length,
+    inFlight: 0,
+    maxInFlight: 0,
+    serials: () => new Set(requests.all),
+    count: (name) => requests.all.filter((other) => other === name).length,
     forget: () => {
-      frames.all = [];
-      frames.most = 0;
+      requests.all = [];
+      requests.maxInFlight = 0;
     },
   };
   const open = new Set();
   page.on("request", (request) => {
     const name = serial(request);
     if (name === undefined) return;
-    frames.all.push(name);
+    requests.all.push(name);
     open.add(request);
-    frames.underWay = open.size;
-    frames.most = Math.max(frames.most, open.size);
+    requests.inFlight = open.size;
+    requests.maxInFlight = Math.max(requests.maxInFlight, open.size);
   });
   for (const event of ["requestfinished", "requestfailed"]) {
     page.on(event, (request) => {
       open.delete(request);
-      frames.underWay = open.size;
+      requests.inFlight = open.size;
     });
   }
-  return frames;
+  return requests;
 }
 
-function picture(page, name) {
+function preview(page, name) {
   return page.getByRole("img", { name: `Preview of ${name}` });
 }
 
-function devicesAsked(page) {
+function nextDevicesResponse(page) {
   return page.waitForResponse((response) => response.url().endsWith("/api/devices"));
 }
 
 /** Streams whose tiles are at least partly within the viewport. */
-function inSight(page) {
+function visibleTiles(page) {
   return page.evaluate(() =>
     [...document.querySelectorAll("[data-serial]")]
       .filter((tile) => {
