@@ -17,6 +17,8 @@ use super::{
 };
 use sha2::{Digest, Sha256};
 use std::{
+    fs::File,
+    io::{self, Read},
     path::Path,
     sync::{
         Arc,
@@ -211,11 +213,21 @@ impl Engine {
             path: shown.clone(),
             reason,
         };
-        let size = std::fs::metadata(path).map_err(read)?.len();
+        // Opening a pipe could wait for ever, and a device has no end.
+        let metadata = std::fs::metadata(path).map_err(read)?;
+        if !metadata.is_file() {
+            let what = "it is not a regular file";
+            return Err(read(io::Error::new(io::ErrorKind::InvalidInput, what)));
+        }
+        // The file may grow meanwhile.
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(read)?;
+        let mut limited = file.take(MAX_FILE_BYTES + 1);
+        limited.read_to_end(&mut bytes).map_err(read)?;
+        let size = metadata.len().max(bytes.len() as u64);
         if size > MAX_FILE_BYTES {
             return Err(LoadError::TooLarge { path: shown, size });
         }
-        let bytes = std::fs::read(path).map_err(read)?;
         self.load(&shown, &bytes, limits)
     }
 

@@ -231,6 +231,21 @@ async fn a_file_takes_the_place_of_a_built_in_transport() {
     assert_eq!(nal["size"], std::fs::metadata(plugin).unwrap().len());
 }
 
+#[tokio::test]
+async fn a_plugin_that_is_no_regular_file_is_refused_and_not_read() {
+    let pipe = scratch("pipe").join("mine.wasm");
+    let made = Command::new("mkfifo").arg(&pipe).status().await.unwrap();
+    assert!(made.success());
+    for file in [pipe.to_str().unwrap(), "/dev/zero"] {
+        let inspected = sluicegate(&["plugin", "inspect", file]).await;
+        inspected.refused(&[file, "is not a regular file"]);
+        let config = format!("[transports.mine]\nplugin = \"{file}\"\n{DEMO}");
+        check(&config)
+            .await
+            .refused(&[file, "is not a regular file"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transport_is_replaced_while_it_is_watched() {
     let path = scratch("replaced").join("mine.wasm");

@@ -23,7 +23,7 @@ milliseconds, rates bits per second, and sizes bytes or pixels.\n\n\
 Requests must name the gateway by one of its host names (421 for others, 400 for none or several). Web pages may call it \
 if they are its own or from one of the configured `origins` (403 for others); pages of `origins` may watch and take \
 captures, and get CORS preflights answered. A malformed path is a 400, an unknown one a 404, another method a 405. Errors \
-below `/api/` are JSON, elsewhere redirect_target text; each says what to do.\n\n\
+below `/api/` are JSON, elsewhere plain text; each says what to do.\n\n\
 A stream is named by its `serial`: the name in the config, or an Android device's serial number. In a path it is \
 percent-encoded (RFC 3986). `NAME@RENDITION` names a rendition.";
 

@@ -30,7 +30,7 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     }
     // The guard moves to the blocking thread, so the reload completes alone even if the client disconnects.
     let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
-        let text = format!("the component of `{name}` is already being reloaded; try again later");
+        let text = format!("a component is already being reloaded; try again to reload `{name}`");
         let mut response = error(true, StatusCode::CONFLICT, &text);
         set(&mut response, header::RETRY_AFTER, "1");
         return response;

@@ -41,7 +41,7 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 const EFFECTS: usize = 64;
 const EFFECT_BYTES: usize = 4 << 20;
 /// Reason for viewers whose transport was replaced.
-const REPLACED: &str = "the transport was replaced; connect again";
+const REPLACED: &str = "the transport was replaced";
 /// Bounds of the request timeout, whatever the group length is.
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
