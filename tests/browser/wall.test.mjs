@@ -110,13 +110,22 @@ describe("wall", { timeout: 300_000 }, () => {
     const { page, problems, close } = await open(browser, gateway, { viewport: { width: 1600, height: 1500 } }, "?show=all");
     for (const name of NAMES) await preview(page, name).waitFor();
     const requests = recordPreviewRequests(page);
-    const longest = await longestRefresh(page, 5000);
+    const longest = await page.evaluate(async () => {
+      let longest = 0;
+      let last = performance.now();
+      const end = last + 5000;
+      while (performance.now() < end) {
+        await new Promise(requestAnimationFrame);
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }
+      return longest;
+    });
     const counts = NAMES.map((name) => requests.count(name));
     assert.ok(Math.min(...counts) >= 2 && Math.max(...counts) <= 11, `${counts} in 5 s`);
     assert.ok(requests.maxInFlight <= 3);
-    // Generous, as the machine may be busy with other tests. A page that is not smooth is not so in either window.
-    const smooth = longest < 500 || (await longestRefresh(page, 5000)) < 500;
-    assert.ok(smooth, `${longest} ms without a frame`);
+    // Maximum duration of a screen refresh: generous, as the machine may be busy with other tests.
+    assert.ok(longest < 500, `${longest} ms without a frame`);
     await screenshot(page, "wall-16");
     assert.deepEqual(problems, []);
     await close();
@@ -262,21 +271,6 @@ async function open(browser, gateway, options = {}, query = "") {
   await opened.page.goto(gateway.url + query);
   await opened.page.locator('[data-serial="tile-16"]').waitFor();
   return opened;
-}
-
-/** Longest time in milliseconds between two screen refreshes within a window. */
-function longestRefresh(page, duration) {
-  return page.evaluate(async (duration) => {
-    let longest = 0;
-    let last = performance.now();
-    const end = last + duration;
-    while (performance.now() < end) {
-      await new Promise(requestAnimationFrame);
-      longest = Math.max(longest, performance.now() - last);
-      last = performance.now();
-    }
-    return longest;
-  }, duration);
 }
 
 /** Records preview requests from now on. */
