@@ -101,8 +101,8 @@ fn unchunk(mut body: Bytes) -> Result<Bytes> {
 }
 
 /// A viewer of MJPEG over HTTP.
-pub struct Mjpeg {
-    stream: TcpStream,
+pub struct Mjpeg<S = TcpStream> {
+    stream: S,
     buffer: BytesMut,
 }
 
@@ -114,7 +114,13 @@ pub async fn mjpeg(address: SocketAddr, stream: &str) -> Result<Mjpeg> {
 impl Mjpeg {
     /// Connects to a path that delivers JPEGs as a multipart body.
     pub async fn open(address: SocketAddr, path: &str) -> Result<Mjpeg> {
-        let mut socket = TcpStream::connect(address).await?;
+        Mjpeg::over(TcpStream::connect(address).await?, address, path).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Mjpeg<S> {
+    /// Requests the path on an existing connection.
+    pub async fn over(mut socket: S, address: SocketAddr, path: &str) -> Result<Mjpeg<S>> {
         // HTTP/1.0, so that no chunk sizes stand between the bytes of the body.
         socket
             .write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())

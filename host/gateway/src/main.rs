@@ -263,6 +263,17 @@ fn check(file: &Path) -> anyhow::Result<()> {
             for note in transports.values().filter_map(|known| known.note()) {
                 print(&format!("{}: note: {note}\n", file.display()))?;
             }
+            for (name, stream) in &gateway.config.streams {
+                let spec = source::Spec::parse(stream.source.expose(), &gateway.config.dir);
+                if let Ok(spec) = spec
+                    && let Some(path) = spec.missing()
+                {
+                    let (file, path) = (file.display(), path.display());
+                    print(&format!(
+                        "{file}: note: [streams.{name}]: {path} does not exist now\n"
+                    ))?;
+                }
+            }
             let count = |count: usize, what: &str| match count {
                 1 => format!("1 {what}"),
                 count => format!("{count} {what}s"),

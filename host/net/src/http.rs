@@ -4,16 +4,22 @@
 //! The protocol is chosen by the first bytes, or by ALPN under TLS. On shutdown a connection finishes the requests in
 //! progress and is then closed. Called by `listener`; the gateway's handler is called for each request.
 
-use super::{BoxError, Drain, Socket, limiter::Permit, tls::Tls};
-use crate::auth::Peer;
+use super::{
+    BoxError, Drain, Socket,
+    auth::Peer,
+    limiter::Permit,
+    stall::{DRAIN_WRITE_TIMEOUT, Stall, WRITE_TIMEOUT},
+    tls::Tls,
+};
 use bytes::Bytes;
 use hyper::{
     Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
+    rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use sluicegate_telemetry::SocketPair;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -24,7 +30,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -59,8 +65,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `TCP_NOTSENT_LOWAT`: unsent bytes in the kernel, beyond which the socket is not writable and the viewer counts as
 /// slow.
 const TCP_NOTSENT_LOWAT: u32 = 128 << 10;
-/// `TCP_USER_TIMEOUT`: a peer that acknowledges nothing for this long is disconnected.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// `TCP_USER_TIMEOUT`: a peer that acknowledges or accepts nothing for this long is disconnected by the kernel.
+const TCP_USER_TIMEOUT: Duration = WRITE_TIMEOUT;
+
+const STALLED: &str = "the client has stopped reading";
 
 /// First byte of a TLS connection (RFC 8446 section 5.1: handshake).
 const HANDSHAKE: u8 = 22;
@@ -177,6 +185,7 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
+    let stall = socket.stall().clone();
     let request_seen = Arc::new(AtomicBool::new(false));
     let set_request_seen = request_seen.clone();
     let service = service_fn(move |request| {
@@ -204,7 +213,10 @@ where
         return Ok(ended?);
     }
     connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    tokio::select! {
+        ended = connection => Ok(ended?),
+        () = stall.lasts(DRAIN_WRITE_TIMEOUT) => Err(STALLED.into()),
+    }
 }
 
 async fn http2<A, F, B>(
@@ -218,14 +230,18 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
+    let stall = socket.stall().clone();
     let open = OpenRequests::default();
     let opened = open.clone();
     let service = service_fn(move |request| {
         let held = opened.hold();
         let answered = answer(peer, request);
-        async move { Ok::<_, Infallible>(answered.await.map(|body| CountedBody { body, _held: held })) }
+        async move { Ok::<_, Infallible>(answered.await.map(|body| StreamBody::new(body, held))) }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let streams = StreamExecutor {
+        drain: drain.clone(),
+    };
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_REMOTE_RESETS)
@@ -249,6 +265,40 @@ where
     tokio::select! {
         ended = connection.as_mut() => Ok(ended?),
         () = open.idle_for(CLOSE_TIMEOUT) => Ok(()),
+        () = stall.lasts(DRAIN_WRITE_TIMEOUT) => Err(STALLED.into()),
+    }
+}
+
+tokio::task_local! {
+    /// The stall of the HTTP/2 stream that the task serves.
+    static STREAM_STALL: Arc<Stall>;
+}
+
+/// Serves each stream of an HTTP/2 connection in a task, and resets a stream whose client has stopped reading it. hyper
+/// alone would wait for the stream's window as long as the connection lasts, and the response would keep its viewer
+/// and its source.
+#[derive(Clone, Debug)]
+struct StreamExecutor {
+    drain: Drain,
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let stall = Arc::<Stall>::default();
+        let mut drain = self.drain.clone();
+        let served = STREAM_STALL.scope(stall.clone(), stream);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = served => {}
+                () = stall.lasts_too_long(&mut drain) => {
+                    tracing::debug!("a stream is reset: {STALLED}");
+                }
+            }
+        });
     }
 }
 
@@ -285,30 +335,63 @@ impl Drop for OpenRequest {
     }
 }
 
-/// A response body that counts as a request in progress until it is dropped.
+/// A response body over HTTP/2. It counts as a request in progress until it is dropped, and notes in [`STREAM_STALL`]
+/// whether the client accepts data. hyper asks for data while the stream's window is open; large parts are cut, so that
+/// it asks again after each [`BUFFER`] bytes at the latest, and a slow client is not taken for one that does not read.
 #[derive(Debug)]
-struct CountedBody<B> {
+struct StreamBody<B> {
     body: B,
+    /// What is left of the body's last part.
+    rest: Bytes,
     _held: OpenRequest,
 }
 
-impl<B: Body + Unpin> Body for CountedBody<B> {
-    type Data = B::Data;
+impl<B> StreamBody<B> {
+    fn new(body: B, held: OpenRequest) -> StreamBody<B> {
+        StreamBody {
+            body,
+            rest: Bytes::new(),
+            _held: held,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for StreamBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let _ = STREAM_STALL.try_with(|stall| stall.end());
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let length = self.rest.len().min(BUFFER);
+        let part = self.rest.split_to(length);
+        let _ = STREAM_STALL.try_with(|stall| stall.begin());
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
@@ -322,4 +405,37 @@ fn set_socket_options(socket: &TcpStream) {
             .with_time(TCP_USER_TIMEOUT / 2)
             .with_interval(TCP_USER_TIMEOUT / 6),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WholeBody;
+    use std::future::{pending, poll_fn};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_its_client_has_stopped_reading_but_not_when_it_is_slow() {
+        const PARTS: u32 = 10;
+        const PAUSE: Duration = Duration::from_secs(50);
+        let open = OpenRequests::default();
+        let whole = Bytes::from(vec![0; PARTS as usize * BUFFER]);
+        let mut body = StreamBody::new(WholeBody::from(whole), open.hold());
+        let began = Instant::now();
+        let draining = watch::Sender::new(false);
+        let executor = StreamExecutor {
+            drain: Drain::new(&draining),
+        };
+        // As hyper sends a body: it asks for the next part when the client has made room for the last one.
+        executor.execute(async move {
+            for _ in 0..PARTS {
+                let part = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+                assert_eq!(part.unwrap().unwrap().into_data().unwrap().len(), BUFFER);
+                sleep(PAUSE).await;
+            }
+            pending().await
+        });
+        let mut count = open.0.subscribe();
+        count.wait_for(|count| *count == 0).await.unwrap();
+        assert_eq!(began.elapsed(), (PARTS - 1) * PAUSE + WRITE_TIMEOUT);
+    }
 }

@@ -12,6 +12,7 @@ mod http;
 mod limiter;
 mod listener;
 mod socket;
+mod stall;
 mod tls;
 mod token_bucket;
 pub mod websocket;

@@ -1,13 +1,14 @@
 //! The byte stream of one connection, with or without TLS, including its permit from the connection limiter.
 //!
-//! It adds two things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), and a lingering close, so that a
-//! client that is still sending gets to read the answer.
+//! It adds three things to the stream: a read rate limit for HTTP/2 ([`ReadLimiter`]), a note of whether the client
+//! reads ([`Stall`]), and a lingering close, so that a client that is still sending gets to read the answer.
 
-use super::{limiter::Permit, token_bucket::TokenBucket};
+use super::{limiter::Permit, stall::Stall, token_bucket::TokenBucket};
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 pub struct Socket {
     stream: Stream,
     read_limiter: Option<ReadLimiter>,
+    stall: Arc<Stall>,
     closing: Closing,
     _permit: Permit,
 }
@@ -51,22 +53,36 @@ enum Stream {
 impl Socket {
     /// A connection without TLS.
     pub fn plain(socket: TcpStream, permit: Permit) -> Socket {
+        Socket::new(Stream::Plain(socket), permit)
+    }
+
+    /// A connection with TLS, after its handshake.
+    pub fn tls(socket: TlsStream<TcpStream>, permit: Permit) -> Socket {
+        Socket::new(Stream::Tls(Box::new(socket)), permit)
+    }
+
+    fn new(stream: Stream, permit: Permit) -> Socket {
         Socket {
-            stream: Stream::Plain(socket),
+            stream,
             read_limiter: None,
+            stall: Arc::default(),
             closing: Closing::Open,
             _permit: permit,
         }
     }
 
-    /// A connection with TLS, after its handshake.
-    pub fn tls(socket: TlsStream<TcpStream>, permit: Permit) -> Socket {
-        Socket {
-            stream: Stream::Tls(Box::new(socket)),
-            read_limiter: None,
-            closing: Closing::Open,
-            _permit: permit,
+    /// Whether the client accepts data.
+    pub(crate) fn stall(&self) -> &Arc<Stall> {
+        &self.stall
+    }
+
+    /// Notes in [`Socket::stall`] whether the client accepted what was written or flushed.
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        match written {
+            Poll::Ready(_) => self.stall.end(),
+            Poll::Pending => self.stall.begin(),
         }
+        written
     }
 
     /// Limits the read rate from here on.
@@ -111,7 +127,8 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        let written = self.stream().poll_write(context, bytes);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -119,7 +136,8 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, slices)
+        let written = self.stream().poll_write_vectored(context, slices);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -128,7 +146,8 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+        let flushed = self.stream().poll_flush(context);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,19 +1,25 @@
 //! Cache of compiled components, kept between starts in a folder that only this user can write to.
 //!
 //! An entry is named by the hash of the component and of the engine's settings, and has a checksum in front; whatever
-//! does not match is compiled again. Called by `Engine::load`.
+//! does not match is compiled again. The entries that were not used for longest are deleted when there are too many.
+//! Called by `Engine::load`.
 
 use super::compile::{Refused, compile, turn};
 use sha2::{Digest, Sha256};
 use sluicegate_config::private;
 use std::{
+    fs,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use wasmtime::component::Component;
 
 /// Size in bytes of the checksum in front of the compiled code.
 const CHECKSUM: usize = 32;
+/// Size in bytes of all entries together: about a thousand small components, or one of the largest.
+const MAX_CACHE_BYTES: u64 = 256 << 20;
 
 /// A private folder with compiled code.
 #[derive(Debug)]
@@ -59,13 +65,11 @@ impl Cache {
         }
         let compiled = compile(engine, wasm)?;
         let checksum = Sha256::digest(&compiled);
-        if let Some(path) = path
+        if let (Some(dir), Some(path)) = (&self.dir, path)
             && let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled])
+                .and_then(|()| delete_oldest(dir, MAX_CACHE_BYTES))
         {
-            tracing::info!(
-                "compiled component is not cached: {}: {error}",
-                path.display()
-            );
+            tracing::info!("cache of compiled components: {}: {error}", path.display());
         }
         let component = deserialize(engine, &compiled);
         component.map_err(|error| Refused::Compile(format!("{error:#}")))
@@ -86,7 +90,29 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     if checksum != Sha256::digest(compiled).as_slice() {
         return None;
     }
-    deserialize(engine, compiled).ok()
+    let component = deserialize(engine, compiled).ok()?;
+    // The time of its last use, for `delete_oldest`. Where it cannot be set, the entry counts as old, no more.
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    Some(component)
+}
+
+/// Deletes the entries that were not used for longest until the others take at most `max` bytes.
+fn delete_oldest(dir: &Path, max: u64) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        entries.push((metadata.modified()?, metadata.len(), entry.path()));
+    }
+    entries.sort_unstable_by(|one, other| other.cmp(one));
+    let mut bytes = 0;
+    for (_, size, path) in entries {
+        bytes += size;
+        if bytes > max {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads compiled code. The one exception to the ban on `unsafe`: wasmtime trusts compiled code as it trusts itself.
@@ -104,7 +130,7 @@ fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<C
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{os::unix::fs::PermissionsExt, time::Duration};
 
     fn scratch(name: &str) -> PathBuf {
         let dir =
@@ -131,6 +157,32 @@ mod tests {
             .compile(&engine, &wasm)
             .unwrap();
         assert!(load(&engine, &file).is_some());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_entries_that_were_not_used_for_longest_are_deleted() {
+        let dir = scratch("bound");
+        let cache = Cache::at(Some(dir.clone()));
+        let engine = wasmtime::Engine::default();
+        let components = [
+            "(component)",
+            "(component (type u8))",
+            "(component (type u16))",
+        ];
+        let paths = components.map(|text| {
+            let wasm = wat::parse_str(text).unwrap();
+            cache.compile(&engine, &wasm).unwrap();
+            dir.join(key(&engine, &wasm))
+        });
+        let then = SystemTime::now() - Duration::from_secs(3600);
+        for path in &paths {
+            fs::File::open(path).unwrap().set_modified(then).unwrap();
+        }
+        assert!(load(&engine, &paths[1]).is_some());
+        let size = fs::metadata(&paths[1]).unwrap().len();
+        delete_oldest(&dir, size).unwrap();
+        assert_eq!(paths.map(|path| path.exists()), [false, true, false]);
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -62,6 +62,12 @@ pub enum SpecError {
     /// An unknown scheme that resembles a known one.
     #[error("`{0}` is not a source: unknown scheme `{1}`; did you mean `{2}`?")]
     Scheme(Source, String, &'static str),
+    /// A scheme that resembles no known one.
+    #[error(
+        "`{0}` is not a source: `{1}` is not a protocol that the gateway opens; write one of {known}, …",
+        known = SCHEMES[..COMMON_SCHEMES].join(", ")
+    )]
+    UnknownScheme(Source, String),
     /// On the command line: neither a known kind of source nor an existing file.
     #[error(
         "there is no file `{0}`, and it is not another kind of source: write a file's path, test-pattern, a URL such as rtsp://HOST/PATH, v4l2:/dev/video0, screen:, annexb:listen:PORT, annexb:tcp://HOST:PORT, annexb:- or android:SERIAL"
@@ -102,13 +108,14 @@ pub enum SpecError {
     NoPath,
 }
 
-/// URL schemes of cameras and servers, common ones first. A scheme that resembles one of these is reported as
-/// misspelled; any other is left to libavformat.
+/// URL schemes of cameras and servers that libavformat or the gateway itself opens, common ones first.
 const SCHEMES: &[&str] = &[
     "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "tls", "dtls",
     "rist", "ftp", "sftp", "srtp", "hls", "mms", "mmst", "mmsh", "rtmpe", "rtmpt", "rtmpte",
     "rtmpts", "sctp",
 ];
+/// How many of [`SCHEMES`] a message names.
+const COMMON_SCHEMES: usize = 10;
 
 impl Spec {
     /// Parses a source string; relative paths are resolved against `dir`.
@@ -153,6 +160,7 @@ impl Spec {
             Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
                 let (source, lower) = (Source::from(text), scheme.to_ascii_lowercase());
                 match nearest(&lower, SCHEMES) {
+                    None => Err(SpecError::UnknownScheme(source, lower)),
                     Some(known) if known != lower => Err(SpecError::Scheme(source, lower, known)),
                     _ if !web::has_host(&source) => Err(SpecError::Host(source)),
                     _ => Ok(Spec::Url(source)),
@@ -180,6 +188,17 @@ impl Spec {
             }
             Err(SpecError::Unknown(_)) => Err(SpecError::NoFile(text.into())),
             parsed => parsed,
+        }
+    }
+
+    /// The file or device that the source needs and that does not exist now. It may appear later; until then the source
+    /// is retried.
+    pub fn missing(&self) -> Option<&Path> {
+        match self {
+            Spec::File(path) | Spec::Camera(path) => {
+                Some(path.as_path()).filter(|path| !path.exists())
+            }
+            _ => None,
         }
     }
 
@@ -412,6 +431,10 @@ mod tests {
             ("fe80::1", "write rtsp://[fe80::1]/PATH"),
             ("rtps://me:hunter2@cam/x", "did you mean `rtsp`?"),
             ("HTTPX://cam/x", "did you mean `http`?"),
+            (
+                "foo://me:hunter2@cam/x",
+                "`foo` is not a protocol that the gateway opens; write one of rtsp, rtsps, http, https,",
+            ),
         ] {
             let error = Spec::parse(text, dir).unwrap_err().to_string();
             assert!(error.contains(advice), "{text}: {error}");

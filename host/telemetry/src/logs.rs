@@ -17,9 +17,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error, at level `info` unless `RUST_LOG` says otherwise. Uncaught panics are logged, too.
+/// What is logged unless `RUST_LOG` says otherwise. The h2 crate warns of each client that breaks the protocol, which a
+/// client could use to fill the log.
+const DEFAULT_FILTER: &str = "info,h2=error";
+
+/// Starts logging to standard error, filtered by `info,h2=error` or `RUST_LOG`. Uncaught panics are logged, too.
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -272,6 +272,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "MAX_CODE_BYTES",
         "256 MiB",
     ),
+    (
+        "compiled components on disk",
+        "plugin/src/cache.rs",
+        "MAX_CACHE_BYTES",
+        "256 MiB",
+    ),
 ];
 
 /// Evaluates expressions such as "16 << 20" and "65_536".

@@ -181,6 +181,19 @@ plugin = "gone.wasm"
         "item 1 of [[clients]]: there is no transport `hsl`",
         "item 2 of [[clients]]: there is no rendition `x`",
     ]);
+    // A rule is checked beside other mistakes, and may name a stream that has one.
+    let rules = "[streams.a]\nsource = \"foo://x/y\"\n[[clients]]\nmatch = { stream = \"a\" }\ntransport = \"hsl\"\n";
+    let said = check(rules).await;
+    said.refused(&[
+        "[streams.a]: `foo://x/…` is not a source: `foo` is not a protocol",
+        "item 1 of [[clients]]: there is no transport `hsl`",
+    ]);
+    assert!(!said.err.contains("no stream"), "{said:?}");
+    // A file may appear while the gateway runs.
+    let said = check("[streams.a]\nsource = \"file:gone.mp4\"\n").await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("note: [streams.a]: "), "{said:?}");
+    assert!(said.out.contains("gone.mp4 does not exist"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,7 +46,7 @@ pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartE
 /// Splits an argument into name, source as text, and parsed source. An argument that is a source as a whole has no
 /// name: `lavfi:testsrc=size=640x360`, a URL with a query, a file with `=` in its name.
 fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
-    let wrong = |text: &str, reason| StartError::Source {
+    let wrong = |reason| StartError::Source {
         stream: config::Source::from(text).to_string(),
         reason,
     };
@@ -57,14 +57,17 @@ fn read(text: &str) -> Result<(Option<&str>, &str, Spec), StartError> {
     let named = text.split_once('=');
     let named = named.filter(|_| matches!(whole, SpecError::NoFile(_)));
     let Some((name, rest)) = named else {
-        return Err(wrong(text, whole));
+        return Err(wrong(whole));
     };
     let checked = config::check_stream_name(name);
     let spec = match (Spec::parse_argument(rest), &checked) {
         (Ok(spec), _) => spec,
-        (Err(reason), Ok(())) => return Err(wrong(rest, reason)),
+        (Err(reason), Ok(())) => {
+            let stream = name.to_owned();
+            return Err(StartError::Source { stream, reason });
+        }
         // The `=` does not separate a name, and what follows it may be a password.
-        (Err(_), Err(_)) => return Err(wrong(text, whole)),
+        (Err(_), Err(_)) => return Err(wrong(whole)),
     };
     match checked {
         Ok(()) => Ok((Some(name), rest, spec)),
@@ -146,7 +149,10 @@ mod tests {
     #[test]
     fn invalid_arguments_are_refused_with_advice() {
         for (sources, parts) in [
-            (&["porch=nothing.mp4"][..], &["no file `nothing.mp4`"][..]),
+            (
+                &["porch=nothing.mp4"][..],
+                &["[streams.porch]: ", "no file `nothing.mp4`"][..],
+            ),
             (
                 &["a/b=test-pattern"],
                 &["`a/b` is not a valid stream name", "`/`"],

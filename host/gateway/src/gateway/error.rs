@@ -66,8 +66,9 @@ pub enum StartError {
     NoStream,
     /// The gateway cannot listen on the address.
     #[error(
-        "cannot listen on {address}: {reason}; {}choose another with --listen or `listen` under [server]",
-        explain_listen_error(reason)
+        "cannot listen on {address}: {reason}; {}choose another with --listen {free} (make run ARGS=\"--listen {free}\") or `listen` under [server]",
+        explain_listen_error(reason),
+        free = another_port(address.port())
     )]
     Listen {
         /// The address as configured.
@@ -115,6 +116,11 @@ impl StartError {
             error => vec![error],
         }
     }
+}
+
+/// A port for an example, different from this one.
+fn another_port(port: u16) -> u16 {
+    if port == 8081 { 8082 } else { 8081 }
 }
 
 /// Explains an error of the system to the user, as the beginning of a sentence.

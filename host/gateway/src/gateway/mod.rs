@@ -160,17 +160,8 @@ impl Gateway {
                 return Err(StartError::Multiple(mistakes));
             }
         };
-        let is_discovering = fleet.is_discovering();
-        // Rules may name streams whose own errors are in `mistakes`.
-        if mistakes.is_empty() {
-            check_clients(
-                &config.clients,
-                &streams,
-                is_discovering,
-                &transports.all(),
-                &policy,
-            )?;
-        }
+        let clients = check_clients(&config, &transports.all(), &policy);
+        mistakes.extend(clients.err().into_iter().flat_map(StartError::into_errors));
         StartError::any(mistakes)?;
         let transports = Arc::new(transports);
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
@@ -231,20 +222,7 @@ impl Gateway {
             built_in::POLICIES,
             self.config.policy.as_ref(),
         )?;
-        let Gateway {
-            config,
-            streams,
-            transports,
-            ..
-        } = self;
-        let is_discovering = self.fleet.is_discovering();
-        check_clients(
-            &config.clients,
-            streams,
-            is_discovering,
-            &transports.all(),
-            &policy,
-        )?;
+        check_clients(&self.config, &self.transports.all(), &policy)?;
         self.sessions.policy_actor().replace(policy);
         Ok(())
     }
@@ -316,17 +294,12 @@ impl Gateway {
 }
 
 /// Checks that the rules name existing streams, transports and renditions, and that the policy accepts their options.
-/// Streams are not checked while devices may be discovered.
-fn check_clients(
-    clients: &[config::Client],
-    streams: &Streams,
-    is_discovering: bool,
-    transports: &Table,
-    policy: &Policy,
-) -> Result<(), StartError> {
-    let all = streams.list();
+/// Names of streams are not checked while devices may be discovered.
+fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result<(), StartError> {
+    let is_discovering = config.android.as_ref();
+    let is_discovering = is_discovering.is_some_and(|android| android.discover);
     let mut mistakes = Vec::new();
-    for (index, client) in clients.iter().enumerate() {
+    for (index, client) in config.clients.iter().enumerate() {
         let nth = index + 1;
         let mut refuse = |reason| mistakes.push(StartError::Client { nth, reason });
         let known = |kind, name: &String, known: &mut dyn Iterator<Item = &String>| {
@@ -336,9 +309,10 @@ fn check_clients(
                 false => Err(config::unknown(kind, name, known.into_iter())),
             }
         };
-        if let Some(stream) = &client.r#match.stream
+        let wanted = client.r#match.stream.as_ref();
+        if let Some(stream) = wanted
             && !is_discovering
-            && let Err(reason) = known("stream", stream, &mut streams.names().iter())
+            && let Err(reason) = known("stream", stream, &mut config.streams.keys())
         {
             refuse(reason);
         }
@@ -347,15 +321,13 @@ fn check_clients(
                 refuse(reason);
             }
         }
-        let is_matched = |stream: &&Arc<Stream>| {
-            let wanted = client.r#match.stream.as_ref();
-            wanted.is_none_or(|wanted| *wanted == stream.name)
-        };
+        let matched = config.streams.iter();
+        let matched = matched.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+        let renditions = matched.flat_map(|(_, stream)| stream.renditions.keys());
+        let renditions: Vec<&String> = renditions.collect();
         for name in client.rendition.iter().flatten() {
-            let there = all.iter().filter(is_matched);
-            let mut there = there.flat_map(|stream| stream.renditions());
             if !name.is_empty()
-                && let Err(reason) = known("rendition", name, &mut there)
+                && let Err(reason) = known("rendition", name, &mut renditions.iter().copied())
             {
                 refuse(reason);
             }

@@ -5,18 +5,17 @@
 //! either. Timeouts end connections that are silent or stalled.
 
 use super::{
-    super::{Drain, token_bucket::TokenBucket},
-    Close, Event, MessageEncoding, Reader, WRITE_TIMEOUT, close_after, close_frame, ping_frame,
-    pong_frame,
+    super::{Drain, stall::WRITE_TIMEOUT, token_bucket::TokenBucket},
+    Close, Event, MessageEncoding, Reader, close_after, close_frame, ping_frame, pong_frame,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use sluicegate_viewer::{Content, Encoding};
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    pin::pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -72,7 +71,7 @@ enum Next {
     Send(Option<Content>),
     Drained,
     TimedOut,
-    Wrote(io::Result<usize>),
+    Wrote(io::Result<()>),
 }
 
 /// Serves the conversation until the client leaves or is silent for too long, the handler ends it, or the gateway shuts
@@ -91,9 +90,7 @@ where
         let open = peer.is_listening() && handler.is_ready();
         let mut passed = pin!(tokio::time::sleep_until(peer.next_timeout(open)));
         let next = poll_fn(|context| {
-            if let Some(front) = peer.waiting.front()
-                && let Poll::Ready(wrote) = pin!(peer.socket.write(front)).poll(context)
-            {
+            if let Poll::Ready(wrote) = peer.poll_write(context) {
                 return Poll::Ready(Next::Wrote(wrote));
             }
             if open {
@@ -114,14 +111,9 @@ where
         })
         .await;
         match next {
-            Next::Received(0) | Next::Wrote(Err(_) | Ok(0)) => return,
+            Next::Received(0) | Next::Wrote(Err(_)) => return,
             Next::Received(_) => peer.last_received = Instant::now(),
-            Next::Wrote(Ok(wrote)) => {
-                peer.written(wrote);
-                if peer.waiting.is_empty() && peer.socket.flush().await.is_err() {
-                    return;
-                }
-            }
+            Next::Wrote(Ok(())) => {}
             Next::Send(Some(content)) => peer.send(content),
             Next::Send(None) => {
                 break Close::new(1000, "another player has taken over this session");
@@ -145,6 +137,8 @@ struct Peer<S> {
     /// Encoded frames that wait to be sent.
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
+    /// Whether the socket's own buffer, which TLS has, is flushed.
+    flushed: bool,
     /// Messages that the client may send, as of the last refill.
     allowed: TokenBucket,
     last_received: Instant,
@@ -166,6 +160,7 @@ where
             rate_limit,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            flushed: true,
             allowed: TokenBucket::new(rate_limit.rate, rate_limit.burst, now),
             last_received: now,
             pinged: now,
@@ -216,7 +211,7 @@ where
         if self.rate_limit.may_be_silent {
             next = next.min(self.last_received.max(self.pinged) + PING);
         }
-        if !self.waiting.is_empty() {
+        if !self.is_idle() {
             next = next.min(self.progressed + WRITE_TIMEOUT);
         }
         if !listening && self.allowed.left() < 1.0 {
@@ -228,7 +223,7 @@ where
     /// Checks the timeouts. An error ends the connection, with a close frame if the client may still read it.
     fn check_timeouts(&mut self) -> Result<(), Option<Close>> {
         let now = Instant::now();
-        if !self.waiting.is_empty() && now - self.progressed >= WRITE_TIMEOUT {
+        if !self.is_idle() && now - self.progressed >= WRITE_TIMEOUT {
             return Err(None);
         }
         if now - self.last_received >= READ_TIMEOUT {
@@ -251,22 +246,39 @@ where
     }
 
     fn put(&mut self, bytes: Bytes) {
-        if self.waiting.is_empty() {
+        if self.is_idle() {
             self.progressed = Instant::now();
         }
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
     }
 
-    fn written(&mut self, bytes: usize) {
-        self.progressed = Instant::now();
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.flushed
+    }
+
+    /// Writes a part of the send queue, or flushes. Pending also if there is nothing to do.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = Pin::new(&mut self.socket);
         if let Some(front) = self.waiting.front_mut() {
-            let _ = front.split_to(bytes.min(front.len()));
+            let wrote = ready!(socket.poll_write(context, front))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            front.advance(wrote);
             if front.is_empty() {
                 self.waiting.pop_front();
             }
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(wrote);
+            self.flushed = false;
+        } else if self.flushed {
+            return Poll::Pending;
+        } else {
+            ready!(socket.poll_flush(context))?;
+            self.flushed = true;
         }
+        self.progressed = Instant::now();
+        Poll::Ready(Ok(()))
     }
 
     async fn send_close(mut self, close: &Close) {

@@ -21,8 +21,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// A client that accepts no data for this long is disconnected.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of the closing handshake: for the data that waits, our close frame, and the client's.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of ignored input that are read at a time.

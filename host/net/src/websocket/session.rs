@@ -4,8 +4,11 @@
 //! outlet, where the viewer can jump to a newer start point. Runs as one task per viewer.
 
 use super::{
-    super::Drain, Close, Event, MessageEncoding, Reader, WRITE_TIMEOUT, close_after, close_frame,
-    pong_frame,
+    super::{
+        Drain,
+        stall::{DRAIN_WRITE_TIMEOUT, WRITE_TIMEOUT},
+    },
+    Close, Event, MessageEncoding, Reader, close_after, close_frame, pong_frame,
 };
 use bytes::{Buf, Bytes};
 use sluicegate_viewer::{Closing, Content, Delivery, Encoding, Item, Meter, Want};
@@ -15,10 +18,11 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 /// Bytes taken from the outlet per write: enough to be worth a system call, small enough that a slow viewer soon jumps.
@@ -61,6 +65,7 @@ pub async fn serve_viewer<S>(
         control: 0,
         message_bytes: 0,
         stalled: None,
+        write_timeout: WRITE_TIMEOUT,
         meter,
     };
     wire.reader.buffer().extend_from_slice(&first);
@@ -123,12 +128,17 @@ where
                 }
                 Poll::Pending => {}
             }
+            if drain.poll(context).is_pending() {
+                return Poll::Pending;
+            }
             // The muxer ends on shutdown, too, and may have last chunks. If it has not ended, this is the end.
-            if drain.poll(context).is_ready() && wire.is_idle() && !viewer.has_ended() {
+            if wire.is_idle() && !viewer.has_ended() {
                 let close = Close::new(1001, "the gateway is shutting down");
                 return Poll::Ready(End::Close(close));
             }
-            return Poll::Pending;
+            if !wire.shorten_write_timeout() {
+                return Poll::Pending;
+            }
         }
     })
     .await
@@ -184,6 +194,7 @@ struct Wire<S> {
     message_bytes: usize,
     /// Timer of a socket that accepts no data; `None` while nothing is pending.
     stalled: Option<Pin<Box<Sleep>>>,
+    write_timeout: Duration,
     meter: Meter,
 }
 
@@ -209,7 +220,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         None
     }
 
-    /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for [`WRITE_TIMEOUT`].
+    /// Lets a socket that accepts no data have less time for it, since the gateway shuts down; whether that is new.
+    fn shorten_write_timeout(&mut self) -> bool {
+        if self.write_timeout == DRAIN_WRITE_TIMEOUT {
+            return false;
+        }
+        self.write_timeout = DRAIN_WRITE_TIMEOUT;
+        if let Some(stalled) = &mut self.stalled {
+            let due = stalled.deadline().min(Instant::now() + DRAIN_WRITE_TIMEOUT);
+            stalled.as_mut().reset(due);
+        }
+        true
+    }
+
+    /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for the write timeout.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wrote = if self.queue.is_empty() {
             Pin::new(&mut self.socket)
@@ -224,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         let stalled = self
             .stalled
-            .get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+            .get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
