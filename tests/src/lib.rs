@@ -43,6 +43,8 @@ pub use numbered::{Numbered, Rtsp};
 pub use raw::Raw;
 pub use session::{Control, choose};
 
+use sluicegate_media::sample::{Codec, Format};
+use sluicegate_plugin::Profile;
 use std::{future::Future, time::Duration};
 
 /// Time that anything may take on a busy machine before a test fails.
@@ -53,4 +55,10 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("timed out after {PATIENCE:?}: {what}"))
+}
+
+/// The format in which a transport with this profile gets samples of a codec; `None` if it takes none.
+pub fn format_for(profile: &Profile, codec: Codec) -> Option<Format> {
+    let mut formats = profile.formats.iter().copied();
+    formats.find(|format| format.codec() == codec)
 }

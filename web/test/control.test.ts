@@ -6,7 +6,7 @@ import { Control, type Report } from "../src/net/control";
 import { Clock, type FakeSocket, fakeSockets } from "./support";
 
 const REPORT: Report = {
-  goodput: null, received: 0, queued_ms: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, network: null, visible: true, listening: false,
+  goodput: null, received: 0, queued_ms: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, network: null, visible: true, listening: false, view_width: 640, view_height: 360,
 };
 
 function openControl(t: TestContext) {

@@ -332,7 +332,7 @@ test("a transport without a frame at the start is reported and replaced", async 
 test("throughput is reported only if enough data arrived", async () => {
   const world = new World();
   await world.play();
-  const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true };
+  const figures = { received: 0, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 0, visible: true, view_width: 0, view_height: 0 };
   world.opened.at(-1)?.sink.bandwidthSample(20_000, 100);
   world.opened.at(-1)?.sink.bandwidthSample(20_000, 60);
   world.opened.at(-1)?.sink.queueingDelay(300);
@@ -384,7 +384,7 @@ test("unmuted audio is reported, and transports with audio are named", async () 
   world.director.setListening(true);
   await world.play("nal");
   world.frame();
-  world.director.report({ received: 1, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 1, visible: true });
+  world.director.report({ received: 1, buffered_ms: null, stalled_ms: 0, frames_dropped: 0, frame_rate: 1, visible: true, view_width: 0, view_height: 0 });
   assert.deepEqual([world.log[0], world.log.at(-1)], ["choose null null listening", "report null 0 listening"]);
   const { hasAudio, streamHasAudio, audioTransports } = world.director.state;
   assert.deepEqual([hasAudio, streamHasAudio, audioTransports], [false, false, ""]);

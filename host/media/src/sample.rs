@@ -21,6 +21,10 @@ pub enum Format {
     H264Avcc,
     /// "h264/annexb": NAL units, each after a start code (ITU-T H.264 Annex B).
     H264AnnexB,
+    /// "h264/avcc;reorder=0": as [`Format::H264Avcc`], in presentation order, so without B-frames.
+    H264AvccInOrder,
+    /// "h264/annexb;reorder=0": as [`Format::H264AnnexB`], in presentation order, so without B-frames.
+    H264AnnexBInOrder,
     /// "jpeg": one JFIF image.
     Jpeg,
     /// "aac": one raw AAC frame (ISO/IEC 14496-3 4.4.2.1) without an ADTS header.
@@ -33,6 +37,8 @@ impl Format {
         match name {
             "h264/avcc" => Some(Format::H264Avcc),
             "h264/annexb" => Some(Format::H264AnnexB),
+            "h264/avcc;reorder=0" => Some(Format::H264AvccInOrder),
+            "h264/annexb;reorder=0" => Some(Format::H264AnnexBInOrder),
             "jpeg" => Some(Format::Jpeg),
             "aac" => Some(Format::Aac),
             _ => None,
@@ -44,6 +50,8 @@ impl Format {
         match self {
             Format::H264Avcc => "h264/avcc",
             Format::H264AnnexB => "h264/annexb",
+            Format::H264AvccInOrder => "h264/avcc;reorder=0",
+            Format::H264AnnexBInOrder => "h264/annexb;reorder=0",
             Format::Jpeg => "jpeg",
             Format::Aac => "aac",
         }
@@ -52,10 +60,18 @@ impl Format {
     /// Codec of the samples that can be packaged this way.
     pub fn codec(self) -> Codec {
         match self {
-            Format::H264Avcc | Format::H264AnnexB => Codec::H264,
+            Format::H264Avcc
+            | Format::H264AnnexB
+            | Format::H264AvccInOrder
+            | Format::H264AnnexBInOrder => Codec::H264,
             Format::Jpeg => Codec::Jpeg,
             Format::Aac => Codec::Aac,
         }
+    }
+
+    /// Whether decoding order must be presentation order.
+    pub fn is_in_order(self) -> bool {
+        matches!(self, Format::H264AvccInOrder | Format::H264AnnexBInOrder)
     }
 
     /// Whether this is an audio format.
@@ -342,10 +358,10 @@ impl Sample {
     /// Bytes in this packaging, made once and shared. `None` if the sample has another codec.
     pub fn packaged(&self, format: Format) -> Option<Bytes> {
         match (self.body.as_ref(), format) {
-            (Body::H264 { nals, annexb, .. }, Format::H264AnnexB) => {
+            (Body::H264 { nals, annexb, .. }, Format::H264AnnexB | Format::H264AnnexBInOrder) => {
                 Some(annexb.get_or_init(|| h264::annexb::join(nals)).clone())
             }
-            (Body::H264 { nals, avcc, .. }, Format::H264Avcc) => {
+            (Body::H264 { nals, avcc, .. }, Format::H264Avcc | Format::H264AvccInOrder) => {
                 Some(avcc.get_or_init(|| h264::avcc::join(nals)).clone())
             }
             (Body::Jpeg(data), Format::Jpeg) | (Body::Aac { data, .. }, Format::Aac) => {

@@ -155,6 +155,8 @@ impl<D: Delivery> ViewerBody<D> {
             match item {
                 Item::Chunk(chunk) => self.queue.extend(chunk.encoded::<BodyEncoding>().cloned()),
                 Item::Message(content) => self.queue.extend(BodyEncoding::encode(&content)),
+                // A body is one stream, and the client opens none.
+                Item::StreamHead { .. } | Item::Reply { .. } => {}
                 Item::Close(_) => self.ended = true,
             }
         }

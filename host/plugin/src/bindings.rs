@@ -7,10 +7,11 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
     with: {
         "sluicegate:gateway/media.buffer": sluicegate_media::buffer::Buffer,
+        "sluicegate:gateway/viewers.viewer": crate::viewer::ViewerHandle,
     },
 });
 
-pub use self::sluicegate::gateway::{log, media};
+pub use self::sluicegate::gateway::{log, media, viewers};
 pub use exports::sluicegate::gateway::transport;
 
 mod of_policy {

@@ -101,15 +101,20 @@ fn delete_oldest(dir: &Path, max: u64) -> io::Result<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let metadata = entry.metadata()?;
-        entries.push((metadata.modified()?, metadata.len(), entry.path()));
+        // Another gateway may have deleted it meanwhile.
+        if let Ok(metadata) = entry.metadata() {
+            entries.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
     }
     entries.sort_unstable_by(|one, other| other.cmp(one));
     let mut bytes = 0;
     for (_, size, path) in entries {
         bytes += size;
-        if bytes > max {
-            fs::remove_file(path)?;
+        if bytes > max
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
         }
     }
     Ok(())

@@ -6,7 +6,7 @@
 
 use super::{
     engine::{LoadError, quoted},
-    world::{INTERFACE, Kind},
+    world::{Kind, interface},
 };
 use wasmparser::{
     ComponentExternName, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
@@ -38,28 +38,24 @@ pub fn check_world(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(
         reason,
     };
     let WorldNames { imports, exports } = named(module).map_err(cannot)?;
-    let ours = |name: &String| {
-        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-        interface.starts_with(INTERFACE.0) && version == INTERFACE.1
-    };
-    if !exports.iter().any(|name| name == kind.interface) {
-        return Err(LoadError::other_world(origin, kind, &exports));
-    }
-    // wit-parser follows dependencies between packages recursively, without end if they form a circle. With only one
-    // package there is no circle, and a component needs no other.
-    let foreign: Vec<String> = imports.into_iter().filter(|name| !ours(name)).collect();
-    if !foreign.is_empty() {
-        return Err(LoadError::Imports {
-            path: path(),
-            imports: quoted(&foreign),
-        });
-    }
-    let foreign: Vec<String> = exports.into_iter().filter(|name| !ours(name)).collect();
+    kind.check_names(origin, &imports, &exports)?;
+    let foreign = exports.iter().filter(|name| interface(name).is_none());
+    let foreign: Vec<String> = foreign.cloned().collect();
     if !foreign.is_empty() {
         return Err(cannot(format!(
             "it exports {} besides `{}`",
             quoted(&foreign),
             kind.interface
+        )));
+    }
+    // wit-parser follows dependencies between packages recursively, without end if they form a circle. With only one
+    // package there is no circle, and a component needs no other. Two versions would be two packages.
+    let names = imports.iter().chain(&exports);
+    let mut versions = names.filter_map(|name| interface(name).map(|(_, version)| version));
+    let first = versions.next();
+    if let Some(other) = versions.find(|version| Some(*version) != first) {
+        return Err(cannot(format!(
+            "it mixes version {other} of the gateway's interface with another one"
         )));
     }
     Ok(())
@@ -144,7 +140,11 @@ impl WorldNames {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::{bindings::TransportPluginPre, guest::Guest, world::World};
+    use crate::{
+        bindings::TransportPluginPre,
+        guest::Guest,
+        world::{World, full_name},
+    };
 
     const KIND: &Kind = &<TransportPluginPre<Guest> as World>::KIND;
 
@@ -152,7 +152,7 @@ mod tests {
     fn module(interfaces: &[&str]) -> Vec<u8> {
         let mut world =
             r#"(type $t (instance (type (record (field "f" u32))) (export "t" (type (eq 0)))))
-            (import "sluicegate:gateway/media@0.1.0" (instance $i0 (type $t)))"#
+            (import "sluicegate:gateway/media@0.2.0" (instance $i0 (type $t)))"#
                 .to_owned();
         for (nth, interface) in interfaces.iter().enumerate() {
             world += &format!(
@@ -171,7 +171,7 @@ mod tests {
                         (export "{}" (instance (type $e)))))
                     (export "a:a/w" (component (type $w)))))
                 (export "w" (type $w)))"#,
-            KIND.interface
+            full_name(KIND.interface)
         ));
         let bytes = component.unwrap();
         let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -180,20 +180,32 @@ mod tests {
 
     #[test]
     fn a_module_of_our_package_is_made_a_component() {
-        let fine = module(&["sluicegate:gateway/log@0.1.0"]);
+        let fine = module(&["sluicegate:gateway/log@0.2.0"]);
         check_world("some.wasm", &fine, KIND).unwrap();
         encode(&fine).unwrap();
     }
 
     #[test]
     fn a_module_of_packages_that_need_each_other_is_refused() {
-        for foreign in ["b:b/two", "sluicegate:gateway/two@0.2.0", "two"] {
-            let circle = module(&[foreign, "sluicegate:gateway/three@0.1.0"]);
+        for foreign in ["b:b/two", "two"] {
+            let circle = module(&[foreign, "sluicegate:gateway/three@0.2.0"]);
             let text = check_world("some.wasm", &circle, KIND)
                 .unwrap_err()
                 .to_string();
             let expected = format!("some.wasm imports `{foreign}`, which the gateway");
             assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_module_for_another_version_is_refused_by_the_version() {
+        for (version, advice) in [("0.1.0", "build it with"), ("0.2.9", "update the gateway")] {
+            let other = module(&[&format!("sluicegate:gateway/two@{version}")]);
+            let error = check_world("some.wasm", &other, KIND).unwrap_err();
+            let text = error.to_string();
+            let expected = format!("some.wasm needs version {version} of the interface");
+            assert!(text.starts_with(&expected), "{text}");
+            assert!(text.contains(advice), "{text}");
         }
     }
 }

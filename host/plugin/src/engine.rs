@@ -13,7 +13,7 @@ use super::{
     encode,
     guest::{Guest, TICK},
     metadata::Metadata,
-    world::{INTERFACE, Kind, World},
+    world::{Kind, Version, World, full_name, interface},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -77,10 +77,21 @@ pub enum LoadError {
         /// Message of the compiler.
         reason: String,
     },
+    /// The component was built for another version of the interface.
+    #[error(
+        "{path} needs version {needed} of the interface between gateway and components, and this gateway has {}; {}",
+        Version::HOST, advice(*needed)
+    )]
+    Version {
+        /// Path of the file.
+        path: String,
+        /// Version that it needs.
+        needed: Version,
+    },
     /// The component implements another world.
     #[error(
         "{path} is not a {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit",
-        kind.name, kind.interface, kind.world
+        kind.name, full_name(kind.interface), kind.world
     )]
     OtherWorld {
         /// Path of the file.
@@ -91,7 +102,7 @@ pub enum LoadError {
         found: String,
     },
     /// The interface lacks functions.
-    #[error("{path} is not a {}: its `{}` lacks the function {missing}", kind.name, kind.interface)]
+    #[error("{path} is not a {}: its interface `{}` lacks the function {missing}", kind.name, kind.interface)]
     Missing {
         /// Path of the file.
         path: String,
@@ -102,7 +113,7 @@ pub enum LoadError {
     },
     /// The component imports interfaces that the gateway does not provide.
     #[error(
-        "{path} imports {imports}, which the gateway does not provide: components may import only `sluicegate:gateway/media` and `log`; build it without WASI (wasm32-unknown-unknown)"
+        "{path} imports {imports}, which the gateway does not provide: components may import only `media`, `viewers` and `log` of `sluicegate:gateway`; build it without WASI (wasm32-unknown-unknown)"
     )]
     Imports {
         /// Path of the file.
@@ -295,7 +306,6 @@ impl Engine {
         component: &Component,
         kind: &'static Kind,
     ) -> Result<(Vec<String>, Vec<String>), LoadError> {
-        let path = || origin.to_owned();
         let ty = component.component_type();
         let imports: Vec<String> = ty
             .imports(&self.wasm)
@@ -305,14 +315,13 @@ impl Engine {
             .exports(&self.wasm)
             .map(|(name, _)| name.to_owned())
             .collect();
-        let wanted = ty
-            .exports(&self.wasm)
-            .find(|(name, _)| *name == kind.interface);
-        let Some((_, item)) = wanted else {
-            return Err(LoadError::other_world(origin, kind, &exports));
-        };
-        let functions: Vec<String> = match item.ty {
-            ComponentItem::ComponentInstance(instance) => instance
+        kind.check_names(origin, &imports, &exports)?;
+        let mut all = ty.exports(&self.wasm);
+        let exported = all.find(|(name, _)| {
+            interface(name).is_some_and(|(interface, _)| interface == kind.interface)
+        });
+        let functions: Vec<String> = match exported.map(|(_, item)| item.ty) {
+            Some(ComponentItem::ComponentInstance(instance)) => instance
                 .exports(&self.wasm)
                 .map(|(name, _)| name.to_owned())
                 .collect(),
@@ -326,36 +335,20 @@ impl Engine {
             .collect();
         if !missing.is_empty() {
             return Err(LoadError::Missing {
-                path: path(),
+                path: origin.to_owned(),
                 kind,
                 missing: quoted(&missing),
-            });
-        }
-        let foreign: Vec<String> = imports
-            .iter()
-            .filter(|name| !name.starts_with(INTERFACE.0))
-            .cloned()
-            .collect();
-        if !foreign.is_empty() {
-            return Err(LoadError::Imports {
-                path: path(),
-                imports: quoted(&foreign),
             });
         }
         Ok((imports, exports))
     }
 }
 
-impl LoadError {
-    pub(super) fn other_world(origin: &str, kind: &'static Kind, exports: &[String]) -> LoadError {
-        LoadError::OtherWorld {
-            path: origin.to_owned(),
-            kind,
-            found: match exports {
-                [] => "nothing".into(),
-                exports => quoted(exports),
-            },
-        }
+/// What to do about a component that needs this version of the interface, which the host does not run.
+fn advice(needed: Version) -> &'static str {
+    match needed < Version::HOST {
+        true => "build it with the SDK or against the wit/gateway.wit of this gateway's version",
+        false => "update the gateway",
     }
 }
 
@@ -473,7 +466,7 @@ mod tests {
     fn a_component_of_another_world_is_refused_with_what_is_missing() {
         let empty = wat::parse_str("(component)").unwrap();
         assert!(
-            refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.1.0`")
+            refusal(&empty).contains("exports nothing, not `sluicegate:gateway/transport@0.2.0`")
         );
         let partial = wat::parse_str(
             r#"(component
@@ -481,7 +474,7 @@ mod tests {
                 (core instance $i (instantiate $m))
                 (func $leave (param "viewer" u64) (canon lift (core func $i "leave")))
                 (instance $t (export "leave" (func $leave)))
-                (export "sluicegate:gateway/transport@0.1.0" (instance $t)))"#,
+                (export "sluicegate:gateway/transport@0.2.0" (instance $t)))"#,
         )
         .unwrap();
         let text = refusal(&partial);

@@ -1,16 +1,19 @@
-//! Host side of the guest's imports, `media` and `log`, with the limits of one instance.
+//! Host side of the guest's imports, `media`, `viewers` and `log`, with the limits of one instance.
 //!
-//! [`Guest`] is the data of a guest's `Store`: its handle table and its use of buffers, memory, time and log lines. A
-//! guest that exceeds a limit gets a [`LimitExceeded`], which ends the call like a trap. Called by wasmtime during
-//! guest calls, and by `Sandbox` around them.
+//! [`Guest`] is the data of a guest's `Store`: its handle table, its viewers, and its use of buffers, memory, time and
+//! log lines. What the guest requests for viewers is collected and taken by whoever called it. A guest that exceeds a
+//! limit gets a [`LimitExceeded`], which ends the call like a trap. Called by wasmtime during guest calls, and by
+//! `Sandbox` around them.
 
 use super::{
-    Limits,
-    bindings::{log, media},
+    Effect, JoinRequest, Limits, Requests, ViewerHandle,
+    bindings::{log, media, viewers},
 };
 use bytes::Bytes;
 use sluicegate_media::buffer::{Buffer, SharedSlice};
+use sluicegate_viewer::Content;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,11 +42,14 @@ pub enum LimitExceeded {
     /// The buffers that it holds exceed `limits.buffers`.
     #[error("its buffers hold more than {0} bytes")]
     Buffers(usize),
-    /// It holds more handles than `limits.handles`.
-    #[error("it holds more than {0} handles")]
+    /// It holds more handles of buffers than `limits.handles`.
+    #[error("it holds more than {0} handles of buffers")]
     Handles(usize),
-    /// One call returned more bytes or items than `limits.output` and `limits.items`.
-    #[error("it returned more than {0} bytes or {1} items in one call")]
+    /// It holds more handles of viewers than `limits.viewers`.
+    #[error("it holds more than {0} handles of viewers")]
+    Viewers(usize),
+    /// One call handed more bytes or items to the host than `limits.output` and `limits.items`.
+    #[error("it handed more than {0} bytes or {1} items to the host in one call")]
     Output(usize, usize),
     /// A media type that is too long.
     #[error("it returned a media type of {0} bytes; at most {MAX_TYPE_LEN} are allowed")]
@@ -51,6 +57,9 @@ pub enum LimitExceeded {
     /// A chunk on a lane that its profile does not have.
     #[error("it returned a chunk on lane {0}; its profile has {1} lanes, counted from 0")]
     Lane(u8, usize),
+    /// A chunk of a track that the stream does not have.
+    #[error("it returned a chunk of track {0}, which the stream does not have")]
+    Track(u32),
     /// A slice that exceeds its buffer.
     #[error("a slice of {length} bytes at offset {offset} exceeds its buffer of {size} bytes")]
     Slice {
@@ -77,15 +86,39 @@ pub struct Name {
 pub struct Guest {
     /// Identifies it in the log.
     name: Name,
-    /// Handles that the guest holds.
+    /// Handles of buffers that the guest holds.
     pub table: ResourceTable,
+    /// Handles of viewers that the guest holds.
+    viewer_table: ResourceTable,
     limits: Limits,
     held: usize,
+    /// Connected viewers that joined this instance.
+    viewers: BTreeMap<u64, Arc<JoinRequest>>,
+    /// What the current call has requested for viewers.
+    requests: Requests,
+    /// What the current call may still hand to the host.
+    output: OutputBudget,
     ran_at_first_tick: Option<Duration>,
     memory_use: MemoryUse,
     memory_refused: bool,
     log: LogBudget,
     last_error: Option<String>,
+}
+
+/// What one call may still hand to the host.
+#[derive(Clone, Copy, Debug)]
+struct OutputBudget {
+    bytes: usize,
+    items: usize,
+}
+
+impl OutputBudget {
+    fn new(limits: &Limits) -> OutputBudget {
+        OutputBudget {
+            bytes: limits.output,
+            items: limits.items,
+        }
+    }
 }
 
 /// Rate limit of log lines.
@@ -136,11 +169,17 @@ impl Guest {
     pub fn new(name: Name, limits: Limits) -> Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
+        let mut viewer_table = ResourceTable::new();
+        viewer_table.set_max_capacity(limits.viewers);
         Guest {
             name,
             table,
+            viewer_table,
             limits,
             held: 0,
+            viewers: BTreeMap::new(),
+            requests: Requests::default(),
+            output: OutputBudget::new(&limits),
             ran_at_first_tick: None,
             memory_use: MemoryUse::default(),
             memory_refused: false,
@@ -164,6 +203,95 @@ impl Guest {
         self.ran_at_first_tick = None;
         self.memory_refused = false;
         self.last_error = None;
+        self.requests = Requests::default();
+        self.output = OutputBudget::new(&self.limits);
+    }
+
+    /// Counts one item of so many bytes that the current call hands to the host.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitExceeded::Output`].
+    pub fn count_output(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        let OutputBudget { bytes: left, items } = self.output;
+        match (left.checked_sub(bytes), items.checked_sub(1)) {
+            (Some(bytes), Some(items)) => {
+                self.output = OutputBudget { bytes, items };
+                Ok(())
+            }
+            _ => Err(LimitExceeded::Output(self.limits.output, self.limits.items).into()),
+        }
+    }
+
+    /// Takes a buffer that the current call hands to the host, and counts it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::take`] and [`Guest::count_output`].
+    pub fn take_output(&mut self, handle: Resource<Buffer>) -> wasmtime::Result<Buffer> {
+        let buffer = self.take(handle)?;
+        self.count_output(buffer.len())?;
+        Ok(buffer)
+    }
+
+    /// Takes a payload that the current call hands to the host, and counts it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::take_output`].
+    pub fn take_content(&mut self, payload: media::Payload) -> wasmtime::Result<Content> {
+        match payload {
+            media::Payload::Binary(handle) => self.take_output(handle).map(Content::Binary),
+            media::Payload::Text(text) => {
+                self.count_output(text.len())?;
+                Ok(Content::Text(text.into()))
+            }
+        }
+    }
+
+    /// Takes what the last call requested for viewers. The next call discards what was not taken.
+    pub fn take_requests(&mut self) -> Requests {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Makes a viewer known to the guest and gives it a handle.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitExceeded::Handles`].
+    pub fn add_viewer(
+        &mut self,
+        id: u64,
+        request: &Arc<JoinRequest>,
+    ) -> wasmtime::Result<Resource<ViewerHandle>> {
+        self.viewers.insert(id, request.clone());
+        self.lend_viewer(id, request.clone())
+    }
+
+    /// Forgets a viewer. The guest's handles of it stay valid and do nothing.
+    pub fn remove_viewer(&mut self, id: u64) {
+        self.viewers.remove(&id);
+    }
+
+    fn lend_viewer(
+        &mut self,
+        id: u64,
+        request: Arc<JoinRequest>,
+    ) -> wasmtime::Result<Resource<ViewerHandle>> {
+        let handle = self.viewer_table.push(ViewerHandle { id, request });
+        handle.map_err(|_| LimitExceeded::Viewers(self.limits.viewers).into())
+    }
+
+    /// Collects something that the guest requests for a viewer, and counts it.
+    fn request(&mut self, viewer: &Resource<ViewerHandle>, effect: Effect) -> wasmtime::Result<()> {
+        self.count_output(effect.bytes())?;
+        self.collect(viewer, effect)
+    }
+
+    fn collect(&mut self, viewer: &Resource<ViewerHandle>, effect: Effect) -> wasmtime::Result<()> {
+        let id = self.viewer_table.get(viewer)?.id;
+        self.requests.effects.push((id, effect));
+        Ok(())
     }
 
     /// Gives the guest a handle to a buffer.
@@ -200,6 +328,14 @@ impl Guest {
         self.last_error.take()
     }
 
+    /// Logs a line about the guest, within its rate limit.
+    pub fn warn(&mut self, message: &str) {
+        if self.log.spend(&self.name) {
+            let Name { plugin, stream } = &self.name;
+            tracing::warn!(%plugin, %stream, "{message}");
+        }
+    }
+
     /// The memory limit in bytes, if the guest was refused memory in this call.
     pub fn memory_refused(&self) -> Option<usize> {
         self.memory_refused.then_some(self.limits.memory)
@@ -225,7 +361,7 @@ impl Guest {
 }
 
 /// Processor time that the calling thread has used.
-fn thread_time() -> Duration {
+pub fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
@@ -290,6 +426,106 @@ impl media::HostBuffer for Guest {
 
     fn drop(&mut self, buffer: Resource<Buffer>) -> wasmtime::Result<()> {
         self.take(buffer).map(|_| ())
+    }
+}
+
+impl viewers::Host for Guest {
+    fn find(&mut self, id: u64) -> wasmtime::Result<Option<Resource<ViewerHandle>>> {
+        let request = self.viewers.get(&id).cloned();
+        request
+            .map(|request| self.lend_viewer(id, request))
+            .transpose()
+    }
+
+    fn keyframe(&mut self) -> wasmtime::Result<()> {
+        self.requests.keyframe = true;
+        Ok(())
+    }
+}
+
+impl viewers::HostViewer for Guest {
+    fn id(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<u64> {
+        Ok(self.viewer_table.get(&viewer)?.id)
+    }
+
+    fn carrier(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<String> {
+        Ok(self
+            .viewer_table
+            .get(&viewer)?
+            .request
+            .carrier
+            .name()
+            .to_owned())
+    }
+
+    fn path(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<String> {
+        Ok(self.viewer_table.get(&viewer)?.request.path.clone())
+    }
+
+    fn query(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<String> {
+        Ok(self.viewer_table.get(&viewer)?.request.query.clone())
+    }
+
+    fn protocol(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<Option<String>> {
+        Ok(self.viewer_table.get(&viewer)?.request.protocol.clone())
+    }
+
+    fn may(&mut self, viewer: Resource<ViewerHandle>, role: String) -> wasmtime::Result<bool> {
+        let roles = self.viewer_table.get(&viewer)?.request.roles;
+        Ok(roles.contains(&role.as_str()))
+    }
+
+    fn send(
+        &mut self,
+        viewer: Resource<ViewerHandle>,
+        content: media::Payload,
+    ) -> wasmtime::Result<()> {
+        let content = self.take_content(content)?;
+        self.collect(&viewer, Effect::Send(content))
+    }
+
+    fn choose(&mut self, viewer: Resource<ViewerHandle>, lanes: Vec<u8>) -> wasmtime::Result<()> {
+        self.request(&viewer, Effect::Lanes(lanes))
+    }
+
+    fn stream_head(
+        &mut self,
+        viewer: Resource<ViewerHandle>,
+        lane: u8,
+        bytes: Vec<u8>,
+    ) -> wasmtime::Result<()> {
+        self.request(&viewer, Effect::StreamHead(lane, bytes.into()))
+    }
+
+    fn reply(
+        &mut self,
+        viewer: Resource<ViewerHandle>,
+        client_stream: u64,
+        data: Resource<Buffer>,
+        last: bool,
+    ) -> wasmtime::Result<()> {
+        let data = self.take_output(data)?;
+        let stream = client_stream;
+        self.collect(&viewer, Effect::Reply { stream, data, last })
+    }
+
+    fn talk(
+        &mut self,
+        _: Resource<ViewerHandle>,
+        _: String,
+        frame: Resource<Buffer>,
+    ) -> wasmtime::Result<Result<(), String>> {
+        self.take(frame)?;
+        Ok(Err("this stream takes neither voice nor picture".into()))
+    }
+
+    fn close(&mut self, viewer: Resource<ViewerHandle>, reason: String) -> wasmtime::Result<()> {
+        self.request(&viewer, Effect::Close(reason))
+    }
+
+    fn drop(&mut self, viewer: Resource<ViewerHandle>) -> wasmtime::Result<()> {
+        self.viewer_table.delete(viewer)?;
+        Ok(())
     }
 }
 

@@ -10,21 +10,21 @@ mod profile;
 mod values;
 
 pub use profile::{Embed, Profile};
-pub use values::{Answer, Chunk, Effect, JoinResult, Rendition};
+pub use values::{Answer, Chunk, Rendition};
 
 use super::{
-    Plugin, Usage,
+    JoinRequest, Plugin, Requests, Usage,
     bindings::{TransportPlugin, transport},
     guest::Guest,
     sandbox::{Failure, Sandbox},
 };
 use sluicegate_media::{group::Group, sample::Sample};
 use sluicegate_stream::{Info, Selection};
-use sluicegate_viewer::{Carrier, Content};
+use sluicegate_viewer::Content;
 use std::sync::{Arc, atomic::Ordering};
 use thiserror::Error;
 use values::{
-    lend_content, lend_sample, stream_info, take_answer, take_chunks, take_effects, take_header,
+    Timescales, lend_message, lend_sample, stream_info, take_answer, take_chunks, take_header,
 };
 use wasmtime::StoreContextMut;
 
@@ -51,6 +51,8 @@ pub struct Instance {
     choice: Option<Selection>,
     /// Number of lanes in its profile.
     lanes: usize,
+    /// Of the tracks that it is configured with.
+    timescales: Timescales,
 }
 
 impl std::fmt::Debug for Instance {
@@ -81,6 +83,7 @@ impl Instance {
             guest,
             choice: None,
             lanes: 0,
+            timescales: Timescales::default(),
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
         let refuse = |message: String| OpenError::Refused {
@@ -97,6 +100,11 @@ impl Instance {
         self.sandbox.held()
     }
 
+    /// Takes what the guest requested for viewers in the last call. The next call discards what was not taken.
+    pub fn take_requests(&mut self) -> Requests {
+        self.sandbox.guest().take_requests()
+    }
+
     /// Announces the first tracks or a discontinuity; later samples are packaged as `choice` says. Returns the header.
     pub fn configure(
         &mut self,
@@ -107,6 +115,7 @@ impl Instance {
     ) -> Result<Vec<Content>, Failure> {
         let choice = choice.into();
         let info = stream_info(info, &choice, renditions, longest_group_ms);
+        self.timescales = Timescales::of(&info.tracks);
         self.choice = Some(choice);
         self.call("configure", |mut store, guest| {
             let payloads = guest.call_configure(&mut store, &info)?;
@@ -121,20 +130,20 @@ impl Instance {
             return Ok(Vec::new());
         };
         self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);
-        let lanes = self.lanes;
+        let (lanes, timescales) = (self.lanes, self.timescales);
         self.call("push", |mut store, guest| {
             let sample = lend_sample(store.data_mut(), sample, group, data)?;
             let chunks = guest.call_push(&mut store, sample)?;
-            take_chunks(&mut store, chunks, lanes)
+            take_chunks(&mut store, chunks, lanes, timescales)
         })
     }
 
     /// Announces that no samples follow until the next `configure` or, if `last`, at all. Returns the last chunks.
     pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
-        let lanes = self.lanes;
+        let (lanes, timescales) = (self.lanes, self.timescales);
         self.call("stop", |mut store, guest| {
             let chunks = guest.call_stop(&mut store, reason, last)?;
-            take_chunks(&mut store, chunks, lanes)
+            take_chunks(&mut store, chunks, lanes, timescales)
         })
     }
 
@@ -146,34 +155,35 @@ impl Instance {
         })
     }
 
-    /// Adds a viewer. The inner result is the component's decision.
+    /// Adds a viewer. The inner result is the component's decision; the error is its reason.
     pub fn join(
         &mut self,
         viewer: u64,
-        carrier: Carrier,
-        path: &str,
-        query: &str,
-    ) -> Result<JoinResult, Failure> {
+        request: &Arc<JoinRequest>,
+    ) -> Result<Result<(), String>, Failure> {
         self.call("join", |mut store, guest| {
-            match guest.call_join(&mut store, viewer, carrier.name(), path, query)? {
-                Ok(effects) => take_effects(&mut store, effects).map(Ok),
-                Err(refusal) => Ok(Err(refusal)),
-            }
+            let handle = store.data_mut().add_viewer(viewer, request)?;
+            guest.call_join(&mut store, handle)
         })
     }
 
+    /// Forgets a viewer that the component has refused.
+    pub fn forget(&mut self, viewer: u64) {
+        self.sandbox.guest().remove_viewer(viewer);
+    }
+
     /// Passes a message from a viewer.
-    pub fn message(&mut self, viewer: u64, data: Content) -> Result<Vec<Effect>, Failure> {
-        self.call("message", |mut store, guest| {
-            let payload = lend_content(store.data_mut(), data)?;
-            let effects = guest.call_message(&mut store, viewer, &payload)?;
-            take_effects(&mut store, effects)
+    pub fn received(&mut self, viewer: u64, data: Content) -> Result<(), Failure> {
+        self.call("received", |mut store, guest| {
+            let message = lend_message(store.data_mut(), data)?;
+            guest.call_received(&mut store, viewer, &message)
         })
     }
 
     /// Removes a viewer.
     pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
         self.call("leave", |mut store, guest| {
+            store.data_mut().remove_viewer(viewer);
             guest.call_leave(&mut store, viewer)
         })
     }

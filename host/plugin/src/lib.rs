@@ -22,18 +22,18 @@ mod response;
 mod sandbox;
 pub mod transports;
 mod usage;
+mod viewer;
 mod world;
 
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::{Guest, LimitExceeded};
-pub use instance::{
-    Answer, Chunk, Effect, Embed, Instance, JoinResult, OpenError, Profile, Rendition,
-};
+pub use instance::{Answer, Chunk, Embed, Instance, OpenError, Profile, Rendition};
 pub use muxer::{Health, Phase};
 pub use response::Response;
 pub use sandbox::Failure;
 pub use usage::{Usage, UsageSnapshot, Usages};
-pub use world::{Kind, World};
+pub use viewer::{Effect, JoinRequest, Requests, ViewerHandle};
+pub use world::{Kind, Version, World};
 
 use std::time::Duration;
 
@@ -68,13 +68,15 @@ pub struct Limits {
     pub memory: usize,
     /// Processor time of one call. It is measured per thread, so a busy machine does not shorten it.
     pub call: Duration,
-    /// Buffers and other handles that it may hold at a time.
+    /// Handles of buffers that it may hold at a time.
     pub handles: usize,
+    /// Handles of viewers that it may hold at a time.
+    pub viewers: usize,
     /// Bytes in all buffers that it may hold at a time.
     pub buffers: usize,
-    /// Bytes that one call may return.
+    /// Bytes that one call may hand to the host.
     pub output: usize,
-    /// Chunks or effects that one call may return.
+    /// Payloads, chunks and requests for viewers that one call may hand to the host.
     pub items: usize,
     /// Bytes that one call may make the host allocate for lists and strings.
     pub hostcall: usize,
@@ -86,6 +88,7 @@ impl Default for Limits {
             memory: 32 << 20,
             call: Duration::from_millis(20),
             handles: 8192,
+            viewers: 65_536,
             buffers: 64 << 20,
             output: 32 << 20,
             items: 1024,

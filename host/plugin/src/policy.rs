@@ -67,7 +67,8 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Loads the policy that the config names, or else the first built-in one, and validates its options.
+    /// Loads the policy that the config names, or else the first built-in one, and validates its options for a gateway
+    /// with these transports.
     ///
     /// # Errors
     ///
@@ -76,6 +77,7 @@ impl Policy {
         engine: &Engine,
         built_in: BuiltIn,
         config: Option<&config::Policy>,
+        transports: &[String],
     ) -> Result<Policy, PolicyError> {
         let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
         let default = built_in.names().next().unwrap_or_default();
@@ -101,11 +103,11 @@ impl Policy {
             built_in: bytes.is_some(),
             usage: Arc::<Usage>::default(),
         };
-        policy.check_options("[policy]", &policy.options)?;
+        policy.check_options("[policy]", &policy.options, transports)?;
         Ok(policy)
     }
 
-    /// Validates options by opening a session with them; `place` names them in messages.
+    /// Validates options for a gateway with these transports; `place` names the options in messages.
     ///
     /// # Errors
     ///
@@ -114,17 +116,11 @@ impl Policy {
         &self,
         place: &str,
         options: &serde_json::Value,
+        transports: &[String],
     ) -> Result<(), PolicyError> {
-        let nobody = Client {
-            address: "127.0.0.1".into(),
-            user_agent: String::new(),
-            save_data: false,
-            network: None,
-            listening: false,
-        };
         let mut instance = PolicyInstance::new(self)?;
-        let session = instance.open(&nobody, &options.to_string())?;
-        session.map(drop).map_err(|message| PolicyError::Refused {
+        let validated = instance.validate(&options.to_string(), transports)?;
+        validated.map_err(|message| PolicyError::Refused {
             place: place.to_owned(),
             plugin: self.plugin.to_string(),
             message,
@@ -174,6 +170,22 @@ impl PolicyInstance {
                 pre.instantiate(store)
             })?;
         Ok(PolicyInstance { sandbox, guest })
+    }
+
+    /// Validates options (JSON) for a gateway with these transports. The inner error says what is wrong with them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PolicyInstance::open`].
+    pub fn validate(
+        &mut self,
+        options: &str,
+        transports: &[String],
+    ) -> Result<Result<(), String>, Failure> {
+        let guest = self.guest.sluicegate_gateway_policy();
+        self.sandbox.call("validate", |store| {
+            guest.call_validate(store, options, transports)
+        })
     }
 
     /// Opens a session with `options` (JSON). The inner error says what is wrong with the options.

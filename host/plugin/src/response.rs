@@ -11,6 +11,21 @@ const MIN_COMPRESSED_BYTES: usize = 256;
 /// Playlists have a tenth of this.
 const MAX_COMPRESSED_BYTES: usize = 512 << 10;
 
+/// Headers that a component may set: those that describe its content, and those of a resource that it has created. All
+/// others are the host's, as they concern the connection, caches or the security of the gateway's pages.
+const ALLOWED_HEADERS: [&str; 7] = [
+    "accept-patch",
+    "content-disposition",
+    "content-language",
+    "etag",
+    "last-modified",
+    "link",
+    "location",
+];
+/// Most headers of a response that a component may set, and their size together in bytes.
+const MAX_HEADERS: usize = 16;
+const MAX_HEADER_BYTES: usize = 4 << 10;
+
 /// An HTTP response without the headers that the carrier adds.
 #[derive(Debug, Default)]
 pub struct Response {
@@ -20,6 +35,8 @@ pub struct Response {
     pub content_type: String,
     /// `max-age` for caches, in seconds; [`Response::IMMUTABLE`] if it never changes.
     pub max_age: u32,
+    /// Further headers, of those that a component may set, with valid values.
+    pub headers: Vec<(&'static str, String)>,
     /// The body, uncompressed.
     pub body: Buffer,
     gzip: OnceLock<Option<Bytes>>,
@@ -35,9 +52,39 @@ impl Response {
             status,
             content_type,
             max_age,
+            headers: Vec::new(),
             body,
             gzip: OnceLock::new(),
         }
+    }
+
+    /// Adds the headers that a component stated. Returns the names of those that it may not set, that are invalid or
+    /// too many, shortened for a message.
+    pub fn add_headers(&mut self, stated: Vec<(String, String)>) -> Vec<String> {
+        let mut refused = Vec::new();
+        let mut bytes = 0;
+        for (name, value) in stated {
+            let mut allowed = ALLOWED_HEADERS.into_iter();
+            let allowed = allowed.find(|allowed| allowed.eq_ignore_ascii_case(&name));
+            bytes += name.len() + value.len();
+            // Only links may be several.
+            let is_again = |name: &str| {
+                let mut known = self.headers.iter();
+                name != "link" && known.any(|(known, _)| *known == name)
+            };
+            let fits = self.headers.len() < MAX_HEADERS && bytes <= MAX_HEADER_BYTES;
+            match allowed {
+                Some(allowed) if fits && !is_again(allowed) && is_valid(allowed, &value) => {
+                    self.headers.push((allowed, value));
+                }
+                _ if refused.len() < MAX_HEADERS => {
+                    let short: String = name.chars().take(64).collect();
+                    refused.push(format!("{short:?}"));
+                }
+                _ => {}
+            }
+        }
+        refused
     }
 
     /// Size in bytes, including the compressed copy that may be made on request.
@@ -46,7 +93,9 @@ impl Response {
             true => self.body.len(),
             false => 0,
         };
-        self.body.len() + compressed
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        self.body.len() + compressed + headers
     }
 
     fn is_compressible(&self) -> bool {
@@ -79,6 +128,22 @@ impl Response {
     }
 }
 
+/// Whether a URL's segment means another one: "." or "..", also percent-encoded, which the URL Standard treats alike.
+fn is_dots(segment: &str) -> bool {
+    let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+    plain == "." || plain == ".."
+}
+
+/// Whether the value can be sent in that header: printable ASCII (RFC 9110 section 5.5), and a location below the path
+/// of the request.
+fn is_valid(name: &str, value: &str) -> bool {
+    let is_printable = value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    let is_below = || {
+        !value.starts_with('/') && !value.contains([':', '\\']) && !value.split('/').any(is_dots)
+    };
+    is_printable && (name != "location" || is_below())
+}
+
 fn gzip(body: &Buffer) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::default());
     for part in body.parts() {
@@ -96,6 +161,50 @@ mod tests {
     fn response(content_type: &str, body: &str) -> Response {
         let body = Buffer::from(Bytes::from(body.to_owned()));
         Response::new(200, content_type.into(), 0, body)
+    }
+
+    #[test]
+    fn a_component_sets_only_headers_that_are_its_business() {
+        let mut response = response("text/plain", "");
+        let stated = [
+            ("ETag", "\"1\""),
+            ("Set-Cookie", "a=b"),
+            ("content-security-policy", "none"),
+            ("X-Accel-Redirect", "/etc/passwd"),
+            ("link", "a\r\nSet-Cookie: c=d"),
+            ("location", "/session/7"),
+            ("location", "https://evil.example/"),
+            ("location", "a/../../b"),
+            ("location", "a/.%2E/b"),
+            ("location", "session/7?x=1"),
+            ("location", "session/8"),
+        ];
+        let stated = stated.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let refused = response.add_headers(stated.into());
+        assert_eq!(
+            response.headers,
+            [
+                ("etag", "\"1\"".into()),
+                ("location", "session/7?x=1".into())
+            ]
+        );
+        let expected = [
+            "\"Set-Cookie\"",
+            "\"content-security-policy\"",
+            "\"X-Accel-Redirect\"",
+            "\"link\"",
+            "\"location\"",
+            "\"location\"",
+            "\"location\"",
+            "\"location\"",
+            "\"location\"",
+        ];
+        assert_eq!(refused, expected);
+        let many = vec![("link".to_owned(), "x".repeat(300)); 100];
+        response.add_headers(many);
+        assert_eq!(response.headers.len(), 2 + 13, "4 KiB");
+        let refused = response.add_headers(vec![("y".repeat(5000), String::new()); 100]);
+        assert!(refused.concat().len() < 2000);
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Sandbox {
         self.store.data().held()
     }
 
+    /// The data of the guest's store.
+    pub fn guest(&mut self) -> &mut Guest {
+        self.store.data_mut()
+    }
+
     /// Calls and time of this component on this stream.
     pub fn usage(&self) -> &Usage {
         &self.usage

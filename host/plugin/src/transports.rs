@@ -87,16 +87,12 @@ impl Transports {
         built_in: BuiltIn,
         config: &BTreeMap<String, config::Transport>,
     ) -> Result<Transports, Vec<TransportError>> {
-        let added = config.keys().map(String::as_str);
-        let added = added.filter(|name| built_in.find(name).is_none());
-        let mut names: Vec<&str> = built_in.names().collect();
-        names.extend(added);
         let mut table = Table::new();
         let mut failures = Vec::new();
-        for name in names {
-            match load(engine, built_in, name, config.get(name), Arc::default()) {
+        for name in Transports::names(built_in, config) {
+            match load(engine, built_in, &name, config.get(&name), Arc::default()) {
                 Ok(transport) => {
-                    table.insert(name.to_owned(), Arc::new(transport));
+                    table.insert(name, Arc::new(transport));
                 }
                 Err(failure) => failures.push(failure),
             }
@@ -111,6 +107,14 @@ impl Transports {
             table: RwLock::new(Arc::new(table)),
             reloading: Mutex::default(),
         })
+    }
+
+    /// Names of the built-in and the configured transports, whether or not they can be used.
+    pub fn names(built_in: BuiltIn, config: &BTreeMap<String, config::Transport>) -> Vec<String> {
+        let added = config.keys();
+        let added = added.filter(|name| built_in.find(name).is_none());
+        let all = built_in.names().map(str::to_owned);
+        all.chain(added.cloned()).collect()
     }
 
     /// A snapshot of the table.

@@ -153,7 +153,10 @@ impl Recipes {
                             Format::Jpeg => {
                                 variant.options.is_for_jpeg() || !video.geometry.is_identity()
                             }
-                            _ => variant.options.in_order && reorders(video),
+                            h264 => {
+                                let in_order = variant.options.in_order || h264.is_in_order();
+                                in_order && reorders(video)
+                            }
                         };
                         rendition.is_none() && !wanted
                     });
@@ -202,7 +205,10 @@ impl Recipes {
                 ad_hoc: options.is_for_jpeg(),
             },
             // The encoder makes no B-frames. H.264 keeps its size and rate.
-            _ if options.in_order && rendition.is_none() && native == Codec::H264 => {
+            _ if (options.in_order || format.is_in_order())
+                && rendition.is_none()
+                && native == Codec::H264 =>
+            {
                 VideoTranscode::H264(H264Settings {
                     encode: self.encode,
                     max_width: u32::MAX,
@@ -508,12 +514,13 @@ mod tests {
             rendition: rendition.into(),
             options: in_order,
         };
-        let made = |variant: &Variant, config: Bytes| {
+        let made_as = |format, variant: &Variant, config: Bytes| {
             let mut info = info(Some(Codec::H264), None);
             info.video = info.video.map(|video| Video { config, ..video });
-            let choice = recipes.choose(variant, &info, &[Format::H264AnnexB]);
+            let choice = recipes.choose(variant, &info, &[format]);
             choice.unwrap().recipe
         };
+        let made = |variant: &Variant, config| made_as(Format::H264AnnexB, variant, config);
         let config = |profile| {
             let sps = SpsOptions {
                 profile,
@@ -526,8 +533,11 @@ mod tests {
         assert_eq!(made(&wanted(""), config(66)), None);
         for config in [config(77), Bytes::new()] {
             assert_eq!(made(&Variant::default(), config.clone()), None);
-            let Some(Recipe::Video(VideoTranscode::H264(encoding))) = made(&wanted(""), config)
-            else {
+            let in_order = made(&wanted(""), config.clone());
+            // A transport that demands it gets the same as a viewer that does.
+            let format = Format::H264AvccInOrder;
+            assert_eq!(made_as(format, &Variant::default(), config), in_order);
+            let Some(Recipe::Video(VideoTranscode::H264(encoding))) = in_order else {
                 panic!("no H.264");
             };
             // At the source's size and rate.

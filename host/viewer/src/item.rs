@@ -11,6 +11,7 @@ use super::{
     piece::{Content, Encoding, Piece},
 };
 use bytes::Bytes;
+use sluicegate_media::buffer::Buffer;
 use std::sync::Arc;
 
 /// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
@@ -48,6 +49,23 @@ pub enum Item {
     Chunk(Chunk),
     /// A message to this viewer alone.
     Message(Content),
+    /// Bytes that come before everything else on each stream that the carrier opens from now on for this lane. Only for
+    /// carriers that open a stream for each group.
+    StreamHead {
+        /// Index into the lanes of the transport's profile.
+        lane: u8,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Data on a stream that the client has opened. Only for carriers with such streams.
+    Reply {
+        /// Which stream.
+        stream: u64,
+        /// What to send.
+        data: Buffer,
+        /// Whether it ends the stream.
+        last: bool,
+    },
     /// The end; nothing follows.
     Close(Closing),
 }
@@ -151,6 +169,8 @@ mod tests {
     struct Streams {
         all: Vec<Stream>,
         open: BTreeMap<u8, usize>,
+        /// What each new stream of a lane begins with.
+        heads: BTreeMap<u8, Bytes>,
     }
 
     impl Streams {
@@ -160,15 +180,21 @@ mod tests {
             while let Poll::Ready(Next::TakenChunks(_)) =
                 outlet.poll_take(&mut context, cursor, usize::MAX, &mut items)
             {}
-            for item in items {
-                let Item::Chunk(chunk) = item else {
-                    panic!("{item:?}")
-                };
-                self.chunk(&chunk);
+            items.into_iter().for_each(|item| self.item(item));
+        }
+
+        fn item(&mut self, item: Item) {
+            match item {
+                Item::Chunk(chunk) => self.chunk(&chunk),
+                Item::StreamHead { lane, bytes } => {
+                    self.heads.insert(lane, bytes);
+                }
+                other => panic!("{other:?}"),
             }
         }
 
         fn chunk(&mut self, chunk: &Chunk) {
+            let mut is_new = false;
             if chunk.restarts
                 && let Some(older) = self.open.remove(&chunk.lane)
             {
@@ -181,9 +207,13 @@ mod tests {
                     priority: (sample.presentation, sample.track == Track::Audio),
                     ..Stream::default()
                 });
+                is_new = true;
             }
             let stream = &mut self.all[self.open[&chunk.lane]];
-            let header = stream.text.is_empty().then(|| chunk.header.pieces());
+            if is_new && let Some(head) = self.heads.get(&chunk.lane) {
+                stream.text.push_str(str::from_utf8(head).unwrap());
+            }
+            let header = is_new.then(|| chunk.header.pieces());
             for piece in header.into_iter().flatten().chain([&*chunk.piece]) {
                 for bytes in piece.encoded::<Plain>() {
                     stream.text.push_str(str::from_utf8(bytes).unwrap());
@@ -221,6 +251,10 @@ mod tests {
         publish("s", 1, Access::Start, 0);
         publish("b", 0, Access::Ordinary, 40);
         streams.take(&outlet, &mut cursor);
+        streams.item(Item::StreamHead {
+            lane: 0,
+            bytes: Bytes::from_static(b"[me]"),
+        });
         publish("C", 0, Access::Start, 80);
         streams.take(&outlet, &mut cursor);
         // The viewer takes nothing for longer than its lag bound, so the rest of that group is skipped.
@@ -235,8 +269,8 @@ mod tests {
         let expected = [
             stream("<h>Ab", 0, false, false),
             stream("<h>s", 0, true, false),
-            stream("<h>C", 80, false, true),
-            stream("<h>E", 2000, false, false),
+            stream("[me]<h>C", 80, false, true),
+            stream("[me]<h>E", 2000, false, false),
         ];
         assert_eq!(streams.all, expected);
     }

@@ -126,6 +126,13 @@ impl Outlet {
         }
     }
 
+    /// The header of the chunks that follow.
+    pub fn header(&self) -> Vec<Content> {
+        let ring = self.lock();
+        let pieces = ring.header.pieces().iter();
+        pieces.map(|piece| piece.content().clone()).collect()
+    }
+
     /// Appends chunks and wakes the viewers. `at` is the time since the muxer started, which lag is measured by;
     /// `sample` is what the chunks were made from.
     pub fn publish<A: Into<Access>>(

@@ -92,6 +92,7 @@ mod tests {
                 height: 360,
                 frame_rate: 25.0,
                 sound: false,
+                more: vec![],
             }
         };
         names.iter().map(candidate).collect()

@@ -65,12 +65,16 @@ struct Options {
     cellular_is_far: bool,
 }
 
+/// Defaults of `near` and `far`.
+const NEAR: [&str; 3] = ["nal", "mse", "mjpeg"];
+const FAR: [&str; 2] = ["hls", "mse"];
+
 impl Default for Options {
     fn default() -> Options {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Options {
-            near: names(&["nal", "mse", "mjpeg"]),
-            far: names(&["hls", "mse"]),
+            near: names(&NEAR),
+            far: names(&FAR),
             fast: Millis(3000),
             slow: Millis(9000),
             down_at: 0.85,
@@ -120,6 +124,23 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Checks that `near` and `far` name transports of the gateway. Those of the default are accepted everywhere.
+    fn check_names(&self, transports: &[String]) -> Result<(), String> {
+        for (option, names) in [("near", &self.near), ("far", &self.far)] {
+            let is_default = |name: &String| NEAR.iter().chain(&FAR).any(|known| name == known);
+            let unknown = names
+                .iter()
+                .find(|name| !transports.contains(name) && !is_default(name));
+            if let Some(unknown) = unknown {
+                let known = transports.join(", ");
+                return Err(format!(
+                    "option `{option}`: there is no transport `{unknown}`; there are {known}"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One session, as the SDK's trait wants it.
@@ -128,6 +149,10 @@ struct Auto(session::Session);
 impl Policy for Auto {
     fn open(client: &Client, options: &str) -> Result<Self, String> {
         Ok(Auto(session::Session::new(Options::read(options)?, client)))
+    }
+
+    fn validate(options: &str, transports: &[String]) -> Result<(), String> {
+        Options::read(options)?.check_names(transports)
     }
 
     fn choose(&mut self, at: u64, candidates: Vec<Candidate>, playing: Option<u32>) -> Choice {
@@ -145,6 +170,17 @@ sluicegate_sdk::export_policy!(Auto);
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn transports_that_do_not_exist_are_named() {
+        let check = |json| Auto::validate(json, &["hls".into(), "own".into()]);
+        assert_eq!(check("{}"), Ok(()));
+        assert_eq!(check(r#"{"near": ["own"], "far": ["hls"]}"#), Ok(()));
+        assert_eq!(
+            check(r#"{"near": ["own", "hsl"]}"#),
+            Err("option `near`: there is no transport `hsl`; there are hls, own".into())
+        );
+    }
 
     #[test]
     fn options_are_judged() {

@@ -191,6 +191,10 @@ mod tests {
             network: None,
             visible: true,
             listening: false,
+            loss: None,
+            view_width: 0,
+            view_height: 0,
+            more: vec![],
         }
     }
 

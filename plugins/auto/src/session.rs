@@ -173,6 +173,7 @@ impl Session {
                 None
             }
             Event::Failed(index) => self.failed(at, *index),
+            Event::Other(_) => None,
         }
     }
 

@@ -61,6 +61,7 @@ impl Transport for Hls {
             entry: "index.m3u8".into(),
             label: "HLS".into(),
             embeds: vec!["playlist".into()],
+            output: "hls/1".into(),
             ..Profile::default()
         };
         let hls = Hls {
@@ -142,12 +143,9 @@ fn no_segment_yet(window: &Window) -> Reply {
          later, or set a shorter keyframe interval at the source. Other transports of this stream play at once.\n",
         takes / SECOND
     );
-    Reply::Done(Response {
-        status: 503,
-        content_type: "text/plain; charset=utf-8".into(),
-        max_age: RETRY_AFTER_SECONDS,
-        body: text.into_bytes().into(),
-    })
+    let content_type = "text/plain; charset=utf-8";
+    let body = text.into_bytes();
+    Reply::Done(Response::new(503, content_type, RETRY_AFTER_SECONDS, body))
 }
 
 fn media_playlist(info: &StreamInfo, window: &Window, query: &str) -> Reply {
@@ -273,21 +271,12 @@ fn too_far(window: &Window) -> Reply {
 }
 
 fn immutable(content_type: &str, body: Buffer) -> Reply {
-    Reply::Done(Response {
-        status: 200,
-        content_type: content_type.into(),
-        max_age: Response::FOREVER,
-        body,
-    })
+    Reply::Done(Response::new(200, content_type, Response::FOREVER, body))
 }
 
 fn playlist_answer(text: String, max_age: u64) -> Reply {
-    Reply::Done(Response {
-        status: 200,
-        content_type: PLAYLIST.into(),
-        max_age: u32::try_from(max_age).unwrap_or(1).max(1),
-        body: text.into_bytes().into(),
-    })
+    let max_age = u32::try_from(max_age).unwrap_or(1).max(1);
+    Reply::Done(Response::new(200, PLAYLIST, max_age, text.into_bytes()))
 }
 
 sluicegate_sdk::export!(Hls);

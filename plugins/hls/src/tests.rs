@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use sluicegate_sdk::{
     Audio, Kind, Rendition, Track,
-    mock::{self, Muxer},
+    mock::{self, Connection, Muxer},
 };
 
 const AVCC: [u8; 16] = [
@@ -71,6 +71,7 @@ impl Source {
             duration: 0,
             independent,
             leading: false,
+            repeated: false,
             captured_at: 0,
             group_started_at: self.info.started_at + began * 100 / 9,
             size: data.size(),
@@ -292,6 +293,7 @@ fn multivariant_playlist_lists_renditions_with_what_is_known() {
             width: 0,
             height: 0,
             frame_rate: 0.0,
+            more: vec![],
         },
     ];
     feed(&mut muxer, &source.events);
@@ -763,6 +765,7 @@ fn audio_track(id: u32, timescale: u32) -> Track {
             channels: 2,
             language: "und".into(),
         }),
+        more: vec![],
     }
 }
 
@@ -1138,5 +1141,6 @@ fn nothing_is_sent_without_a_request() {
     let frames = (0..200).map(|nth| (nth % 30 == 0, vec![nth as u8; 20]));
     let info = mock::video("h264/avcc", "avc1.42c01e", &AVCC);
     mock::assert_restartable::<Hls>("", &info, &mock::samples(1800, frames));
-    assert!(open("").join(1, "http", "", "").unwrap().is_empty());
+    let viewer = Connection::new(1, "http", "", "");
+    assert!(open("").join(viewer).unwrap().is_empty());
 }

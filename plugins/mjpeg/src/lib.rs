@@ -27,8 +27,7 @@
 //!   the close delimiter would follow a delimiter: an empty part again.
 
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo, Transport,
-    only_at_root,
+    Buffer, Chunk, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo, Transport, Viewer,
 };
 
 const CONTENT_TYPE: &str = "multipart/x-mixed-replace; boundary=frame";
@@ -65,6 +64,7 @@ impl Transport for Mjpeg {
             latency_ms: 150,
             label: "MJPEG".into(),
             embeds: vec!["image".into()],
+            output: "mjpeg/1".into(),
             ..Profile::default()
         };
         Ok((
@@ -105,10 +105,10 @@ impl Transport for Mjpeg {
         }
     }
 
-    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
-        only_at_root("mjpeg", path)?;
-        let delimiter = Buffer::from(FIRST_DELIMITER.as_bytes());
-        Ok(vec![Effect::Send(delimiter.into())])
+    fn join(&mut self, viewer: Viewer) -> Result<(), String> {
+        // `request` lets nobody join below this path.
+        viewer.send(Buffer::from(FIRST_DELIMITER.as_bytes()));
+        Ok(())
     }
 }
 
@@ -119,13 +119,8 @@ impl JpegFrame {
         let head = format!(
             "Content-Type: image/jpeg\r\nContent-Length: {size}\r\nX-Timestamp: {seconds}.{micros:06}\r\n\r\n"
         );
-        let payload = Buffer::new([head.into(), data.slice(0, *size), delimiter.into()]).into();
-        Chunk {
-            payload,
-            lane: 0,
-            independent: true,
-            leading: false,
-        }
+        let part = Buffer::new([head.into(), data.slice(0, *size), delimiter.into()]);
+        Chunk::new(part, true)
     }
 }
 
@@ -236,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_the_transport_itself_is_followed() {
-        let mut muxer = Muxer::<Mjpeg>::open("").unwrap();
+        let muxer = Muxer::<Mjpeg>::open("").unwrap();
         assert_eq!(
             muxer.request("", "fps=5"),
             Reply::Follow(CONTENT_TYPE.into())
@@ -245,7 +240,6 @@ mod tests {
             panic!("an answer")
         };
         assert_eq!(response.status, 404);
-        assert!(muxer.join(1, "http", "x", "").is_err());
     }
 
     #[test]

@@ -15,8 +15,8 @@ mod pace;
 use pace::TrackTiming;
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track,
-    Transport, fmp4, log, only_at_root,
+    Buffer, Chunk, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Track, Transport,
+    fmp4, log,
 };
 
 const CONTENT_TYPE: &str = "video/mp4";
@@ -78,6 +78,7 @@ impl Transport for Mse {
             latency_ms: 150 + fragment.0,
             label: "MSE".into(),
             embeds: vec!["file".into()],
+            output: "mse/1".into(),
             ..Profile::default()
         };
         let mse = Mse {
@@ -162,10 +163,6 @@ impl Transport for Mse {
             _ => Reply::not_found(path),
         }
     }
-
-    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
-        only_at_root("mse", path).map(|()| vec![])
-    }
 }
 
 impl Mse {
@@ -191,10 +188,8 @@ impl Mse {
         self.pending.clear();
         match written {
             Ok(fragment) => Some(Chunk {
-                payload: fragment.into(),
-                lane: 0,
-                independent,
                 leading,
+                ..Chunk::new(fragment, independent)
             }),
             Err(error) => {
                 log::error(format!("a fragment is dropped: {error}"));

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use sluicegate_sdk::mock::{self, Muxer};
+use sluicegate_sdk::mock::{self, Connection, Muxer};
 use sluicegate_sdk::{Audio, Kind};
 
 #[path = "../../../tests/src/mp4.rs"]
@@ -33,6 +33,7 @@ fn audio() -> Track {
             channels: 2,
             language: "und".into(),
         }),
+        more: vec![],
     }
 }
 
@@ -62,6 +63,7 @@ fn sample(track: u32, decode_time: u64, independent: bool) -> Sample {
         } as u32,
         independent,
         leading: false,
+        repeated: false,
         captured_at: 1_700_000_000_000_000 + decode_time,
         group_started_at: 0,
         size: data.size(),
@@ -469,8 +471,9 @@ fn plain_get_follows_the_file() {
     let mut muxer = Muxer::<Mse>::open("").unwrap();
     assert_eq!(muxer.request("", "x=1"), Reply::Follow("video/mp4".into()));
     assert_eq!(muxer.request("x", ""), Reply::not_found("x"));
-    assert_eq!(muxer.join(1, "http", "", ""), Ok(vec![]));
-    assert!(muxer.join(1, "websocket", "x", "").is_err());
+    assert_eq!(muxer.join(Connection::new(1, "http", "", "")), Ok(vec![]));
+    let below = Connection::new(2, "websocket", "x", "");
+    assert!(muxer.join(below).is_err());
 }
 
 #[test]

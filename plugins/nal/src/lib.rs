@@ -11,8 +11,8 @@
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport,
-    Video, h264, log, only_at_root,
+    Buffer, Chunk, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport, Video,
+    h264, log,
 };
 
 #[derive(Deserialize)]
@@ -46,6 +46,7 @@ impl Transport for Nal {
             latency_ms: 80,
             label: "H.264".into(),
             embeds: vec!["access-units".into()],
+            output: "nal/1".into(),
             ..Profile::default()
         };
         Ok((Nal { video: None }, profile))
@@ -88,10 +89,6 @@ impl Transport for Nal {
             _ => Reply::not_found(path),
         }
     }
-
-    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
-        only_at_root("nal", path).map(|()| vec![])
-    }
 }
 
 /// Text message that says how frames are displayed; `None` if that is as coded.
@@ -112,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
     use sluicegate_sdk::{
         Kind,
-        mock::{self, Muxer},
+        mock::{self, Connection, Muxer},
     };
 
     const AVCC: [u8; 16] = [
@@ -196,8 +193,9 @@ mod tests {
             };
             assert_eq!(response.status, status);
         }
-        assert!(muxer.join(1, "websocket", "", "client=phone").is_ok());
-        assert!(muxer.join(1, "websocket", "x", "").is_err());
+        let connection = |id, path| Connection::new(id, "websocket", path, "client=phone");
+        assert!(muxer.join(connection(1, "")).is_ok());
+        assert!(muxer.join(connection(2, "x")).is_err());
     }
 
     #[test]

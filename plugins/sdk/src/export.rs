@@ -123,7 +123,8 @@ mod guest {
 
     use super::install_panic_hook;
     use crate::bindings::exports::sluicegate::gateway::transport as wit;
-    use crate::{Buffer, Transport, log, types};
+    use crate::bindings::sluicegate::gateway::viewers;
+    use crate::{Buffer, Transport, Viewer, log, types};
 
     /// The single instance of this `Store`; `None` until `open` has succeeded.
     pub type Cell<T> = RefCell<Option<T>>;
@@ -178,22 +179,20 @@ mod guest {
                 .into()
         }
 
-        fn join(
-            viewer: u64,
-            carrier: String,
-            path: String,
-            query: String,
-        ) -> Result<Vec<wit::Effect>, String> {
-            trap_if_requested(&path);
-            let joined = Self::call(|transport| transport.join(viewer, &carrier, &path, &query));
-            let effects = joined.unwrap_or_else(|| Err("not open yet".into()))?;
-            Ok(into_wit(Some(effects)))
+        fn join(who: viewers::Viewer) -> Result<(), String> {
+            let viewer = Viewer(who);
+            if cfg!(feature = "brittle") {
+                trap_if_requested(&viewer.path());
+            }
+            let joined = Self::call(|transport| transport.join(viewer));
+            joined.unwrap_or_else(|| Err("not open yet".into()))
         }
 
-        fn message(viewer: u64, data: wit::Payload) -> Vec<wit::Effect> {
-            into_wit(Self::call(|transport| {
-                transport.message(viewer, data.into())
-            }))
+        fn received(viewer: u64, what: wit::Message) {
+            // The host announces what it has received before it announces that a viewer has left.
+            if let Some(viewer) = Viewer::find(viewer) {
+                Self::call(|transport| transport.received(&viewer, what.into()));
+            }
         }
 
         fn leave(viewer: u64) {
@@ -227,6 +226,7 @@ mod guest {
                 duration,
                 independent,
                 leading,
+                repeated,
                 captured_at,
                 group_started_at,
                 size,
@@ -240,19 +240,11 @@ mod guest {
                 duration,
                 independent,
                 leading,
+                repeated,
                 captured_at,
                 group_started_at,
                 size,
                 data: Buffer(data),
-            }
-        }
-    }
-
-    impl From<wit::Payload> for types::Payload {
-        fn from(payload: wit::Payload) -> Self {
-            match payload {
-                wit::Payload::Binary(buffer) => types::Payload::Binary(Buffer(buffer)),
-                wit::Payload::Text(text) => types::Payload::Text(text),
             }
         }
     }
@@ -273,12 +265,14 @@ mod guest {
                 lane,
                 independent,
                 leading,
+                time,
             } = chunk;
             wit::Chunk {
                 payload: payload.into(),
                 lane,
                 independent,
                 leading,
+                time,
             }
         }
     }
@@ -291,12 +285,14 @@ mod guest {
                         status,
                         content_type,
                         max_age,
+                        headers,
                         body,
                     } = response;
                     wit::Reply::Done(wit::Response {
                         status,
                         content_type,
                         max_age,
+                        headers,
                         body: body.0,
                     })
                 }
@@ -306,14 +302,26 @@ mod guest {
         }
     }
 
-    impl From<types::Effect> for wit::Effect {
-        fn from(effect: types::Effect) -> Self {
-            match effect {
-                types::Effect::Send(payload) => wit::Effect::Send(payload.into()),
-                types::Effect::Lanes(lanes) => wit::Effect::Lanes(lanes),
-                types::Effect::Uplink(Buffer(buffer)) => wit::Effect::Uplink(buffer),
-                types::Effect::Keyframe => wit::Effect::Keyframe,
-                types::Effect::Close(reason) => wit::Effect::Close(reason),
+    impl From<wit::Message> for types::Message {
+        fn from(message: wit::Message) -> Self {
+            match message {
+                wit::Message::Text(text) => types::Message::Text(text),
+                wit::Message::Binary(buffer) => types::Message::Binary(Buffer(buffer)),
+                wit::Message::Datagram(buffer) => types::Message::Datagram(Buffer(buffer)),
+                wit::Message::ClientStream(stream) => {
+                    let wit::StreamData {
+                        id,
+                        bidirectional,
+                        data,
+                        last,
+                    } = stream;
+                    types::Message::ClientStream(types::ClientStream {
+                        id,
+                        bidirectional,
+                        data: Buffer(data),
+                        last,
+                    })
+                }
             }
         }
     }

@@ -59,17 +59,20 @@ mod options;
 pub mod policy;
 mod shorthand;
 mod types;
+mod viewer;
 
 #[doc(hidden)]
 #[cfg(target_arch = "wasm32")]
 pub use export::__private;
 
-pub use bindings::exports::sluicegate::gateway::transport::{Lane, Profile, Rendition, StreamInfo};
+pub use bindings::exports::sluicegate::gateway::transport::{
+    Lane, MediaTime, Profile, Rendition, StreamInfo,
+};
 pub use bindings::sluicegate::gateway::media::{Audio, Kind, Track, Video};
 pub use buffer::{Buffer, Piece};
 pub use options::{Millis, NoOptions, options};
-pub use shorthand::only_at_root;
-pub use types::{Chunk, Effect, Payload, Reply, Response, Sample};
+pub use types::{Chunk, ClientStream, Message, Payload, Reply, Response, Sample};
+pub use viewer::{Viewer, request_keyframe};
 
 // Re-exported for `#[serde(crate = "sluicegate_sdk::serde")]` and `json!`, so that a transport needs no other
 // dependency.
@@ -108,26 +111,22 @@ pub trait Transport: Sized + 'static {
         Reply::not_found(path)
     }
 
-    /// Announces a viewer. It receives the returned effects, then the header, then chunks. Called again in an instance
-    /// that replaces a failed one; its `send`s are dropped then.
+    /// Announces a viewer. It receives what is sent to it in this call, then the header, then chunks. Called again in an
+    /// instance that replaces a failed one; what it sends and chooses is ignored then. By default every viewer at the
+    /// transport itself is accepted, and none below it.
     ///
     /// # Errors
     /// Reason why this viewer is refused. It gets status 400 with that text.
-    fn join(
-        &mut self,
-        viewer: u64,
-        carrier: &str,
-        path: &str,
-        query: &str,
-    ) -> Result<Vec<Effect>, String> {
-        let _ = (viewer, carrier, path, query);
-        Ok(vec![])
+    fn join(&mut self, viewer: Viewer) -> Result<(), String> {
+        match viewer.path().as_str() {
+            "" => Ok(()),
+            path => Err(format!("this transport has nothing at \"{path}\"")),
+        }
     }
 
-    /// Delivers one WebSocket message, one datagram, or a client stream that was read to its end.
-    fn message(&mut self, viewer: u64, data: Payload) -> Vec<Effect> {
-        let _ = (viewer, data);
-        vec![]
+    /// Delivers something that a viewer sent.
+    fn received(&mut self, viewer: &Viewer, message: Message) {
+        let _ = (viewer, message);
     }
 
     /// Announces that a viewer is disconnected.

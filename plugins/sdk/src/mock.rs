@@ -6,11 +6,15 @@
 // Failures of a test harness are assertions.
 #![allow(clippy::panic, clippy::expect_used)]
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use crate::{
-    Buffer, Chunk, Effect, Kind, Payload, Profile, Rendition, Reply, Sample, StreamInfo, Track,
-    Transport, Video,
+    Buffer, Chunk, Kind, Message, Payload, Profile, Rendition, Reply, Sample, StreamInfo, Track,
+    Transport, Video, Viewer,
 };
 
 /// Tests that the transport can be replaced at any time (invariant 5 of the architecture). A new instance that is fed
@@ -64,6 +68,8 @@ pub struct Muxer<T> {
     headers: Vec<Vec<Payload>>,
     /// Chunks, each with the number of headers that preceded it.
     ring: Vec<(usize, Chunk)>,
+    /// Viewers that have joined.
+    viewers: Vec<Viewer>,
 }
 
 impl<T: Transport> Muxer<T> {
@@ -90,6 +96,7 @@ impl<T: Transport> Muxer<T> {
             profile,
             headers: vec![],
             ring: vec![],
+            viewers: vec![],
         })
     }
 
@@ -134,27 +141,46 @@ impl<T: Transport> Muxer<T> {
         self.transport.request(path, query)
     }
 
-    /// Calls `join` for a new viewer.
+    /// Calls `join` for a new viewer; returns what the transport requested for it.
     ///
     /// # Errors
     /// Reason why the transport refuses the viewer.
-    pub fn join(
-        &mut self,
-        viewer: u64,
-        carrier: &str,
-        path: &str,
-        query: &str,
-    ) -> Result<Vec<Effect>, String> {
-        self.transport.join(viewer, carrier, path, query)
+    ///
+    /// # Panics
+    /// If a viewer with that id is connected.
+    pub fn join(&mut self, connection: Connection) -> Result<Vec<Request>, String> {
+        let viewer = connect(connection);
+        if let Err(refusal) = self.transport.join(viewer.clone()) {
+            disconnect(viewer.id());
+            return Err(refusal);
+        }
+        self.viewers.push(viewer.clone());
+        Ok(viewer.0.take_requests())
     }
 
-    /// Calls `message` with something that a viewer sent.
-    pub fn message(&mut self, viewer: u64, data: Payload) -> Vec<Effect> {
-        self.transport.message(viewer, data)
+    /// Calls `received` with something that a viewer sent; returns what the transport requested for that viewer.
+    ///
+    /// # Panics
+    /// If no viewer with that id has joined.
+    pub fn received(&mut self, viewer: u64, message: Message) -> Vec<Request> {
+        let viewer = find(viewer).expect("a viewer that has joined");
+        self.transport.received(&viewer, message);
+        viewer.0.take_requests()
+    }
+
+    /// What the transport requested for a viewer since it was looked at last.
+    ///
+    /// # Panics
+    /// If no viewer with that id has joined.
+    pub fn requests(&self, viewer: u64) -> Vec<Request> {
+        let viewer = find(viewer).expect("a viewer that has joined");
+        viewer.0.take_requests()
     }
 
     /// Calls `leave` for a viewer that disconnected.
     pub fn leave(&mut self, viewer: u64) {
+        disconnect(viewer);
+        self.viewers.retain(|known| known.id() != viewer);
         self.transport.leave(viewer);
     }
 
@@ -172,9 +198,10 @@ impl<T: Transport> Muxer<T> {
         keeps_up: impl Fn(usize) -> bool,
     ) -> Result<Vec<Payload>, String> {
         let (carrier, path, query) = join;
+        let id = u64::MAX - self.viewers.len() as u64;
         let mut got = vec![];
-        for effect in self.join(u64::MAX, carrier, path, query)? {
-            if let Effect::Send(payload) = effect {
+        for request in self.join(Connection::new(id, carrier, path, query))? {
+            if let Request::Send(payload) = request {
                 got.push(payload);
             }
         }
@@ -215,6 +242,168 @@ impl<T: Transport> Muxer<T> {
         }
         chunks
     }
+}
+
+impl<T> Drop for Muxer<T> {
+    fn drop(&mut self) {
+        self.viewers
+            .iter()
+            .for_each(|viewer| disconnect(viewer.id()));
+    }
+}
+
+/// Something that a transport requested for one viewer, see the methods of [`Viewer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// [`Viewer::send`].
+    Send(Payload),
+    /// [`Viewer::choose`].
+    Choose(Vec<u8>),
+    /// [`Viewer::stream_head`]: the lane and the bytes.
+    StreamHead(u8, Vec<u8>),
+    /// [`Viewer::reply`]: the stream, the data, and whether it ends the stream.
+    Reply(u64, Buffer, bool),
+    /// [`Viewer::talk`]: the format and the frame.
+    Talk(String, Buffer),
+    /// [`Viewer::close`].
+    Close(String),
+}
+
+/// A viewer's connection: what the transport can learn about it, and what it has requested for it.
+#[derive(Debug, Default)]
+pub struct Connection {
+    id: u64,
+    carrier: String,
+    path: String,
+    query: String,
+    protocol: Option<String>,
+    roles: Vec<String>,
+    requests: RefCell<Vec<Request>>,
+}
+
+impl Connection {
+    /// A connection over `carrier` at `path` below the transport, which may only view.
+    pub fn new(id: u64, carrier: &str, path: &str, query: &str) -> Self {
+        Connection {
+            id,
+            carrier: carrier.into(),
+            path: path.into(),
+            query: query.into(),
+            roles: vec!["view".into()],
+            ..Connection::default()
+        }
+    }
+
+    /// The same connection with a subprotocol that was agreed on.
+    pub fn with_protocol(mut self, protocol: &str) -> Self {
+        self.protocol = Some(protocol.into());
+        self
+    }
+
+    /// The same connection, which may do this, too.
+    pub fn with_role(mut self, role: &str) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    fn take_requests(&self) -> Vec<Request> {
+        self.requests.take()
+    }
+
+    fn request(&self, request: Request) {
+        self.requests.borrow_mut().push(request);
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn carrier(&self) -> String {
+        self.carrier.clone()
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    pub(crate) fn query(&self) -> String {
+        self.query.clone()
+    }
+
+    pub(crate) fn protocol(&self) -> Option<String> {
+        self.protocol.clone()
+    }
+
+    pub(crate) fn may(&self, role: &str) -> bool {
+        self.roles.iter().any(|known| known == role)
+    }
+
+    pub(crate) fn send(&self, content: Payload) {
+        self.request(Request::Send(content));
+    }
+
+    pub(crate) fn choose(&self, lanes: &[u8]) {
+        self.request(Request::Choose(lanes.into()));
+    }
+
+    pub(crate) fn stream_head(&self, lane: u8, bytes: &[u8]) {
+        self.request(Request::StreamHead(lane, bytes.into()));
+    }
+
+    pub(crate) fn reply(&self, client_stream: u64, data: crate::buffer::Inner, last: bool) {
+        self.request(Request::Reply(client_stream, Buffer(data), last));
+    }
+
+    pub(crate) fn talk(&self, format: &str, frame: crate::buffer::Inner) -> Result<(), String> {
+        if !self.may("talk") {
+            return Err("this viewer may not talk".into());
+        }
+        self.request(Request::Talk(format.into(), Buffer(frame)));
+        Ok(())
+    }
+
+    pub(crate) fn close(&self, reason: &str) {
+        self.request(Request::Close(reason.into()));
+    }
+}
+
+thread_local! {
+    /// Viewers that have joined a muxer of this thread.
+    static VIEWERS: RefCell<BTreeMap<u64, Viewer>> = const { RefCell::new(BTreeMap::new()) };
+    static KEYFRAMES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Connects a viewer, for tests that call a transport's methods themselves. [`Muxer::join`] does it by itself.
+///
+/// # Panics
+/// If a viewer with that id is connected.
+pub fn connect(connection: Connection) -> Viewer {
+    let viewer = Viewer(Rc::new(connection));
+    let before = VIEWERS.with_borrow_mut(|viewers| viewers.insert(viewer.id(), viewer.clone()));
+    assert!(
+        before.is_none(),
+        "viewer {} has joined already",
+        viewer.id()
+    );
+    viewer
+}
+
+/// Disconnects a viewer that [`connect`] has connected.
+pub fn disconnect(viewer: u64) {
+    VIEWERS.with_borrow_mut(|viewers| viewers.remove(&viewer));
+}
+
+pub(crate) fn find(viewer: u64) -> Option<Viewer> {
+    VIEWERS.with_borrow(|viewers| viewers.get(&viewer).cloned())
+}
+
+pub(crate) fn request_keyframe() {
+    KEYFRAMES.set(KEYFRAMES.get() + 1);
+}
+
+/// How often transports on this thread requested a keyframe since the last call.
+pub fn take_keyframe_requests() -> u32 {
+    KEYFRAMES.take()
 }
 
 /// Concatenated bytes of what a viewer received; text counts as UTF-8.
@@ -259,6 +448,7 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
             config: config.into(),
             timescale: 90_000,
             kind: Kind::Video(video),
+            more: vec![],
         }],
         renditions: vec![Rendition {
             name: String::new(),
@@ -268,8 +458,10 @@ pub fn video(format: &str, codec: &str, config: &[u8]) -> StreamInfo {
             width,
             height,
             frame_rate,
+            more: vec![],
         }],
         longest_group_ms: 0,
+        more: vec![],
     }
 }
 
@@ -299,6 +491,7 @@ pub fn samples(group_ms: u32, frames: impl IntoIterator<Item = (bool, Vec<u8>)>)
             duration: DURATION,
             independent,
             leading: false,
+            repeated: false,
             captured_at: 1_700_000_000_000_000 + decode_time * 100 / 9,
             group_started_at: 1_700_000_000_000_000,
             size: data.size(),
@@ -370,8 +563,65 @@ mod tests {
                 lane: 0,
                 independent: sample.independent,
                 leading: sample.leading,
+                time: None,
             }]
         }
+    }
+
+    /// Answers each message in capitals, and refuses viewers that may not talk.
+    struct Echo;
+
+    impl Transport for Echo {
+        fn open(options: &str) -> Result<(Self, Profile), String> {
+            let (_, profile) = Counter::open(options)?;
+            Ok((Echo, profile))
+        }
+
+        fn configure(&mut self, _: &StreamInfo) -> Vec<Payload> {
+            vec![]
+        }
+
+        fn push(&mut self, _: Sample) -> Vec<Chunk> {
+            vec![]
+        }
+
+        fn join(&mut self, viewer: Viewer) -> Result<(), String> {
+            if !viewer.may("talk") {
+                return Err("you may not talk".into());
+            }
+            viewer.choose(&[0]);
+            viewer.send(Payload::Text(format!("{:?}", viewer.protocol())));
+            Ok(())
+        }
+
+        fn received(&mut self, viewer: &Viewer, message: Message) {
+            let Message::Text(text) = message else {
+                return viewer.close("text only");
+            };
+            crate::request_keyframe();
+            viewer.send(Payload::Text(text.to_uppercase()));
+        }
+    }
+
+    #[test]
+    fn what_is_requested_for_a_viewer_is_seen_until_it_leaves() {
+        let mut muxer = Muxer::<Echo>::open("").unwrap();
+        let connection = || Connection::new(7, "websocket", "", "");
+        let refused = muxer.join(connection());
+        assert_eq!(refused, Err("you may not talk".into()));
+        let talker = connection().with_role("talk").with_protocol("v2");
+        let expected = [
+            Request::Choose(vec![0]),
+            Request::Send(Payload::Text("Some(\"v2\")".into())),
+        ];
+        assert_eq!(muxer.join(talker).unwrap(), expected);
+        let heard = muxer.received(7, Message::Text("hello".into()));
+        assert_eq!(heard, [Request::Send(Payload::Text("HELLO".into()))]);
+        assert_eq!(take_keyframe_requests(), 1);
+        let heard = muxer.received(7, Message::Binary(vec![1].into()));
+        assert_eq!(heard, [Request::Close("text only".into())]);
+        muxer.leave(7);
+        assert!(Viewer::find(7).is_none());
     }
 
     fn frames(kinds: &str) -> Vec<Sample> {

@@ -1,28 +1,42 @@
-//! What most transports say in the same words: the usual profile, the video track, a chunk that is the sample as it is,
-//! and the refusal of viewers at paths that do not exist. A transport writes down only what is its own.
+//! What most transports say in the same words: the usual profile, the video track, and a chunk that is the sample as it
+//! is. A transport writes down only what is its own.
 
-use crate::{Chunk, Kind, Lane, Profile, Sample, StreamInfo, Track, Video};
+use crate::{
+    Buffer, Chunk, Kind, Lane, MediaTime, Payload, Profile, Response, Sample, StreamInfo, Track,
+    Video,
+};
 
 impl Default for Profile {
-    /// No carriers, formats, lanes, uplink, entry, label or embeds. Each independent sample starts a group, and a new
-    /// instance needs one group (`history` is 1). No frame is repeated, and the latency is 0 ms. A transport adds at
-    /// least carriers and formats.
+    /// No carriers, protocols, formats, lanes, entry, label, embeds or output. Each independent sample starts a group,
+    /// and a new instance needs one group (`history` is 1). No frame is repeated, the latency is 0 ms, and client
+    /// streams come whole. A transport adds at least carriers and formats.
     fn default() -> Self {
         Profile {
             carriers: vec![],
+            protocols: vec![],
             formats: vec![],
-            uplink: None,
             lanes: vec![],
             group_ms: 0,
             history: 1,
             repeat_ms: 0,
             latency_ms: 0,
+            partial_streams: false,
             entry: String::new(),
             label: String::new(),
             embeds: vec![],
+            output: String::new(),
+            more: vec![],
         }
     }
 }
+
+impl PartialEq for MediaTime {
+    fn eq(&self, other: &Self) -> bool {
+        (self.track, self.presentation) == (other.track, other.presentation)
+    }
+}
+
+impl Eq for MediaTime {}
 
 impl Lane {
     /// A lane without datagrams. A viewer that is further behind than `stale_ms` milliseconds jumps to the newest
@@ -45,27 +59,39 @@ impl StreamInfo {
     }
 }
 
-impl From<Sample> for Chunk {
-    /// The sample's data as it is, on lane 0.
-    fn from(sample: Sample) -> Self {
+impl Chunk {
+    /// A chunk on lane 0 that is not leading and has the time of the sample that was pushed.
+    pub fn new(payload: impl Into<Payload>, independent: bool) -> Self {
         Chunk {
-            payload: sample.data.into(),
+            payload: payload.into(),
             lane: 0,
-            independent: sample.independent,
-            leading: sample.leading,
+            independent,
+            leading: false,
+            time: None,
         }
     }
 }
 
-/// Refuses viewers anywhere but at the transport itself, whose path is empty. For
-/// [`Transport::join`](crate::Transport::join); `name` is the transport's, for people.
-///
-/// # Errors
-/// The text for a viewer at any other path.
-pub fn only_at_root(name: &str, path: &str) -> Result<(), String> {
-    match path {
-        "" => Ok(()),
-        _ => Err(format!("{name} has nothing at \"{path}\"")),
+impl Response {
+    /// A response without further headers.
+    pub fn new(status: u16, content_type: &str, max_age: u32, body: impl Into<Buffer>) -> Self {
+        Response {
+            status,
+            content_type: content_type.into(),
+            max_age,
+            headers: vec![],
+            body: body.into(),
+        }
+    }
+}
+
+impl From<Sample> for Chunk {
+    /// The sample's data as it is, on lane 0.
+    fn from(sample: Sample) -> Self {
+        Chunk {
+            leading: sample.leading,
+            ..Chunk::new(sample.data, sample.independent)
+        }
     }
 }
 
@@ -95,15 +121,6 @@ mod tests {
         assert_eq!(
             (chunk.lane, chunk.independent, chunk.leading),
             (0, true, true)
-        );
-    }
-
-    #[test]
-    fn viewers_at_other_paths_are_told_whose_they_are_not() {
-        assert_eq!(only_at_root("nal", ""), Ok(()));
-        assert_eq!(
-            only_at_root("nal", "x"),
-            Err("nal has nothing at \"x\"".into())
         );
     }
 }

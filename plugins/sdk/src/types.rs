@@ -1,7 +1,7 @@
 //! Records of `wit/gateway.wit` that contain a [`Buffer`], in a form that also exists natively. `export` converts
 //! between these and the generated ones.
 
-use crate::Buffer;
+use crate::{Buffer, MediaTime};
 
 /// One access unit of video, or one audio frame.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Sample {
     /// Follows an independent sample, is presented before it, and may refer to samples before it (the leading B-frames
     /// of an open GOP). A decoder that starts at the independent sample cannot decode it.
     pub leading: bool,
+    /// Shows again what the frame before shows, because the source is silent.
+    pub repeated: bool,
     /// Capture time in microseconds since the Unix epoch. May jump.
     pub captured_at: u64,
     /// Presentation time of the first frame of its group, in microseconds since the Unix epoch. Equal in all
@@ -62,6 +64,8 @@ pub struct Chunk {
     pub independent: bool,
     /// Contains leading samples only. Viewers that started at the newest independent chunk do not get it.
     pub leading: bool,
+    /// When what it contains is presented, for carriers that need to know. `None`: as the sample that was pushed.
+    pub time: Option<MediaTime>,
 }
 
 /// A complete HTTP response.
@@ -76,6 +80,9 @@ pub struct Response {
     /// changes. The gateway itself calls `request` again after the next `configure`, `push` or `stop`, except for
     /// responses that last for ever. With status 503: seconds after which the client should retry.
     pub max_age: u32,
+    /// Further headers, as name and value. The host sends "accept-patch", "content-disposition", "content-language",
+    /// "etag", "last-modified", "link" and "location", and leaves out all others.
+    pub headers: Vec<(String, String)>,
     /// Body of the response.
     pub body: Buffer,
 }
@@ -118,28 +125,34 @@ impl Reply {
     }
 
     fn body(status: u16, content_type: &str, body: Vec<u8>) -> Self {
-        let content_type = content_type.to_owned();
-        Reply::Done(Response {
-            status,
-            content_type,
-            max_age: 0,
-            body: Buffer::from(body),
-        })
+        Reply::Done(Response::new(status, content_type, 0, body))
     }
 }
 
-/// Action for one viewer.
+/// Something that a viewer sent.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
-pub enum Effect {
-    /// Send this to the viewer only.
-    Send(Payload),
-    /// Lanes, as indices, that the viewer gets from now on. It gets all lanes until the first such effect.
-    Lanes(Vec<u8>),
-    /// One frame from the viewer to the source, in the format of [`Profile::uplink`](crate::Profile::uplink).
-    Uplink(Buffer),
-    /// Request an independent sample from the source soon.
-    Keyframe,
-    /// Disconnect the viewer, with this reason.
-    Close(String),
+pub enum Message {
+    /// A WebSocket message of text.
+    Text(String),
+    /// A WebSocket message of bytes.
+    Binary(Buffer),
+    /// A datagram.
+    Datagram(Buffer),
+    /// Data of a stream that the client has opened.
+    ClientStream(ClientStream),
+}
+
+/// Data of a stream that the client has opened.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(Clone, PartialEq, Eq))]
+pub struct ClientStream {
+    /// Identifies the stream among those of this viewer.
+    pub id: u64,
+    /// Whether [`Viewer::reply`](crate::Viewer::reply) can answer on it.
+    pub bidirectional: bool,
+    /// All of it or, with [`Profile::partial_streams`](crate::Profile::partial_streams), the next piece.
+    pub data: Buffer,
+    /// Nothing follows.
+    pub last: bool,
 }

@@ -12,7 +12,9 @@ use sluicegate_media::{
     sample::{Codec, Format, Sample, Times, Video},
 };
 use sluicegate_net::websocket::MessageEncoding;
-use sluicegate_plugin::{Answer, Chunk, Effect, Engine, Instance, Limits, Plugin};
+use sluicegate_plugin::{
+    Answer, Chunk, Effect, Engine, Instance, JoinRequest, Limits, Plugin, Requests,
+};
 use sluicegate_stream::Info;
 use sluicegate_viewer::{Carrier, Content, Cursor, Header, Item, Next, Outlet};
 use std::{
@@ -26,6 +28,7 @@ const LIMITS: Limits = Limits {
     memory: 4 << 20,
     call: Duration::from_millis(10),
     handles: 64,
+    viewers: 64,
     buffers: 1 << 20,
     output: 256 << 10,
     items: 64,
@@ -102,20 +105,26 @@ fuzz_target!(|input: &[u8]| {
                 } else {
                     Carrier::Http
                 };
-                let joined = instance.join(at, carrier, &as_text(input.bytes()), "");
-                joined.map(|effects| apply(effects.unwrap_or_default(), &mut viewers))
+                let request = JoinRequest {
+                    carrier,
+                    path: as_text(input.bytes()),
+                    query: String::new(),
+                    protocol: None,
+                    roles: &["view"],
+                };
+                instance.join(at, &Arc::new(request)).map(drop)
             }
             8 => {
                 let data = match flag {
                     true => Content::Text(as_text(input.bytes()).into()),
                     false => Content::Binary(Bytes::copy_from_slice(input.bytes()).into()),
                 };
-                instance
-                    .message(at, data)
-                    .map(|effects| apply(effects, &mut viewers))
+                // The viewer that joined last, if the call before was its join.
+                instance.received(at - 1, data)
             }
             _ => instance.leave(input.quad()),
         };
+        apply(instance.take_requests(), &mut viewers);
         for viewer in &mut viewers {
             read(viewer, &outlet);
         }
@@ -173,14 +182,9 @@ fn publish(outlet: &Outlet, chunks: Vec<Chunk>, lanes: usize, at: u64) {
     outlet.publish(chunks, Duration::from_millis(at * 33), None);
 }
 
-fn apply(effects: Vec<Effect>, viewers: &mut [Cursor]) {
-    bounded(effects.iter().map(|effect| match effect {
-        Effect::Send(content) => content.len(),
-        Effect::Lanes(lanes) => lanes.len(),
-        Effect::Close(reason) => reason.len(),
-        Effect::Keyframe => 0,
-    }));
-    for effect in effects {
+fn apply(requests: Requests, viewers: &mut [Cursor]) {
+    bounded(requests.effects.iter().map(|(_, effect)| effect.bytes()));
+    for (_, effect) in requests.effects {
         if let Effect::Lanes(lanes) = effect {
             viewers.iter_mut().for_each(|viewer| viewer.choose(&lanes));
         }

@@ -6,8 +6,9 @@
 use libfuzzer_sys::fuzz_target;
 use sluicegate_fuzz::Input;
 use sluicegate_sdk::{
-    Audio, Buffer, Kind, Payload, Profile, Rendition, Reply, Sample, StreamInfo, Track, Transport,
-    Video, mock,
+    Audio, Buffer, Kind, Message, Profile, Rendition, Reply, Sample, StreamInfo, Track, Transport,
+    Video, Viewer,
+    mock::{self, Connection},
 };
 
 // They are components, not libraries, so their source files are included here.
@@ -39,6 +40,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
         Err(reason) => return assert!(!reason.is_empty()),
     };
     let mut frames: Vec<(bool, Vec<u8>)> = Vec::new();
+    let mut viewers = 0;
     let info = |input: &mut Input<'_>| {
         let tracks: Vec<Track> = (0..input.byte() % 3).map(|_| track(input)).collect();
         StreamInfo {
@@ -47,6 +49,7 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
             renditions: tracks.iter().map(rendition).collect(),
             tracks,
             longest_group_ms: input.long(),
+            more: vec![],
         }
     };
     while !input.is_empty() {
@@ -74,18 +77,23 @@ fn run<T: Transport>(mut input: Input<'_>, format: &str) {
             5 => {
                 let carrier = if input.flag() { "websocket" } else { "http" };
                 let (path, query) = (input.text(), input.text());
-                let _ = transport.join(input.quad(), carrier, &path, &query);
+                viewers += 1;
+                let viewer = mock::connect(Connection::new(viewers, carrier, &path, &query));
+                let _ = transport.join(viewer);
             }
             6 => {
-                let data = match input.flag() {
-                    true => Payload::Text(input.text()),
-                    false => Buffer::from(input.bytes()).into(),
+                let message = match input.flag() {
+                    true => Message::Text(input.text()),
+                    false => Message::Binary(Buffer::from(input.bytes())),
                 };
-                drop(transport.message(input.quad(), data));
+                if let Some(viewer) = Viewer::find(viewers) {
+                    transport.received(&viewer, message);
+                }
             }
             _ => transport.leave(input.quad()),
         }
     }
+    (1..=viewers).for_each(mock::disconnect);
     frames.truncate(8);
     let samples = mock::samples(0, frames);
     mock::assert_restartable::<T>("{}", &mock::video(format, "", &AVCC), &samples);
@@ -102,6 +110,7 @@ fn sample(input: &mut Input<'_>) -> Sample {
         duration: input.long(),
         independent: input.flag(),
         leading: input.flag(),
+        repeated: input.flag(),
         captured_at: input.quad(),
         group_started_at: input.quad(),
         size: data.len() as u32,
@@ -133,6 +142,7 @@ fn track(input: &mut Input<'_>) -> Track {
                 keyframe_ms: input.long(),
             }),
         },
+        more: vec![],
     }
 }
 
@@ -145,5 +155,6 @@ fn rendition(track: &Track) -> Rendition {
         width: track.id,
         height: track.id,
         frame_rate: f32::NAN,
+        more: vec![],
     }
 }

@@ -84,6 +84,7 @@ pub fn decider(policy: &Policy, options: &str, network: Option<&str>) -> Decider
         save_data: false,
         network: network.map(str::to_owned),
         listening: false,
+        more: Vec::new(),
     };
     let session = instance.open(&client, options).unwrap().unwrap();
     Decider::Policy(Box::new(instance), session)
@@ -103,6 +104,7 @@ fn candidates() -> Vec<Candidate> {
             Kind::Hls { .. } => 30.0,
         },
         sound: false,
+        more: Vec::new(),
     };
     CANDIDATES.iter().map(candidate).collect()
 }
@@ -278,6 +280,10 @@ fn report(trace: &Trace, second: &Second, playing: &Viewer, round_trip: u64) -> 
         network: trace.network.map(str::to_owned),
         visible: true,
         listening: false,
+        loss: None,
+        view_width: 0,
+        view_height: 0,
+        more: Vec::new(),
     }
 }
 

@@ -139,7 +139,7 @@ async fn a_wrong_handshake_is_refused_with_advice() {
             "/live/demo/nal",
             "/live/demo/nal/x",
             400,
-            "nal has nothing at \"x\"",
+            "this transport has nothing at \"x\"",
         ),
         (
             "/live/demo/nal",

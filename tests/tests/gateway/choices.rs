@@ -587,12 +587,12 @@ async fn rules_and_policies_that_cannot_be_are_refused_at_the_start() {
         mjpeg.display()
     ))
     .await
-    .refused(&["is not a policy: it exports `sluicegate:gateway/transport@0.1.0`"]);
+    .refused(&["is not a policy: it exports `sluicegate:gateway/transport@0.2.0`"]);
     let auto = Gateway::component("auto");
     check(&format!(
         "{STREAMS}[transports.x]\nplugin = \"{}\"\n",
         auto.display()
     ))
     .await
-    .refused(&["is not a transport: it exports `sluicegate:gateway/policy@0.1.0`"]);
+    .refused(&["is not a transport: it exports `sluicegate:gateway/policy@0.2.0`"]);
 }

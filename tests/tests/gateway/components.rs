@@ -6,9 +6,11 @@ use sluicegate_media::{
     group::{GroupBoundary, GroupIndex},
     sample::{Codec, Format, Sample, Times, Video},
 };
-use sluicegate_plugin::{Answer, Chunk, Engine, Instance, Limits, Plugin, Profile, Usage};
+use sluicegate_plugin::{
+    Answer, Chunk, Effect, Engine, Instance, JoinRequest, Limits, Plugin, Profile, Usage,
+};
 use sluicegate_stream::Info;
-use sluicegate_tests::{Gateway, media};
+use sluicegate_tests::{Gateway, format_for, media};
 use sluicegate_viewer::{Carrier, Content};
 use std::sync::Arc;
 
@@ -114,9 +116,7 @@ fn run(
     start: usize,
 ) -> (Vec<Vec<u8>>, Vec<Vec<Flat>>) {
     let (mut instance, profile) = open(plugin);
-    let format = profile
-        .format_for(info.video.as_ref().unwrap().codec)
-        .unwrap();
+    let format = format_for(&profile, info.video.as_ref().unwrap().codec).unwrap();
     // The host counts groups over the whole run, not from the start of an instance.
     let mut index = GroupIndex::new(STARTED_AT, 1);
     index.need(profile.group_ms);
@@ -234,7 +234,19 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
     assert!(
         matches!(instance.request("nothing", "").unwrap(), Answer::Done(response) if response.status == 404)
     );
-    assert!(instance.join(7, Carrier::Http, "", "").unwrap().is_ok());
+    let request = JoinRequest {
+        carrier: Carrier::Http,
+        path: String::new(),
+        query: String::new(),
+        protocol: None,
+        roles: &["view"],
+    };
+    assert!(instance.join(7, &Arc::new(request)).unwrap().is_ok());
+    let requests = instance.take_requests();
+    assert!(
+        matches!(&requests.effects[..], [(7, Effect::Send(first))] if first.len() == 9),
+        "the first delimiter: {requests:?}"
+    );
 }
 
 #[test]

@@ -70,6 +70,21 @@ async fn every_answer_of_a_component_is_contained_and_never_guessed_at() {
 }
 
 #[tokio::test]
+async fn a_component_sets_no_header_that_is_not_its_business() {
+    let gateway = Gateway::with_config(&config()).await;
+    let path = "/live/demo/nonsense/x";
+    let (_, head, _) = request(gateway.address, "GET", path, &[]).await.unwrap();
+    assert!(head.contains("content-language: en\r\n"), "{head}");
+    must_be_contained(path, &head);
+    for foreign in ["cookie", "accel", "etag", "location", "evil"] {
+        assert!(!head.to_lowercase().contains(foreign), "{foreign}: {head}");
+    }
+    gateway
+        .logged("headers of a response are left out, as a component may not set them")
+        .await;
+}
+
+#[tokio::test]
 async fn a_trusted_component_may_run_scripts_but_is_never_a_service_worker() {
     let gateway = Gateway::with_config(&config()).await;
     let path = "/live/demo/trusted/page.html";

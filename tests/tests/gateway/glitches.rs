@@ -16,6 +16,7 @@ use sluicegate_stream::{
 use sluicegate_tests::{
     Gateway, PATIENCE,
     camera::{COUNT, GROUP, clip},
+    format_for,
     hls::{assert_no_violations, check, parse},
     mp4::{self, Part, Sample},
 };
@@ -284,13 +285,13 @@ impl Muxer {
             match entry {
                 Entry::Configure(info) => {
                     let choice = Selection {
-                        video: self.profile.format_for(Codec::H264),
-                        audio: self.profile.format_for(Codec::Aac),
+                        video: format_for(&self.profile, Codec::H264),
+                        audio: format_for(&self.profile, Codec::Aac),
                         recipe: None,
                     };
                     self.instance.configure(&info, choice, &[], 0).unwrap();
                 }
-                Entry::Sample(sample) if self.profile.format_for(sample.codec()).is_none() => {}
+                Entry::Sample(sample) if format_for(&self.profile, sample.codec()).is_none() => {}
                 Entry::Sample(sample) => {
                     let chunks = self.instance.push(&sample, group).unwrap();
                     self.out.extend(chunks.iter().filter_map(bytes));

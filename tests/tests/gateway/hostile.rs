@@ -178,11 +178,11 @@ async fn whatever_join_does_the_viewer_gets_a_reason_and_no_other_misses_a_frame
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_message_does_its_sender_stays_and_no_viewer_misses_a_frame() {
+async fn whatever_received_does_its_sender_stays_and_no_viewer_misses_a_frame() {
     let deeds = [
         "trap", "panic", "loop", "giant", "output", "memory", "log", "hold",
     ];
-    let mut scene = Scene::new("message", &deeds, "").await;
+    let mut scene = Scene::new("received", &deeds, "").await;
     scene.show(3).await;
     for viewer in scene.hostile.values() {
         viewer.say("do it");
@@ -210,7 +210,7 @@ async fn whatever_leave_does_the_viewers_that_stay_miss_no_frame() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_is_notified_of_viewers_that_the_host_drops() {
-    let mut scene = Scene::new("message", &["burst"], "").await;
+    let mut scene = Scene::new("received", &["burst"], "").await;
     scene.show(3).await;
     for _ in 0..3 {
         let mut second = Raw::connect(scene.gateway.address).await;
@@ -247,7 +247,7 @@ async fn a_component_is_notified_of_viewers_that_the_host_drops() {
 async fn a_viewer_that_sends_requests_and_never_reads_is_dropped_within_its_bound() {
     const MESSAGES: usize = 1000;
     const ANSWER: usize = 32 << 10;
-    let mut scene = Scene::new("message", &["echo"], "").await;
+    let mut scene = Scene::new("received", &["echo"], "").await;
     scene.show(3).await;
     let mut viewer = Raw::with_buffer(scene.gateway.address, Some(4096)).await;
     let head = viewer

@@ -16,7 +16,7 @@ use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, wit
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
 
 fn policy() -> Policy {
-    Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None).unwrap()
+    Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None, &[]).unwrap()
 }
 
 #[test]

@@ -19,7 +19,7 @@ async fn in_a_silence_the_last_frame_is_repeated_and_later_ones_continue_from_it
     let plugin = Gateway::component("hostile");
     // Behaves like `nal` otherwise, and traps when a viewer sends a message.
     let config = format!(
-        "{}[transports.again]\nplugin = \"{}\"\nrepeat = {}\nin = \"message\"\ndo = \"trap\"\n",
+        "{}[transports.again]\nplugin = \"{}\"\nrepeat = {}\nin = \"received\"\ndo = \"trap\"\n",
         camera.config(),
         plugin.display(),
         REPEAT.as_millis()

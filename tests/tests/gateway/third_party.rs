@@ -1,11 +1,13 @@
 //! Third-party components: inspected, named in the config, used in place of the built-in ones, and compiled only once.
 
 use sluicegate_tests::{
-    Camera, Gateway, PATIENCE, Watcher,
+    Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, GROUP},
     client::{self, Nal},
     command::{CommandResult, check, sluicegate},
-    http_get, scratch, within,
+    http_get,
+    raw::handshake,
+    scratch, within,
 };
 use std::{
     collections::BTreeMap,
@@ -32,8 +34,8 @@ async fn inspect_says_what_a_good_component_is() {
         let seen = sluicegate(&["plugin", "inspect", file.to_str().unwrap()]).await;
         assert_eq!(seen.code, Some(0), "{seen:?}");
         for line in [
-            "sluicegate:gateway/media@0.1.0".to_owned(),
-            "exports    sluicegate:gateway/transport@0.1.0".to_owned(),
+            "sluicegate:gateway/media@0.2.0".to_owned(),
+            "exports    sluicegate:gateway/transport@0.2.0".to_owned(),
             format!("carriers   {carrier}"),
             format!("formats    {format}"),
             format!("({} bytes)", std::fs::metadata(&file).unwrap().len()),
@@ -62,13 +64,13 @@ async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
         (core instance $i (instantiate $m))
         (func $f (canon lift (core func $i "f")))
         (instance $t (export "stop" (func $f)) (export "leave" (func $f)))
-        (export "sluicegate:gateway/transport@0.1.0" (instance $t)))"#;
+        (export "sluicegate:gateway/transport@0.2.0" (instance $t)))"#;
     let policy = r#"(component
         (core module $m (func (export "f")))
         (core instance $i (instantiate $m))
         (func $f (canon lift (core func $i "f")))
         (instance $t (export "choose" (func $f)))
-        (export "sluicegate:gateway/policy@0.1.0" (instance $t)))"#;
+        (export "sluicegate:gateway/policy@0.2.0" (instance $t)))"#;
     let wat = |text: &str| wat::parse_str(text).unwrap();
     for (name, bytes, parts) in [
         (
@@ -96,14 +98,30 @@ async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
             "policy.wasm",
             wat(policy),
             &[
-                "is not a transport: it exports `sluicegate:gateway/policy@0.1.0`",
+                "is not a transport: it exports `sluicegate:gateway/policy@0.2.0`",
                 "implement the world `transport-plugin`",
             ],
         ),
         (
             "partly.wasm",
             wat(partly),
-            &["lacks the function `open`, `configure`, `push`, `request`, `join`, `message`"],
+            &["lacks the function `open`, `configure`, `push`, `request`, `join`, `received`"],
+        ),
+        (
+            "older.wasm",
+            wat(&partly.replace("@0.2.0", "@0.1.0")),
+            &[
+                "needs version 0.1.0 of the interface",
+                "build it with the SDK",
+            ],
+        ),
+        (
+            "newer.wasm",
+            wat(&partly.replace("@0.2.0", "@0.2.99")),
+            &[
+                "needs version 0.2.99 of the interface",
+                "update the gateway",
+            ],
         ),
     ] {
         let file = scratch("components").join(name);
@@ -131,6 +149,40 @@ async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
     sluicegate(&["plugin", "inspect", "no-such.wasm"])
         .await
         .refused(&["no-such.wasm", "No such file"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subprotocol_is_agreed_on_and_the_component_learns_it() {
+    let plugin = Gateway::component("hostile");
+    let config = format!(
+        "[transports.two]\nplugin = \"{}\"\nprotocols = [\"v2.example\", \"v1.example\"]\n{DEMO}",
+        plugin.display()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    for (offered, agreed) in [
+        (
+            "Sec-WebSocket-Protocol: v0.example, v1.example\r\n",
+            Some("v1.example"),
+        ),
+        (
+            "Sec-WebSocket-Protocol: v1.example\r\nSec-WebSocket-Protocol: v2.example\r\n",
+            Some("v2.example"),
+        ),
+        ("Sec-WebSocket-Protocol: v0.example\r\n", None),
+        ("", None),
+    ] {
+        let mut viewer = Raw::connect(gateway.address).await;
+        let request = handshake(gateway.address, "/live/demo/two");
+        viewer
+            .write(request.replacen("\r\n", &format!("\r\n{offered}"), 1))
+            .await;
+        let head = viewer.head().await.unwrap();
+        assert_eq!(head.status, 101, "{}", head.text);
+        assert_eq!(head.header("sec-websocket-protocol"), agreed, "{offered}");
+        let (opcode, first) = viewer.frame().await.unwrap();
+        let expected = agreed.unwrap_or("none").as_bytes();
+        assert_eq!((opcode, &*first), (1, expected), "{offered}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

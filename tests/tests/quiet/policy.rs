@@ -21,7 +21,7 @@ fn spent() -> Duration {
 #[tokio::test]
 async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
     let _alone = alone().await;
-    let policy = Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None).unwrap();
+    let policy = Policy::load(&Engine::new().unwrap(), built_in::POLICIES, None, &[]).unwrap();
     let mut instance = PolicyInstance::new(&policy).unwrap();
     let client = Client {
         address: "203.0.113.7".into(),
@@ -29,6 +29,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         save_data: false,
         network: None,
         listening: false,
+        more: Vec::new(),
     };
     let candidates: Vec<Candidate> = [("nal", ""), ("hls", ""), ("hls", "mobile"), ("mjpeg", "")]
         .into_iter()
@@ -42,6 +43,7 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
             height: 720,
             frame_rate: 15.0,
             sound: false,
+            more: Vec::new(),
         })
         .collect();
     let mut cases = Vec::new();
@@ -65,6 +67,10 @@ async fn a_thousand_sessions_cost_less_than_a_hundredth_of_a_processor() {
         network: Some("4g".into()),
         visible: true,
         listening: false,
+        loss: None,
+        view_width: 1280,
+        view_height: 720,
+        more: Vec::new(),
     });
     let mut second = |nth: u64| {
         for session in &cases {

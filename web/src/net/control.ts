@@ -20,6 +20,9 @@ export interface Report {
   readonly visible: boolean;
   /** Whether the viewer has turned audio on. */
   readonly listening: boolean;
+  /** Size in device pixels at which the video is shown. */
+  readonly view_width: number;
+  readonly view_height: number;
 }
 
 /** The gateway's instruction to play another target. */

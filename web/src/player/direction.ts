@@ -75,4 +75,4 @@ export interface DirectorSelection extends Selection {
 }
 
 /** Playback statistics of the last second, from the element that collects them. */
-export type PlaybackStats = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible">;
+export type PlaybackStats = Pick<Report, "received" | "buffered_ms" | "stalled_ms" | "frames_dropped" | "frame_rate" | "visible" | "view_width" | "view_height">;

@@ -344,6 +344,8 @@ export class SluicegatePlayer extends HTMLElement {
       stalled_ms: this.#stall.sample(performance.now()),
       frames_dropped: Math.max(0, dropped - this.#droppedBefore),
       visible: document.visibilityState === "visible",
+      view_width: Math.round(this.clientWidth * devicePixelRatio),
+      view_height: Math.round(this.clientHeight * devicePixelRatio),
     });
     this.#droppedBefore = dropped;
   }

@@ -125,6 +125,7 @@ async fn answer(
                 .parameter("network")
                 .map(|network| network.chars().take(MAX_NAME_LEN).collect()),
             listening: request.parameter("listening").as_deref() == Some("true"),
+            more: Vec::new(),
         },
         can,
         allowed,

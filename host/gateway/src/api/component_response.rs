@@ -7,7 +7,10 @@
 
 use super::{Body, boxed, full, set};
 use bytes::Bytes;
-use hyper::{HeaderMap, Response, StatusCode, header};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
 use sluicegate_net::WholeBody;
 use sluicegate_plugin as plugin;
 use sluicegate_viewer::RequestClient;
@@ -43,6 +46,12 @@ pub fn respond(answer: &plugin::Response, request_headers: &HeaderMap) -> (Respo
     };
     if answer.is_text() {
         set(&mut response, header::VARY, "Origin, Accept-Encoding");
+    }
+    for (name, value) in &answer.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            let name = HeaderName::from_static(name);
+            response.headers_mut().append(name, value);
+        }
     }
     match answer.max_age {
         // Not cached; the client should retry (RFC 9110 section 15.6.4).
@@ -101,7 +110,6 @@ fn takes_gzip(request_headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
     use sluicegate_media::buffer::Buffer;
 
     fn accepting(codings: &'static str) -> HeaderMap {

@@ -15,12 +15,17 @@ use sluicegate_net::{
     ViewerBody,
     websocket::{self, Handshake, HandshakeError},
 };
-use sluicegate_plugin::muxer::{Refusal, Reply};
+use sluicegate_plugin::{
+    JoinRequest,
+    muxer::{Refusal, Reply},
+};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::SocketPair;
 use sluicegate_viewer::Carrier;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+/// What a viewer may do, by the names in `wit/gateway.wit`: there are no accounts yet, so all may do the same.
+const ROLES: &[&str] = &["view", "capture"];
 /// Policy for documents from a component: they are displayed only. They get an opaque origin, so that they can neither
 /// read nor call what the gateway's pages can, and load nothing (Content Security Policy 3, section 6.3.1 `sandbox`).
 const SANDBOX_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
@@ -92,7 +97,10 @@ async fn answer(
         Ok(media) => media,
         Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
     };
-    let user = match gateway.muxers.enter(&stream, &media.variant, &transport) {
+    let user = match gateway
+        .muxers
+        .enter(&stream, &media.variant, &transport)
+    {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),
     };
@@ -101,13 +109,19 @@ async fn answer(
     let session = session.and_then(|id| gateway.sessions.get(&id));
     let ends = request.extensions().get::<SocketPair>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
-    if let Some(handshake) = handshake {
+    let join = |carrier, protocol| JoinRequest {
+        carrier,
+        path: rest.to_owned(),
+        query: query.clone(),
+        protocol,
+        roles: ROLES,
+    };
+    if let Some(mut handshake) = handshake {
         let registration = registration.enter(key, peer);
         session.inspect(|session| session.add_connection(registration.counter(), ends));
-        let joined = user
-            .join(registration.id, Carrier::WebSocket, rest, &query)
-            .await;
-        let viewing = match joined {
+        let protocol = handshake.agree(&transport.profile.protocols);
+        let joining = join(Carrier::WebSocket, protocol);
+        let viewing = match user.join(registration.id, joining).await {
             Ok(viewing) => viewing,
             Err(refusal) => return refused(&refusal),
         };
@@ -139,10 +153,7 @@ async fn answer(
     }
     let registration = registration.enter(key, peer);
     session.inspect(|session| session.add_connection(registration.counter(), ends));
-    match user
-        .join(registration.id, Carrier::Http, rest, &query)
-        .await
-    {
+    match user.join(registration.id, join(Carrier::Http, None)).await {
         Err(refusal) => refused(&refusal),
         Ok(viewing) => {
             let body = ViewerBody::new(viewing, registration, started, media.pace);

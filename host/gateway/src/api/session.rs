@@ -81,6 +81,9 @@ pub struct ClientReport {
     visible: bool,
     /// Whether audio is turned on.
     listening: bool,
+    /// Width and height in device pixels at which the video is shown; 0 if unknown.
+    view_width: f64,
+    view_height: f64,
 }
 
 /// The field `type` of [`Pong`].
@@ -124,6 +127,10 @@ impl From<ClientReport> for Report {
                 .map(|network| network.chars().take(32).collect()),
             visible: report.visible,
             listening: report.listening,
+            loss: None,
+            view_width: number(report.view_width),
+            view_height: number(report.view_height),
+            more: Vec::new(),
         }
     }
 }

@@ -150,7 +150,8 @@ impl Gateway {
         });
         let engine = Engine::new()?;
         let transports = Transports::load(&engine, built_in::TRANSPORTS, &config.transports);
-        let policy = Policy::load(&engine, built_in::POLICIES, config.policy.as_ref());
+        let names = Transports::names(built_in::TRANSPORTS, &config.transports);
+        let policy = Policy::load(&engine, built_in::POLICIES, config.policy.as_ref(), &names);
         let (transports, policy) = match (transports, policy) {
             (Ok(transports), Ok(policy)) => (transports, policy),
             (transports, policy) => {
@@ -217,10 +218,12 @@ impl Gateway {
     /// # Errors
     /// The component cannot be used, or refuses the options of a rule. The current policy then stays in use.
     pub fn reload_policy(&self) -> Result<(), StartError> {
+        let names: Vec<String> = self.transports.all().keys().cloned().collect();
         let policy = Policy::load(
             &self.engine,
             built_in::POLICIES,
             self.config.policy.as_ref(),
+            &names,
         )?;
         check_clients(&self.config, &self.transports.all(), &policy)?;
         self.sessions.policy_actor().replace(policy);
@@ -298,6 +301,7 @@ impl Gateway {
 fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result<(), StartError> {
     let is_discovering = config.android.as_ref();
     let is_discovering = is_discovering.is_some_and(|android| android.discover);
+    let names: Vec<String> = transports.keys().cloned().collect();
     let mut mistakes = Vec::new();
     for (index, client) in config.clients.iter().enumerate() {
         let nth = index + 1;
@@ -334,8 +338,8 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
         }
         if client.policy.is_some() {
             let options = policy.options_with(client.policy.as_ref());
-            let checked =
-                policy.check_options(&format!("item {nth} of [[clients]]: `policy`"), &options);
+            let place = format!("item {nth} of [[clients]]: `policy`");
+            let checked = policy.check_options(&place, &options, &names);
             mistakes.extend(checked.err().map(StartError::from));
         }
     }

@@ -209,6 +209,7 @@ fn transport_candidates(
         height: offer.height,
         frame_rate: offer.frame_rate,
         sound: offer.has_audio,
+        more: Vec::new(),
     };
     offers.into_iter().map(candidate).collect()
 }

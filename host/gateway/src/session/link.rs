@@ -96,6 +96,10 @@ mod tests {
             network: None,
             visible: true,
             listening: false,
+            loss: None,
+            view_width: 0,
+            view_height: 0,
+            more: Vec::new(),
         };
         Link::new(info, player.map(Duration::from_millis)).add_kernel_stats(&mut report);
         (report.goodput, report.queued_ms)

@@ -18,6 +18,10 @@ use sha1::{Digest, Sha1};
 #[derive(Debug)]
 pub struct Handshake {
     accept: String,
+    /// Subprotocols that the client offers, in its order.
+    offered: Vec<String>,
+    /// The one that was agreed on.
+    protocol: Option<String>,
 }
 
 /// Reason why a WebSocket handshake is refused.
@@ -36,7 +40,19 @@ impl Handshake {
     /// It is a handshake and invalid.
     pub fn of<B>(request: &Request<B>) -> Result<Option<Handshake>, HandshakeError> {
         let accept = accept(request.method(), request.version(), request.headers())?;
-        Ok(accept.map(|accept| Handshake { accept }))
+        Ok(accept.map(|accept| Handshake {
+            accept,
+            offered: offered(request.headers()),
+            protocol: None,
+        }))
+    }
+
+    /// Agrees on the first of these subprotocols that the client offers, and returns it. The answer names it (RFC 6455
+    /// section 4.2.2).
+    pub fn agree(&mut self, protocols: &[String]) -> Option<String> {
+        let mut known = protocols.iter();
+        self.protocol = known.find(|known| self.offered.contains(known)).cloned();
+        self.protocol.clone()
     }
 
     /// The answer to `request`, 101. Once it has been sent, `serve` runs on a task of its own with the socket and the
@@ -60,6 +76,10 @@ impl Handshake {
         if let Ok(accept) = HeaderValue::from_str(&self.accept) {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
+        let protocol = self.protocol.map(HeaderValue::try_from);
+        if let Some(Ok(protocol)) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
         response
     }
 }
@@ -79,6 +99,16 @@ async fn socket(upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
             None
         }
     }
+}
+
+/// The subprotocols that a handshake offers.
+fn offered(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let lines = lines.filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 /// The `Sec-WebSocket-Accept` of a handshake; `None` of another request.
@@ -164,6 +194,32 @@ mod tests {
         ]);
         let accepted = accept(&Method::GET, Version::HTTP_11, &good);
         assert_eq!(accepted, Ok(Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into())));
+    }
+
+    #[test]
+    fn the_first_subprotocol_that_the_client_offers_is_agreed_on() {
+        let mut request = Request::get("/").body(()).unwrap();
+        *request.headers_mut() = headers(&[
+            ("upgrade", "websocket"),
+            ("connection", "upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "old, new"),
+        ]);
+        let third = "third".parse().unwrap();
+        request
+            .headers_mut()
+            .append("sec-websocket-protocol", third);
+        let mut handshake = Handshake::of(&request).unwrap().unwrap();
+        for (known, expected) in [
+            (&["new", "old"][..], Some("new")),
+            (&["newest", "third"], Some("third")),
+            (&["ne"], None),
+            (&[], None),
+        ] {
+            let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(handshake.agree(&known).as_deref(), expected, "{known:?}");
+        }
     }
 
     #[test]

@@ -214,6 +214,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     self.message_bytes += MESSAGE_OVERHEAD + content.len();
                     self.queue.extend(MessageEncoding::encode(&content));
                 }
+                // A WebSocket is one stream, and the client opens none.
+                Item::StreamHead { .. } | Item::Reply { .. } => {}
                 Item::Close(closing) => return Some(End::Close(close(closing))),
             }
         }

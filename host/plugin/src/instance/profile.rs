@@ -6,7 +6,7 @@
 //! code that reads a [`Profile`] can trust it: `Instance::open` makes it, muxers and the gateway's API read it.
 
 use crate::bindings::transport;
-use sluicegate_media::sample::{Codec, Format, Sample};
+use sluicegate_media::sample::{Format, Sample};
 use sluicegate_viewer::Carrier;
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ const MAX_ENTRY_LEN: usize = 256;
 const MAX_LABEL_LEN: usize = 64;
 /// Entries of `profile.embeds`.
 const MAX_EMBEDS: usize = 16;
+/// Entries of `profile.protocols`, and characters of each.
+const MAX_PROTOCOLS: usize = 16;
+const MAX_PROTOCOL_LEN: usize = 64;
+/// Characters of `profile.output`.
+const MAX_OUTPUT_LEN: usize = 64;
 const MAX_STALE_MS: u32 = 600_000;
 const MAX_REPEAT_MS: u32 = 600_000;
 const MAX_LATENCY_MS: u32 = 600_000;
@@ -30,6 +35,8 @@ const MIN_REPEAT_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Profile {
     /// Carriers that it supports, of those that the host knows; at least one.
     pub carriers: Vec<Carrier>,
+    /// WebSocket subprotocols that it speaks, best first.
+    pub protocols: Vec<String>,
     /// Formats that it takes, of those that the host knows, in order of preference; at least one.
     pub formats: Vec<Format>,
     /// Lag bound of each lane: how far a viewer may fall behind. Empty for a transport that only answers requests.
@@ -48,6 +55,8 @@ pub struct Profile {
     pub label: String,
     /// See `profile.embeds`.
     pub embeds: Vec<Embed>,
+    /// See `profile.output`; empty if the component promises nothing.
+    pub output: String,
     /// What the component's profile has and this gateway ignores, for the user.
     pub ignored: Vec<String>,
 }
@@ -112,7 +121,7 @@ impl Profile {
         }
         if formats.is_empty() {
             return Err(format!(
-                "its profile names no format of this gateway: {}; available are h264/annexb, h264/avcc, jpeg and aac",
+                "its profile names no format of this gateway: {}; available are h264/annexb and h264/avcc, also with ;reorder=0, jpeg and aac",
                 named(&raw.formats)
             ));
         }
@@ -149,6 +158,19 @@ impl Profile {
                  control characters"
             ));
         }
+        if raw.output.chars().count() > MAX_OUTPUT_LEN || raw.output.contains(char::is_control) {
+            return Err(format!(
+                "its profile has an invalid output; at most {MAX_OUTPUT_LEN} characters are possible, none of them \
+                 control characters"
+            ));
+        }
+        if raw.protocols.len() > MAX_PROTOCOLS || !raw.protocols.iter().all(|name| is_token(name)) {
+            return Err(format!(
+                "its profile has invalid protocols {}; at most {MAX_PROTOCOLS} are possible, each a token of at most \
+                 {MAX_PROTOCOL_LEN} letters, digits and signs such as . and - (RFC 6455 section 4.1)",
+                named(&raw.protocols)
+            ));
+        }
         if raw.embeds.len() > MAX_EMBEDS {
             return Err(format!(
                 "its profile has {} embeds; at most {MAX_EMBEDS} are possible",
@@ -165,6 +187,8 @@ impl Profile {
                 .filter_map(|name| Embed::from_name(name))
                 .collect(),
             carriers,
+            protocols: raw.protocols,
+            output: raw.output,
             formats,
             lanes: raw
                 .lanes
@@ -179,18 +203,33 @@ impl Profile {
         })
     }
 
+    /// Whether a transport with this profile can take the place of one with the profile `used` while viewers stay: it
+    /// takes the same samples, and serves the same carriers.
+    pub fn can_follow(&self, used: &Profile) -> bool {
+        let feed = |profile: &Profile| {
+            let (group_ms, history) = (profile.group_ms, profile.history);
+            (group_ms, history, profile.repeat, profile.lanes.len())
+        };
+        let speaks = |protocol| self.protocols.contains(protocol);
+        feed(self) == feed(used)
+            && self.formats == used.formats
+            && used.protocols.iter().all(speaks)
+            && used
+                .carriers
+                .iter()
+                .all(|carrier| self.carriers.contains(carrier))
+    }
+
     /// Whether the transport does not get this sample, because it is a repeated frame and the transport wants none.
     pub fn skips(&self, sample: &Sample) -> bool {
         sample.repeat > 0 && self.repeat.is_none()
     }
+}
 
-    /// The format in which samples of this codec are passed to the transport; `None` if it does not take the codec.
-    pub fn format_for(&self, codec: Codec) -> Option<Format> {
-        self.formats
-            .iter()
-            .copied()
-            .find(|format| format.codec() == codec)
-    }
+/// Whether it is a token (RFC 9110 section 5.6.2), as the name of a subprotocol must be.
+fn is_token(name: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=MAX_PROTOCOL_LEN).contains(&name.len()) && name.bytes().all(is_valid)
 }
 
 /// Checks `profile.entry`, which becomes part of URLs.
@@ -221,10 +260,7 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
             .collect();
         (!names.is_empty()).then(|| format!("{what} {}", named(&names)))
     };
-    let uplink = raw
-        .uplink
-        .as_ref()
-        .map(|format| format!("uplink {}", named(std::slice::from_ref(format))));
+    let more: Vec<String> = raw.more.iter().map(|(name, _)| name.clone()).collect();
     let datagrams = raw.lanes.iter().any(|lane| lane.datagrams);
     [
         unknown("carriers", &raw.carriers, &|name| {
@@ -236,8 +272,10 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
         unknown("embeds", &raw.embeds, &|name| {
             Embed::from_name(name).is_some()
         }),
-        uplink,
+        unknown("properties", &more, &|_| false),
         datagrams.then(|| "datagrams of lanes".to_owned()),
+        raw.partial_streams
+            .then(|| "partial-streams, as no carrier has client streams".to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -261,8 +299,8 @@ mod tests {
     fn raw() -> transport::Profile {
         transport::Profile {
             carriers: vec!["http".into()],
+            protocols: vec![],
             formats: vec!["jpeg".into()],
-            uplink: None,
             lanes: vec![transport::Lane {
                 stale_ms: 1000,
                 datagrams: false,
@@ -271,9 +309,12 @@ mod tests {
             history: 1,
             repeat_ms: 0,
             latency_ms: 0,
+            partial_streams: false,
             entry: String::new(),
             label: String::new(),
             embeds: vec![],
+            output: String::new(),
+            more: vec![],
         }
     }
 
@@ -281,7 +322,7 @@ mod tests {
     fn what_no_transport_can_mean_is_refused_by_its_name() {
         assert!(Profile::from_guest(raw()).is_ok());
         type Change = fn(&mut transport::Profile);
-        let changes: [(&str, Change); 13] = [
+        let changes: [(&str, Change); 17] = [
             ("group-ms", |raw| raw.group_ms = u32::MAX),
             ("history", |raw| raw.history = 65),
             ("history", |raw| raw.history = 0),
@@ -295,6 +336,10 @@ mod tests {
             ("entry", |raw| raw.entry = "/etc".into()),
             ("entry", |raw| raw.entry = "a/../../b".into()),
             ("entry", |raw| raw.entry = "a?b".into()),
+            ("output", |raw| raw.output = "x".repeat(65)),
+            ("protocols", |raw| raw.protocols = vec!["a b".into()]),
+            ("protocols", |raw| raw.protocols = vec![String::new()]),
+            ("protocols", |raw| raw.protocols = vec!["a".into(); 17]),
         ];
         for (part, change) in changes {
             let mut changed = raw();
@@ -313,7 +358,8 @@ mod tests {
         asks.carriers.push("webtransport".into());
         asks.formats.push("opus".into());
         asks.embeds = vec!["hologram".into(), "file".into()];
-        asks.uplink = Some("opus".into());
+        asks.more = vec![("colour".into(), "red".into())];
+        asks.partial_streams = true;
         asks.lanes[0].datagrams = true;
         let profile = Profile::from_guest(asks).unwrap();
         assert_eq!(profile.embeds, [Embed::File]);
@@ -321,8 +367,9 @@ mod tests {
             "carriers [\"webtransport\"]",
             "formats [\"opus\"]",
             "embeds [\"hologram\"]",
-            "uplink [\"opus\"]",
+            "properties [\"colour\"]",
             "datagrams of lanes",
+            "partial-streams, as no carrier has client streams",
         ];
         assert_eq!(profile.ignored, expected);
     }

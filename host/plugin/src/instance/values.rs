@@ -1,20 +1,20 @@
 //! The values that pass between host and guest in one call, and their conversion in both directions.
 //!
 //! On the way in, tracks, samples and messages become the types that wasmtime generates from `wit/gateway.wit`, and the
-//! guest gets handles to their bytes. On the way out, headers, chunks, answers and effects become the host's types:
-//! their buffers leave the guest's handle table at once, and are counted against the limits of one call (`Budget`).
-//! What is out of range ends the call like a trap, so that what comes out of here needs no further check. Called by
-//! [`Instance`](super::Instance) only; the types are what the muxer's thread works with.
+//! guest gets handles to their bytes. On the way out, headers, chunks and answers become the host's types: their buffers
+//! leave the guest's handle table at once, and are counted against the limits of one call. What is out of range ends the
+//! call like a trap, so that what comes out of here needs no further check. Called by [`Instance`](super::Instance)
+//! only; the types are what the muxer's thread works with.
 
 use crate::{
-    Limits, Response,
+    Response,
     bindings::{media, transport},
     guest::{Guest, LimitExceeded, media_type},
 };
 use bytes::Bytes;
-use sluicegate_media::{buffer::Buffer, group::Group, sample::Sample, time::TIMESCALE};
+use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
 use sluicegate_stream::{Info, Offer, Selection};
-use sluicegate_viewer::{Access, Content};
+use sluicegate_viewer::{Access, Content, SampleTime, Track};
 use std::sync::Arc;
 use wasmtime::StoreContextMut;
 
@@ -42,6 +42,7 @@ impl Rendition {
             width: offer.width,
             height: offer.height,
             frame_rate: offer.frame_rate,
+            more: Vec::new(),
         }
     }
 }
@@ -57,6 +58,8 @@ pub struct Chunk {
     pub independent: bool,
     /// Not for a viewer that started at the newest independent chunk.
     pub leading: bool,
+    /// When its content is presented, if that differs from the sample that was pushed.
+    pub time: Option<SampleTime>,
 }
 
 impl Chunk {
@@ -82,22 +85,6 @@ pub enum Answer {
     Follow(String),
 }
 
-/// Action that a component requests for one viewer.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Send a message to this viewer only.
-    Send(Content),
-    /// From now on send only these lanes.
-    Lanes(Vec<u8>),
-    /// Request a keyframe from the source.
-    Keyframe,
-    /// Close the viewer, with this reason.
-    Close(String),
-}
-
-/// Result of `join`: effects for the viewer, or the reason why it may not join.
-pub type JoinResult = Result<Vec<Effect>, String>;
-
 /// What a guest is configured with: the tracks of `info` that `choice` selects, and the stream's renditions.
 pub(super) fn stream_info(
     info: &Info,
@@ -111,6 +98,7 @@ pub(super) fn stream_info(
         tracks: tracks(info, choice),
         renditions: renditions.iter().map(Rendition::to_guest).collect(),
         longest_group_ms,
+        more: Vec::new(),
     }
 }
 
@@ -138,6 +126,7 @@ fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
             frame_rate: video.frame_rate,
             keyframe_ms: video.keyframe_ms,
         }),
+        more: Vec::new(),
     });
     let audio = audio.map(|(format, audio)| media::Track {
         id: AUDIO_TRACK,
@@ -150,6 +139,7 @@ fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
             channels: audio.channels,
             language: audio.language.clone(),
         }),
+        more: Vec::new(),
     });
     video.into_iter().chain(audio).collect()
 }
@@ -175,6 +165,7 @@ pub(super) fn lend_sample(
         duration,
         independent: sample.independent,
         leading: sample.leading,
+        repeated: sample.repeat > 0,
         captured_at: sample.captured_at,
         group_started_at: group.started_at,
         size,
@@ -183,66 +174,14 @@ pub(super) fn lend_sample(
 }
 
 /// Lends the guest a viewer's message.
-pub(super) fn lend_content(
+pub(super) fn lend_message(
     guest: &mut Guest,
     content: Content,
-) -> wasmtime::Result<transport::Payload> {
+) -> wasmtime::Result<transport::Message> {
     Ok(match content {
-        Content::Text(text) => transport::Payload::Text(text.to_string()),
-        Content::Binary(bytes) => transport::Payload::Binary(guest.lend(bytes)?),
+        Content::Text(text) => transport::Message::Text(text.to_string()),
+        Content::Binary(bytes) => transport::Message::Binary(guest.lend(bytes)?),
     })
-}
-
-/// What one call may still return.
-struct Budget {
-    limits: Limits,
-    bytes: usize,
-    items: usize,
-}
-
-impl Budget {
-    fn new(store: &StoreContextMut<'_, Guest>) -> Budget {
-        let limits = store.data().limits();
-        Budget {
-            limits,
-            bytes: limits.output,
-            items: limits.items,
-        }
-    }
-
-    fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        match (self.bytes.checked_sub(bytes), self.items.checked_sub(1)) {
-            (Some(bytes), Some(items)) => {
-                (self.bytes, self.items) = (bytes, items);
-                Ok(())
-            }
-            _ => Err(LimitExceeded::Output(self.limits.output, self.limits.items).into()),
-        }
-    }
-
-    fn payload(
-        &mut self,
-        guest: &mut Guest,
-        handle: wasmtime::component::Resource<Buffer>,
-    ) -> wasmtime::Result<Buffer> {
-        let payload = guest.take(handle)?;
-        self.spend(payload.len())?;
-        Ok(payload)
-    }
-
-    fn content(
-        &mut self,
-        guest: &mut Guest,
-        payload: transport::Payload,
-    ) -> wasmtime::Result<Content> {
-        match payload {
-            transport::Payload::Binary(handle) => self.payload(guest, handle).map(Content::Binary),
-            transport::Payload::Text(text) => {
-                self.spend(text.len())?;
-                Ok(Content::Text(text.into()))
-            }
-        }
-    }
 }
 
 /// The header that `configure` returns.
@@ -250,10 +189,9 @@ pub(super) fn take_header(
     store: &mut StoreContextMut<'_, Guest>,
     payloads: Vec<transport::Payload>,
 ) -> wasmtime::Result<Vec<Content>> {
-    let mut budget = Budget::new(store);
     payloads
         .into_iter()
-        .map(|payload| budget.content(store.data_mut(), payload))
+        .map(|payload| store.data_mut().take_content(payload))
         .collect()
 }
 
@@ -262,17 +200,66 @@ pub(super) fn take_answer(
     store: &mut StoreContextMut<'_, Guest>,
     reply: transport::Reply,
 ) -> wasmtime::Result<Answer> {
-    let mut budget = Budget::new(store);
     Ok(match reply {
         transport::Reply::Pending => Answer::Pending,
         transport::Reply::Follow(content_type) => Answer::Follow(media_type(content_type)?),
-        transport::Reply::Done(response) => Answer::Done(Arc::new(Response::new(
-            response.status,
-            media_type(response.content_type)?,
-            response.max_age,
-            budget.payload(store.data_mut(), response.body)?,
-        ))),
+        transport::Reply::Done(answered) => {
+            let mut response = Response::new(
+                answered.status,
+                media_type(answered.content_type)?,
+                answered.max_age,
+                store.data_mut().take_output(answered.body)?,
+            );
+            let refused = response.add_headers(answered.headers);
+            if !refused.is_empty() {
+                let names = refused.join(", ");
+                store.data_mut().warn(&format!(
+                    "headers of a response are left out, as a component may not set them or their values are invalid: {names}"
+                ));
+            }
+            Answer::Done(Arc::new(response))
+        }
     })
+}
+
+/// Ticks per second of the tracks that a guest is configured with, for the times of chunks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timescales {
+    video: Option<u32>,
+    audio: Option<u32>,
+}
+
+impl Timescales {
+    /// Those of these tracks.
+    pub(super) fn of(tracks: &[media::Track]) -> Timescales {
+        let of = |id| {
+            let mut tracks = tracks.iter();
+            let track = tracks.find(|track| track.id == id);
+            track.map(|track| track.timescale)
+        };
+        Timescales {
+            video: of(VIDEO_TRACK),
+            audio: of(AUDIO_TRACK),
+        }
+    }
+
+    /// A guest's time in the host's units.
+    fn sample_time(self, time: transport::MediaTime) -> wasmtime::Result<SampleTime> {
+        let (track, timescale) = match time.track {
+            VIDEO_TRACK => (Track::Video, self.video),
+            AUDIO_TRACK => (Track::Audio, self.audio),
+            _ => (Track::Video, None),
+        };
+        let timescale = timescale.ok_or(LimitExceeded::Track(time.track))?;
+        let ticks = u128::from(time.presentation) * u128::from(TIMESCALE);
+        let presentation = ticks / u128::from(timescale.max(1));
+        let presentation = u64::try_from(presentation).unwrap_or(u64::MAX);
+        Ok(SampleTime {
+            track,
+            decode: presentation,
+            presentation,
+        })
+    }
 }
 
 /// The chunks of a `push` or `stop`, for a transport with so many `lanes`.
@@ -280,51 +267,56 @@ pub(super) fn take_chunks(
     store: &mut StoreContextMut<'_, Guest>,
     chunks: Vec<transport::Chunk>,
     lanes: usize,
+    timescales: Timescales,
 ) -> wasmtime::Result<Vec<Chunk>> {
-    let mut budget = Budget::new(store);
     chunks
         .into_iter()
         .map(|chunk| {
             if usize::from(chunk.lane) >= lanes {
                 return Err(LimitExceeded::Lane(chunk.lane, lanes).into());
             }
+            let time = chunk.time.map(|time| timescales.sample_time(time));
             Ok(Chunk {
-                content: budget.content(store.data_mut(), chunk.payload)?,
+                content: store.data_mut().take_content(chunk.payload)?,
                 lane: chunk.lane,
                 independent: chunk.independent,
                 leading: chunk.leading,
+                time: time.transpose()?,
             })
         })
         .collect()
 }
 
-/// The effects of a `join` or `message`.
-pub(super) fn take_effects(
-    store: &mut StoreContextMut<'_, Guest>,
-    effects: Vec<transport::Effect>,
-) -> wasmtime::Result<Vec<Effect>> {
-    let mut budget = Budget::new(store);
-    let mut taken = Vec::new();
-    for effect in effects {
-        taken.push(match effect {
-            transport::Effect::Send(payload) => {
-                Effect::Send(budget.content(store.data_mut(), payload)?)
-            }
-            transport::Effect::Lanes(lanes) => {
-                budget.spend(lanes.len())?;
-                Effect::Lanes(lanes)
-            }
-            // This version grants no profile an uplink.
-            transport::Effect::Uplink(handle) => {
-                budget.payload(store.data_mut(), handle)?;
-                continue;
-            }
-            transport::Effect::Keyframe => Effect::Keyframe,
-            transport::Effect::Close(reason) => {
-                budget.spend(reason.len())?;
-                Effect::Close(reason)
-            }
-        });
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn times_of_chunks_are_in_ticks_of_their_tracks() {
+        let timescales = Timescales {
+            video: Some(90_000),
+            audio: Some(48_000),
+        };
+        let time = |track, presentation| {
+            let time = transport::MediaTime {
+                track,
+                presentation,
+            };
+            timescales.sample_time(time).map(|time| time.presentation)
+        };
+        assert_eq!(time(VIDEO_TRACK, 90_001).unwrap(), 90_001);
+        assert_eq!(time(AUDIO_TRACK, 24_000).unwrap(), 45_000);
+        assert_eq!(time(AUDIO_TRACK, u64::MAX).unwrap(), u64::MAX);
+        assert!(time(7, 0).is_err());
+        let silent = Timescales {
+            audio: None,
+            ..timescales
+        };
+        let sound = transport::MediaTime {
+            track: AUDIO_TRACK,
+            presentation: 0,
+        };
+        assert!(silent.sample_time(sound).is_err());
     }
-    Ok(taken)
 }

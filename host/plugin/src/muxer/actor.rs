@@ -15,7 +15,7 @@ use follow::{KeyframeRequest, Progress, Source};
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, panic_point};
-use sluicegate_viewer::{MetricKey, REQUEST_CLIENT_TIMEOUT};
+use sluicegate_viewer::{MetricKey, REQUEST_CLIENT_TIMEOUT, SampleTime};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -41,6 +41,8 @@ pub(super) struct Actor {
     source: Option<Source>,
     progress: Progress,
     viewers: BTreeMap<u64, Viewer>,
+    /// Viewers that were dropped and that the guest still knows.
+    dropped: Vec<u64>,
     joins: Vec<Join>,
     keyframe: KeyframeRequest,
     /// End of the stream's feed when this muxer started, if the feed had no start point then; taken when a feed is
@@ -89,6 +91,7 @@ impl Actor {
             source: None,
             progress: Progress::default(),
             viewers: BTreeMap::new(),
+            dropped: Vec::new(),
             joins: Vec::new(),
             keyframe: KeyframeRequest::default(),
             waited_since: None,
@@ -143,6 +146,7 @@ impl Actor {
         self.ensure_instance(now);
         let more = self.follow(lease);
         self.serve();
+        self.tell_dropped();
         self.expire(now);
         let held = self.instance.as_ref().map_or(0, Instance::held);
         self.muxer.held.store(held, Ordering::Relaxed);
@@ -163,6 +167,7 @@ impl Actor {
     /// sample that was being pushed. Returns true if this opened the circuit breaker.
     fn panicked(&mut self, panicked: &Panicked) -> bool {
         self.instance = None;
+        self.dropped.clear();
         if let Some(source) = &mut self.source {
             source.pushed(false);
             source.release_history();
@@ -212,8 +217,22 @@ impl Actor {
         }
     }
 
-    /// Calls the guest. On failure drops the instance, logs once and returns `None`.
+    /// Calls the guest, as [`Actor::try_guest`], and carries out what it requests for viewers.
     fn call_guest<R>(
+        &mut self,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failure>,
+    ) -> Option<R> {
+        let answer = self.try_guest(call)?;
+        if let Some(instance) = &mut self.instance {
+            let requests = instance.take_requests();
+            self.apply(requests);
+        }
+        Some(answer)
+    }
+
+    /// Calls the guest. On failure drops the instance, logs once and returns `None`. What the guest requests for
+    /// viewers is not carried out.
+    fn try_guest<R>(
         &mut self,
         call: impl FnOnce(&mut Instance) -> Result<R, Failure>,
     ) -> Option<R> {
@@ -228,6 +247,7 @@ impl Actor {
 
     fn fail(&mut self, failure: &Failure) {
         self.instance = None;
+        self.dropped.clear();
         if let Some(source) = &self.source {
             source.release_history();
         }
@@ -270,10 +290,7 @@ impl Actor {
     /// Ends the muxer after the guest's last chunks and answers.
     fn finish(&mut self, reason: &str) {
         if let Some(chunks) = self.call_guest(|instance| instance.stop(reason, true)) {
-            let at = self.began.elapsed();
-            self.muxer
-                .outlet
-                .publish(chunks.into_iter().map(Chunk::into_parts), at, None);
+            self.publish(chunks, None);
             // Pending requests get the guest's final answers, such as a playlist with its end marker.
             self.muxer.requests.changed();
             self.serve_requests();
@@ -293,6 +310,18 @@ impl Actor {
             }
         }
         self.refuse_joins(&stopped);
+    }
+
+    /// Publishes chunks that were made from `sample`.
+    fn publish(&self, chunks: Vec<Chunk>, sample: Option<SampleTime>) {
+        let (outlet, at) = (&self.muxer.outlet, self.began.elapsed());
+        if chunks.iter().all(|chunk| chunk.time.is_none()) {
+            return outlet.publish(chunks.into_iter().map(Chunk::into_parts), at, sample);
+        }
+        for chunk in chunks {
+            let sample = chunk.time.or(sample);
+            outlet.publish([chunk.into_parts()], at, sample);
+        }
     }
 
     fn park_duration(&self, repeat: Option<Instant>, now: Instant) -> Duration {

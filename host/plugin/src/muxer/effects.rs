@@ -31,14 +31,9 @@ pub(super) struct Sender {
 impl Sender {
     /// Queues the effect; returns false if it does not fit or the viewer is gone.
     pub fn send(&self, effect: Effect) -> bool {
-        let bytes = match &effect {
-            Effect::Send(content) => content.len(),
-            Effect::Lanes(lanes) => lanes.len(),
-            Effect::Close(reason) => reason.len(),
-            Effect::Keyframe => 0,
-        };
+        let bytes = effect.bytes();
         let held = match &effect {
-            Effect::Send(_) => self.budget.take(bytes),
+            Effect::Send(_) | Effect::Reply { .. } => self.budget.take(bytes),
             // Not delayed by a large message in the queue; the number of effects bounds them.
             _ if bytes <= SMALL_EFFECT_BYTES => Some(self.budget.reserve_over_limit(0)),
             _ => self.budget.take(bytes),
@@ -52,6 +47,11 @@ impl Sender {
 pub struct Effects(mpsc::Receiver<(Effect, Reservation)>);
 
 impl Effects {
+    /// The next effect, if one is queued. Unlike [`Effects::poll_recv`] it never leaves one for later.
+    pub fn take_queued(&mut self) -> Option<Effect> {
+        self.0.try_recv().ok().map(|(effect, _)| effect)
+    }
+
     /// The next effect; `None` once the muxer has dropped the viewer.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Effect>> {
         let next = self.0.poll_recv(context);
@@ -88,9 +88,9 @@ mod tests {
             effects.poll_recv(&mut context),
             Poll::Ready(Some(_))
         ));
-        assert!(sender.send(Effect::Keyframe));
-        assert!(!sender.send(Effect::Keyframe));
+        assert!(sender.send(Effect::Lanes(vec![])));
+        assert!(!sender.send(Effect::Lanes(vec![])));
         drop(effects);
-        assert!(!sender.send(Effect::Keyframe));
+        assert!(!sender.send(Effect::Lanes(vec![])));
     }
 }

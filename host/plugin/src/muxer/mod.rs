@@ -18,13 +18,13 @@ pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
 use super::{
-    Effect, Profile, Response, Usage,
+    JoinRequest, Profile, Response, Usage,
     transports::{Transport, Transports},
 };
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_stream::{Stream, Variant};
 use sluicegate_telemetry::{Events, contain};
-use sluicegate_viewer::{Carrier, Content, Cursor, MetricKey, Outlet};
+use sluicegate_viewer::{Content, Cursor, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock, atomic::AtomicUsize},
@@ -145,9 +145,9 @@ impl Inbox {
 enum Message {
     Join {
         viewer: u64,
-        request: JoinRequest,
+        request: Arc<JoinRequest>,
         effects: effects::Sender,
-        reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     FromViewer {
         viewer: u64,
@@ -172,7 +172,7 @@ impl Message {
     /// Share of the inbox's byte limit: the data that comes from clients.
     fn bytes(&self) -> usize {
         match self {
-            Message::Join { request, .. } => request.path.len() + request.query.len(),
+            Message::Join { request, .. } => request.bytes(),
             Message::FromViewer { data, .. } => data.len(),
             Message::Leave { .. } | Message::End(_) => 0,
         }
@@ -183,14 +183,6 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Message")
     }
-}
-
-/// Arguments of a viewer's join, kept because a new instance gets them again.
-#[derive(Clone, Debug)]
-struct JoinRequest {
-    carrier: Carrier,
-    path: String,
-    query: String,
 }
 
 impl Muxer {
@@ -288,30 +280,20 @@ impl MuxerUser {
     /// # Errors
     ///
     /// The component, the carrier or the stream's format does not allow it, or the muxer is overloaded or has stopped.
-    pub async fn join(
-        self,
-        viewer: u64,
-        carrier: Carrier,
-        path: &str,
-        query: &str,
-    ) -> Result<Viewing, Refusal> {
+    pub async fn join(self, viewer: u64, request: JoinRequest) -> Result<Viewing, Refusal> {
         let (reply, answer) = oneshot::channel();
         let (sender, effects) = effects::channel(EFFECTS, EFFECT_BYTES);
         self.muxer.send(Message::Join {
             viewer,
-            request: JoinRequest {
-                carrier,
-                path: path.to_owned(),
-                query: query.to_owned(),
-            },
+            request: Arc::new(request),
             effects: sender,
             reply,
         })?;
         // From here on the muxer may know the viewer, so `Viewing` must exist: its drop sends `Leave`.
         let outlet_end = self.outlet_end;
         let gone = self.muxer.gone();
-        let mut viewing = Viewing::new(self, viewer, Cursor::since(outlet_end), effects);
-        viewing.set_join_effects(answer.await.unwrap_or(Err(gone))?);
+        let viewing = Viewing::new(self, viewer, Cursor::since(outlet_end), effects);
+        answer.await.unwrap_or(Err(gone))?;
         Ok(viewing)
     }
 }

@@ -25,8 +25,8 @@ pub struct Viewing {
     effects: Effects,
     /// The muxer still has this viewer: more effects may come.
     attached: bool,
-    /// Effects of the component's answer to the join.
-    join_effects: Vec<Effect>,
+    /// The effects of the join, which come before all chunks, were looked for.
+    started: bool,
     /// An [`Item::Close`] was returned.
     closed: bool,
 }
@@ -39,14 +39,9 @@ impl Viewing {
             cursor,
             effects,
             attached: true,
-            join_effects: Vec::new(),
+            started: false,
             closed: false,
         }
-    }
-
-    /// Records the effects of the component's answer to the join.
-    pub(super) fn set_join_effects(&mut self, effects: Vec<Effect>) {
-        self.join_effects = effects;
     }
 
     /// Applies the queued effects; returns whether there were any.
@@ -76,8 +71,10 @@ impl Viewing {
         match effect {
             Effect::Send(content) => items.push_back(Item::Message(content)),
             Effect::Lanes(lanes) => self.cursor.choose(&lanes),
-            // The muxer forwards it to the source itself.
-            Effect::Keyframe => {}
+            Effect::StreamHead(lane, bytes) => items.push_back(Item::StreamHead { lane, bytes }),
+            Effect::Reply { stream, data, last } => {
+                items.push_back(Item::Reply { stream, data, last });
+            }
             Effect::Close(reason) => self.close(Closing::Requested(reason), items),
         }
     }
@@ -95,7 +92,8 @@ impl Viewing {
 }
 
 impl Delivery for Viewing {
-    /// The effects of the join come first; between later messages and chunks there is no order.
+    /// The effects of the join come first, which were queued before this exists; between later messages and chunks there
+    /// is no order.
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -103,11 +101,13 @@ impl Delivery for Viewing {
         items: &mut VecDeque<Item>,
     ) -> Poll<TakenChunks> {
         let before = items.len();
-        for effect in std::mem::take(&mut self.join_effects) {
-            self.apply(effect, items);
-        }
-        if items.len() > before {
-            return Poll::Ready(TakenChunks::default());
+        if !std::mem::replace(&mut self.started, true) {
+            while let Some(effect) = self.effects.take_queued() {
+                self.apply(effect, items);
+            }
+            if items.len() > before {
+                return Poll::Ready(TakenChunks::default());
+            }
         }
         loop {
             let (mut taken, mut ended) = (None, None);

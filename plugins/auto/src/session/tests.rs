@@ -12,6 +12,7 @@ fn candidate(transport: &str, bandwidth: u32, frame_rate: f32) -> Candidate {
         height: 360,
         frame_rate,
         sound: matches!(transport, "mse" | "hls"),
+        more: vec![],
     }
 }
 
@@ -23,6 +24,7 @@ fn watching() -> Session {
         save_data: false,
         network: None,
         listening: false,
+        more: vec![],
     };
     let mut session = Session::new(Options::default(), &client);
     let candidates = vec![
@@ -47,6 +49,10 @@ fn report(received: u32, goodput: Option<u32>) -> Report {
         network: Some("4g".into()),
         visible: true,
         listening: false,
+        loss: None,
+        view_width: 0,
+        view_height: 0,
+        more: vec![],
     }
 }
 
@@ -66,6 +72,7 @@ fn on(network: Option<&str>, listening: bool) -> Session {
         save_data: false,
         network: network.map(str::to_owned),
         listening,
+        more: vec![],
     };
     Session::new(Options::default(), &client)
 }

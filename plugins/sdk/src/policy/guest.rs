@@ -18,6 +18,11 @@ pub struct SessionResource<P>(RefCell<P>);
 
 impl<P: Policy> Guest for Component<P> {
     type Session = SessionResource<P>;
+
+    fn validate(options: String, transports: Vec<String>) -> Result<(), String> {
+        install_panic_hook();
+        P::validate(&options, &transports)
+    }
 }
 
 impl<P: Policy> GuestSession for SessionResource<P> {

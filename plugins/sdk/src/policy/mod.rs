@@ -46,11 +46,28 @@ pub use bindings::exports::sluicegate::gateway::policy::{
 /// order of calls in full.
 pub trait Policy: Sized + 'static {
     /// Opens a session. `options` is the policy's section of the config as JSON; [`options()`](crate::options()) parses
-    /// it.
+    /// it. `validate` has accepted it.
+    ///
+    /// # Errors
+    /// States what is wrong with the options.
+    fn open(client: &Client, options: &str) -> Result<Self, String>;
+
+    /// Checks options for a gateway with these transports. By default it opens a session of nobody.
     ///
     /// # Errors
     /// States what is wrong with the options and what to write instead; shown by `sluicegate check` and at start.
-    fn open(client: &Client, options: &str) -> Result<Self, String>;
+    fn validate(options: &str, transports: &[String]) -> Result<(), String> {
+        let _ = transports;
+        let nobody = Client {
+            address: "127.0.0.1".into(),
+            user_agent: String::new(),
+            save_data: false,
+            network: None,
+            listening: false,
+            more: vec![],
+        };
+        Self::open(&nobody, options).map(drop)
+    }
 
     /// Chooses among the candidates, of which there is at least one, at the start and whenever they change. `at` is in
     /// milliseconds on a monotonic clock. `playing` is the index of the candidate that plays already; if there is one,

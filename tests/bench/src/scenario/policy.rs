@@ -16,7 +16,7 @@ const MOBILE: &str = "4G drive";
 /// Every trace with several seeds; the table has the means.
 pub fn run(bench: &Bench) -> Result<Table> {
     let seeds: u64 = bench.pick(1, 10);
-    let policy = Policy::load(&*Engine::new()?, built_in::POLICIES, None)?;
+    let policy = Policy::load(&*Engine::new()?, built_in::POLICIES, None, &[])?;
     let mut table = Table::new(
         "policy",
         &[

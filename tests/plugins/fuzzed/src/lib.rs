@@ -9,8 +9,8 @@
 #![allow(clippy::panic)]
 
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Lane, Payload, Piece, Profile, Reply, Response, Sample, StreamInfo,
-    Transport, log,
+    Buffer, Chunk, Lane, MediaTime, Message, Payload, Piece, Profile, Reply, Response, Sample,
+    StreamInfo, Transport, Viewer, log, request_keyframe,
 };
 use std::cell::RefCell;
 
@@ -19,6 +19,7 @@ use std::cell::RefCell;
 struct Held {
     buffers: Vec<Buffer>,
     memory: Vec<Vec<u8>>,
+    viewers: Vec<Viewer>,
 }
 
 struct Fuzzed {
@@ -202,20 +203,29 @@ impl Held {
                 },
                 independent: script.byte().is_multiple_of(2),
                 leading: script.byte().is_multiple_of(8),
+                time: (script.byte() > 250).then(|| MediaTime {
+                    track: script.byte().into(),
+                    presentation: script.long().into(),
+                }),
             })
             .collect()
     }
 
-    fn effects(&mut self, script: &mut Script) -> Vec<Effect> {
-        (0..script.count())
-            .map(|_| match script.byte() % 5 {
-                0 => Effect::Send(self.payload(script)),
-                1 => Effect::Lanes(script.bytes()),
-                2 => Effect::Uplink(self.buffer(script)),
-                3 => Effect::Keyframe,
-                _ => Effect::Close(script.text()),
-            })
-            .collect()
+    /// Requests something for the viewer.
+    fn request(&mut self, viewer: &Viewer, script: &mut Script) {
+        for _ in 0..script.count() {
+            match script.byte() % 9 {
+                0 => viewer.send(self.payload(script)),
+                1 => viewer.choose(&script.bytes()),
+                2 => viewer.stream_head(script.byte(), &script.bytes()),
+                3 => viewer.reply(script.long().into(), self.buffer(script), true),
+                4 => drop(viewer.talk(&script.text(), self.buffer(script))),
+                5 => request_keyframe(),
+                6 => log::debug(format!("{:?} {}", viewer.protocol(), viewer.may("view"))),
+                7 => log::debug(format!("{} {}", viewer.carrier(), viewer.query())),
+                _ => viewer.close(&script.text()),
+            }
+        }
     }
 }
 
@@ -253,8 +263,8 @@ impl Transport for Fuzzed {
             }),
             200..250 => Ok(Profile {
                 carriers: (0..script.count()).map(|_| script.text()).collect(),
+                protocols: (0..script.count()).map(|_| script.text()).collect(),
                 formats: (0..script.count()).map(|_| script.text()).collect(),
-                uplink: (script.byte() % 2 == 0).then(|| script.text()),
                 lanes: (0..script.count())
                     .map(|_| Lane {
                         stale_ms: script.long(),
@@ -265,9 +275,14 @@ impl Transport for Fuzzed {
                 history: script.long(),
                 repeat_ms: script.long(),
                 latency_ms: script.long(),
+                partial_streams: script.byte().is_multiple_of(2),
                 entry: script.text(),
                 label: script.text(),
                 embeds: (0..script.count()).map(|_| script.text()).collect(),
+                output: script.text(),
+                more: (0..script.count())
+                    .map(|_| (script.text(), script.text()))
+                    .collect(),
             }),
             _ => Err(script.text()),
         })?;
@@ -303,24 +318,42 @@ impl Transport for Fuzzed {
                 } else {
                     0
                 },
+                headers: (0..script.count())
+                    .map(|_| (script.text(), script.text()))
+                    .collect(),
                 body: held.buffer(script),
             }),
         })
     }
 
-    fn join(&mut self, _: u64, _: &str, path: &str, _: &str) -> Result<Vec<Effect>, String> {
-        self.run(&unpack(path), |held, script| match script.byte() {
-            250.. => Err(script.text()),
-            _ => Ok(held.effects(script)),
+    fn join(&mut self, viewer: Viewer) -> Result<(), String> {
+        self.run(&unpack(&viewer.path()), |held, script| {
+            match script.byte() {
+                250.. => Err(script.text()),
+                _ => {
+                    held.request(&viewer, script);
+                    if script.byte().is_multiple_of(2) {
+                        held.viewers.push(viewer);
+                    }
+                    Ok(())
+                }
+            }
         })
     }
 
-    fn message(&mut self, _viewer: u64, data: Payload) -> Vec<Effect> {
-        let script = match &data {
-            Payload::Binary(buffer) => buffer.to_vec(),
-            Payload::Text(text) => unpack(text),
+    fn received(&mut self, viewer: &Viewer, message: Message) {
+        let script = match &message {
+            Message::Binary(buffer) | Message::Datagram(buffer) => buffer.to_vec(),
+            Message::Text(text) => unpack(text),
+            Message::ClientStream(stream) => stream.data.to_vec(),
         };
-        self.run(&script, Held::effects)
+        self.run(&script, |held, script| {
+            held.request(viewer, script);
+            // Requests for a viewer that may have left are ignored.
+            if let Some(other) = held.viewers.pop() {
+                held.request(&other, script);
+            }
+        });
     }
 
     fn leave(&mut self, viewer: u64) {

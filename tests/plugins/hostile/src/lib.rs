@@ -1,17 +1,20 @@
 //! Test transport `hostile`: misbehaves as its options say, and otherwise works like `nal` (H.264 in Annex B over
 //! WebSocket). Tests use it to check the gateway's limits, repair and error messages.
 //!
-//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N}`. All but `in` and `do` are
-//! optional.
+//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N, "protocols": [NAME]}`. All but
+//! `in` and `do` are optional.
 //!
-//! - `in`: the call in which it misbehaves: `open`, `configure`, `push`, `stop`, `request`, `join`, `message`, `leave`.
-//! - `do`: `trap`, `panic`, `loop`, `memory`, `log`, `hold`, `output`, `giant`, `nonsense`, `refuse`, `page`, `burst`;
-//!   see `Misbehavior`.
+//! - `in`: the call in which it misbehaves: `open`, `configure`, `push`, `stop`, `request`, `join`, `received`, `leave`.
+//! - `do`: `trap`, `panic`, `loop`, `memory`, `log`, `hold`, `output`, `giant`, `nonsense`, `refuse`, `page`, `burst`,
+//!   `slow`, `silent`, `double`, `differ`; see `Misbehavior`.
 //! - `after`: the first N calls of `in` in an instance succeed.
 //! - `every`: only samples whose number is N − 1 modulo N. The number is decode time / duration, so a new instance
 //!   agrees.
 //! - `once`: once per instance; a new instance does it again.
 //! - `repeat`: `repeat-ms` of its profile.
+//! - `protocols`: `protocols` of its profile. A viewer is then sent the one that was agreed on, as text.
+//! - `build`: misbehaves only in the build of this name, see `BUILD`.
+//! - `output`: `output` of its profile.
 
 // Misbehaviour is the purpose.
 #![allow(clippy::panic)]
@@ -20,8 +23,8 @@ use std::cell::{Cell, RefCell};
 
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Effect, Lane, Payload, Profile, Reply, Response, Sample, StreamInfo, Transport,
-    h264, log,
+    Buffer, Chunk, Lane, Message, Payload, Profile, Reply, Response, Sample, StreamInfo, Transport,
+    Viewer, h264, log,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -33,7 +36,7 @@ enum Call {
     Stop,
     Request,
     Join,
-    Message,
+    Received,
     Leave,
 }
 
@@ -64,9 +67,17 @@ enum Misbehavior {
     /// In `request`: serves pages whose script, markup and service worker try what only the gateway's own pages may do.
     /// Elsewhere: nothing.
     Page,
-    /// In `message`: answers with 32 KiB. Elsewhere: nothing.
+    /// In `received`: answers with 32 KiB. Elsewhere: nothing.
     Echo,
-    /// In `join` and `message`: sends 1,000 small texts to the viewer at once, more than may be queued. Elsewhere:
+    /// In `push`: takes about ten times as long as usual. Elsewhere: nothing.
+    Slow,
+    /// In `push`: emits nothing. Elsewhere: nothing.
+    Silent,
+    /// In `push`: emits each chunk twice. Elsewhere: nothing.
+    Double,
+    /// In `push`: emits other bytes than usual, as many of them. Elsewhere: nothing.
+    Differ,
+    /// In `join` and `received`: sends 1,000 small texts to the viewer at once, more than may be queued. Elsewhere:
     /// nothing.
     Burst,
 }
@@ -80,6 +91,19 @@ struct Options {
     every: u64,
     once: bool,
     repeat: u32,
+    protocols: Vec<String>,
+    build: Option<String>,
+    output: String,
+}
+
+/// The build of this component: its last byte. Tests write other builds by changing that byte in the file.
+#[used]
+static BUILD: [u8; 17] = *b"hostile's build A";
+
+/// Name of this build.
+fn build() -> char {
+    // Read at run time, so that a change in the file counts.
+    char::from(std::hint::black_box(&BUILD)[16])
 }
 
 struct Hostile {
@@ -106,9 +130,11 @@ impl Transport for Hostile {
         };
         let mut profile = Profile {
             carriers: vec!["websocket".into()],
+            protocols: hostile.options.protocols.clone(),
             formats: vec!["h264/annexb".into()],
             lanes: vec![Lane::new(1000)],
             repeat_ms: hostile.options.repeat,
+            output: hostile.options.output.clone(),
             latency_ms: 80,
             embeds: vec!["access-units".into()],
             ..Profile::default()
@@ -153,10 +179,9 @@ impl Transport for Hostile {
         }
         let (independent, leading) = (sample.independent, sample.leading);
         let chunk = |payload, lane| Chunk {
-            payload,
             lane,
-            independent,
             leading,
+            ..Chunk::new(payload, independent)
         };
         if self.is_selected(&sample) {
             match self.misbehave(Call::Push) {
@@ -168,6 +193,16 @@ impl Transport for Hostile {
                 }
                 Some(Misbehavior::Giant) => return vec![chunk(giant().into(), 0)],
                 Some(Misbehavior::Nonsense) => return vec![chunk(sample.data.into(), 200)],
+                Some(Misbehavior::Silent) => return vec![],
+                Some(Misbehavior::Double) => {
+                    let shared = sample.data.share();
+                    return vec![chunk(sample.data.into(), 0), chunk(shared.into(), 0)];
+                }
+                Some(Misbehavior::Differ) => {
+                    let mut bytes = sample.data.to_vec();
+                    bytes.reverse();
+                    return vec![chunk(Buffer::from(bytes).into(), 0)];
+                }
                 Some(Misbehavior::Hold) => {
                     let shared = sample.data.share();
                     self.held.borrow_mut().push(sample.data);
@@ -181,10 +216,8 @@ impl Transport for Hostile {
 
     fn stop(&mut self, _reason: &str, _last: bool) -> Vec<Chunk> {
         let chunk = |payload, lane| Chunk {
-            payload,
             lane,
-            independent: true,
-            leading: false,
+            ..Chunk::new(payload, true)
         };
         match self.misbehave(Call::Stop) {
             Some(Misbehavior::Output) => texts(100_000)
@@ -201,23 +234,25 @@ impl Transport for Hostile {
         match self.misbehave(Call::Request) {
             Some(Misbehavior::Output) => Reply::text(200, "x".repeat(8 << 20)),
             Some(Misbehavior::Giant) => {
-                let content_type = "application/octet-stream".into();
-                Reply::Done(Response {
-                    status: 200,
-                    content_type,
-                    max_age: Response::FOREVER,
-                    body: giant(),
-                })
+                let content_type = "application/octet-stream";
+                let response = Response::new(200, content_type, Response::FOREVER, giant());
+                Reply::Done(response)
             }
             Some(Misbehavior::Nonsense) => {
-                let content_type = "text/plain\r\nSet-Cookie: owned=1\r\n\r\n<h1>".into();
-                let body = Buffer::from(b"nonsense".as_slice());
-                Reply::Done(Response {
-                    status: 9999,
-                    content_type,
-                    max_age: Response::FOREVER,
-                    body,
-                })
+                let content_type = "text/plain\r\nSet-Cookie: owned=1\r\n\r\n<h1>";
+                let body = b"nonsense".as_slice();
+                let mut response = Response::new(9999, content_type, Response::FOREVER, body);
+                for (name, value) in [
+                    ("Set-Cookie", "owned=1"),
+                    ("X-Accel-Redirect", "/etc/passwd"),
+                    ("Content-Security-Policy", "default-src *"),
+                    ("ETag", "\"1\"\r\nSet-Cookie: owned=1"),
+                    ("Location", "https://evil.example/"),
+                    ("Content-Language", "en"),
+                ] {
+                    response.headers.push((name.into(), value.into()));
+                }
+                Reply::Done(response)
             }
             Some(Misbehavior::Page) => page(path),
             _ if path == "viewers" => Reply::text(200, self.viewers.get().to_string()),
@@ -226,24 +261,23 @@ impl Transport for Hostile {
         }
     }
 
-    fn join(
-        &mut self,
-        _viewer: u64,
-        _carrier: &str,
-        _path: &str,
-        _query: &str,
-    ) -> Result<Vec<Effect>, String> {
+    fn join(&mut self, viewer: Viewer) -> Result<(), String> {
         match self.misbehave(Call::Join) {
             Some(Misbehavior::Refuse) => Err("hostile refuses this viewer".into()),
             deed => {
                 self.viewers.set(self.viewers.get() + 1);
-                Ok(effects(deed))
+                if !self.options.protocols.is_empty() {
+                    let protocol = viewer.protocol().unwrap_or("none".into());
+                    viewer.send(Payload::Text(protocol));
+                }
+                pester(&viewer, deed);
+                Ok(())
             }
         }
     }
 
-    fn message(&mut self, _viewer: u64, _data: Payload) -> Vec<Effect> {
-        effects(self.misbehave(Call::Message))
+    fn received(&mut self, viewer: &Viewer, _message: Message) {
+        pester(viewer, self.misbehave(Call::Received));
     }
 
     fn leave(&mut self, _viewer: u64) {
@@ -272,6 +306,10 @@ impl Hostile {
         if self.options.r#in != Some(call) {
             return None;
         }
+        let wanted = self.options.build.as_deref();
+        if wanted.is_some_and(|wanted| !wanted.starts_with(build())) {
+            return None;
+        }
         let calls = self.calls.get();
         self.calls.set(calls.saturating_add(1));
         if calls < self.options.after || (self.options.once && self.done.replace(true)) {
@@ -292,7 +330,16 @@ impl Hostile {
                 let new = (0..100_000_u32).map(|i| Buffer::from(i.to_be_bytes().as_slice()));
                 self.held.borrow_mut().extend(new);
             }
+            Misbehavior::Slow if call == Call::Push => {
+                for i in 0..200_000_u32 {
+                    std::hint::black_box(i);
+                }
+            }
             Misbehavior::Hold
+            | Misbehavior::Slow
+            | Misbehavior::Silent
+            | Misbehavior::Double
+            | Misbehavior::Differ
             | Misbehavior::Output
             | Misbehavior::Giant
             | Misbehavior::Nonsense
@@ -338,12 +385,7 @@ fn page(path: &str) -> Reply {
         "worker.js" => ("text/javascript", "self.onfetch = () => {};".into()),
         _ => return Reply::not_found(path),
     };
-    Reply::Done(Response {
-        status: 200,
-        content_type: content_type.into(),
-        max_age: 0,
-        body: Buffer::from(text.as_bytes()),
-    })
+    Reply::Done(Response::new(200, content_type, 0, text.as_bytes()))
 }
 
 /// Tries with markup alone what needs no script.
@@ -358,24 +400,24 @@ const reload = await reached(async () => (await fetch('/api/plugins/policy/reloa
 const worker = await reached(async () => { await navigator.serviceWorker.register('worker.js'); return 'registered'; });\
 document.title = `metrics ${metrics}, reload ${reload}, worker ${worker}`; })();";
 
-fn effects(deed: Option<Misbehavior>) -> Vec<Effect> {
+/// Requests something unreasonable for a viewer.
+fn pester(viewer: &Viewer, deed: Option<Misbehavior>) {
     match deed {
-        Some(Misbehavior::Output) => texts(100_000).into_iter().map(Effect::Send).collect(),
-        Some(Misbehavior::Burst) => texts(1000).into_iter().map(Effect::Send).collect(),
-        Some(Misbehavior::Giant) => vec![Effect::Send(giant().into())],
-        Some(Misbehavior::Echo) => {
-            vec![Effect::Send(
-                Buffer::from([b'e'; 32 << 10].as_slice()).into(),
-            )]
-        }
-        // There are no such lanes, and no uplink in the profile.
+        Some(Misbehavior::Output) => texts(100_000)
+            .into_iter()
+            .for_each(|text| viewer.send(text)),
+        Some(Misbehavior::Burst) => texts(1000).into_iter().for_each(|text| viewer.send(text)),
+        Some(Misbehavior::Giant) => viewer.send(giant()),
+        Some(Misbehavior::Echo) => viewer.send(Buffer::from([b'e'; 32 << 10].as_slice())),
+        // There are no such lanes and no such streams, and the source takes nothing.
         Some(Misbehavior::Nonsense) => {
-            vec![
-                Effect::Lanes(vec![7, 7, 255]),
-                Effect::Uplink(Buffer::from(b"?".as_slice())),
-            ]
+            viewer.choose(&[7, 7, 255]);
+            viewer.stream_head(255, b"?");
+            viewer.reply(u64::MAX, Buffer::from(b"?".as_slice()), true);
+            let refused = viewer.talk("opus", Buffer::from(b"?".as_slice()));
+            assert!(refused.is_err(), "nobody takes this");
         }
-        _ => vec![],
+        _ => {}
     }
 }
 
@@ -462,6 +504,8 @@ mod tests {
     fn refuses() {
         assert!(Hostile::open(r#"{"in": "open", "do": "refuse"}"#).is_err());
         let (mut hostile, _) = Hostile::open(r#"{"in": "join", "do": "refuse"}"#).unwrap();
-        assert!(hostile.join(1, "websocket", "", "").is_err());
+        let viewer = mock::Connection::new(1, "websocket", "", "");
+        let viewer = mock::connect(viewer);
+        assert!(hostile.join(viewer).is_err());
     }
 }

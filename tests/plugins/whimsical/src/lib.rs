@@ -55,7 +55,7 @@ impl Whimsical {
 impl Policy for Whimsical {
     fn open(client: &Client, json: &str) -> Result<Self, String> {
         let options: Options = options(json)?;
-        // The gateway validates options with a client that has no user agent; that call must succeed.
+        // `validate` opens a session of a client that has no user agent; that must succeed.
         if !client.user_agent.is_empty() {
             Whimsical::misbehave(&options, "open");
         }

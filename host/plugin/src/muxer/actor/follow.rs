@@ -8,7 +8,7 @@
 mod gate;
 
 use super::Actor;
-use crate::{Chunk, Profile, Rendition, muxer::Refusal};
+use crate::{Profile, Rendition, muxer::Refusal};
 use gate::Gate;
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
@@ -197,10 +197,7 @@ impl Actor {
             };
             self.muxer.requests.changed();
             let Some(chunks) = chunks else { return false };
-            let at = self.began.elapsed();
-            self.muxer
-                .outlet
-                .publish(chunks.into_iter().map(Chunk::into_parts), at, source_sample);
+            self.publish(chunks, source_sample);
         }
         true
     }
@@ -442,7 +439,7 @@ impl Actor {
                         source.pushing = Some(position);
                     }
                     let pushed = self
-                        .call_guest(|instance| instance.push(&sample, group))
+                        .try_guest(|instance| instance.push(&sample, group))
                         .is_some();
                     if let Some(source) = &mut self.source {
                         source.pushed(pushed);
@@ -454,7 +451,7 @@ impl Actor {
                     header.is_some()
                 }
                 Next::Entry(Entry::Stop(reason), _) => self
-                    .call_guest(|instance| instance.stop(&reason, false))
+                    .try_guest(|instance| instance.stop(&reason, false))
                     .is_some(),
                 Next::Wait | Next::Lost(..) => break,
             };

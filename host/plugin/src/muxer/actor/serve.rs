@@ -6,14 +6,14 @@
 
 use super::{Actor, End, JOIN_TIMEOUT, Source};
 use crate::{
-    Answer, Effect,
-    muxer::{JoinRequest, Message, Phase, Refusal, Reply, effects},
+    Answer, Effect, JoinRequest, Requests,
+    muxer::{Message, Phase, Refusal, Reply, effects},
 };
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 pub(super) struct Viewer {
-    request: JoinRequest,
+    request: Arc<JoinRequest>,
     effects: effects::Sender,
     /// A new instance failed on this viewer's join. The viewer keeps getting chunks, but the guest gets no more calls
     /// for it.
@@ -22,9 +22,9 @@ pub(super) struct Viewer {
 
 pub(super) struct Join {
     viewer: u64,
-    request: JoinRequest,
+    request: Arc<JoinRequest>,
     effects: effects::Sender,
-    pub(super) reply: oneshot::Sender<Result<Vec<Effect>, Refusal>>,
+    pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
     deadline: Instant,
 }
 
@@ -59,11 +59,7 @@ impl Actor {
                     if known.is_none_or(|known| known.detached) {
                         continue;
                     }
-                    if let Some(effects) =
-                        self.call_guest(|instance| instance.message(viewer, data))
-                    {
-                        self.apply(viewer, effects);
-                    }
+                    self.call_guest(|instance| instance.received(viewer, data));
                 }
             }
         }
@@ -97,26 +93,23 @@ impl Actor {
                 ))));
                 continue;
             }
-            let request = &join.request;
-            let result = self.call_guest(|instance| {
-                instance.join(join.viewer, request.carrier, &request.path, &request.query)
-            });
+            // Known before the call, which may request something for it.
+            let known = Viewer {
+                request: join.request.clone(),
+                effects: join.effects,
+                detached: false,
+            };
+            self.viewers.insert(join.viewer, known);
+            let result = self.call_guest(|instance| instance.join(join.viewer, &join.request));
             let answer = match result {
-                Some(Ok(mut effects)) => {
-                    self.keep_keyframes(&mut effects);
-                    self.viewers.insert(
-                        join.viewer,
-                        Viewer {
-                            request: join.request,
-                            effects: join.effects,
-                            detached: false,
-                        },
-                    );
-                    Ok(effects)
-                }
+                Some(Ok(())) => Ok(()),
                 Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
                 None => Err(self.repairing()),
             };
+            if answer.is_err() {
+                self.viewers.remove(&join.viewer);
+                self.dropped.retain(|dropped| *dropped != join.viewer);
+            }
             let _ = join.reply.send(answer);
         }
     }
@@ -197,16 +190,14 @@ impl Actor {
     /// Joins the connected viewers to a new instance. The effects are discarded: the viewers have their messages and
     /// lanes from the previous one. Returns false if the instance failed.
     pub(super) fn rejoin(&mut self) -> bool {
-        let known: Vec<(u64, JoinRequest)> = self
+        let known: Vec<(u64, Arc<JoinRequest>)> = self
             .viewers
             .iter()
             .filter(|(_, known)| !known.detached)
             .map(|(viewer, known)| (*viewer, known.request.clone()))
             .collect();
         for (viewer, request) in known {
-            let joined = self.call_guest(|instance| {
-                instance.join(viewer, request.carrier, &request.path, &request.query)
-            });
+            let joined = self.try_guest(|instance| instance.join(viewer, &request));
             if joined.is_none() {
                 if let Some(known) = self.viewers.get_mut(&viewer) {
                     known.detached = true;
@@ -217,22 +208,29 @@ impl Actor {
         true
     }
 
-    pub(super) fn apply(&mut self, viewer: u64, mut effects: Vec<Effect>) {
-        self.keep_keyframes(&mut effects);
-        let Some(known) = self.viewers.get(&viewer) else {
-            return;
-        };
-        // If the queue is full, the sender is dropped, which closes the viewer.
-        if effects
-            .into_iter()
-            .any(|effect| !known.effects.send(effect))
-        {
-            self.remove_viewer(viewer);
+    /// Carries out what the guest requested in a call. A viewer whose queue is full is dropped, which closes it; the
+    /// guest is told later, as that is a call itself.
+    pub(super) fn apply(&mut self, requests: Requests) {
+        self.keyframe.wanted |= requests.keyframe;
+        for (viewer, effect) in requests.effects {
+            let full = |known: &Viewer| !known.effects.send(effect);
+            if self.viewers.get(&viewer).is_some_and(full)
+                && let Some(known) = self.viewers.remove(&viewer)
+                && !known.detached
+            {
+                self.dropped.push(viewer);
+            }
         }
     }
 
-    /// Removes a viewer that has left or did not keep up. Dropping its effect sender closes it; its later messages are
-    /// ignored.
+    /// Tells the guest which viewers were dropped because they did not keep up.
+    pub(super) fn tell_dropped(&mut self) {
+        while let Some(viewer) = self.dropped.pop() {
+            self.call_guest(|instance| instance.leave(viewer));
+        }
+    }
+
+    /// Removes a viewer that has left. Its later messages are ignored.
     fn remove_viewer(&mut self, viewer: u64) {
         if let Some(known) = self.viewers.remove(&viewer) {
             self.left(viewer, &known);
@@ -244,14 +242,5 @@ impl Actor {
         if !known.detached {
             self.call_guest(|instance| instance.leave(viewer));
         }
-    }
-
-    /// Removes the keyframe effects: they are for the source, not for the viewer.
-    pub(super) fn keep_keyframes(&mut self, effects: &mut Vec<Effect>) {
-        effects.retain(|effect| {
-            let keyframe = matches!(effect, Effect::Keyframe);
-            self.keyframe.wanted |= keyframe;
-            !keyframe
-        });
     }
 }
