@@ -60,10 +60,16 @@ impl<'de> Deserialize<'de> for Policy {
             plugin,
             limits,
             trusted,
+            watch,
             mut options,
         } = Transport::deserialize(deserializer)?;
         if trusted {
             let what = "`trusted` is for transports: a policy serves no pages; remove it";
+            return Err(D::Error::custom(what));
+        }
+        if watch {
+            let what =
+                "`watch` is for transports; reload a policy by `sluicegate plugin reload policy`";
             return Err(D::Error::custom(what));
         }
         let timeout = options

@@ -6,7 +6,7 @@
 //! place of each value. `Config::parse` calls this module; it calls `error` for the wording.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
@@ -80,6 +80,20 @@ impl Problem {
             path,
             at_key: false,
             what: what.into(),
+        }
+    }
+}
+
+/// The key, if there is one, and what is wrong with it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.path.iter().map(|step| match step {
+            Step::Key(key) => key.clone(),
+            Step::Index(index) => index.to_string(),
+        });
+        match keys.collect::<Vec<_>>().join(".").as_str() {
+            "" => f.write_str(&self.what),
+            keys => write!(f, "`{keys}` {}", self.what),
         }
     }
 }

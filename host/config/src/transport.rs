@@ -20,6 +20,8 @@ pub struct Transport {
     pub limits: Limits,
     /// Boolean: whether pages that the component serves may run scripts with the gateway's own origin. Default `false`.
     pub trusted: bool,
+    /// Boolean: whether the component is reloaded when its file changes. Needs `plugin`. Default `false`.
+    pub watch: bool,
     /// All other keys, as one JSON object for the component's `open`. TOML dates and times become strings. Default:
     /// empty.
     pub options: serde_json::Value,
@@ -36,7 +38,27 @@ impl Transport {
                 "is empty; name a .wasm file, or remove the key to use the built-in transport";
             return Err(Problem::value([path, &["plugin".into()]].concat(), what));
         }
+        if self.watch && self.plugin.is_none() {
+            let what =
+                "has no effect without `plugin`: the built-in component has no file; add `plugin`";
+            return Err(Problem::key([path, &["watch".into()]].concat(), what));
+        }
         self.limits.check(path)
+    }
+
+    /// Reads a transport that is added while the gateway runs, from the keys of a `[transports.NAME]` as JSON.
+    ///
+    /// # Errors
+    /// The message for the user: what is wrong with the name or a key.
+    pub fn from_json(name: &str, keys: serde_json::Value) -> Result<Self, String> {
+        check_name(name).map_err(|what| format!("`{name}` {what}"))?;
+        if let Some(key) = UNSUPPORTED.iter().find(|key| keys.get(key).is_some()) {
+            return Err(format!("`{key}` is not supported; remove it"));
+        }
+        let transport: Self = serde_json::from_value(keys).map_err(|error| error.to_string())?;
+        let checked = transport.check(&[]);
+        checked.map_err(|problem| problem.to_string())?;
+        Ok(transport)
     }
 }
 
@@ -47,6 +69,7 @@ impl Default for Transport {
             plugin: None,
             limits: Limits::default(),
             trusted: false,
+            watch: false,
             options: serde_json::Value::Object(serde_json::Map::new()),
         }
     }
@@ -139,8 +162,9 @@ impl<'de> Visitor<'de> for Keys {
                 "plugin" => transport.plugin = Some(map.next_value()?),
                 "limits" => transport.limits = map.next_value()?,
                 "trusted" => transport.trusted = map.next_value()?,
-                // Not passed to the component; `later` refuses these keys.
-                "wasi" | "record" => drop(map.next_value::<IgnoredAny>()?),
+                "watch" => transport.watch = map.next_value()?,
+                // Not passed to the component; `unsupported` refuses these keys.
+                key if UNSUPPORTED.contains(&key) => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
                     let Json(value) = map.next_value()?;
                     options.insert(key, value);
@@ -151,6 +175,9 @@ impl<'de> Visitor<'de> for Keys {
         Ok(transport)
     }
 }
+
+/// Keys that have no meaning yet, and must not be taken for options.
+const UNSUPPORTED: [&str; 2] = ["wasi", "record"];
 
 struct Json(serde_json::Value);
 

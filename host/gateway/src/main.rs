@@ -5,11 +5,13 @@
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use hyper::Method;
 use sluicegate::api;
 use sluicegate::gateway::{self, Gateway};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_config::{Config, EncoderName, Listen};
+use sluicegate_net::client::{self, GatewayUrl};
 use sluicegate_plugin::{Engine, Instance, Limits, Usage, compile};
 use sluicegate_source as source;
 use sluicegate_telemetry as telemetry;
@@ -102,7 +104,7 @@ enum Command {
     /// Compile a component within limits, from standard input to standard output; run by `serve`.
     #[command(hide = true)]
     CompileComponent,
-    /// Inspect components.
+    /// Inspect components, and exchange those of a running gateway.
     #[command(subcommand)]
     Plugin(PluginCommand),
 }
@@ -117,6 +119,39 @@ enum PluginCommand {
         #[arg(long, default_value = "{}", value_name = "JSON")]
         options: String,
     },
+    /// Let the running gateway read a component again, and compare it with the one in use before it takes over.
+    Reload {
+        /// Name of the transport, or `policy`.
+        name: String,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+    /// Add a transport to the running gateway, until it ends.
+    Add {
+        /// Name of the new transport, for the URL /live/STREAM/NAME.
+        name: String,
+        /// The component's file.
+        file: PathBuf,
+        /// Its options and other keys as under [transports.NAME], as a JSON object.
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        options: String,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+    /// Remove a transport from the running gateway, until it ends.
+    Remove {
+        /// Name of the transport.
+        name: String,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+}
+
+#[derive(clap::Args)]
+struct RunningGateway {
+    /// Address of the gateway, which must run on this machine.
+    #[arg(long, default_value_t, value_name = "URL")]
+    url: GatewayUrl,
 }
 
 fn main() -> ExitCode {
@@ -195,8 +230,68 @@ fn run(command: Command) -> anyhow::Result<()> {
             compile::answer();
             Ok(())
         }
-        Command::Plugin(PluginCommand::Inspect { file, options }) => inspect(&file, &options),
+        Command::Plugin(command) => match command {
+            PluginCommand::Inspect { file, options } => inspect(&file, &options),
+            PluginCommand::Reload { name, gateway } => {
+                let path = format!("/api/plugins/{}/reload", config::path_segment(&name));
+                change(&gateway.url, Method::POST, &path, None)
+            }
+            PluginCommand::Add {
+                name,
+                file,
+                options,
+                gateway,
+            } => {
+                let options = serde_json::from_str(&options);
+                let mut keys: serde_json::Map<_, _> =
+                    options.context("--options is not a JSON object")?;
+                let file = std::path::absolute(&file).context("cannot resolve the file's path")?;
+                keys.insert("name".into(), name.into());
+                keys.insert("plugin".into(), file.display().to_string().into());
+                let keys = serde_json::Value::from(keys).to_string();
+                change(&gateway.url, Method::POST, "/api/plugins", Some(keys))
+            }
+            PluginCommand::Remove { name, gateway } => {
+                let path = format!("/api/plugins/{}", config::path_segment(&name));
+                change(&gateway.url, Method::DELETE, &path, None)
+            }
+        },
     }
+}
+
+/// Requests a change of the components of a running gateway; prints what it then uses.
+///
+/// # Errors
+/// There is no gateway, or it refuses the change, for its reason.
+fn change(
+    url: &GatewayUrl,
+    method: Method,
+    path: &str,
+    json: Option<String>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let is_removal = method == Method::DELETE;
+    let (status, body) = runtime.block_on(client::request(url, method, path, json))?;
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |key: &str| answer[key].as_str().unwrap_or_default();
+    if !status.is_success() {
+        let reason = match text("error") {
+            "" => String::from_utf8_lossy(&body).into_owned(),
+            reason => reason.to_owned(),
+        };
+        anyhow::bail!("{url} answers {status}: {reason}");
+    }
+    let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
+    let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
+        (true, _) => "removed".to_owned(),
+        (false, None) => format!("in use by {muxers} muxers"),
+        (false, Some(state)) => format!("{state}, {muxers} muxers"),
+    };
+    let (name, component) = (text("name"), text("component"));
+    print(&format!("{name}: {component}, {outcome}\n"))
 }
 
 /// Returns the arguments of `sluicegate` without a command. Exits with a usage error if the first source is no existing

@@ -7,6 +7,7 @@
 
 pub mod auth;
 mod body;
+pub mod client;
 mod drain;
 mod http;
 mod limiter;

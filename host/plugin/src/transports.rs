@@ -2,16 +2,25 @@
 //!
 //! Each is loaded once and opened once with its options, which validates the options and gives its profile; muxers then
 //! open instances of their own. [`Transports`] is the table of them by name. It can change while the gateway runs:
-//! [`Transports::reload`] reads a component's file again. Made at start and by `check`; which components the binary
-//! contains is up to its builder.
+//! [`Transports::load_again`] reads a component's file again, and the muxers put it in force; transports can be added
+//! and removed. Made at start and by `check`; which components the binary contains is up to its builder.
 
 use super::{
     BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages,
+    muxer::SwapState,
 };
 use parking_lot::{Mutex, RwLock};
 use sluicegate_config as config;
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use thiserror::Error;
+
+/// How long a component that was replaced may be put back.
+const ROLL_BACK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A loaded transport.
 #[derive(Debug)]
@@ -68,10 +77,18 @@ impl Transport {
 pub struct Transports {
     engine: Arc<Engine>,
     built_in: BuiltIn,
-    config: BTreeMap<String, config::Transport>,
+    config: RwLock<BTreeMap<String, config::Transport>>,
     table: RwLock<Arc<Table>>,
-    /// Locked during a reload, so that of two the one that began later stays.
-    reloading: Mutex<()>,
+    /// What the transports in the table took the place of, and how the newest exchange of each went.
+    swaps: Mutex<BTreeMap<String, Swap>>,
+}
+
+/// The newest exchange of one transport.
+#[derive(Debug, Default)]
+struct Swap {
+    /// What was in use before, and until when it may be put back.
+    previous: Option<(Arc<Transport>, Instant)>,
+    state: Option<SwapState>,
 }
 
 /// Transports by name.
@@ -103,9 +120,9 @@ impl Transports {
         Ok(Transports {
             engine: engine.clone(),
             built_in,
-            config: config.clone(),
+            config: RwLock::new(config.clone()),
             table: RwLock::new(Arc::new(table)),
-            reloading: Mutex::default(),
+            swaps: Mutex::default(),
         })
     }
 
@@ -127,12 +144,6 @@ impl Transports {
         self.table.read().get(name).cloned()
     }
 
-    /// Whether `transport` has its name in the table now, and was not replaced.
-    pub fn is_current(&self, transport: &Arc<Transport>) -> bool {
-        let current = self.get(&transport.name);
-        current.is_some_and(|current| Arc::ptr_eq(&current, transport))
-    }
-
     /// Names of the transports whose entry can be used as `embed`, the built-in ones first.
     pub fn names_that_embed(&self, embed: Embed) -> Vec<String> {
         let table = self.all();
@@ -147,30 +158,106 @@ impl Transports {
             .collect()
     }
 
-    /// Loads the transport `name` again, and puts it in the place of the one that has the name. If nothing about it has
-    /// changed, the current one stays. Running muxers are not touched: see [`super::muxer::Muxers::retire_replaced`].
-    /// Blocks; compiling may take seconds.
+    /// Loads the component of the transport `name` again; `None` if nothing about it has changed. The table stays as it
+    /// is: see [`super::muxer::Muxers::swap`]. Blocks; compiling may take seconds.
     ///
     /// # Errors
-    /// The component cannot be used. The current transport then stays.
-    pub fn reload(&self, name: &str) -> Result<Arc<Transport>, TransportError> {
-        let _turn = self.reloading.lock();
+    /// The component cannot be used.
+    pub fn load_again(&self, name: &str) -> Result<Option<Arc<Transport>>, TransportError> {
         let current = self.get(name);
         let usage = current.as_ref().map(|current| current.usage.clone());
         let loaded = load(
             &self.engine,
             self.built_in,
             name,
-            self.config.get(name),
+            self.config.read().get(name),
             usage.unwrap_or_default(),
         )?;
-        if let Some(current) = current.filter(|current| current.plugin.hash == loaded.plugin.hash) {
-            return Ok(current);
+        let is_same = current.is_some_and(|current| current.plugin.hash == loaded.plugin.hash);
+        Ok((!is_same).then(|| Arc::new(loaded)))
+    }
+
+    /// Whether the binary contains a transport of that name.
+    pub fn is_built_in(&self, name: &str) -> bool {
+        self.built_in.find(name).is_some()
+    }
+
+    /// Files of the components that are to be reloaded when they change, by the names of their transports.
+    pub fn watched(&self) -> BTreeMap<String, PathBuf> {
+        let config = self.config.read();
+        let watched = config.iter().filter(|(_, transport)| transport.watch);
+        watched
+            .filter_map(|(name, transport)| Some((name.clone(), transport.plugin.clone()?)))
+            .collect()
+    }
+
+    /// Loads a transport and adds it to the table. Blocks; compiling may take seconds.
+    ///
+    /// # Errors
+    /// The component cannot be used.
+    pub fn add(
+        &self,
+        name: &str,
+        settings: config::Transport,
+    ) -> Result<Arc<Transport>, TransportError> {
+        if self.get(name).is_some() {
+            return Err(TransportError::Taken {
+                name: name.to_owned(),
+            });
         }
+        let loaded = load(
+            &self.engine,
+            self.built_in,
+            name,
+            Some(&settings),
+            Arc::default(),
+        )?;
         let loaded = Arc::new(loaded);
-        let mut table = self.table.write();
-        Arc::make_mut(&mut table).insert(name.to_owned(), loaded.clone());
+        self.config.write().insert(name.to_owned(), settings);
+        self.put(loaded.clone(), None);
         Ok(loaded)
+    }
+
+    /// Removes a transport from the table. Its muxers go on.
+    pub fn remove(&self, name: &str) {
+        self.config.write().remove(name);
+        self.swaps.lock().remove(name);
+        Arc::make_mut(&mut self.table.write()).remove(name);
+    }
+
+    /// Puts a transport into the table, in the place of `previous` if that may have to be put back.
+    pub(super) fn put(&self, transport: Arc<Transport>, previous: Option<Arc<Transport>>) {
+        let name = transport.name.clone();
+        let until = Instant::now() + ROLL_BACK_TIMEOUT;
+        let previous = previous.map(|previous| (previous, until));
+        self.swaps.lock().entry(name.clone()).or_default().previous = previous;
+        Arc::make_mut(&mut self.table.write()).insert(name, transport);
+    }
+
+    /// What `transport` took the place of, if it is in the table and may be put back.
+    pub(super) fn previous(&self, transport: &Arc<Transport>) -> Option<Arc<Transport>> {
+        let current = self.get(&transport.name)?;
+        if !Arc::ptr_eq(&current, transport) {
+            return None;
+        }
+        let mut swaps = self.swaps.lock();
+        let previous = &mut swaps.get_mut(&transport.name)?.previous;
+        let _ = previous.take_if(|(_, until)| *until < Instant::now());
+        previous.as_ref().map(|(previous, _)| previous.clone())
+    }
+
+    /// How the newest exchange of the transport `name` went; `None` if there was none.
+    pub fn swap_state(&self, name: &str) -> Option<SwapState> {
+        self.swaps.lock().get(name)?.state.clone()
+    }
+
+    /// Records how an exchange goes; returns whether that is new.
+    pub(super) fn set_swap_state(&self, name: &str, state: &SwapState) -> bool {
+        let mut swaps = self.swaps.lock();
+        let known = &mut swaps.entry(name.to_owned()).or_default().state;
+        let is_new = known.as_ref() != Some(state);
+        *known = Some(state.clone());
+        is_new
     }
 }
 
@@ -184,6 +271,12 @@ pub enum TransportError {
         name: String,
         /// Cause.
         reason: LoadError,
+    },
+    /// A transport that was to be added has the name of another one.
+    #[error("there is a transport `{name}` already; reload or remove it instead")]
+    Taken {
+        /// The name.
+        name: String,
     },
     /// The config names no component, and no built-in one has that name.
     #[error(

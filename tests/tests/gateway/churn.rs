@@ -108,12 +108,7 @@ async fn reloads_under_clients_that_come_and_go_leave_no_muxer_behind() {
                         }
                         anyhow::Ok(())
                     };
-                    if let Err(error) = within("a client", watched).await {
-                        let text = format!("{error:#}");
-                        let replaced =
-                            text.contains("the transport was replaced") || text.contains("503");
-                        assert!(replaced, "{text}");
-                    }
+                    within("a client", watched).await.unwrap();
                 }
             })
         })

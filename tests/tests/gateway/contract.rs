@@ -263,6 +263,12 @@ async fn every_operation_answers_as_it_is_described() {
             .await,
         200
     );
+    let (add, remove) = ("/api/plugins", "/api/plugins/{name}");
+    let plugin = Gateway::component("nal");
+    let added = json!({ "name": "added", "plugin": plugin, "stale": "2s" }).to_string();
+    assert_eq!(contract.ask("POST", add, add, &[], &added).await, 200);
+    let path = "/api/plugins/added/reload";
+    assert_eq!(contract.ask("POST", reload, path, &[], "").await, 200);
 
     // Incorrect calls.
     for (method, pattern, path, body, expected) in [
@@ -356,12 +362,27 @@ async fn every_operation_answers_as_it_is_described() {
             "{\"format\":\"tiff\"}",
             415,
         ),
+        ("POST", add, add, "[]", 400),
+        ("POST", add, add, "{\"name\":\"x\"}", 400),
+        ("POST", add, add, &added, 409),
+        (
+            "POST",
+            add,
+            add,
+            "{\"name\":\"x\",\"plugin\":\"none\"}",
+            422,
+        ),
+        ("DELETE", remove, "/api/plugins/hls", "", 409),
+        ("DELETE", remove, "/api/plugins/nothing", "", 404),
         ("POST", reload, "/api/plugins/hls/reload", "", 409),
         ("POST", reload, "/api/plugins/nothing/reload", "", 404),
     ] {
         let status = contract.ask(method, pattern, path, &[], body).await;
         assert_eq!(status, expected, "{method} {path} {body}");
     }
+
+    let path = "/api/plugins/added";
+    assert_eq!(contract.ask("DELETE", remove, path, &[], "").await, 200);
 
     // Endless responses and WebSockets.
     for (pattern, path) in [

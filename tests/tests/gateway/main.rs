@@ -58,6 +58,7 @@ mod sources_encoded;
 mod sources_files;
 mod sources_lost;
 mod sources_mjpeg;
+mod swaps;
 mod third_party;
 mod tls;
 mod workers;

@@ -106,10 +106,7 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
     assert_eq!(settled.sum("sluicegate_guest_pushes_total", &NAL), frames);
     assert_eq!(settled.sum("sluicegate_guest_instances_total", &NAL), 1.0);
     assert!(settled.sum("sluicegate_guest_seconds_total", &NAL) > 0.0);
-    assert_eq!(
-        settled.sum("sluicegate_decoded_pictures_total", &cam),
-        frames
-    );
+    assert_eq!(settled.sum("sluicegate_decoded_frames_total", &cam), frames);
     let made = settled.sum("sluicegate_jpegs_total", &cam);
     assert!((1.0..=frames).contains(&made), "{made} JPEGs");
     assert!(settled.sum("sluicegate_stream_ring_bytes", &cam) > 0.0);
@@ -251,9 +248,8 @@ async fn names_from_the_config_cannot_break_the_format() {
     let labels = [("stream", odd), ("state", "idle")];
     assert_eq!(metrics.sum("sluicegate_stream_state", &labels), 1.0);
     let viewer = within("connect", Nal::connect(gateway.address, "plain")).await;
-    let encoded = |metrics: &Metrics| {
-        metrics.sum("sluicegate_encoded_pictures_total", &[("stream", "plain")])
-    };
+    let encoded =
+        |metrics: &Metrics| metrics.sum("sluicegate_encoded_frames_total", &[("stream", "plain")]);
     Metrics::until(&gateway, "the encoder is counted", |metrics| {
         encoded(metrics) > 2.0
     })

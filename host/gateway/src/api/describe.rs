@@ -75,6 +75,7 @@ impl Schemas {
 fn method(route: &Route) -> &'static str {
     match route.method {
         Method::POST => "post",
+        Method::DELETE => "delete",
         _ => "get",
     }
 }

@@ -99,7 +99,7 @@ async fn answer(
     };
     let user = match gateway
         .muxers
-        .enter(&stream, &media.variant, &transport)
+        .enter(&stream, &media.variant, &transport.name)
     {
         Ok(user) => user,
         Err(refusal) => return refused(&refusal),

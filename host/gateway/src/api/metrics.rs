@@ -57,7 +57,7 @@ const STREAM: &[Metric<Stream>] = &[
         |stream| stream.ring_bytes() as u64,
     ),
     (
-        "sluicegate_decoded_pictures_total",
+        "sluicegate_decoded_frames_total",
         Kind::Counter,
         "Frames decoded.",
         |stream| stream.codec().decoded.load(Ordering::Relaxed),
@@ -69,13 +69,13 @@ const STREAM: &[Metric<Stream>] = &[
         |stream| stream.codec().decode_failures.load(Ordering::Relaxed),
     ),
     (
-        "sluicegate_dropped_pictures_total",
+        "sluicegate_dropped_frames_total",
         Kind::Counter,
         "Decoded frames and access units skipped because the machine was too slow.",
         |stream| stream.codec().dropped.load(Ordering::Relaxed),
     ),
     (
-        "sluicegate_encoded_pictures_total",
+        "sluicegate_encoded_frames_total",
         Kind::Counter,
         "Frames encoded as video.",
         |stream| stream.codec().encoded.load(Ordering::Relaxed),

@@ -14,7 +14,7 @@ mod live;
 mod media_query;
 mod metrics;
 mod pages;
-mod reload;
+mod plugins;
 mod routes;
 mod session;
 mod state;
@@ -95,9 +95,9 @@ pub async fn respond(
         }
     };
     let response = match found {
-        Found::Route(route, _) if options => allowed(route.allowed(), cors_origin.is_some()),
-        Found::OtherMethod(methods) if options => allowed(methods, false),
-        _ if options && path == "*" => allowed("GET, HEAD, POST, OPTIONS", false),
+        Found::Route(route, _) if options => allowed(&route.allowed(), cors_origin.is_some()),
+        Found::OtherMethod(methods) if options => allowed(&methods, false),
+        _ if options && path == "*" => allowed("GET, HEAD, POST, DELETE, OPTIONS", false),
         Found::Route(route, _) if is_service_worker(route, &request) => {
             let text = "service workers are not allowed below /live/; write the component's page without one";
             error(json, StatusCode::FORBIDDEN, text)
@@ -108,7 +108,7 @@ pub async fn respond(
         Found::OtherMethod(allowed) => {
             let text = format!("this path only supports {allowed}");
             let mut response = error(json, StatusCode::METHOD_NOT_ALLOWED, &text);
-            set(&mut response, header::ALLOW, allowed);
+            set(&mut response, header::ALLOW, &allowed);
             response
         }
         Found::BadPath(reason) => error(json, StatusCode::BAD_REQUEST, reason),
@@ -202,9 +202,12 @@ async fn route_to(
         Target::Device => state::device(gateway, name()),
         Target::Sessions => state::sessions(gateway),
         Target::Plugins => state::plugins(gateway),
+        Target::AddPlugin => plugins::add(gateway, request).await,
+        Target::RemovePlugin => {
+            plugins::remove(gateway, parameters.get("name").unwrap_or_default()).await
+        }
         Target::Reload => {
-            let name = parameters.get("name").unwrap_or_default();
-            reload::reload(gateway, name).await
+            plugins::reload(gateway, parameters.get("name").unwrap_or_default()).await
         }
         Target::Session => {
             let id = parameters.get("id").unwrap_or_default();

@@ -27,6 +27,8 @@ pub enum Target {
     Sessions,
     Session,
     Plugins,
+    AddPlugin,
+    RemovePlugin,
     Reload,
     Choice,
     Live,
@@ -159,6 +161,19 @@ pub const ROUTES: &[Route] = &[
         Target::Plugins,
     ),
     post(
+        "/api/plugins",
+        Role::Admin,
+        Subject::Gateway,
+        Target::AddPlugin,
+    ),
+    route(
+        Method::DELETE,
+        "/api/plugins/{name}",
+        Role::Admin,
+        Subject::Gateway,
+        Target::RemovePlugin,
+    ),
+    post(
         "/api/plugins/{name}/reload",
         Role::Admin,
         Subject::Gateway,
@@ -243,12 +258,17 @@ impl Route {
         Permission { role, scope }
     }
 
-    /// Methods of the route as the header `Allow` lists them (RFC 9110 section 10.2.1).
-    pub fn allowed(&self) -> &'static str {
-        match self.method {
-            Method::POST => "POST, OPTIONS",
-            _ => "GET, HEAD, OPTIONS",
-        }
+    /// Methods of all routes with this pattern, as the header `Allow` lists them (RFC 9110 section 10.2.1).
+    pub fn allowed(&self) -> String {
+        let alike = ROUTES.iter().filter(|route| route.pattern == self.pattern);
+        let mut methods: Vec<&str> = alike
+            .flat_map(|route| match route.method {
+                Method::GET => vec!["GET", "HEAD"],
+                ref other => vec![other.as_str()],
+            })
+            .collect();
+        methods.push("OPTIONS");
+        methods.join(", ")
     }
 }
 
@@ -258,7 +278,7 @@ pub enum Found {
     /// A route, with the values of its placeholders.
     Route(&'static Route, Parameters),
     /// The path exists, but only for these methods.
-    OtherMethod(&'static str),
+    OtherMethod(String),
     /// The path is malformed, for this reason.
     BadPath(&'static str),
     /// No route matches.
@@ -428,11 +448,15 @@ mod tests {
     fn other_methods_get_the_allowed_ones() {
         assert!(matches!(
             find(&Method::POST, "/healthz"),
-            Found::OtherMethod("GET, HEAD, OPTIONS")
+            Found::OtherMethod(methods) if methods == "GET, HEAD, OPTIONS"
         ));
         assert!(matches!(
             find(&Method::GET, "/api/plugins/policy/reload"),
-            Found::OtherMethod("POST, OPTIONS")
+            Found::OtherMethod(methods) if methods == "POST, OPTIONS"
+        ));
+        assert!(matches!(
+            find(&Method::PUT, "/api/plugins"),
+            Found::OtherMethod(methods) if methods == "GET, HEAD, POST, OPTIONS"
         ));
         assert!(matches!(find(&Method::HEAD, "/healthz"), Found::Route(..)));
     }

@@ -238,6 +238,8 @@ pub struct Plugin {
     /// Why the policy is in this state; empty while it runs. Absent for transports.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// The newest exchange of the transport's component; null if there was none.
+    swap: Option<muxer::SwapState>,
     /// Running muxers of the transport; empty for the policy.
     muxers: Vec<Muxer>,
 }
@@ -265,6 +267,8 @@ impl From<plugin::Limits> for Limits {
 pub struct Muxer {
     /// Stream with rendition or JPEG parameters, such as "porch@mobile" or "porch?width=640".
     stream: String,
+    /// Component that it uses, as NAME@VERSION; while the transport is exchanged, muxers switch over one by one.
+    component: String,
     /// Name of the stream.
     serial: String,
     /// Name of the rendition; empty for the stream itself.
@@ -398,17 +402,17 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
 
 /// Lists the components with their usage: transports, then the policy.
 pub fn plugins(gateway: &Gateway) -> Response<Body> {
-    let muxers = gateway.muxers.list();
     let transports = gateway.transports.all();
     let transports = transports.values();
-    let mut plugins: Vec<Plugin> = transports.map(|known| transport(known, &muxers)).collect();
+    let mut plugins: Vec<Plugin> = transports.map(|known| transport(gateway, known)).collect();
     plugins.push(policy(gateway));
     json(StatusCode::OK, &plugins)
 }
 
-/// Describes a transport, with those of `muxers` that run it, as an entry of `/api/plugins`.
-pub fn transport(transport: &Transport, muxers: &[Arc<muxer::Muxer>]) -> Plugin {
+/// Describes a transport, with the muxers that run it, as an entry of `/api/plugins`.
+pub fn transport(gateway: &Gateway, transport: &Transport) -> Plugin {
     let spent = transport.usage.total();
+    let muxers = gateway.muxers.list();
     let muxers = muxers
         .iter()
         .filter(|muxer| muxer.transport == transport.name);
@@ -427,6 +431,7 @@ pub fn transport(transport: &Transport, muxers: &[Arc<muxer::Muxer>]) -> Plugin 
         us_per_call: spent.us_per_call(),
         state: None,
         reason: None,
+        swap: gateway.transports.swap_state(&transport.name),
         muxers: muxers.map(|muxer| Muxer::from(muxer.as_ref())).collect(),
     }
 }
@@ -438,6 +443,7 @@ impl From<&muxer::Muxer> for Muxer {
         let spent = muxer.usage.read();
         Muxer {
             stream: muxer.stream.clone(),
+            component: muxer.component(),
             serial: muxer.metric_key.stream.clone(),
             rendition: muxer.metric_key.rendition.clone(),
             state,
@@ -473,6 +479,7 @@ pub fn policy(gateway: &Gateway) -> Plugin {
         us_per_call: spent.us_per_call(),
         state: Some(state),
         reason: Some(reason.to_owned()),
+        swap: None,
         muxers: Vec::new(),
     }
 }

@@ -29,6 +29,18 @@ pub enum StartError {
     /// A transport cannot be loaded or opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// A transport was refused because it does worse than the one in use.
+    #[error(
+        "[transports.{name}]: {component} is refused, and the component in use stays: {reason}"
+    )]
+    Refused {
+        /// Name of the transport.
+        name: String,
+        /// Component, as name@version.
+        component: String,
+        /// What a muxer found.
+        reason: String,
+    },
     /// The policy cannot be loaded or opened.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -10,6 +10,7 @@ pub mod built_in;
 
 mod announce;
 mod arguments;
+mod component_files;
 mod devices;
 mod error;
 mod shared;
@@ -35,7 +36,7 @@ use sluicegate_net::auth::Peer;
 use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls};
 use sluicegate_plugin::{
     Engine,
-    muxer::Muxers,
+    muxer::{Muxers, Swapped},
     policy::Policy,
     transports::{Table, Transport, Transports},
 };
@@ -150,7 +151,8 @@ impl Gateway {
         });
         let engine = Engine::new()?;
         let transports = Transports::load(&engine, built_in::TRANSPORTS, &config.transports);
-        let names = Transports::names(built_in::TRANSPORTS, &config.transports);
+        let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
+        names.sort();
         let policy = Policy::load(&engine, built_in::POLICIES, config.policy.as_ref(), &names);
         let (transports, policy) = match (transports, policy) {
             (Ok(transports), Ok(policy)) => (transports, policy),
@@ -191,26 +193,62 @@ impl Gateway {
         })
     }
 
-    /// Reads the component of the transport `name` again and puts it in the place of the current one, whose viewers are
-    /// then disconnected and come back to the new one. If the component has not changed, nothing happens. Returns the
-    /// transport in use. Blocks; compiling may take seconds.
+    /// Reads the component of the transport `name` again and, if it has changed, puts it in the place of the current
+    /// one, once all muxers have compared the two. Viewers stay, unless the new one takes other samples. Blocks;
+    /// compiling may take seconds, and comparing another ten.
     ///
     /// # Errors
-    /// The component cannot be used. The current one then stays.
-    pub fn reload_transport(&self, name: &str) -> Result<Arc<Transport>, StartError> {
-        let before = self.transports.get(name);
-        let transport = self.transports.reload(name)?;
-        if before.is_some_and(|before| Arc::ptr_eq(&before, &transport)) {
+    /// The component cannot be used, or a muxer refuses it. The current one then stays.
+    pub fn reload_transport(&self, name: &str) -> Result<(), StartError> {
+        let Some(candidate) = self.transports.load_again(name)? else {
             tracing::info!(
                 transport = name,
                 "the component has not changed and stays in use"
             );
-            return Ok(transport);
+            return Ok(());
+        };
+        candidate.note().inspect(|note| tracing::warn!("{note}"));
+        match self.muxers.swap(&candidate) {
+            Ok(Swapped::Beside(muxers)) => {
+                tracing::info!(transport = name, plugin = %candidate.plugin, muxers, "the transport was replaced");
+            }
+            Ok(Swapped::Restarted) => tracing::info!(
+                transport = name,
+                plugin = %candidate.plugin,
+                "the transport was replaced; as the new one takes other samples, its viewers were disconnected"
+            ),
+            Err(reason) => {
+                return Err(StartError::Refused {
+                    name: name.to_owned(),
+                    component: candidate.plugin.to_string(),
+                    reason,
+                });
+            }
         }
-        self.muxers.retire_replaced();
-        tracing::info!(transport = name, plugin = %transport.plugin, "the transport was replaced");
-        transport.note().inspect(|note| tracing::warn!("{note}"));
-        Ok(transport)
+        Ok(())
+    }
+
+    /// Adds a transport, for streams that are watched from now on. Blocks; compiling may take seconds.
+    ///
+    /// # Errors
+    /// The component cannot be used, or the name is taken.
+    pub fn add_transport(
+        &self,
+        name: &str,
+        settings: config::Transport,
+    ) -> Result<Arc<Transport>, StartError> {
+        let added = self.transports.add(name, settings)?;
+        added.note().inspect(|note| tracing::warn!("{note}"));
+        tracing::info!(transport = name, plugin = %added.plugin, "the transport was added");
+        Ok(added)
+    }
+
+    /// Removes a transport. Its viewers get what is left and are then disconnected with a reason; sessions move to
+    /// another transport by the policy.
+    pub fn remove_transport(&self, name: &str) {
+        self.transports.remove(name);
+        self.muxers.finish(name, "the transport was removed");
+        tracing::info!(transport = name, "the transport was removed");
     }
 
     /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.
@@ -218,7 +256,7 @@ impl Gateway {
     /// # Errors
     /// The component cannot be used, or refuses the options of a rule. The current policy then stays in use.
     pub fn reload_policy(&self) -> Result<(), StartError> {
-        let names: Vec<String> = self.transports.all().keys().cloned().collect();
+        let names = known_transports(&self.config, &self.transports.all());
         let policy = Policy::load(
             &self.engine,
             built_in::POLICIES,
@@ -296,12 +334,22 @@ impl Gateway {
     }
 }
 
+/// Names of the transports, and of those that the config has and that were removed meanwhile: rules may name them.
+fn known_transports(config: &Config, transports: &Table) -> Vec<String> {
+    let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
+    let added = transports.keys().filter(|name| !names.contains(name));
+    let added: Vec<String> = added.cloned().collect();
+    names.extend(added);
+    names.sort();
+    names
+}
+
 /// Checks that the rules name existing streams, transports and renditions, and that the policy accepts their options.
 /// Names of streams are not checked while devices may be discovered.
 fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result<(), StartError> {
     let is_discovering = config.android.as_ref();
     let is_discovering = is_discovering.is_some_and(|android| android.discover);
-    let names: Vec<String> = transports.keys().cloned().collect();
+    let names = known_transports(config, transports);
     let mut mistakes = Vec::new();
     for (index, client) in config.clients.iter().enumerate() {
         let nth = index + 1;
@@ -321,7 +369,7 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
             refuse(reason);
         }
         for name in client.transport.iter().flatten() {
-            if let Err(reason) = known("transport", name, &mut transports.keys()) {
+            if let Err(reason) = known("transport", name, &mut names.iter()) {
                 refuse(reason);
             }
         }
@@ -390,6 +438,7 @@ where
         transport.note().inspect(|note| tracing::warn!("{note}"));
     }
     announce::announce(scheme, local);
+    tokio::spawn(component_files::watch(gateway.clone()));
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {
             RESERVED_DEVICES

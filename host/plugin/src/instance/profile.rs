@@ -292,6 +292,28 @@ fn named(names: &[String]) -> String {
 }
 
 #[cfg(test)]
+impl Profile {
+    /// The profile of a transport with one lane.
+    pub(crate) fn for_tests() -> Profile {
+        Profile {
+            carriers: vec![Carrier::Http],
+            protocols: vec![],
+            formats: vec![Format::Jpeg],
+            lanes: vec![Duration::from_secs(1)],
+            group_ms: 0,
+            history: 1,
+            repeat: None,
+            latency_ms: 0,
+            entry: String::new(),
+            label: String::new(),
+            embeds: vec![],
+            output: String::new(),
+            ignored: vec![],
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

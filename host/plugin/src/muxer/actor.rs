@@ -7,7 +7,11 @@
 //! call.
 
 mod follow;
+mod judge;
 mod serve;
+mod twin;
+
+pub(super) use twin::Prepared;
 
 use super::{End, Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
@@ -22,6 +26,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use twin::Swap;
 
 /// How long a join waits for a working instance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +43,12 @@ pub(super) struct Actor {
     began: Instant,
     instance: Option<Instance>,
     profile: Option<Profile>,
+    /// An exchange of the component that is in progress.
+    swap: Option<Swap>,
+    /// Lanes, as bits, whose chunks are held back until the next start point.
+    held_lanes: u16,
+    /// Group of the newest sample that was pushed.
+    pushed_group: Option<u64>,
     source: Option<Source>,
     progress: Progress,
     viewers: BTreeMap<u64, Viewer>,
@@ -88,6 +99,9 @@ impl Actor {
             began: Instant::now(),
             instance: None,
             profile: None,
+            swap: None,
+            held_lanes: 0,
+            pushed_group: None,
             source: None,
             progress: Progress::default(),
             viewers: BTreeMap::new(),
@@ -147,6 +161,7 @@ impl Actor {
         let more = self.follow(lease);
         self.serve();
         self.tell_dropped();
+        self.review_swap(now);
         self.expire(now);
         let held = self.instance.as_ref().map_or(0, Instance::held);
         self.muxer.held.store(held, Ordering::Relaxed);
@@ -166,6 +181,14 @@ impl Actor {
     /// Handles a panic of the host's side, perhaps in the middle of a guest call: drops the instance and skips the
     /// sample that was being pushed. Returns true if this opened the circuit breaker.
     fn panicked(&mut self, panicked: &Panicked) -> bool {
+        let reason = format!("the host {panicked}");
+        if self.fall_back(&reason) {
+            if let Some(source) = &mut self.source {
+                source.pushed(false);
+            }
+            return false;
+        }
+        self.refuse(reason);
         self.instance = None;
         self.dropped.clear();
         if let Some(source) = &mut self.source {
@@ -187,6 +210,9 @@ impl Actor {
 
     /// Opens an instance if there is none and the backoff has passed, and brings it to the state of the previous one.
     fn ensure_instance(&mut self, now: Instant) {
+        if self.instance.is_none() {
+            self.take_over_lost();
+        }
         if self.instance.is_some() || self.muxer.health.retry_at().is_some_and(|at| now < at) {
             return;
         }
@@ -207,8 +233,11 @@ impl Actor {
         if self.profile.as_ref() != Some(&profile) {
             self.muxer.outlet.set_lanes(profile.lanes.clone());
             // `open` may answer otherwise than before, and the component may need another feed.
-            self.source = None;
-            self.progress = Progress::default();
+            let continues = |used: &Profile| profile.can_follow(used);
+            if !self.profile.as_ref().is_some_and(continues) {
+                self.source = None;
+                self.progress = Progress::default();
+            }
             self.profile = Some(profile);
         }
         self.instance = Some(instance);
@@ -246,6 +275,9 @@ impl Actor {
     }
 
     fn fail(&mut self, failure: &Failure) {
+        if self.fall_back(&failure.to_string()) {
+            return;
+        }
         self.instance = None;
         self.dropped.clear();
         if let Some(source) = &self.source {

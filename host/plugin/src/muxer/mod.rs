@@ -11,9 +11,11 @@ mod actor;
 mod effects;
 mod health;
 mod request_cache;
+mod swap;
 mod viewing;
 
 pub use health::{Health, Phase};
+pub use swap::{SwapState, Swapped};
 pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
@@ -27,7 +29,7 @@ use sluicegate_telemetry::{Events, contain};
 use sluicegate_viewer::{Content, Cursor, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize, mpsc},
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
@@ -101,6 +103,8 @@ pub struct Muxer {
     pub transport: String,
     /// Metrics key: as `stream` and `transport`, but without options such as `width` that viewers choose in the URL.
     pub metric_key: MetricKey,
+    /// The transport with the component that it uses.
+    used: Mutex<Arc<Transport>>,
     /// Ring of the chunks that the guest emitted.
     pub outlet: Outlet,
     /// Failures of the guest, backoff and circuit breaker.
@@ -156,6 +160,20 @@ enum Message {
     Leave {
         viewer: u64,
     },
+    /// Compare this component with the one in use, and send the verdict there.
+    Try {
+        transport: Arc<Transport>,
+        verdict: mpsc::Sender<swap::Verdict>,
+    },
+    /// From a thread of the muxer's own: a component that is ready to be compared or to take over.
+    Prepared(Box<actor::Prepared>),
+    /// This component takes over where viewers can start; whether the one in use is kept ready.
+    SwitchTo {
+        transport: Arc<Transport>,
+        keep: bool,
+    },
+    /// Give up this component, unless it has taken over.
+    Abandon(Arc<Transport>),
     End(End),
 }
 
@@ -174,7 +192,12 @@ impl Message {
         match self {
             Message::Join { request, .. } => request.bytes(),
             Message::FromViewer { data, .. } => data.len(),
-            Message::Leave { .. } | Message::End(_) => 0,
+            Message::Leave { .. }
+            | Message::Try { .. }
+            | Message::Prepared(_)
+            | Message::SwitchTo { .. }
+            | Message::Abandon(_)
+            | Message::End(_) => 0,
         }
     }
 }
@@ -186,15 +209,21 @@ impl std::fmt::Debug for Message {
 }
 
 impl Muxer {
+    /// Component that it uses, as name@version.
+    pub fn component(&self) -> String {
+        self.used.lock().plugin.to_string()
+    }
+
     fn send(&self, message: Message) -> Result<(), Refusal> {
         let mut inbox = self.lock();
         if inbox.closed {
             return Err(self.gone());
         }
-        // `Leave` and `End` are accepted even if the inbox is full: otherwise the muxer would never learn that a viewer
-        // has left.
+        // What does not come from clients is accepted even if the inbox is full: otherwise the muxer would never learn
+        // that a viewer has left.
         let bytes = message.bytes();
-        if !inbox.has_room(bytes) && !matches!(message, Message::Leave { .. } | Message::End(_)) {
+        let is_from_client = matches!(message, Message::Join { .. } | Message::FromViewer { .. });
+        if is_from_client && !inbox.has_room(bytes) {
             return Err(Refusal::Unavailable(format!(
                 "transport `{}` of stream `{}` is overloaded; try again",
                 self.transport, self.stream
@@ -336,29 +365,25 @@ impl Muxers {
         })
     }
 
-    /// Returns the muxer of `transport` on `variant` of `stream`; starts it if it does not run.
+    /// Returns the muxer of the transport with that name on `variant` of `stream`; starts it if it does not run.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Unavailable`] if the transport was replaced meanwhile, or no thread can be started.
+    /// [`Refusal::Unavailable`] if the transport was removed meanwhile, or no thread can be started.
     pub fn enter(
         self: &Arc<Muxers>,
         stream: &Arc<Stream>,
         variant: &Variant,
-        transport: &Arc<Transport>,
+        transport: &str,
     ) -> Result<MuxerUser, Refusal> {
-        let key = (format!("{}{variant}", stream.name), transport.name.clone());
+        let key = (format!("{}{variant}", stream.name), transport.to_owned());
         let mut running = self.lock();
-        // Checked under the lock, so that no muxer of a replaced transport starts after `retire_replaced`.
-        if !self.transports.is_current(transport) {
-            return Err(Refusal::Unavailable(REPLACED.to_owned()));
-        }
-        let before = running.get(&key);
-        if before.is_some_and(|slot| !Arc::ptr_eq(&slot.transport, transport))
-            && let Some(replaced) = running.remove(&key)
-        {
-            replaced.muxer.replace(REPLACED);
-        }
+        // Looked up under the lock, so that no muxer of a component that was replaced meanwhile starts.
+        let Some(transport) = &self.transports.get(transport) else {
+            return Err(Refusal::Unavailable(format!(
+                "the transport `{transport}` was removed"
+            )));
+        };
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
@@ -377,6 +402,7 @@ impl Muxers {
             metric_key,
             stream: key.0.clone(),
             transport: transport.name.clone(),
+            used: Mutex::new(transport.clone()),
             outlet: Outlet::default(),
             health: Health::default(),
             held: AtomicUsize::default(),
@@ -442,17 +468,14 @@ impl Muxers {
         }
     }
 
-    /// Ends every muxer whose transport was replaced in the table since it started. Its viewers get the chunks that are
-    /// in the outlet, then a reason; when they come back, they get a muxer of the new transport.
-    pub fn retire_replaced(&self) {
+    /// Ends the muxers of a transport that was removed. Viewers first get the chunks that are in the outlet, then
+    /// `reason`.
+    pub fn finish(&self, transport: &str, reason: &str) {
         let mut running = self.lock();
-        let table = self.transports.all();
-        let is_current = |slot: &Slot| {
-            let current = table.get(&slot.transport.name);
-            current.is_some_and(|current| Arc::ptr_eq(current, &slot.transport))
-        };
-        for (_, slot) in running.extract_if(.., |_, slot| !is_current(slot)) {
-            slot.muxer.replace(REPLACED);
+        let of = |slot: &Slot| slot.transport.name == transport;
+        for (_, slot) in running.extract_if(.., |_, slot| of(slot)) {
+            let end = End::Finished(reason.to_owned());
+            let _ = slot.muxer.send(Message::End(end));
         }
     }
 
@@ -466,6 +489,8 @@ impl Muxers {
             return None;
         }
         running.remove(&key);
+        drop(running);
+        self.switched(&muxer.transport);
         Some(since)
     }
 
@@ -497,6 +522,8 @@ impl Muxers {
         {
             running.remove(&muxer.key());
         }
+        drop(running);
+        self.switched(&muxer.transport);
     }
 
     fn leave(&self, muxer: &Muxer) {

@@ -392,6 +392,60 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             "Transports and the policy, with version, hash, limits, calls, failures and state.",
             json!({ "type": "array", "items": schemas.of::<state::Plugin>().to_value() }),
         ),
+        Target::AddPlugin => {
+            let answer = schemas.of::<state::Plugin>().to_value();
+            let keys = json!({
+                "type": "object",
+                "required": ["name", "plugin"],
+                "properties": {
+                    "name": { "type": "string", "description": "Name of the new transport, for paths." },
+                    "plugin": {
+                        "type": "string",
+                        "description": "Path of the component's file on the gateway's machine; a relative one starts at the config file's folder."
+                    },
+                    "trusted": { "type": "boolean", "description": "As under `[transports.NAME]`." },
+                    "watch": { "type": "boolean", "description": "As under `[transports.NAME]`." },
+                    "limits": { "type": "object", "description": "As under `[transports.NAME]`." }
+                },
+                "additionalProperties": true
+            });
+            Operation {
+                kind: Kind::Request(keys, vec![("application/json", answer.clone())]),
+                failures: vec![
+                    (400, "The body is not valid.", None),
+                    (
+                        409,
+                        "The name is taken, or another component is being loaded.",
+                        None,
+                    ),
+                    (422, "The component cannot be used.", None),
+                ],
+                ..json_response(
+                    "components",
+                    "Add a transport",
+                    "Adds a transport until the gateway ends. The keys are those of `[transports.NAME]`, and `name`; \
+                     further keys are options of the component.",
+                    answer,
+                )
+            }
+        }
+        Target::RemovePlugin => Operation {
+            failures: vec![
+                (404, "There is no transport of that name.", None),
+                (
+                    409,
+                    "The transport is part of the binary, or another component is being loaded.",
+                    None,
+                ),
+            ],
+            ..json_response(
+                "components",
+                "Remove a transport",
+                "Removes a transport until the gateway ends. Its viewers are disconnected with a reason, and sessions move \
+                 to another one. Answers with the entry that it had.",
+                schemas.of::<state::Plugin>().to_value(),
+            )
+        },
         Target::Reload => Operation {
             failures: vec![
                 (404, "There is no component of that name.", None),
@@ -402,7 +456,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (
                     422,
-                    "The new component is invalid; the previous one stays in use.",
+                    "The new component is invalid, or does worse than the one in use, which stays.",
                     None,
                 ),
             ],
@@ -410,8 +464,9 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 "components",
                 "Reload a component",
                 "Reads the component of a transport or of the policy again. `name` is the transport's name, `policy` or the \
-                 policy's own name. Viewers of a transport that has changed are disconnected and may connect again at \
-                 once; after a change of the policy, sessions keep playing what they play.",
+                 policy's own name. A transport that has changed is first compared with the one in use, on all streams \
+                 that are watched; then it takes over without disconnecting viewers. After a change of the policy, \
+                 sessions keep playing what they play.",
                 schemas.of::<state::Plugin>().to_value(),
             )
         },
@@ -556,6 +611,7 @@ fn events() -> Value {
         ("viewer-came", "A viewer connected: `viewer`, `stream`, `rendition`, `transport`."),
         ("viewer-left", "A viewer disconnected: as `viewer-came`, and `seconds`, `bytes`, `jumps`."),
         ("session", "A session moved: `session`, `stream`, `from`, `transport`, `rendition`, `reason`."),
+        ("swap", "The component of a transport is exchanged: `transport`, `component`, `state`, `reason`."),
         ("plugin", "A component failed, its circuit breaker opened, or it works again."),
         ("capture", "A capture was saved: `serial`, `capture_id`, `captured_at`, `width`, `height`, `bytes`, `path`."),
     ]

@@ -8,7 +8,7 @@
 mod gate;
 
 use super::Actor;
-use crate::{Profile, Rendition, muxer::Refusal};
+use crate::{Failure, Instance, Profile, Rendition, muxer::Refusal};
 use gate::Gate;
 use sluicegate_config as config;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
@@ -16,12 +16,31 @@ use sluicegate_stream::{
     DeriveError, DerivedFeed, Entry, HistorySpan, Info, Next, Reader, Selection, StreamLease,
     WakeOn,
 };
-use sluicegate_viewer::{Header, SampleTime, Track};
+use sluicegate_viewer::{Content, Header, SampleTime, Track};
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+
+/// A call by which a guest follows its stream.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// `configure` with these tracks.
+    Configure(Arc<Info>),
+    /// `push` of the sample at this position.
+    Push(Arc<Sample>, Group, u64),
+    /// `stop` for this reason, not for ever.
+    Stop(Arc<str>),
+}
+
+/// Arguments of `configure` besides the tracks.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub choice: Selection,
+    pub renditions: Vec<Rendition>,
+    pub longest_group_ms: u32,
+}
 
 /// Samples pushed before requests and joins are served again.
 const BATCH: usize = 64;
@@ -126,7 +145,6 @@ impl Actor {
             };
             let group_ms = profile.group_ms;
             let position = source.position;
-            let mut source_sample = None;
             // Read before `next`, because the derived feed grows meanwhile.
             let derived = source
                 .derived
@@ -170,6 +188,7 @@ impl Actor {
                 }
                 Next::Entry(Entry::Stop(reason), _) => {
                     source.position += 1;
+                    self.mirror(&Step::Stop(reason.clone()));
                     self.call_guest(|instance| instance.stop(&reason, false))
                 }
                 Next::Entry(Entry::Sample(sample), group) => {
@@ -187,17 +206,19 @@ impl Actor {
                         self.progress.time = Some(sample.decode_time);
                     }
                     source.pushing = Some(position);
-                    source_sample = Some(sample_time(&sample));
-                    let pushed = self.call_guest(|instance| instance.push(&sample, group));
+                    let pushed = self.push(&sample, group, position);
                     if let Some(source) = &mut self.source {
-                        source.pushed(pushed.is_some());
+                        source.pushed(pushed);
                     }
-                    pushed
+                    if !pushed {
+                        return false;
+                    }
+                    continue;
                 }
             };
             self.muxer.requests.changed();
             let Some(chunks) = chunks else { return false };
-            self.publish(chunks, source_sample);
+            self.publish(chunks, None);
         }
         true
     }
@@ -341,7 +362,7 @@ impl Actor {
 
     /// Configures the guest with the tracks and publishes the resulting header. Ignores `info` of an older epoch: a
     /// newly chosen feed may begin before the discontinuity that led to it. Returns false if the guest failed.
-    fn announce(&mut self, lease: &StreamLease, info: &Info) -> bool {
+    fn announce(&mut self, lease: &StreamLease, info: &Arc<Info>) -> bool {
         if self.progress.epoch > Some(info.epoch) {
             if let Some(source) = &mut self.source {
                 source.gate.wants_start = true;
@@ -352,6 +373,7 @@ impl Actor {
             self.progress.epoch = Some(info.epoch);
             self.progress.renditions = self.renditions(lease);
         }
+        self.mirror(&Step::Configure(info.clone()));
         let header = self.configure(info);
         let known = header.is_some();
         if let Some(header) = header {
@@ -361,18 +383,22 @@ impl Actor {
     }
 
     fn configure(&mut self, info: &Info) -> Option<Header> {
+        let setting = self.setting()?;
+        self.muxer.requests.changed();
+        let header = self.call_guest(|instance| configure(instance, info, &setting));
+        header.map(Header::new)
+    }
+
+    /// What guests are configured with now. A new instance gets the same renditions as the previous one.
+    pub(super) fn setting(&self) -> Option<Setting> {
         let source = self.source.as_ref()?;
-        let choice = source.choice;
         let group_ms = self.profile.as_ref()?.group_ms;
         let longest = source.reader.longest_group(group_ms) * 1000 / u64::from(TIMESCALE);
-        let longest = u32::try_from(longest).unwrap_or(u32::MAX);
-        self.muxer.requests.changed();
-        // A new instance gets the same renditions as the previous one.
-        let renditions = std::mem::take(&mut self.progress.renditions);
-        let header =
-            self.call_guest(|instance| instance.configure(info, choice, &renditions, longest));
-        self.progress.renditions = renditions;
-        header.map(Header::new)
+        Some(Setting {
+            choice: source.choice,
+            renditions: self.progress.renditions.clone(),
+            longest_group_ms: u32::try_from(longest).unwrap_or(u32::MAX),
+        })
     }
 
     /// All renditions of the stream, with their URLs for this transport.
@@ -395,8 +421,43 @@ impl Actor {
     /// Replays the retained history to a new instance. The chunks are discarded, since viewers got them from the
     /// previous one.
     pub(super) fn replay(&mut self) -> bool {
-        let (Some(source), Some(profile)) = (&self.source, self.profile.clone()) else {
-            return true;
+        // Only the last header is published: viewers already have the earlier ones.
+        let mut header = None;
+        for step in self.history() {
+            let worked = match step {
+                Step::Configure(info) => {
+                    header = self.configure(&info);
+                    header.is_some()
+                }
+                Step::Push(sample, group, position) => {
+                    if let Some(source) = &mut self.source {
+                        source.pushing = Some(position);
+                    }
+                    let pushed = self.try_guest(|instance| instance.push(&sample, group));
+                    if let Some(source) = &mut self.source {
+                        source.pushed(pushed.is_some());
+                    }
+                    pushed.is_some()
+                }
+                Step::Stop(reason) => self
+                    .try_guest(|instance| instance.stop(&reason, false))
+                    .is_some(),
+            };
+            if !worked {
+                return false;
+            }
+        }
+        if let Some(header) = header {
+            self.muxer.outlet.set_header(header);
+        }
+        true
+    }
+
+    /// What a new instance has to be given to be where the previous one is: the retained history, up to the next entry
+    /// to process.
+    pub(super) fn history(&self) -> Vec<Step> {
+        let (Some(source), Some(profile)) = (&self.source, &self.profile) else {
+            return Vec::new();
         };
         let (end, group_ms) = (source.position, profile.group_ms);
         let (mut position, mut info) =
@@ -406,65 +467,47 @@ impl Actor {
         if position >= end {
             (position, info) = (end, source.info.clone());
         }
-        // Only the last header is published: viewers already have the earlier ones.
-        let mut header = None;
-        let mut gate = Gate::new(&profile, false);
-        if let Some(info) = info {
-            header = self.configure(&info);
-            if header.is_none() {
-                return false;
-            }
-        }
+        let mut steps: Vec<Step> = info.into_iter().map(Step::Configure).collect();
+        let mut gate = Gate::new(profile, false);
         while position < end {
-            let Some(source) = &self.source else {
-                return true;
-            };
-            let leads = |sample: &Sample| !sample.is_audio() || source.choice.video.is_none();
-            let worked = match source.reader.next(position, group_ms) {
-                Next::Entry(Entry::Sample(sample), group)
-                    if source.skipped.contains(&position)
-                        || profile.skips(&sample)
-                        || source.choice.format(sample.codec()).is_none()
-                        || !match leads(&sample) {
+            match source.reader.next(position, group_ms) {
+                Next::Entry(Entry::Sample(sample), group) => {
+                    let leads = !sample.is_audio() || source.choice.video.is_none();
+                    let is_wanted = !source.skipped.contains(&position)
+                        && !profile.skips(&sample)
+                        && source.choice.format(sample.codec()).is_some()
+                        && match leads {
                             true => {
                                 gate.admits(&sample, position, group.number, true, &source.reader)
                             }
                             false => !gate.wants_start,
-                        } =>
-                {
-                    true
-                }
-                Next::Entry(Entry::Sample(sample), group) => {
-                    if let Some(source) = &mut self.source {
-                        source.pushing = Some(position);
+                        };
+                    if is_wanted {
+                        steps.push(Step::Push(sample, group, position));
                     }
-                    let pushed = self
-                        .try_guest(|instance| instance.push(&sample, group))
-                        .is_some();
-                    if let Some(source) = &mut self.source {
-                        source.pushed(pushed);
-                    }
-                    pushed
                 }
-                Next::Entry(Entry::Configure(info), _) => {
-                    header = self.configure(&info);
-                    header.is_some()
-                }
-                Next::Entry(Entry::Stop(reason), _) => self
-                    .try_guest(|instance| instance.stop(&reason, false))
-                    .is_some(),
+                Next::Entry(Entry::Configure(info), _) => steps.push(Step::Configure(info)),
+                Next::Entry(Entry::Stop(reason), _) => steps.push(Step::Stop(reason)),
                 Next::Wait | Next::Lost(..) => break,
-            };
-            if !worked {
-                return false;
             }
             position += 1;
         }
-        if let Some(header) = header {
-            self.muxer.outlet.set_header(header);
-        }
-        true
+        steps
     }
+}
+
+/// Calls `configure` of an instance.
+pub(super) fn configure(
+    instance: &mut Instance,
+    info: &Info,
+    setting: &Setting,
+) -> Result<Vec<Content>, Failure> {
+    let Setting {
+        choice,
+        renditions,
+        longest_group_ms,
+    } = setting;
+    instance.configure(info, *choice, renditions, *longest_group_ms)
 }
 
 /// Relative URL from one rendition of a stream to another, for the same transport.
@@ -477,7 +520,8 @@ fn base(stream: &str, transport: &str, from: &str, to: &str) -> String {
     }
 }
 
-fn sample_time(sample: &Sample) -> SampleTime {
+/// Track and time of a sample, as viewers get them.
+pub(super) fn sample_time(sample: &Sample) -> SampleTime {
     SampleTime {
         track: if sample.is_audio() {
             Track::Audio

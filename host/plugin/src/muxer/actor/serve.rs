@@ -4,7 +4,7 @@
 //! Joins and requests wait while the guest is being repaired, until their timeout, and fail at once if the circuit
 //! breaker is open. Viewers stay connected during a repair; a new instance gets their joins again.
 
-use super::{Actor, End, JOIN_TIMEOUT, Source};
+use super::{Actor, End, JOIN_TIMEOUT, Source, twin::Then};
 use crate::{
     Answer, Effect, JoinRequest, Requests,
     muxer::{Message, Phase, Refusal, Reply, effects},
@@ -36,6 +36,12 @@ impl Actor {
         for message in messages {
             match message {
                 Message::End(end) => return Some(end),
+                Message::Try { transport, verdict } => {
+                    self.prepare(transport, Then::Compare(verdict));
+                }
+                Message::Prepared(prepared) => self.prepared(*prepared),
+                Message::SwitchTo { transport, keep } => self.switch_to(transport, keep),
+                Message::Abandon(transport) => self.abandon(&transport),
                 Message::Join {
                     viewer,
                     request,
@@ -101,9 +107,24 @@ impl Actor {
             };
             self.viewers.insert(join.viewer, known);
             let result = self.call_guest(|instance| instance.join(join.viewer, &join.request));
+            let result = match result {
+                // A component that was on probation failed, and its predecessor has taken over.
+                None if self.instance.is_some() => {
+                    self.call_guest(|instance| instance.join(join.viewer, &join.request))
+                }
+                result => result,
+            };
             let answer = match result {
-                Some(Ok(())) => Ok(()),
-                Some(Err(refusal)) => Err(Refusal::Rejected(refusal)),
+                Some(Ok(())) => {
+                    self.mirror_join(join.viewer, &join.request);
+                    Ok(())
+                }
+                Some(Err(refusal)) => {
+                    if let Some(instance) = &mut self.instance {
+                        instance.forget(join.viewer);
+                    }
+                    Err(Refusal::Rejected(refusal))
+                }
                 None => Err(self.repairing()),
             };
             if answer.is_err() {
@@ -120,10 +141,16 @@ impl Actor {
             return;
         }
         for url in self.muxer.requests.take_unsent() {
-            let reply = match self.call_guest(|instance| instance.request(&url.0, &url.1)) {
+            let answer = self.call_guest(|instance| instance.request(&url.0, &url.1));
+            if let Some(answer) = &answer {
+                self.compare_answer(&url.0, &url.1, answer);
+            }
+            let reply = match answer {
                 Some(Answer::Done(response)) => Reply::Done(response),
                 Some(Answer::Follow(content_type)) => Reply::Follow(content_type),
                 Some(Answer::Pending) => continue,
+                // The predecessor has taken over, and is asked everything again.
+                None if self.instance.is_some() => return self.serve_requests(),
                 None => {
                     self.muxer.requests.refuse(&url, &self.repairing());
                     // The other requests wait for the new instance.
@@ -187,8 +214,8 @@ impl Actor {
         Refusal::Unavailable(format!("the transport is restarting; try again. {reason}"))
     }
 
-    /// Joins the connected viewers to a new instance. The effects are discarded: the viewers have their messages and
-    /// lanes from the previous one. Returns false if the instance failed.
+    /// Joins the connected viewers to a new instance. What it requests for them is discarded: the viewers have their
+    /// messages, lanes and stream heads from the previous one. Returns false if the instance failed.
     pub(super) fn rejoin(&mut self) -> bool {
         let known: Vec<(u64, Arc<JoinRequest>)> = self
             .viewers
@@ -199,7 +226,10 @@ impl Actor {
         for (viewer, request) in known {
             let joined = self.try_guest(|instance| instance.join(viewer, &request));
             if joined.is_none() {
-                if let Some(known) = self.viewers.get_mut(&viewer) {
+                // If a predecessor has taken over again, that knows the viewer.
+                if self.instance.is_none()
+                    && let Some(known) = self.viewers.get_mut(&viewer)
+                {
                     known.detached = true;
                 }
                 return false;
@@ -226,7 +256,7 @@ impl Actor {
     /// Tells the guest which viewers were dropped because they did not keep up.
     pub(super) fn tell_dropped(&mut self) {
         while let Some(viewer) = self.dropped.pop() {
-            self.call_guest(|instance| instance.leave(viewer));
+            self.leave(viewer);
         }
     }
 
@@ -240,7 +270,12 @@ impl Actor {
     /// Tells the guest that the viewer has left, if the guest knows it.
     fn left(&mut self, viewer: u64, known: &Viewer) {
         if !known.detached {
-            self.call_guest(|instance| instance.leave(viewer));
+            self.leave(viewer);
         }
+    }
+
+    fn leave(&mut self, viewer: u64) {
+        self.mirror_leave(viewer);
+        self.call_guest(|instance| instance.leave(viewer));
     }
 }

@@ -1,0 +1,142 @@
+//! Changes of components while the gateway runs: `POST /api/plugins/{name}/reload` reads the component of a transport or
+//! of the policy again, `POST /api/plugins` adds a transport and `DELETE /api/plugins/{name}` removes one.
+//!
+//! One change at a time, on a blocking thread, since compiling takes seconds. Viewers of a transport stay while it is
+//! exchanged, and sessions keep what they play when the policy changes. What was added is not written to the config.
+
+use super::{Body, error, json, set, state};
+use crate::gateway::{Gateway, StartError};
+use http_body_util::{BodyExt, Limited};
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
+use sluicegate_config as config;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// Largest body of a request, in bytes, and the time for it to arrive.
+const MAX_BODY_BYTES: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. Answers with its entry of
+/// `/api/plugins`.
+pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
+    let policy = gateway.sessions.policy_actor().policy();
+    let transport = gateway.transports.get(name).filter(|_| name != "policy");
+    if transport.is_none() && name != "policy" && name != policy.name {
+        let transports = gateway.transports.all();
+        let policies = [&"policy".to_owned(), &policy.name];
+        let known = policies.into_iter().chain(transports.keys());
+        let text = config::unknown("component", name, known);
+        return error(true, StatusCode::NOT_FOUND, &text);
+    }
+    if transport.as_ref().is_some_and(|known| known.built_in) {
+        let text = format!(
+            "the transport `{name}` is part of the binary, there is no file to read again; set `plugin` under \
+             [transports.{name}] to replace it"
+        );
+        return error(true, StatusCode::CONFLICT, &text);
+    }
+    change(gateway, move |gateway| match transport {
+        Some(before) => gateway.reload_transport(&before.name).map(|()| {
+            let current = gateway.transports.get(&before.name).unwrap_or(before);
+            state::transport(gateway, &current)
+        }),
+        None => gateway.reload_policy().map(|()| state::policy(gateway)),
+    })
+    .await
+}
+
+/// Adds a transport, whose `name` and other keys as under `[transports.NAME]` are the JSON object in the body. Answers
+/// with its entry of `/api/plugins`.
+pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+    let bad = |text: &str| error(true, StatusCode::BAD_REQUEST, text);
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let Ok(Ok(body)) = timeout(BODY_TIMEOUT, body).await else {
+        return bad(&format!(
+            "the body did not arrive within 10 s, or is longer than {MAX_BODY_BYTES} bytes"
+        ));
+    };
+    let keys = serde_json::from_slice::<serde_json::Map<_, _>>(&body.to_bytes());
+    let mut keys = match keys {
+        Ok(keys) => keys,
+        Err(reason) => {
+            return bad(&format!(
+                "the body must be a JSON object such as {{\"name\": \"flv\", \"plugin\": \"/srv/flv.wasm\"}}: {reason}"
+            ));
+        }
+    };
+    let Some(serde_json::Value::String(name)) = keys.remove("name") else {
+        return bad("the key `name` is missing: the name of the new transport");
+    };
+    let mut transport = match config::Transport::from_json(&name, keys.into()) {
+        Ok(transport) => transport,
+        Err(reason) => return bad(&reason),
+    };
+    let Some(plugin) = transport.plugin.take() else {
+        return bad("the key `plugin` is missing: the path of the component's .wasm file");
+    };
+    transport.plugin = Some(gateway.config.dir.join(plugin));
+    if gateway.transports.get(&name).is_some() {
+        let text = format!("there is a transport `{name}` already; reload or remove it instead");
+        return error(true, StatusCode::CONFLICT, &text);
+    }
+    change(gateway, move |gateway| {
+        let added = gateway.add_transport(&name, transport)?;
+        Ok(state::transport(gateway, &added))
+    })
+    .await
+}
+
+/// Removes a transport, whose viewers are disconnected with a reason. Answers with the entry that it had in
+/// `/api/plugins`.
+pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
+    let Some(transport) = gateway.transports.get(name) else {
+        let transports = gateway.transports.all();
+        let text = config::unknown("transport", name, transports.keys());
+        return error(true, StatusCode::NOT_FOUND, &text);
+    };
+    if gateway.transports.is_built_in(name) {
+        let text = format!("a transport `{name}` is part of the binary and cannot be removed");
+        return error(true, StatusCode::CONFLICT, &text);
+    }
+    change(gateway, move |gateway| {
+        let entry = state::transport(gateway, &transport);
+        gateway.remove_transport(&transport.name);
+        Ok(entry)
+    })
+    .await
+}
+
+/// Makes a change, if no other one is being made; answers with the entry of `/api/plugins` that it returns.
+async fn change(
+    gateway: &Arc<Gateway>,
+    make: impl FnOnce(&Gateway) -> Result<state::Plugin, StartError> + Send + 'static,
+) -> Response<Body> {
+    // The guard moves to the blocking thread, so the change is completed even if the client disconnects.
+    let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
+        let text = "another component is being loaded; try again";
+        let mut response = error(true, StatusCode::CONFLICT, text);
+        set(&mut response, header::RETRY_AFTER, "1");
+        return response;
+    };
+    let changing = gateway.clone();
+    // Compiling may take seconds.
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make(&changing);
+        drop(turn);
+        made
+    });
+    match made.await {
+        Ok(Ok(plugin)) => json(StatusCode::OK, &plugin),
+        // What was in use stays.
+        Ok(Err(reason)) => {
+            let text = reason.to_string();
+            tracing::warn!("a component was refused: {text}");
+            error(true, StatusCode::UNPROCESSABLE_ENTITY, &text)
+        }
+        Err(_) => error(
+            true,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the change failed, see the log; /api/plugins tells which component is in use",
+        ),
+    }
+}

@@ -1,0 +1,130 @@
+//! Reloads the components with `watch = true` whose files have changed.
+//!
+//! Files are looked at once a second. A change counts once the file has stayed as it is for a second, so that one that
+//! is being written is not read halfway; whether its content has changed at all is found out by the reload. A component
+//! that was refused is tried again when its file changes again. `run` in [`super`] starts the task.
+
+use super::Gateway;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is looked at of a file.
+type Signature = Option<(SystemTime, u64)>;
+
+/// A file that is watched.
+#[derive(Debug, Default)]
+struct Watched {
+    /// As of the last look.
+    seen: Signature,
+    /// As of the last reload, or of the start.
+    used: Signature,
+}
+
+impl Watched {
+    /// Takes the newest signature; returns whether the file is to be reloaded.
+    fn look(&mut self, now: Signature) -> bool {
+        let is_stable = self.seen == now;
+        self.seen = now;
+        let is_due = is_stable && now.is_some() && now != self.used;
+        if is_due {
+            self.used = now;
+        }
+        is_due
+    }
+}
+
+/// Watches for as long as the gateway runs.
+pub(super) async fn watch(gateway: Arc<Gateway>) {
+    let mut files: BTreeMap<String, Watched> = BTreeMap::new();
+    let mut tick = interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut drain = gateway.drain();
+    loop {
+        tokio::select! {
+            () = drain.wait() => return,
+            _ = tick.tick() => {}
+        }
+        let watched = gateway.transports.watched();
+        files.retain(|name, _| watched.contains_key(name));
+        if watched.is_empty() {
+            continue;
+        }
+        // A file system may not answer for a while.
+        let looked = tokio::task::spawn_blocking(move || look(watched));
+        let Ok(looked) = looked.await else { continue };
+        for (name, signature) in looked {
+            let is_due = match files.get_mut(&name) {
+                Some(file) => file.look(signature),
+                None => {
+                    let (seen, used) = (signature, signature);
+                    files.insert(name.clone(), Watched { seen, used });
+                    false
+                }
+            };
+            if is_due {
+                reload(&gateway, name).await;
+            }
+        }
+    }
+}
+
+fn look(watched: BTreeMap<String, PathBuf>) -> Vec<(String, Signature)> {
+    let files = watched.into_iter();
+    files.map(|(name, path)| (name, signature(&path))).collect()
+}
+
+fn signature(path: &Path) -> Signature {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+async fn reload(gateway: &Arc<Gateway>, name: String) {
+    tracing::info!(transport = name, "its file has changed and is read again");
+    let turn = gateway.reloading.clone().lock_owned().await;
+    let changing = gateway.clone();
+    let changed = tokio::task::spawn_blocking(move || {
+        let changed = changing.reload_transport(&name);
+        drop(turn);
+        if let Err(reason) = changed {
+            tracing::error!(transport = name, "{reason}");
+        }
+    });
+    // An error is a panic, which was logged.
+    let _ = changed.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_once_it_stays_as_it_is() {
+        let at =
+            |seconds, size| Some((SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), size));
+        let mut file = Watched {
+            seen: at(1, 10),
+            used: at(1, 10),
+        };
+        for (now, due) in [
+            (at(1, 10), false),
+            (at(2, 5), false),
+            (at(3, 10), false),
+            (at(3, 10), true),
+            (at(3, 10), false),
+            (None, false),
+            (None, false),
+            (at(4, 10), false),
+            (at(4, 10), true),
+        ] {
+            assert_eq!(file.look(now), due, "{now:?}");
+        }
+    }
+}
