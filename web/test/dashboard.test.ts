@@ -102,6 +102,14 @@ test("events are parsed, and invalid ones are skipped", () => {
     stream: "door@small",
     transport: "nal",
   });
+  assert.deepEqual(parseEvent("swap", '{"at":5,"transport":"nal","state":"refused","component":"nal@0.2.0","reason":"slow"}'), {
+    kind: "swap",
+    at: 5,
+    transport: "nal",
+    component: "nal@0.2.0",
+    state: "refused",
+    reason: "slow",
+  });
   assert.deepEqual(parseEvent("missed", '{"at":5,"count":null}'), { kind: "missed", at: 5, count: null });
   assert.deepEqual(parseEvent("hello", "{}"), { kind: "hello", at: 0, run: "" });
   for (const odd of ["", "{", "5", "null", "[]", '"x"']) assert.equal(parseEvent("stream", odd), null);
@@ -119,6 +127,12 @@ test("events are described for people", () => {
     tone: "bad",
   });
   assert.deepEqual(line("plugin", { stream: "door", transport: "hls", state: "running" }), { text: "door: hls recovered", tone: "good" });
+  const swap = (state: string, reason = "") => line("swap", { transport: "nal", component: "nal@0.2.0", state, reason });
+  assert.deepEqual(swap("comparing"), { text: "nal compares nal@0.2.0 with the component in use", tone: "plain" });
+  assert.deepEqual(swap("refused", "it is slow"), { text: "nal does not use nal@0.2.0: it is slow", tone: "bad" });
+  assert.equal(swap("switching"), null);
+  assert.deepEqual(swap("switched"), { text: "nal uses nal@0.2.0 now", tone: "good" });
+  assert.deepEqual(swap("rolled-back", "trap"), { text: "nal uses the component before nal@0.2.0 again: trap", tone: "bad" });
   assert.deepEqual(line("capture", { serial: "door", width: 640, height: 360, path: "door/1.jpg" }), {
     text: "door: image captured, 640 × 360, saved as door/1.jpg",
     tone: "plain",

@@ -58,6 +58,8 @@ export function eventLine(event: GatewayEvent): EventLine | null {
       const state = event.state === "broken" ? "stopped after repeated failures" : "failed";
       return { text: `${what} ${state}: ${event.reason}`, tone: "bad" };
     }
+    case "swap":
+      return swapLine(event);
     case "capture": {
       const dimensions = size(event.width, event.height);
       const saved = event.path === "" ? "" : `, saved as ${event.path}`;
@@ -68,6 +70,22 @@ export function eventLine(event: GatewayEvent): EventLine | null {
       return { text: `${count} were missed`, tone: "plain" };
     }
     case "hello":
+      return null;
+  }
+}
+
+/** Line of an exchange; null for states without one, such as `switching`, which `switched` follows. */
+function swapLine({ transport, component, state, reason }: Extract<GatewayEvent, { kind: "swap" }>): EventLine | null {
+  switch (state) {
+    case "switched":
+      return { text: `${transport} uses ${component} now`, tone: "good" };
+    case "refused":
+      return { text: `${transport} does not use ${component}: ${reason}`, tone: "bad" };
+    case "rolled-back":
+      return { text: `${transport} uses the component before ${component} again: ${reason}`, tone: "bad" };
+    case "comparing":
+      return { text: `${transport} compares ${component} with the component in use`, tone: "plain" };
+    default:
       return null;
   }
 }

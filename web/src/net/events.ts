@@ -18,6 +18,8 @@ export type GatewayEvent =
       readonly state: string;
       readonly reason: string;
     }
+  /** The component of a transport is exchanged; `component` is the new one, as name@version. */
+  | { readonly kind: "swap"; readonly at: number; readonly transport: string; readonly component: string; readonly state: string; readonly reason: string }
   /** A capture was saved at `path`, by any client. */
   | { readonly kind: "capture"; readonly at: number; readonly stream: string; readonly width: number | null; readonly height: number | null; readonly path: string }
   /** First event of a connection; `run` changes with each start of the gateway. */
@@ -26,7 +28,7 @@ export type GatewayEvent =
   | { readonly kind: "missed"; readonly at: number; readonly count: number | null };
 
 type Kind = GatewayEvent["kind"];
-const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "capture", "hello", "missed"];
+const KINDS: readonly Kind[] = ["stream", "group-cut", "viewer-came", "viewer-left", "plugin", "swap", "capture", "hello", "missed"];
 
 /** Parses an event; null if it is invalid. */
 export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
@@ -46,6 +48,8 @@ export function parseEvent(kind: Kind, json: string): GatewayEvent | null {
       return { kind, at, stream, transport: text(data["transport"]) };
     case "plugin":
       return { kind, at, stream, transport: text(data["transport"]), plugin: text(data["plugin"]), state, reason };
+    case "swap":
+      return { kind, at, transport: text(data["transport"]), component: text(data["component"]), state, reason };
     case "capture":
       return { kind, at, stream, width: number(data["width"]), height: number(data["height"]), path: text(data["path"]) };
     case "hello":
