@@ -2,8 +2,9 @@
 // remembered.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, screenshot, until } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { overflow, screenshot, until } from "./support.mjs";
 import { clip } from "./clips.mjs";
 
 const SINE = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=60"];
@@ -12,7 +13,7 @@ const AAC = ["-c:a", "aac", "-b:a", "64k"];
 const X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "15", "-pix_fmt", "yuv420p"];
 
 describe("audio", { timeout: 240_000 }, () => {
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.radio]
       source = "file:${clip("radio.m4a", [...SINE, ...AAC])}"
@@ -22,16 +23,6 @@ describe("audio", { timeout: 240_000 }, () => {
       part = "200ms"
       segment = "1s"
     `,
-  });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
   });
 
   const stats = (page) => page.evaluate(() => document.querySelector("sluicegate-player").stats);
@@ -54,7 +45,7 @@ describe("audio", { timeout: 240_000 }, () => {
 
   for (const transport of ["auto", "mse", "hls"]) {
     test(`an audio-only stream plays on ${transport} and is labelled`, async () => {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 900, height: 700 } });
       await page.goto(`${gateway.url}watch/radio?transport=${transport}`);
       await plays(page, "mse", "hls");
       const player = page.locator("sluicegate-player");
@@ -74,7 +65,7 @@ describe("audio", { timeout: 240_000 }, () => {
   }
 
   test("turning audio on moves to a transport with audio and is remembered", async (t) => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 1280, height: 800 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 1280, height: 800 } });
     await page.goto(`${gateway.url}watch/demo`);
     await plays(page, "nal");
     const player = page.locator("sluicegate-player");
@@ -112,7 +103,7 @@ describe("audio", { timeout: 240_000 }, () => {
 
   test("a selected transport without audio displays which ones have it", async () => {
     for (const width of [1280, 390]) {
-      const { page, problems, close } = await newPage(browser, { viewport: { width, height: 800 } });
+      const { page, problems, close } = await openPage({ viewport: { width, height: 800 } });
       await page.goto(`${gateway.url}watch/demo?transport=mse`);
       await plays(page, "mse");
       const player = page.locator("sluicegate-player");
@@ -133,22 +124,13 @@ describe("audio", { timeout: 240_000 }, () => {
 });
 
 describe("a browser that blocks autoplay with audio", { timeout: 120_000 }, () => {
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `[streams.demo]\nsource = "file:${clip("both.mp4", [...VIDEO, ...SINE, ...X264, ...AAC])}"\n`,
-  });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch(["--autoplay-policy=document-user-activation-required"]);
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
+    browserArguments: ["--autoplay-policy=document-user-activation-required"],
   });
 
   test("plays muted, and unmuted after a click, if audio was left on", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 1000, height: 800 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 1000, height: 800 } });
     await page.addInitScript(() => localStorage.setItem("sluicegate-muted", "false"));
     await page.goto(`${gateway.url}watch/demo`);
     await page.waitForFunction(() => {

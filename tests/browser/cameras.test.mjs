@@ -5,26 +5,18 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, playing } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { Gateway, playing } from "./support.mjs";
 
 const PATTERN = `source = "test-pattern"\nencode = { width = 640, height = 360, frame-rate = 15, keyframe-interval = "1s" }\n`;
 
 describe("cameras", { timeout: 120_000 }, () => {
   const pattern = new Gateway({ config: `[streams.demo]\n${PATTERN}renditions.small = { width = 320 }\n` });
-  let gateway;
-  let browser;
-
-  before(async () => {
-    await pattern.start();
-    gateway = new Gateway({ config: `[streams.copy]\nsource = "${pattern.url}live/demo/mjpeg"\n[streams.demo]\n${PATTERN}` });
-    await gateway.start();
-    browser = await launch();
+  before(() => pattern.start());
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: () => `[streams.copy]\nsource = "${pattern.url}live/demo/mjpeg"\n[streams.demo]\n${PATTERN}`,
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    await pattern.stop();
-  });
+  after(() => pattern.stop());
 
   /** Variants: Content-Type of a part, and number of bytes missing from the end marker. */
   const VARIANTS = {
@@ -39,7 +31,7 @@ describe("cameras", { timeout: 120_000 }, () => {
       const image = Buffer.from(await (await fetch(`${gateway.url}live/demo/frame.jpg`)).arrayBuffer());
       assert.deepEqual([...image.subarray(-2)], [0xff, 0xd9]);
       const site = new Camera(gateway.url, type, image.subarray(0, image.length - missing));
-      const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(await site.start());
       await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted >= 10);
       const { width, height } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
@@ -69,7 +61,7 @@ describe("cameras", { timeout: 120_000 }, () => {
       [pattern.url, "demo@small", "picture"],
       [gateway.url, "copy", "decode"],
     ]) {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${url}watch/${stream}?transport=nal`);
       // The frame has a block code that scripts may read.
       await playing(page, "nal");

@@ -2,42 +2,33 @@
 // gateway. Media players are not affected.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Gateway, launch, newPage, until } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { until } from "./support.mjs";
 
 const plugin = fileURLToPath(new URL("../../target/plugins/hostile.wasm", import.meta.url));
 
 describe("a component's pages", { timeout: 120_000 }, () => {
-  let gateway;
-  let browser;
-  before(async () => {
-    gateway = new Gateway({
-      config: `
-        [streams.cam]
-        source = "test-pattern"
-        [transports.page]
-        plugin = ${JSON.stringify(plugin)}
-        in = "request"
-        do = "page"
-        [transports.trusted]
-        plugin = ${JSON.stringify(plugin)}
-        in = "request"
-        do = "page"
-        trusted = true
-      `,
-    });
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: `
+      [streams.cam]
+      source = "test-pattern"
+      [transports.page]
+      plugin = ${JSON.stringify(plugin)}
+      in = "request"
+      do = "page"
+      [transports.trusted]
+      plugin = ${JSON.stringify(plugin)}
+      in = "request"
+      do = "page"
+      trusted = true
+    `,
   });
 
   for (const name of ["page.html", "page.xhtml", "page.svg", "page.txt"]) {
     test(`${name} runs no scripts and makes no requests`, async () => {
-      const { page, close } = await newPage(browser);
+      const { page, close } = await openPage();
       const requested = [];
       page.on("response", (response) => requested.push(new URL(response.url()).pathname));
       const response = await page.goto(new URL(`live/cam/page/${name}`, gateway.url).href, { waitUntil: "load" });
@@ -55,7 +46,7 @@ describe("a component's pages", { timeout: 120_000 }, () => {
   }
 
   test("a gateway page cannot register a component as service worker", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(gateway.url);
     for (const script of ["/live/cam/page/worker.js", "/live/cam/trusted/worker.js"]) {
       const outcome = await page.evaluate(
@@ -68,7 +59,7 @@ describe("a component's pages", { timeout: 120_000 }, () => {
   });
 
   test("a trusted component may run scripts but not register a service worker", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(new URL("live/cam/trusted/page.svg", gateway.url).href);
     const title = await until("the script is done", async () => {
       const title = await page.title();
@@ -79,7 +70,7 @@ describe("a component's pages", { timeout: 120_000 }, () => {
   });
 
   test("MJPEG is displayed at its own URL and in an <img>", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(new URL("live/cam/mjpeg", gateway.url).href, { waitUntil: "commit" });
     await until("a frame is displayed", () => page.evaluate(() => (document.images[0]?.naturalWidth ?? 0) > 0));
     await page.goto(gateway.url);

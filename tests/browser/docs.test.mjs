@@ -2,28 +2,22 @@
 // whole API description and can be filtered.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, screenshot } from "./support.mjs";
+import { before, describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { overflow, screenshot } from "./support.mjs";
 
 describe("the API's description", { timeout: 120_000 }, () => {
-  const gateway = new Gateway();
-  let browser;
+  const { gateway, openPage } = gatewayAndBrowser();
   let description;
 
   before(async () => {
-    await gateway.start();
-    browser = await launch();
     const response = await fetch(new URL("/api/openapi.json", gateway.url));
     assert.equal(response.status, 200);
     description = await response.json();
   });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   const load = async (options = {}, hash = "") => {
-    const opened = await newPage(browser, options);
+    const opened = await openPage(options);
     await opened.page.goto(`${gateway.url}docs/api${hash}`);
     await opened.page.locator(".operation").first().waitFor();
     return opened;
@@ -117,7 +111,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
   }
 
   test("a failure to load the API description is displayed", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.route("**/api/openapi.json", (route) => route.fulfill({ status: 503, json: { error: "the gateway is shutting down" } }));
     await page.goto(`${gateway.url}docs/api`);
     await page.getByRole("alert").getByText("the gateway is shutting down").waitFor();
@@ -126,8 +120,7 @@ describe("the API's description", { timeout: 120_000 }, () => {
 });
 
 describe("the documentation", { timeout: 240_000 }, () => {
-  const gateway = new Gateway();
-  let browser;
+  const { gateway, openPage } = gatewayAndBrowser();
   /** Everything below /docs by path: content type, and HTML of pages. */
   let found;
   /** Links between resources of the gateway: page, path, and fragment. */
@@ -136,18 +129,12 @@ describe("the documentation", { timeout: 240_000 }, () => {
   let pages;
 
   before(async () => {
-    await gateway.start();
-    browser = await launch();
     ({ found, links } = await crawl(new URL("/docs", gateway.url)));
     pages = [...found].filter(([path, { html }]) => html !== null && path !== "/docs/api").map(([path]) => path);
   });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   const open = async (path, options = {}) => {
-    const opened = await newPage(browser, options);
+    const opened = await openPage(options);
     await opened.page.goto(new URL(path, gateway.url).href);
     return opened;
   };

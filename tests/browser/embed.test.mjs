@@ -4,13 +4,12 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, playing } from "./support.mjs";
 
 describe("a page of another site", { timeout: 120_000 }, () => {
   // One server with two origins: its IP address is in `origins`, its host name is not.
   const site = createServer(serve);
-  let gateway;
-  let browser;
   let allowed;
   let foreign;
 
@@ -19,21 +18,17 @@ describe("a page of another site", { timeout: 120_000 }, () => {
     await once(site, "listening");
     allowed = `http://127.0.0.1:${site.address().port}`;
     foreign = `http://localhost:${site.address().port}`;
-    gateway = new Gateway({
-      config: `
-        [server]
-        origins = ["${allowed}"]
-        [streams.demo]
-        source = "test-pattern"
-        encode = { keyframe-interval = "1s" }
-      `,
-    });
-    await gateway.start();
-    browser = await launch();
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: () => `
+      [server]
+      origins = ["${allowed}"]
+      [streams.demo]
+      source = "test-pattern"
+      encode = { keyframe-interval = "1s" }
+    `,
+  });
+  after(() => {
     site.closeAllConnections();
     site.close();
   });
@@ -57,7 +52,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
     test(`${transport} plays on a page of an allowed origin`, async () => {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${allowed}/embed?stream=demo&transport=${transport}`);
       const { number, stats } = await playing(page, transport);
       await frameNumberReaches(page, number + 10);
@@ -68,14 +63,14 @@ describe("a page of another site", { timeout: 120_000 }, () => {
   }
 
   test("src may be the full base URL of the stream", async () => {
-    const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.goto(`${allowed}/embed?src&transport=auto`);
     await playing(page, "nal");
     await close();
   });
 
   test("a page of another origin cannot load the script", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.goto(`${foreign}/embed?stream=demo&transport=auto`);
     assert.equal(await page.evaluate(() => customElements.get("sluicegate-player") === undefined), true);
     assert.ok(problems.some((text) => /CORS|blocked|ERR_FAILED|403/i.test(text)), `${problems}`);
@@ -84,7 +79,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
     test(`${transport}: another origin with its own script gets an error message`, async () => {
-      const { page, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${foreign}/own?stream=demo&transport=${transport}`);
       const status = page.locator("sluicegate-player").getByRole("status");
       await status.getByText(`its \`origins\` setting does not include ${foreign}`).waitFor();

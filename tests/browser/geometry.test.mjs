@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { Gateway, launch, newPage, playing } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { Gateway, playing } from "./support.mjs";
 
 const directory = fileURLToPath(new URL("../../target/scratch/browser/", import.meta.url));
 
@@ -29,10 +30,10 @@ function setRotation(path, [a, b, c, d]) {
 }
 
 describe("geometry", { timeout: 240_000 }, () => {
-  let gateway;
-  let browser;
+  const { gateway, openPage } = gatewayAndBrowser({ config: recordedStreams });
 
-  before(async () => {
+  /** Records the files, and returns the config of streams that play them. */
+  async function recordedStreams() {
     const recorder = await new Gateway({
       config: `
         [streams.landscape]
@@ -49,23 +50,15 @@ describe("geometry", { timeout: 240_000 }, () => {
     await recorder.stop();
     setRotation(phone, [0, 1, -1, 0]);
     setRotation(mirror, [0, 1, 1, 0]);
-    gateway = new Gateway({
-      config: `
-        [streams.wide]
-        source = "file:${wide}"
-        [streams.phone]
-        source = "file:${phone}"
-        [streams.mirror]
-        source = "file:${mirror}"
-      `,
-    });
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-  });
+    return `
+      [streams.wide]
+      source = "file:${wide}"
+      [streams.phone]
+      source = "file:${phone}"
+      [streams.mirror]
+      source = "file:${mirror}"
+    `;
+  }
 
   for (const [stream, size] of [
     ["wide", [931, 360]],
@@ -74,7 +67,7 @@ describe("geometry", { timeout: 240_000 }, () => {
   ]) {
     for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
       test(`${stream} is ${size.join("×")} and upright on ${transport}`, async () => {
-        const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+        const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
         await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
         // The block code can be read only if the frame is upright.
         const { stats } = await playing(page, transport);

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
 
 const folder = fileURLToPath(new URL("../../target/scratch/browser/h264", import.meta.url));
 
@@ -27,10 +27,10 @@ function withoutLevel(file) {
 }
 
 describe("H.264", { timeout: 240_000 }, () => {
-  let gateway;
-  let browser;
+  const { gateway, openPage } = gatewayAndBrowser({ config: encodedStreams });
 
-  before(async () => {
+  /** Encodes the files, and returns the config of streams that play them. */
+  function encodedStreams() {
     mkdirSync(folder, { recursive: true });
     const open = encode("open", "open-gop=1:bframes=3:b-adapt=0:b-pyramid=none:keyint=20:scenecut=0");
     // The x264 default: some of the skipped pictures are references of others.
@@ -38,18 +38,17 @@ describe("H.264", { timeout: 240_000 }, () => {
     const level = withoutLevel(encode("level", "bframes=0:keyint=30", "main"));
     const interlaced = encode("interlaced", "tff=1:bframes=2:keyint=30");
     const stream = (name, file) => `[streams.${name}]\nsource = "file:${file}"\nalways-on = true\n`;
-    gateway = new Gateway({ config: stream("open", open) + stream("pyramid", pyramid) + stream("level", level) + stream("interlaced", interlaced) });
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-  });
+    return [
+      stream("open", open),
+      stream("pyramid", pyramid),
+      stream("level", level),
+      stream("interlaced", interlaced),
+    ].join("");
+  }
 
   /** Plays until enough frames were displayed, with at most `maxReconnects` reconnects. */
   async function plays(stream, transport, maxReconnects = 0) {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
     await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 75);
     const { phase, reconnects } = await page.evaluate(() => document.querySelector("sluicegate-player").stats);
@@ -62,7 +61,7 @@ describe("H.264", { timeout: 240_000 }, () => {
     for (const stream of ["open", "pyramid"]) {
       test(`playback starts at an open GOP: ${transport}, ${stream}`, async () => {
         // A first viewer keeps the stream running, so that later ones start in the middle, each at another group.
-        const first = await newPage(browser, { viewport: { width: 800, height: 600 } });
+        const first = await openPage({ viewport: { width: 800, height: 600 } });
         await first.page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);
         await first.page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 30);
         // Chromium stops at the leading pictures of a pyramid if a seek lands between them, as on a machine so busy

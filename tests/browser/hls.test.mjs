@@ -3,8 +3,9 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, frameNumberReaches, displayedFrame, playing, blockAutoplay, measureLatency, until } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, displayedFrame, playing, blockAutoplay, measureLatency, until } from "./support.mjs";
 
 /** Duration of the low-latency test in seconds. */
 const DURATION = 60;
@@ -15,7 +16,7 @@ const DURATION = 60;
 const FRAME_MS = 1000 / 30;
 
 describe("hls", { timeout: 240_000 }, () => {
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "test-pattern"
@@ -25,19 +26,9 @@ describe("hls", { timeout: 240_000 }, () => {
       segment = "1s"
     `,
   });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   test(`hls.js plays ${DURATION} s at low latency without a stall`, async (t) => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     // Simulates a gateway whose choice this page does not know: the page then plays the multivariant playlist by
     // itself.
     const choice = { transport: "later", rendition: "", base: "/live/demo", session: "/api/sessions/none", reason: "new", pattern: true };
@@ -81,7 +72,7 @@ describe("hls", { timeout: 240_000 }, () => {
   });
 
   test("without MSE the browser's native HLS plays, and hls.js is not loaded", async (t) => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.addInitScript(() => {
       for (const name of ["MediaSource", "ManagedMediaSource", "WebKitMediaSource"]) Reflect.deleteProperty(window, name);
     });
@@ -100,7 +91,7 @@ describe("hls", { timeout: 240_000 }, () => {
   });
 
   test("hls.js is loaded only if needed, and stops with the element", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     const loaded = [];
     page.on("request", (request) => loaded.push(request.url()));
     const fetches = (text) => loaded.filter((url) => url.includes(text)).length;
@@ -122,7 +113,7 @@ describe("hls", { timeout: 240_000 }, () => {
   });
 
   test("hls: a browser that blocks autoplay gets a play button", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await blockAutoplay(page);
     await page.goto(`${gateway.url}watch/demo?transport=hls`);
     const tap = page.locator("sluicegate-player").getByRole("button", { name: "Tap to play" });
@@ -144,7 +135,7 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
   // One rendition per variant, so that each variant starts a rendition that has never been watched.
   const names = ["start", "manual", "down", "up"];
   const renditions = names.map((name, nth) => `renditions.${name} = { width = ${160 + 32 * nth}, bitrate = "${100 + 50 * nth}k" }`);
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "test-pattern"
@@ -153,23 +144,13 @@ describe("stock hls.js", { timeout: 240_000 }, () => {
       ${renditions.join("\n      ")}
     `,
   });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   /**
    * Plays the multivariant playlist. `settings` are for hls.js; `then` runs in the page with hls and a function from
    * level name to level index.
    */
   const play = async (settings, then = "") => {
-    const { page, close } = await newPage(browser, { viewport: { width: 320, height: 200 }, bypassCSP: true });
+    const { page, close } = await openPage({ viewport: { width: 320, height: 200 }, bypassCSP: true });
     // Any page of the same origin.
     await page.goto(`${gateway.url}healthz`);
     await page.setContent("<video muted></video>");

@@ -3,14 +3,15 @@
 // displayed.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, displayedFrame, until } from "./support.mjs";
+import { before, describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { displayedFrame, until } from "./support.mjs";
 import { clip } from "./clips.mjs";
 
 const RATE = 15;
 
 describe("intra refresh", { timeout: 240_000 }, () => {
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "file:${clip("intra.mp4", [
@@ -23,23 +24,16 @@ describe("intra refresh", { timeout: 240_000 }, () => {
       segment = "1s"
     `,
   });
-  let browser;
 
   before(async () => {
-    await gateway.start();
-    browser = await launch();
     // Wait until the first IDR picture has left the newest group.
     await until("the source is live", async () => (await gateway.device()).state === "live");
     await (await fetch(`${gateway.url}live/demo/hls/media.m3u8`)).text();
   });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   for (const transport of ["auto", "nal", "mse", "hls"]) {
     test(`${transport} falls back to MJPEG, and the page displays the reason`, async (t) => {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 1280, height: 800 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 1280, height: 800 } });
       const began = Date.now();
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       await page.waitForFunction(() => {

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { clip } from "./clips.mjs";
-import { Gateway, launch, newPage } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
 
 const RATE = 25;
 /** Each frame is brighter than the previous one, modulo this number. */
@@ -22,7 +22,7 @@ const require = createRequire(new URL("../../web/package.json", import.meta.url)
 
 describe("jmuxer", { timeout: 120_000 }, () => {
   const brightness = `lum='${DARKEST}+${STEP}*mod(N,${CYCLE})':cb=128:cr=128`;
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "file:${clip("b-frames.mp4", [
@@ -31,20 +31,10 @@ describe("jmuxer", { timeout: 120_000 }, () => {
       ])}"
     `,
   });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   test("with reorder=0, a stream with B-frames plays completely and in order", async (t) => {
     // The script is not part of the gateway's page.
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 640, height: 480 }, bypassCSP: true });
+    const { page, problems, close } = await openPage({ viewport: { width: 640, height: 480 }, bypassCSP: true });
     await page.goto(gateway.url);
     await page.addScriptTag({ content: readFileSync(require.resolve("jmuxer/dist/jmuxer.min.js"), "utf8") });
     const result = await page.evaluate(watch, { query: "?reorder=0", RATE, CYCLE, STEP, DARKEST, CHECKED_FRAMES, SKIPPED_FRAMES });

@@ -2,14 +2,14 @@
 // back to another transport.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { clip } from "./clips.mjs";
-import { Gateway, launch, newPage } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
 
 const RATE = 10;
 
 describe("a group of a minute", { timeout: 120_000 }, () => {
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "file:${clip("minute.mp4", [
@@ -19,19 +19,9 @@ describe("a group of a minute", { timeout: 120_000 }, () => {
       ])}"
     `,
   });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   test("a selected HLS without segments falls back, with the gateway's reason", async (t) => {
-    const { page, close } = await newPage(browser, { viewport: { width: 900, height: 700 } });
+    const { page, close } = await openPage({ viewport: { width: 900, height: 700 } });
     const began = Date.now();
     const refused = page.waitForResponse((response) => response.url().includes("/hls/") && response.status() === 503);
     await page.goto(`${gateway.url}watch/demo?transport=hls`);

@@ -1,44 +1,44 @@
 // Fragmented MP4 through Media Source Extensions: output, latency, and cleanup.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { Camera } from "./relay.mjs";
-import { Gateway, recordMediaSources, launch, onlyManagedMediaSource, recordMediaSockets, newPage, frameNumberReaches, displayedFrame, playing, blockAutoplay, measureLatency, until } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import {
+  recordMediaSources,
+  onlyManagedMediaSource,
+  recordMediaSockets,
+  frameNumberReaches,
+  displayedFrame,
+  playing,
+  blockAutoplay,
+  measureLatency,
+  until,
+} from "./support.mjs";
 
 describe("mse", { timeout: 240_000 }, () => {
   const camera = new Camera();
-  let gateway;
-  let browser;
-
-  before(async () => {
-    gateway = new Gateway({
-      config: `
-        [streams.demo]
-        source = "test-pattern"
-        encode = { width = 640, height = 360, frame-rate = 30 }
-        [streams.small]
-        source = "test-pattern"
-        encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "500ms" }
-        [streams.large]
-        source = "test-pattern"
-        encode = { width = 1280, height = 720, frame-rate = 30, keyframe-interval = "500ms" }
-        [streams.audio]
-        source = "lavfi:testsrc2=size=640x360:rate=30[out0];sine=frequency=440[out1]"
-        [streams.changing]
-        source = "${await camera.listen()}"
-      `,
-    });
-    await gateway.start();
-    browser = await launch();
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: async () => `
+      [streams.demo]
+      source = "test-pattern"
+      encode = { width = 640, height = 360, frame-rate = 30 }
+      [streams.small]
+      source = "test-pattern"
+      encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "500ms" }
+      [streams.large]
+      source = "test-pattern"
+      encode = { width = 1280, height = 720, frame-rate = 30, keyframe-interval = "500ms" }
+      [streams.audio]
+      source = "lavfi:testsrc2=size=640x360:rate=30[out0];sine=frequency=440[out1]"
+      [streams.changing]
+      source = "${await camera.listen()}"
+    `,
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    camera.close();
-  });
+  after(() => camera.close());
 
   test("playback advances with less than 500 ms latency", async (t) => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const first = await playing(page, "mse");
     await frameNumberReaches(page, first.number + 60);
@@ -53,7 +53,7 @@ describe("mse", { timeout: 240_000 }, () => {
   });
 
   test("a change of frame size keeps the connection and the media source", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     const sockets = recordMediaSockets(page);
     await recordMediaSources(page);
     camera.show(`${gateway.url}live/small`);
@@ -80,7 +80,7 @@ describe("mse", { timeout: 240_000 }, () => {
   });
 
   test("audio is muted initially, and plays on mse and hls when turned on", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.goto(`${gateway.url}watch/audio?transport=nal`);
     const player = page.locator("sluicegate-player");
     const shows = (transport) =>
@@ -114,7 +114,7 @@ describe("mse", { timeout: 240_000 }, () => {
   });
 
   test("a removed element leaves no socket and no media source behind", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     const sockets = [];
     page.on("websocket", (socket) => sockets.push(socket));
     await recordMediaSources(page);
@@ -140,7 +140,7 @@ describe("mse", { timeout: 240_000 }, () => {
   });
 
   test("ManagedMediaSource is used if there is no other, as on iPhones", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await onlyManagedMediaSource(page);
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const { number } = await playing(page, "mse");
@@ -153,7 +153,7 @@ describe("mse", { timeout: 240_000 }, () => {
   });
 
   test("mse: a browser that blocks autoplay gets a play button", async () => {
-    const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+    const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await blockAutoplay(page);
     await page.goto(`${gateway.url}watch/demo?transport=mse`);
     const player = page.locator("sluicegate-player");
@@ -176,7 +176,7 @@ describe("mse", { timeout: 240_000 }, () => {
 
   test("auto plays mse without WebCodecs, and MJPEG without MediaSource", async () => {
     for (const [missing, transport] of [[["VideoDecoder"], "mse"], [["VideoDecoder", "MediaSource", "WebKitMediaSource"], "mjpeg"]]) {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.addInitScript((names) => {
         for (const name of names) Reflect.deleteProperty(window, name);
       }, missing);

@@ -2,28 +2,19 @@
 // own tests.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, playing, screenshot } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { overflow, playing, screenshot } from "./support.mjs";
 
 describe("pages", { timeout: 240_000 }, () => {
-  const gateway = new Gateway();
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
+  const { gateway, openPage } = gatewayAndBrowser();
 
   test("the dashboard displays events and the state of the muxers", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
     await card.waitFor();
-    const viewer = await newPage(browser);
+    const viewer = await openPage();
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
     // The first viewer, as the stream is idle until then. Only the events report it; no statistic does.
@@ -48,12 +39,12 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("the dashboard displays a stream as live with its viewers", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
     await card.waitFor();
 
-    const viewer = await newPage(browser);
+    const viewer = await openPage();
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
     await card.locator('.badge[data-state="live"]').waitFor();
@@ -69,14 +60,14 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("without permission for muxers the dashboard displays only viewers", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     let requests = 0;
     await page.route("**/api/plugins", (route) => {
       requests++;
       return route.fulfill({ status: 403, contentType: "application/json", body: '{"error":"this is for administrators"}' });
     });
     await page.goto(gateway.url);
-    const viewer = await newPage(browser);
+    const viewer = await openPage();
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
     await page.locator('[data-serial="demo"] summary').click();
@@ -92,7 +83,7 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("stream URLs can be copied, and stay open during updates", async () => {
-    const { page, problems, close } = await newPage(browser, { permissions: ["clipboard-read", "clipboard-write"] });
+    const { page, problems, close } = await openPage({ permissions: ["clipboard-read", "clipboard-write"] });
     await page.goto(gateway.url);
     const card = page.locator('[data-serial="demo"]');
     await card.locator("summary").click();
@@ -109,7 +100,7 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("the player page is reachable by keyboard from the dashboard", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.goto(gateway.url);
     await page.locator('[data-serial="demo"]').waitFor();
     for (let presses = 0; presses < 20; presses++) {
@@ -125,9 +116,9 @@ describe("pages", { timeout: 240_000 }, () => {
 
   for (const colorScheme of ["light", "dark"]) {
     test(`no horizontal scrolling at 360 px, ${colorScheme}`, async () => {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 360, height: 740 }, colorScheme });
+      const { page, problems, close } = await openPage({ viewport: { width: 360, height: 740 }, colorScheme });
       await page.goto(gateway.url);
-      const viewer = await newPage(browser);
+      const viewer = await openPage();
       await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
       await playing(viewer.page, "nal");
       await page.locator('[data-serial="demo"] summary').click();
@@ -149,7 +140,7 @@ describe("pages", { timeout: 240_000 }, () => {
   }
 
   test("the pages can be installed as an app", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     const devtools = await page.context().newCDPSession(page);
     for (const path of ["", "watch/demo"]) {
       await page.goto(gateway.url + path);
@@ -168,7 +159,7 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("pages are dark with light text in dark mode", async () => {
-    const { page, problems, close } = await newPage(browser, { colorScheme: "dark" });
+    const { page, problems, close } = await openPage({ colorScheme: "dark" });
     for (const [path, name] of [["", "dashboard-dark"], ["watch/demo", "watch-dark"]]) {
       await page.goto(gateway.url + path);
       if (path === "") await page.locator('[data-serial="demo"]').waitFor();
@@ -188,7 +179,7 @@ describe("pages", { timeout: 240_000 }, () => {
   });
 
   test("no animations with reduced motion", async () => {
-    const { page, close } = await newPage(browser, { reducedMotion: "reduce" });
+    const { page, close } = await openPage({ reducedMotion: "reduce" });
     await page.goto(`${gateway.url}watch/demo`);
     await playing(page);
     assert.equal(await page.evaluate(() => document.getAnimations().length), 0);

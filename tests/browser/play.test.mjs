@@ -1,25 +1,16 @@
 // The player page with the demo stream: output on the canvas, fallback, and error messages.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, frameNumberReaches, displayedFrame, playing, screenshot } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, displayedFrame, playing, screenshot } from "./support.mjs";
 
 describe("watch page", { timeout: 240_000 }, () => {
-  const gateway = new Gateway();
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
+  const { gateway, openPage } = gatewayAndBrowser();
 
   for (const transport of ["nal", "mjpeg"]) {
     test(`${transport}: the frame number advances with less than 1 s latency`, async () => {
-      const { page, problems, close } = await newPage(browser);
+      const { page, problems, close } = await openPage();
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       // After the initial burst of the newest group, and the start of the source.
       const first = await frameNumberReaches(page, (await playing(page, transport)).number + 30);
@@ -51,7 +42,7 @@ describe("watch page", { timeout: 240_000 }, () => {
 
   test("both transports display the same frames with the same clock", async () => {
     const pages = await Promise.all(["nal", "mjpeg"].map(async (transport) => {
-      const opened = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const opened = await openPage({ viewport: { width: 800, height: 600 } });
       await opened.page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       await playing(opened.page, transport);
       return opened;
@@ -65,7 +56,7 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 
   test("the transport is switched without reloading the page", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.goto(`${gateway.url}watch/demo`);
     const before = await playing(page, "nal");
     await page.evaluate(() => (window.sameDocument = true));
@@ -86,7 +77,7 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 
   test("without WebCodecs, MSE and HLS, MJPEG plays and the reason is displayed", async () => {
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     await page.addInitScript(() => {
       for (const name of ["VideoDecoder", "MediaSource", "WebKitMediaSource"]) Reflect.deleteProperty(window, name);
       HTMLMediaElement.prototype.canPlayType = () => "";
@@ -100,7 +91,7 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 
   test("an unknown stream displays the gateway's error message", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     const response = page.waitForResponse((response) => response.url().includes("/api/devices/"));
     await page.goto(`${gateway.url}watch/no%20such%20stream`);
     const body = await (await response).text();
@@ -115,7 +106,7 @@ describe("watch page", { timeout: 240_000 }, () => {
   });
 
   test("a removed element closes its connection", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(page, "nal");
     const phase = await page.evaluate(() => {

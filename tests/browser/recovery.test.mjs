@@ -1,25 +1,16 @@
 // Hidden pages close their connection, and pages reconnect to a gateway that was restarted.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, frameNumberReaches, displayedFrame, playing, setHidden, until } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, displayedFrame, playing, setHidden, until } from "./support.mjs";
 
 describe("recovery", { timeout: 240_000 }, () => {
-  const gateway = new Gateway();
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
+  const { gateway, openPage } = gatewayAndBrowser();
 
   for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
     test(`${transport}: a hidden page disconnects and reconnects when visible`, async () => {
-      const { page, problems, close } = await newPage(browser);
+      const { page, problems, close } = await openPage();
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       await playing(page, transport);
       await until("one viewer", async () => (await gateway.device()).viewers === 1);
@@ -40,7 +31,7 @@ describe("recovery", { timeout: 240_000 }, () => {
       test(`${transports.join(" and ")}: players reconnect after ${signal} and a restart`, async () => {
         const pages = [];
         for (const transport of transports) {
-          const { page, close } = await newPage(browser);
+          const { page, close } = await openPage();
           await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
           await playing(page, transport);
           await page.evaluate(() => (window.sameDocument = true));
@@ -64,7 +55,7 @@ describe("recovery", { timeout: 240_000 }, () => {
   }
 
   test("the dashboard reports a gateway that is down, and recovers", async () => {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(gateway.url);
     await page.locator('[data-serial="demo"]').waitFor();
     await gateway.stop("SIGKILL");
@@ -75,7 +66,7 @@ describe("recovery", { timeout: 240_000 }, () => {
     // The event stream is reopened too, and reports that earlier events were missed.
     const events = page.getByRole("log", { name: "Events" });
     await events.getByText("earlier events were missed").waitFor();
-    const viewer = await newPage(browser);
+    const viewer = await openPage();
     await viewer.page.goto(`${gateway.url}watch/demo?transport=nal`);
     await playing(viewer.page, "nal");
     await events.getByText("demo: viewer connected (nal)").waitFor();

@@ -6,7 +6,8 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, playing } from "./support.mjs";
 
 /** Frames before and after the silence. */
 const BEFORE = 20;
@@ -15,36 +16,29 @@ const REPEAT_MS = 100;
 
 describe("silence", { timeout: 120_000 }, () => {
   const server = createServer();
-  let browser, gateway;
 
   before(async () => {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
-    // A copy of `nal` that additionally requests repeats.
-    const plugin = fileURLToPath(new URL("../../target/plugins/hostile.wasm", import.meta.url));
-    gateway = new Gateway({
-      config: `
-        [streams.demo]
-        source = "test-pattern"
-        [streams.cam]
-        source = "annexb:tcp://127.0.0.1:${server.address().port}"
-        [transports.nal]
-        plugin = "${plugin}"
-        repeat = ${REPEAT_MS}
-      `,
-    });
-    await gateway.start();
-    browser = await launch();
   });
-  after(async () => {
-    await browser?.close();
-    await gateway?.stop();
-    server.close();
+  // A copy of `nal` that additionally requests repeats.
+  const plugin = fileURLToPath(new URL("../../target/plugins/hostile.wasm", import.meta.url));
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: () => `
+      [streams.demo]
+      source = "test-pattern"
+      [streams.cam]
+      source = "annexb:tcp://127.0.0.1:${server.address().port}"
+      [transports.nal]
+      plugin = "${plugin}"
+      repeat = ${REPEAT_MS}
+    `,
   });
+  after(() => server.close());
 
   test("nal: repeats of the last frame are decoded, and playback continues after", async () => {
     const frames = await record(BEFORE + AFTER);
-    const { page, problems, close } = await newPage(browser);
+    const { page, problems, close } = await openPage();
     const connected = once(server, "connection");
     await page.goto(`${gateway.url}watch/cam?transport=nal`);
     const [source] = await connected;
@@ -68,7 +62,7 @@ describe("silence", { timeout: 120_000 }, () => {
 
   /** Records `count` access units of the demo stream, from a keyframe on. */
   async function record(count) {
-    const { page, close } = await newPage(browser);
+    const { page, close } = await openPage();
     await page.goto(gateway.url);
     const units = await page.evaluate(
       (wanted) =>

@@ -23,23 +23,34 @@ export const DEADLINE = 30_000;
 /** Number of config files written, so that each gateway of a test has its own. */
 let configs = 0;
 
-/** A gateway process on a free port. Without `config`, the text of a config file, it has its default stream `demo`. */
+/**
+ * A gateway process on a free port. `config` is the text of a config file, or a function, possibly async, that returns
+ * it and is called at the first start. Without `config`, the gateway has its default stream `demo`.
+ */
 export class Gateway {
+  #config;
   #child = null;
-  #arguments = [];
+  #arguments = null;
   url = "";
 
   constructor({ config } = {}) {
-    if (config === undefined) return;
+    this.#config = config;
+  }
+
+  /** Writes the config file, and returns the arguments for it. */
+  async #writeConfig() {
+    const config = typeof this.#config === "function" ? await this.#config() : this.#config;
+    if (config === undefined) return [];
     const directory = root("target/scratch/browser");
     mkdirSync(directory, { recursive: true });
     const file = `${directory}/sluice-${process.pid}-${++configs}.toml`;
     writeFileSync(file, config);
-    this.#arguments = ["--config", file];
+    return ["--config", file];
   }
 
   /** Starts the process, on the same port if it is started again. Resolves once it listens. */
   async start() {
+    this.#arguments ??= await this.#writeConfig();
     const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
     const child = spawn(binary(), ["serve", "--listen", listen, ...this.#arguments], {
       stdio: ["ignore", "pipe", "pipe"],

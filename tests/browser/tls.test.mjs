@@ -1,25 +1,18 @@
 // The player page over HTTPS: a secure context, so WebCodecs and MSE play over wss:, and MJPEG over HTTP/2.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { Gateway, launch, recordMediaSockets, newPage, frameNumberReaches, playing } from "./support.mjs";
+import { describe, test } from "node:test";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { recordMediaSockets, frameNumberReaches, playing } from "./support.mjs";
 
 describe("over TLS", { timeout: 120_000 }, () => {
-  const gateway = new Gateway({ config: '[server]\ntls = "self-signed"\n[streams.demo]\nsource = "test-pattern"\n' });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: '[server]\ntls = "self-signed"\n[streams.demo]\nsource = "test-pattern"\n',
   });
 
   for (const transport of ["nal", "mse", "mjpeg"]) {
     test(`${transport} plays, and the page is served over HTTP/2`, async () => {
-      const { page, problems, close } = await newPage(browser, { ignoreHTTPSErrors: true });
+      const { page, problems, close } = await openPage({ ignoreHTTPSErrors: true });
       const sockets = recordMediaSockets(page);
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       assert.match(page.url(), /^https:/);

@@ -1,16 +1,17 @@
 // A muxer that traps while it has viewers is recreated, and players do not notice.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Gateway, launch, newPage, frameNumberReaches, playing } from "./support.mjs";
+import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, playing } from "./support.mjs";
 
 const TRAPS = 10;
 const RATE = 15;
 
 describe("a muxer that traps", { timeout: 240_000 }, () => {
   const component = (name) => fileURLToPath(new URL(`../../target/plugins/${name}.wasm`, import.meta.url));
-  const gateway = new Gateway({
+  const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]
       source = "test-pattern"
@@ -22,20 +23,10 @@ describe("a muxer that traps", { timeout: 240_000 }, () => {
       plugin = "${component("brittle-mse")}"
     `,
   });
-  let browser;
-
-  before(async () => {
-    await gateway.start();
-    browser = await launch();
-  });
-  after(async () => {
-    await browser?.close();
-    await gateway.stop();
-  });
 
   test(`hls and mse: players continue across ${TRAPS} traps`, async () => {
     const watch = async (transport) => {
-      const { page, problems, close } = await newPage(browser, { viewport: { width: 800, height: 600 } });
+      const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
       let { number } = await playing(page, transport);
       for (let nth = 0; nth < TRAPS; nth++) {

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, describe, test } from "node:test";
-import { Gateway, launch, newPage, overflow, playing, screenshot, setHidden, until } from "./support.mjs";
+import { Gateway, launch, newPage, overflow, screenshot, setHidden, until } from "./support.mjs";
 
 const NAMES = Array.from({ length: 16 }, (_, at) => `tile-${String(at + 1).padStart(2, "0")}`);
 const [WIDTH, HEIGHT] = [320, 180];
