@@ -123,6 +123,9 @@ enum PluginCommand {
     Reload {
         /// Name of the transport, or `policy`.
         name: String,
+        /// Do not compare it: disconnect the viewers, who come back to the new one.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         gateway: RunningGateway,
     },
@@ -232,8 +235,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Plugin(command) => match command {
             PluginCommand::Inspect { file, options } => inspect(&file, &options),
-            PluginCommand::Reload { name, gateway } => {
-                let path = format!("/api/plugins/{}/reload", config::path_segment(&name));
+            PluginCommand::Reload {
+                name,
+                force,
+                gateway,
+            } => {
+                let force = if force { "?force=true" } else { "" };
+                let path = format!("/api/plugins/{}/reload{force}", config::path_segment(&name));
                 change(&gateway.url, Method::POST, &path, None)
             }
             PluginCommand::Add {

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use sluicegate_config as config;
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -39,6 +40,51 @@ pub struct Transport {
     pub profile: Profile,
     /// Calls and time of all its instances, also of those of components that had its name before.
     pub usage: Arc<Usages>,
+    /// What its file was when it was read, if it has one.
+    file: Option<FileSignature>,
+}
+
+/// What tells that a file has changed without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSignature {
+    inode: u64,
+    size: u64,
+    /// Times of modification and of the change of metadata, which nobody can set back.
+    times: [(i64, i64); 2],
+}
+
+impl FileSignature {
+    /// Of the file at `path`; `None` if it cannot be looked at.
+    pub fn of(path: &Path) -> Option<FileSignature> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(FileSignature {
+            inode: found.ino(),
+            size: found.size(),
+            times: [
+                (found.mtime(), found.mtime_nsec()),
+                (found.ctime(), found.ctime_nsec()),
+            ],
+        })
+    }
+
+    /// Of a file of that size that was written then, in seconds.
+    #[doc(hidden)]
+    pub fn for_tests(written: i64, size: u64) -> FileSignature {
+        FileSignature {
+            inode: 1,
+            size,
+            times: [(written, 0); 2],
+        }
+    }
+}
+
+/// A component's file that is to be reloaded when it changes.
+#[derive(Debug)]
+pub struct WatchedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it was when it was loaded.
+    pub loaded: Option<FileSignature>,
 }
 
 impl Transport {
@@ -183,11 +229,15 @@ impl Transports {
     }
 
     /// Files of the components that are to be reloaded when they change, by the names of their transports.
-    pub fn watched(&self) -> BTreeMap<String, PathBuf> {
-        let config = self.config.read();
+    pub fn watched(&self) -> BTreeMap<String, WatchedFile> {
+        let (config, table) = (self.config.read(), self.all());
         let watched = config.iter().filter(|(_, transport)| transport.watch);
         watched
-            .filter_map(|(name, transport)| Some((name.clone(), transport.plugin.clone()?)))
+            .filter_map(|(name, transport)| {
+                let path = transport.plugin.clone()?;
+                let loaded = table.get(name).and_then(|loaded| loaded.file);
+                Some((name.clone(), WatchedFile { path, loaded }))
+            })
             .collect()
     }
 
@@ -324,6 +374,8 @@ fn load(
 ) -> Result<Transport, TransportError> {
     let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
     let file = config.and_then(|config| config.plugin.as_deref());
+    // Before it is read: a change in between is found later.
+    let signature = file.and_then(|file| FileSignature::of(Path::new(file)));
     let plugin = match (file, built_in.find(name)) {
         (Some(path), _) => engine.load_file(Path::new(path), limits),
         (None, Some(bytes)) => engine.load(name, bytes, limits),
@@ -354,5 +406,6 @@ fn load(
         trusted: config.is_some_and(|config| config.trusted),
         profile,
         usage,
+        file: signature,
     })
 }

@@ -10,6 +10,7 @@ use sluicegate_tests::{
     tls, within,
 };
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     process::ExitStatus,
     time::{Duration, Instant},
@@ -306,7 +307,7 @@ async fn until_stuck(gateway: &Gateway, tls: bool, count: usize) {
     let socket = connect(address, tls, "http/1.1").await;
     let other = Mjpeg::over(socket, address, "/live/demo/mjpeg");
     let mut other = within("a viewer", other).await.unwrap();
-    let mut bytes = Vec::new();
+    let mut before = BTreeMap::new();
     loop {
         for _ in 0..10 {
             within("a frame", other.next()).await.unwrap();
@@ -319,15 +320,23 @@ async fn until_stuck(gateway: &Gateway, tls: bool, count: usize) {
             .unwrap();
         let body = answer.iter().position(|byte| *byte == b'{').unwrap();
         let answer: Value = serde_json::from_slice(&answer[body..]).unwrap();
-        let viewers = answer["sessions"].as_array().unwrap();
-        let now: Vec<Value> = viewers
-            .iter()
-            .map(|viewer| viewer["bytes"].clone())
+        let sessions = answer["sessions"].as_array().unwrap().iter();
+        let now: BTreeMap<String, u64> = sessions
+            .map(|session| {
+                (
+                    session["id"].to_string(),
+                    session["bytes"].as_u64().unwrap(),
+                )
+            })
             .collect();
-        if now.len() > count && bytes == now[..count] {
+        // The others may have joined in any order.
+        let stuck = now
+            .iter()
+            .filter(|(id, bytes)| before.get(*id) == Some(*bytes));
+        if stuck.count() == count {
             return;
         }
-        bytes = now[..count.min(now.len())].to_vec();
+        before = now;
     }
 }
 

@@ -284,9 +284,10 @@ async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
         .await;
     assert!(after.to_string().contains("`push` failed"), "{after}");
     assert_eq!(entry(&gateway, "mine").await["hash"], before["hash"]);
-    let mut place = late.next().await.0;
-    for _ in 1..FAILS_AT {
-        let next = late.next().await.0;
+    let mut place = within("a frame", late.next()).await.0;
+    // The late viewer begins where a group does.
+    for _ in GROUP..FAILS_AT {
+        let next = within("a frame", late.next()).await.0;
         assert_eq!(next, (place + 1) % camera::COUNT, "a gap");
         place = next;
     }
@@ -306,7 +307,7 @@ async fn a_file_that_is_half_written_or_the_same_changes_nothing() {
     let before = entry(&gateway, "mine").await;
     let (status, same) = reload(address, "mine").await;
     assert_eq!((status, &same["hash"]), (200, &before["hash"]));
-    assert_eq!(same["swap"], Value::Null);
+    assert_eq!(same["swap"]["state"], "unchanged");
     std::fs::write(&mine.path, &mine.bytes[..mine.bytes.len() / 2]).unwrap();
     let (status, refused) = reload(address, "mine").await;
     assert_eq!(status, 422, "{refused}");
@@ -486,4 +487,61 @@ async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples(
 
 fn replace(path: &Path, component: &str) {
     std::fs::copy(Gateway::component(component), path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_falls_silent_makes_way_and_a_forced_reload_compares_nothing() {
+    let mine = Exchanged::new("mine", "hostile");
+    let options = "in = \"push\"\ndo = \"silent\"\nafter = 300\nbuild = \"B\"";
+    let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(options))).await;
+    let address = gateway.address;
+    let watch = || async {
+        let opened = Nal::open(address, "/live/demo/mine");
+        within("a viewer", opened).await.unwrap()
+    };
+    let mut viewer = watch().await;
+    within("a frame", viewer.next_unit()).await.unwrap();
+    let before = entry(&gateway, "mine").await;
+    mine.write_build(b'B');
+    let (status, new) = reload(address, "mine").await;
+    assert_eq!(status, 200, "{new}");
+    gateway
+        .logged("the component failed soon after it had taken over: it emitted nothing")
+        .await;
+    let after = entry(&gateway, "mine").await;
+    assert_eq!(after["swap"]["state"], "rolled-back", "{after}");
+    assert_eq!(after["hash"], before["hash"]);
+    let mut late = watch().await;
+    for _ in 0..240 {
+        within("a frame", viewer.next_unit()).await.unwrap();
+        within("a frame", late.next_unit()).await.unwrap();
+    }
+
+    let path = |query| format!("/api/plugins/mine/reload?{query}");
+    let (wrong, right) = (path("force=1"), path("force=true"));
+    let asked = request(address, "POST", &wrong, &[]);
+    assert_eq!(within("an answer", asked).await.unwrap().0, 400);
+    let asked = request(address, "POST", &right, &[]);
+    let (status, _, body) = within("a reload", asked).await.unwrap();
+    assert_eq!(status, 200, "{body:?}");
+    let close = within("a close frame", viewer.closed()).await.unwrap();
+    assert_eq!(u16::from(close.unwrap().code), 1001);
+    assert_eq!(entry(&gateway, "mine").await["hash"], new["hash"]);
+
+    // What is silent now is no measure for the next one.
+    let _viewer = watch().await;
+    let pushes = |plugins: &Value| {
+        let mut plugins = plugins.as_array().unwrap().iter();
+        let mine = plugins.find(|plugin| plugin["name"] == "mine").unwrap();
+        mine["pushes"].as_u64().unwrap()
+    };
+    let earlier = pushes(&gateway.api("/api/plugins").await);
+    gateway
+        .api_until("/api/plugins", "it is silent", |plugins| {
+            pushes(plugins) > earlier + 320
+        })
+        .await;
+    mine.write_build(b'C');
+    let (status, new) = reload(address, "mine").await;
+    assert_eq!(status, 200, "{new}");
 }

@@ -207,7 +207,8 @@ async fn route_to(
             plugins::remove(gateway, parameters.get("name").unwrap_or_default()).await
         }
         Target::Reload => {
-            plugins::reload(gateway, parameters.get("name").unwrap_or_default()).await
+            let name = parameters.get("name").unwrap_or_default();
+            plugins::reload(gateway, name, request.uri().query()).await
         }
         Target::Session => {
             let id = parameters.get("id").unwrap_or_default();

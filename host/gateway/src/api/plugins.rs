@@ -16,9 +16,17 @@ use tokio::time::timeout;
 const MAX_BODY_BYTES: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. Answers with its entry of
-/// `/api/plugins`.
-pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
+/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. With `force=true` a transport is
+/// not compared with the one in use. Answers with its entry of `/api/plugins`.
+pub async fn reload(gateway: &Arc<Gateway>, name: &str, query: Option<&str>) -> Response<Body> {
+    let is_forced = match query.unwrap_or_default() {
+        "" | "force=false" => false,
+        "force=true" => true,
+        other => {
+            let text = format!("`{other}` is not known here; there is `force=true`");
+            return error(true, StatusCode::BAD_REQUEST, &text);
+        }
+    };
     let policy = gateway.sessions.policy_actor().policy();
     let transport = gateway.transports.get(name).filter(|_| name != "policy");
     if transport.is_none() && name != "policy" && name != policy.name {
@@ -36,7 +44,7 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         return error(true, StatusCode::CONFLICT, &text);
     }
     change(gateway, move |gateway| match transport {
-        Some(before) => gateway.reload_transport(&before.name).map(|()| {
+        Some(before) => gateway.reload_transport(&before.name, is_forced).map(|()| {
             let current = gateway.transports.get(&before.name).unwrap_or(before);
             state::transport(gateway, &current)
         }),
@@ -76,7 +84,13 @@ pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
     };
     transport.plugin = Some(gateway.config.dir.join(plugin));
     if gateway.transports.get(&name).is_some() {
-        let text = format!("there is a transport `{name}` already; reload or remove it instead");
+        let text = match gateway.transports.is_built_in(&name) {
+            true => format!(
+                "a transport `{name}` is part of the binary; choose another name, or set `plugin` under \
+                 [transports.{name}] in the config"
+            ),
+            false => format!("there is a transport `{name}` already; reload or remove it instead"),
+        };
         return error(true, StatusCode::CONFLICT, &text);
     }
     change(gateway, move |gateway| {

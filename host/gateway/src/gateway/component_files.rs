@@ -5,32 +5,28 @@
 //! that was refused is tried again when its file changes again. `run` in [`super`] starts the task.
 
 use super::Gateway;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use sluicegate_plugin::transports::{FileSignature, WatchedFile};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is looked at of a file.
-type Signature = Option<(SystemTime, u64)>;
-
 /// A file that is watched.
 #[derive(Debug, Default)]
 struct Watched {
     /// As of the last look.
-    seen: Signature,
+    seen: Option<FileSignature>,
     /// As of the last reload, or of the start.
-    used: Signature,
+    used: Option<FileSignature>,
 }
 
 impl Watched {
-    /// Takes the newest signature; returns whether the file is to be reloaded.
-    fn look(&mut self, now: Signature) -> bool {
+    /// Takes the newest signature, and that of what is in use; returns whether the file is to be reloaded.
+    fn look(&mut self, now: Option<FileSignature>, loaded: Option<FileSignature>) -> bool {
+        if now == loaded {
+            self.used = now;
+        }
         let is_stable = self.seen == now;
         self.seen = now;
         let is_due = is_stable && now.is_some() && now != self.used;
@@ -60,30 +56,26 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
         // A file system may not answer for a while.
         let looked = tokio::task::spawn_blocking(move || look(watched));
         let Ok(looked) = looked.await else { continue };
-        for (name, signature) in looked {
-            let is_due = match files.get_mut(&name) {
-                Some(file) => file.look(signature),
-                None => {
-                    let (seen, used) = (signature, signature);
-                    files.insert(name.clone(), Watched { seen, used });
-                    false
-                }
-            };
-            if is_due {
+        for (name, loaded, now) in looked {
+            let file = files.entry(name.clone()).or_insert(Watched {
+                seen: None,
+                used: loaded,
+            });
+            if file.look(now, loaded) {
                 reload(&gateway, name).await;
             }
         }
     }
 }
 
-fn look(watched: BTreeMap<String, PathBuf>) -> Vec<(String, Signature)> {
-    let files = watched.into_iter();
-    files.map(|(name, path)| (name, signature(&path))).collect()
-}
+type Looked = (String, Option<FileSignature>, Option<FileSignature>);
 
-fn signature(path: &Path) -> Signature {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+/// The files by transport, as they were loaded and as they are now.
+fn look(watched: BTreeMap<String, WatchedFile>) -> Vec<Looked> {
+    let files = watched.into_iter();
+    files
+        .map(|(name, file)| (name, file.loaded, FileSignature::of(&file.path)))
+        .collect()
 }
 
 async fn reload(gateway: &Arc<Gateway>, name: String) {
@@ -91,7 +83,7 @@ async fn reload(gateway: &Arc<Gateway>, name: String) {
     let turn = gateway.reloading.clone().lock_owned().await;
     let changing = gateway.clone();
     let changed = tokio::task::spawn_blocking(move || {
-        let changed = changing.reload_transport(&name);
+        let changed = changing.reload_transport(&name, false);
         drop(turn);
         if let Err(reason) = changed {
             tracing::error!(transport = name, "{reason}");
@@ -107,8 +99,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_once_it_stays_as_it_is() {
-        let at =
-            |seconds, size| Some((SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), size));
+        let at = |seconds, size| Some(FileSignature::for_tests(seconds, size));
         let mut file = Watched {
             seen: at(1, 10),
             used: at(1, 10),
@@ -124,7 +115,7 @@ mod tests {
             (at(4, 10), false),
             (at(4, 10), true),
         ] {
-            assert_eq!(file.look(now), due, "{now:?}");
+            assert_eq!(file.look(now, at(1, 10)), due, "{now:?}");
         }
     }
 }

@@ -194,28 +194,29 @@ impl Gateway {
     }
 
     /// Reads the component of the transport `name` again and, if it has changed, puts it in the place of the current
-    /// one, once all muxers have compared the two. Viewers stay, unless the new one takes other samples. Blocks;
-    /// compiling may take seconds, and comparing another ten.
+    /// one, once all muxers have compared the two. Viewers stay, unless the new one takes other samples, or the reload is
+    /// forced: then nothing is compared. Blocks; compiling may take seconds, and comparing another ten.
     ///
     /// # Errors
     /// The component cannot be used, or a muxer refuses it. The current one then stays.
-    pub fn reload_transport(&self, name: &str) -> Result<(), StartError> {
+    pub fn reload_transport(&self, name: &str, is_forced: bool) -> Result<(), StartError> {
         let Some(candidate) = self.transports.load_again(name)? else {
             tracing::info!(
                 transport = name,
                 "the component has not changed and stays in use"
             );
+            self.muxers.unchanged(name);
             return Ok(());
         };
         candidate.note().inspect(|note| tracing::warn!("{note}"));
-        match self.muxers.swap(&candidate) {
+        match self.muxers.swap(&candidate, is_forced) {
             Ok(Swapped::Beside(muxers)) => {
                 tracing::info!(transport = name, plugin = %candidate.plugin, muxers, "the transport was replaced");
             }
             Ok(Swapped::Restarted) => tracing::info!(
                 transport = name,
                 plugin = %candidate.plugin,
-                "the transport was replaced; as the new one takes other samples, its viewers were disconnected"
+                "the transport was replaced; its viewers were disconnected"
             ),
             Err(reason) => {
                 return Err(StartError::Refused {

@@ -33,8 +33,8 @@ pub enum Swapped {
 /// How far an exchange of a component has got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SwapState {
-    /// "comparing" with the one in use, "refused", "switching" where viewers can start, "switched", or "rolled-back"
-    /// because it failed soon after.
+    /// "comparing" with the one in use, "refused", "switching" where viewers can start, "switched", "rolled-back" because
+    /// it failed soon after, or "unchanged" because it is the one in use.
     pub state: &'static str,
     /// Component, as name@version.
     pub component: String,
@@ -52,15 +52,15 @@ struct SwapChanged<'a> {
 
 impl Muxers {
     /// Puts the candidate into the place of the transport of the same name, in the table and in all running muxers.
-    /// Blocks for the time of the comparison.
+    /// Blocks for the time of the comparison. If it is forced, nothing is compared and viewers are disconnected.
     ///
     /// # Errors
     /// Why it is refused; nothing has changed then.
-    pub fn swap(&self, candidate: &Arc<Transport>) -> Result<Swapped, String> {
+    pub fn swap(&self, candidate: &Arc<Transport>, is_forced: bool) -> Result<Swapped, String> {
         let name = candidate.name.as_str();
         let current = self.transports.get(name);
         if let Some(current) = &current
-            && !candidate.profile.can_follow(&current.profile)
+            && (is_forced || !candidate.profile.can_follow(&current.profile))
         {
             self.set_state(candidate, "switched", "");
             self.transports.put(candidate.clone(), None);
@@ -78,6 +78,13 @@ impl Muxers {
         self.put(candidate, None, true);
         self.switched(name);
         Ok(Swapped::Beside(compared))
+    }
+
+    /// Notes that a reload has found the component that is in use.
+    pub fn unchanged(&self, name: &str) {
+        if let Some(current) = self.transports.get(name) {
+            self.set_state(&current, "unchanged", "");
+        }
     }
 
     /// Lets all muxers of the transport compare the candidate; returns how many did.
@@ -120,8 +127,10 @@ impl Muxers {
         tracing::error!(
             transport = failed.name,
             plugin = %failed.plugin,
-            "the component failed soon after it had taken over: {reason}; {} is used again",
-            previous.plugin
+            hash = short(&failed.plugin.hash),
+            "the component failed soon after it had taken over: {reason}; {} ({}) is used again",
+            previous.plugin,
+            short(&previous.plugin.hash)
         );
         self.set_state(failed, "rolled-back", reason);
     }
@@ -205,4 +214,9 @@ impl Muxers {
             slot.muxer.replace(REPLACED);
         }
     }
+}
+
+/// The first digits of a hash: enough to tell two builds of one version apart.
+fn short(hash: &str) -> &str {
+    hash.get(..8).unwrap_or(hash)
 }

@@ -447,7 +447,14 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             )
         },
         Target::Reload => Operation {
+            query: vec![(
+                "force",
+                "Take a transport that has changed into use without a comparison. Its viewers are disconnected and come \
+                 back.",
+                json!({ "type": "boolean", "default": false }),
+            )],
             failures: vec![
+                (400, "The query has something else than `force`.", None),
                 (404, "There is no component of that name.", None),
                 (
                     409,

@@ -191,17 +191,21 @@ impl Judge {
             ));
         }
         let is_twice = |more: usize, less: usize| more >= 2 * less && more > less + BYTES_TOLERANCE;
-        if is_twice(candidate.bytes, used.bytes) || is_twice(used.bytes, candidate.bytes) {
+        // Anything is better than nothing.
+        let is_other =
+            is_twice(candidate.bytes, used.bytes) || is_twice(used.bytes, candidate.bytes);
+        if used.bytes > 0 && is_other {
             return Err(format!(
                 "in {} samples it emitted {} bytes, and the component in use {}; between half and twice as much is \
-                 accepted",
+                 accepted, unless the reload is forced",
                 self.samples, candidate.bytes, used.bytes
             ));
         }
         let (slow, usual) = (candidate.median(), used.median());
         if slow > 2 * usual + TIME_TOLERANCE {
             return Err(format!(
-                "it takes {slow:?} for a sample, and the component in use {usual:?}; at most twice the time is accepted"
+                "it takes {slow:?} for a sample, and the component in use {usual:?}; at most twice the time is \
+                 accepted, unless the reload is forced"
             ));
         }
         Ok(())
@@ -296,6 +300,15 @@ mod tests {
             let refused = verdict(&emits, takes).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_emits_nothing_is_no_measure() {
+        let mut judge = Judge::new(&profile("a/1"), &profile("a/2"));
+        judge
+            .compare((&[], USUAL), (&[chunk(100_000, true)], USUAL))
+            .unwrap();
+        assert_eq!(judge.verdict(), Ok(()));
     }
 
     #[test]

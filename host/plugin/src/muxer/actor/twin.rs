@@ -38,6 +38,10 @@ const MAX_TRIAL: Duration = Duration::from_secs(10);
 const MAX_IDLE_TRIAL: Duration = Duration::from_secs(2);
 /// How long a predecessor stays ready; at least until a group that began after the switch has ended.
 const WATCH: Duration = Duration::from_secs(30);
+/// Groups in which a component that is due may have no start point, and samples for which a successor may emit nothing
+/// while its predecessor does. It has failed then.
+const MAX_GROUPS_DUE: u8 = 3;
+const MAX_SILENT: u32 = 30;
 /// How much longer it stays ready at most, if no group begins.
 const MAX_WATCH: Duration = Duration::from_secs(300);
 
@@ -85,13 +89,20 @@ pub(super) enum Swap {
     /// The candidate has passed and waits until all muxers of the transport exchange theirs.
     Passed { twin: Box<Twin> },
     /// The twin takes over where viewers can start.
-    Due { twin: Box<Twin>, keep: bool },
+    Due {
+        twin: Box<Twin>,
+        keep: bool,
+        /// Groups that have begun meanwhile.
+        groups: u8,
+    },
     /// The predecessor is ready to take over again.
     Watched {
         twin: Box<Twin>,
         until: Instant,
         /// Group in which the successor took over.
         group: u64,
+        /// Samples in a row for which only the predecessor emitted something, and the group in which they began.
+        silent: (u32, u64),
     },
 }
 
@@ -227,7 +238,11 @@ impl Actor {
                 began: Instant::now(),
                 verdict,
             },
-            Then::TakeOver { keep } => Swap::Due { twin, keep },
+            Then::TakeOver { keep } => Swap::Due {
+                twin,
+                keep,
+                groups: 0,
+            },
         });
     }
 
@@ -247,7 +262,11 @@ impl Actor {
                 | Swap::Due { twin, .. }
                 | Swap::Watched { twin, .. },
             ) if Arc::ptr_eq(&twin.transport, &transport) => {
-                self.swap = Some(Swap::Due { twin, keep });
+                self.swap = Some(Swap::Due {
+                    twin,
+                    keep,
+                    groups: 0,
+                });
             }
             _ => self.prepare(transport, Then::TakeOver { keep }),
         }
@@ -343,6 +362,16 @@ impl Actor {
         }
         let ours = ours.unwrap_or_default();
         let theirs = self.mirror(&step);
+        let is_silent = ours.is_empty()
+            && theirs
+                .as_ref()
+                .is_some_and(|(chunks, _)| !chunks.is_empty());
+        if self.has_fallen_silent(is_silent, ours.is_empty(), group.number) {
+            self.fall_back(&format!("it emitted nothing for {MAX_SILENT} samples"));
+            // Viewers have missed what came meanwhile.
+            self.held_lanes = u16::MAX;
+            return true;
+        }
         if let (Some(Swap::Trial { judge, .. }), Some((theirs, their_time))) =
             (&mut self.swap, theirs)
             && let Err(reason) = {
@@ -353,6 +382,23 @@ impl Actor {
             self.refuse(reason);
         }
         true
+    }
+
+    /// Counts the samples for which a successor emitted nothing while its predecessor did; returns whether these are too
+    /// many. A component may collect the samples of a group.
+    fn has_fallen_silent(&mut self, is_silent: bool, is_empty: bool, group: u64) -> bool {
+        let Some(Swap::Watched { silent, .. }) = &mut self.swap else {
+            return false;
+        };
+        match (is_silent, is_empty) {
+            (true, _) => {
+                let since = if silent.0 == 0 { group } else { silent.1 };
+                *silent = (silent.0 + 1, since);
+            }
+            (false, false) => *silent = (0, group),
+            (false, true) => {}
+        }
+        silent.0 >= MAX_SILENT && silent.1 != group
     }
 
     /// Pushes a sample while the twin is due: first to the twin, which takes over if viewers can start with what it
@@ -374,7 +420,9 @@ impl Actor {
         let mut ours = self.call_guest(|instance| instance.push(sample, *group));
         let is_lost = self.instance.is_none() && matches!(self.swap, Some(Swap::Due { .. }));
         if !is_due && !is_lost {
-            return self.publish_held(ours, time);
+            let is_published = self.publish_held(ours, time);
+            self.count_due(starts_group);
+            return is_published;
         }
         let is_same = match &self.swap {
             Some(Swap::Due { twin, .. }) => self.has_output_of(&twin.profile),
@@ -394,6 +442,22 @@ impl Actor {
             return self.publish_held(ours, time);
         }
         self.publish_held(theirs, time)
+    }
+
+    /// Gives up a candidate that has passed and then lets viewers start nowhere.
+    fn count_due(&mut self, starts_group: bool) {
+        let Some(Swap::Due {
+            keep: true, groups, ..
+        }) = &mut self.swap
+        else {
+            return;
+        };
+        *groups = groups.saturating_add(u8::from(starts_group));
+        if *groups > MAX_GROUPS_DUE {
+            self.refuse(format!(
+                "viewers could start nowhere in {MAX_GROUPS_DUE} groups"
+            ));
+        }
     }
 
     /// Whether the output of a component with the profile `next` is what viewers have now.
@@ -501,7 +565,7 @@ impl Actor {
     /// The twin takes the place of the instance in use, which is kept ready if that was asked for.
     fn take_over(&mut self, group: u64) {
         self.tell_dropped();
-        let Some(Swap::Due { twin, keep }) = self.swap.take() else {
+        let Some(Swap::Due { twin, keep, .. }) = self.swap.take() else {
             return;
         };
         let plugin = twin.transport.plugin.to_string();
@@ -516,6 +580,7 @@ impl Actor {
             twin: Box::new(twin),
             until: Instant::now() + WATCH,
             group,
+            silent: (0, group),
         });
         // If a join fails, the predecessor takes over again.
         self.rejoin();
