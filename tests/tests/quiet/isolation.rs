@@ -22,7 +22,7 @@ async fn four_looping_muxers_leave_other_viewers_their_latency() {
     for nth in 0..4 {
         let plugin = Gateway::component("hostile");
         config += &format!(
-            "[transports.loop{nth}]\nplugin = \"{}\"\nlimits.call = \"2s\"\nin = \"message\"\ndo = \"loop\"\n",
+            "[transports.loop{nth}]\nplugin = \"{}\"\nlimits.call = \"2s\"\nin = \"received\"\ndo = \"loop\"\n",
             plugin.display()
         );
     }
