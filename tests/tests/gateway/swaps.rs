@@ -235,7 +235,9 @@ async fn a_candidate_that_does_worse_is_refused_and_nobody_notices() {
             reload_while_watched(&mut camera, &mut viewer, address, "mine").await;
         assert_eq!(status, 422, "{options}: {refused}");
         let said = refused["error"].as_str().unwrap();
-        assert!(said.contains(reason), "{options}: {said}");
+        // A camera without pauses may be ahead of a slow one before the comparison.
+        let is_behind = options.contains("\"slow\"") && said.contains("it does not catch up");
+        assert!(said.contains(reason) || is_behind, "{options}: {said}");
         for _ in 0..2 * GROUP {
             camera.show_at_once(&mut viewer).await;
         }
