@@ -88,6 +88,9 @@ async fn what_viewers_received_is_what_was_counted_and_stays_counted_when_they_l
             && jpegs > 10_000.0
             && metrics.sum("sluicegate_sent_bytes_total", &NAL) == nal
             && metrics.sum("sluicegate_sent_bytes_total", &MJPEG) == jpegs
+            // The last frame may still be in the decoder.
+            && metrics.sum("sluicegate_decoded_frames_total", &[("stream", "cam")])
+                >= 2.0 * GROUP as f64
     })
     .await;
     assert_eq!(settled.sum("sluicegate_viewers", &NAL), 4.0);
