@@ -1,8 +1,8 @@
 //! A client of a gateway that runs on this machine, for the command line: one request at a time, with its complete
 //! answer.
 //!
-//! Administration is for loopback only (`auth`), so the client connects nowhere else. There it accepts any certificate:
-//! nobody but this machine can be on the other side, and a certificate for `localhost` is usually self-signed.
+//! Administration is for loopback only (`auth`), so the client connects nowhere else. There any certificate can be
+//! accepted: nobody but this machine can be on the other side, and a certificate for `localhost` is usually self-signed.
 
 use bytes::Bytes;
 use hyper::{
@@ -12,12 +12,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{fmt, io, pin::Pin, str::FromStr, sync::Arc, task::Context, time::Duration};
 use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
@@ -127,6 +122,7 @@ pub async fn request(
     method: Method,
     path: &str,
     json: Option<String>,
+    tls: Arc<ClientConfig>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
     let failed = |reason: String| ClientError::Failed {
         url: url.clone(),
@@ -150,8 +146,7 @@ pub async fn request(
         match url.tls {
             false => exchange(tcp, request).await,
             true => {
-                let connector =
-                    TlsConnector::from(any_certificate().map_err(|error| error.to_string())?);
+                let connector = TlsConnector::from(tls);
                 let host = url.host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
                 let tls = connector.connect(name, tcp).await;
@@ -218,57 +213,6 @@ async fn collect(mut body: Incoming) -> Result<Bytes, String> {
     Ok(all.into())
 }
 
-fn any_certificate() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Accepts any certificate whose key the server has.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -299,7 +243,14 @@ mod tests {
     #[tokio::test]
     async fn other_machines_are_not_connected_to() {
         let url: GatewayUrl = "http://192.0.2.1:80".parse().unwrap();
-        let refused = request(&url, Method::GET, "/", None).await.unwrap_err();
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+        let refused = request(&url, Method::GET, "/", None, Arc::new(tls)).await;
+        let refused = refused.unwrap_err();
         assert!(matches!(refused, ClientError::Elsewhere(_)), "{refused}");
     }
 }

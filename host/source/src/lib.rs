@@ -30,6 +30,7 @@ pub use android::{AttachedDevice, DeviceObserver, Fleet, Presence, stream_name};
 pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras, choose, listing};
 pub use configured::ConfiguredSource;
 pub use device::set_devices_program;
+pub use http::tls_config as unverified_tls;
 pub use spec::{Screen, Spec, SpecError};
 
 use bytes::Bytes;
