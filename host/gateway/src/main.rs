@@ -3,9 +3,11 @@
 //! Two hidden commands run in child processes of the gateway itself, `probe-encoder` and `compile-component`, because
 //! drivers may crash and compiling needs limits. Everything else is in the library crates.
 
+mod kit;
+
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use sluicegate::api;
 use sluicegate::gateway::{self, Gateway};
 use sluicegate_codec as codec;
@@ -119,6 +121,16 @@ enum PluginCommand {
         #[arg(long, default_value = "{}", value_name = "JSON")]
         options: String,
     },
+    /// Make a new project for a component, with all that it needs besides the language's own tools.
+    New(kit::New),
+    /// Check whether this gateway can use a component, and say what it lacks.
+    Check(kit::Check),
+    /// Test a transport in the engine of the gateway, on generated and recorded streams.
+    Test(kit::Test),
+    /// Record the calls and answers of a component that is in use, to a file.
+    Record(kit::Record),
+    /// Repeat a recording with a component, and find the first difference.
+    Replay(kit::Replay),
     /// Let the running gateway read a component again, and compare it with the one in use before it takes over.
     Reload {
         /// Name of the transport, or `policy`.
@@ -235,6 +247,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Plugin(command) => match command {
             PluginCommand::Inspect { file, options } => inspect(&file, &options),
+            PluginCommand::New(arguments) => kit::new(&arguments),
+            PluginCommand::Check(arguments) => kit::check(&arguments),
+            PluginCommand::Test(arguments) => kit::test(&arguments),
+            PluginCommand::Record(arguments) => kit::record(&arguments),
+            PluginCommand::Replay(arguments) => kit::replay_recording(&arguments),
             PluginCommand::Reload {
                 name,
                 force,
@@ -287,11 +304,7 @@ fn change(
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |key: &str| answer[key].as_str().unwrap_or_default();
     if !status.is_success() {
-        let reason = match text("error") {
-            "" => String::from_utf8_lossy(&body).into_owned(),
-            reason => reason.to_owned(),
-        };
-        anyhow::bail!("{url} answers {status}: {reason}");
+        return Err(refused(url, status, &body));
     }
     let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
     let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
@@ -301,6 +314,16 @@ fn change(
     };
     let (name, component) = (text("name"), text("component"));
     print(&format!("{name}: {component}, {outcome}\n"))
+}
+
+/// The error of a running gateway that refuses a request.
+fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let reason = match answer["error"].as_str() {
+        Some(reason) => reason.to_owned(),
+        None => String::from_utf8_lossy(body).into_owned(),
+    };
+    anyhow::anyhow!("{url} answers {status}: {reason}")
 }
 
 /// Returns the arguments of `sluicegate` without a command. Exits with a usage error if the first source is no existing

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use hyper::{
-    Method, Request, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     client::conn::http1,
     header,
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{fmt, io, pin::Pin, str::FromStr, sync::Arc, task::Context, time::Duration};
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::WholeBody;
@@ -113,6 +113,62 @@ pub enum ClientError {
     },
 }
 
+/// An answer whose body is still to be read.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    url: GatewayUrl,
+    body: Incoming,
+    /// Kept while the body arrives.
+    _connection: AbortOnDrop,
+}
+
+/// The task of a connection.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<hyper::Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Answer {
+    /// The next part of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let next = |context: &mut Context<'_>| Pin::new(&mut self.body).poll_frame(context);
+        let failed = |error: hyper::Error| ClientError::Failed {
+            url: self.url.clone(),
+            reason: error.to_string(),
+        };
+        let frame = std::future::poll_fn(next).await.transpose();
+        let frame = frame.map_err(failed)?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// The complete body.
+    ///
+    /// # Errors
+    /// The connection failed, or the body is too long.
+    pub async fn collect(mut self) -> Result<Bytes, ClientError> {
+        let mut all = Vec::new();
+        while let Some(data) = self.next().await? {
+            all.extend_from_slice(&data);
+            if all.len() > MAX_ANSWER_BYTES {
+                return Err(ClientError::Failed {
+                    url: self.url.clone(),
+                    reason: "the answer is too long".into(),
+                });
+            }
+        }
+        Ok(all.into())
+    }
+}
+
 /// Sends one request, with a JSON body if there is one; returns status and body of the answer.
 ///
 /// # Errors
@@ -124,6 +180,26 @@ pub async fn request(
     json: Option<String>,
     tls: Arc<ClientConfig>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
+    let answered = async {
+        let answer = open(url, method, path, json, tls).await?;
+        Ok((answer.status, answer.collect().await?))
+    };
+    timeout(ANSWER_TIMEOUT, answered)
+        .await
+        .unwrap_or_else(|_| Err(late(url)))
+}
+
+/// Sends one request, with a JSON body if there is one; returns the answer once its head has arrived.
+///
+/// # Errors
+/// There is no gateway at that address, or the connection failed.
+pub async fn open(
+    url: &GatewayUrl,
+    method: Method,
+    path: &str,
+    json: Option<String>,
+    tls: Arc<ClientConfig>,
+) -> Result<Answer, ClientError> {
     let failed = |reason: String| ClientError::Failed {
         url: url.clone(),
         reason,
@@ -154,9 +230,21 @@ pub async fn request(
             }
         }
     };
-    match timeout(ANSWER_TIMEOUT, answered).await {
-        Ok(answered) => answered.map_err(failed),
-        Err(_) => Err(failed("it does not answer".into())),
+    let answered = timeout(ANSWER_TIMEOUT, answered).await;
+    let (response, connection) = answered.map_err(|_| late(url))?.map_err(failed)?;
+    let (head, body) = response.into_parts();
+    Ok(Answer {
+        status: head.status,
+        url: url.clone(),
+        body,
+        _connection: connection,
+    })
+}
+
+fn late(url: &GatewayUrl) -> ClientError {
+    ClientError::Failed {
+        url: url.clone(),
+        reason: "it does not answer".into(),
     }
 }
 
@@ -184,7 +272,11 @@ async fn connect(url: &GatewayUrl) -> Result<TcpStream, ClientError> {
     })
 }
 
-async fn exchange<S>(socket: S, request: Request<WholeBody>) -> Result<(StatusCode, Bytes), String>
+/// Sends the request; returns the answer's head, with the connection on which its body arrives.
+async fn exchange<S>(
+    socket: S,
+    request: Request<WholeBody>,
+) -> Result<(Response<Incoming>, AbortOnDrop), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -192,25 +284,9 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
         .map_err(shown)?;
-    let connection = tokio::spawn(connection);
+    let connection = AbortOnDrop(tokio::spawn(connection));
     let response = sender.send_request(request).await.map_err(shown)?;
-    let (head, body) = response.into_parts();
-    let body = collect(body).await?;
-    connection.abort();
-    Ok((head.status, body))
-}
-
-async fn collect(mut body: Incoming) -> Result<Bytes, String> {
-    let mut all = Vec::new();
-    let next = |body: &mut Incoming, context: &mut Context<'_>| Pin::new(body).poll_frame(context);
-    while let Some(frame) = std::future::poll_fn(|context| next(&mut body, context)).await {
-        let data = frame.map_err(|error| error.to_string())?.into_data();
-        all.extend_from_slice(&data.unwrap_or_default());
-        if all.len() > MAX_ANSWER_BYTES {
-            return Err("the answer is too long".into());
-        }
-    }
-    Ok(all.into())
+    Ok((response, connection))
 }
 
 #[cfg(test)]

@@ -81,6 +81,19 @@ pub struct Name {
     pub stream: Arc<str>,
 }
 
+/// What a guest holds between two calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of all its memories and tables.
+    pub memory: usize,
+    /// Bytes in its buffers.
+    pub buffers: usize,
+    /// Handles of buffers.
+    pub handles: usize,
+    /// Handles of viewers.
+    pub viewers: usize,
+}
+
 /// Data of a guest's `Store`.
 #[derive(Debug)]
 pub struct Guest {
@@ -198,6 +211,16 @@ impl Guest {
         self.held
     }
 
+    /// All that it holds. Counts its handles.
+    pub fn holds(&mut self) -> Held {
+        Held {
+            memory: self.memory_use.bytes,
+            buffers: self.held,
+            handles: self.table.iter_mut().count(),
+            viewers: self.viewer_table.iter_mut().count(),
+        }
+    }
+
     /// Resets the state of one call; call it before each.
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;
@@ -247,6 +270,11 @@ impl Guest {
                 Ok(Content::Text(text.into()))
             }
         }
+    }
+
+    /// What the last call requested for viewers.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Takes what the last call requested for viewers. The next call discards what was not taken.
@@ -471,8 +499,8 @@ impl viewers::HostViewer for Guest {
     }
 
     fn may(&mut self, viewer: Resource<ViewerHandle>, role: String) -> wasmtime::Result<bool> {
-        let roles = self.viewer_table.get(&viewer)?.request.roles;
-        Ok(roles.contains(&role.as_str()))
+        let roles = &self.viewer_table.get(&viewer)?.request.roles;
+        Ok(roles.contains(&role))
     }
 
     fn send(

@@ -15,7 +15,8 @@ pub use values::{Answer, Chunk, Rendition};
 use super::{
     JoinRequest, Plugin, Requests, Usage,
     bindings::{TransportPlugin, transport},
-    guest::Guest,
+    guest::{Guest, Held},
+    recording::{self, Call, Record, Recorder},
     sandbox::{Failure, Sandbox},
 };
 use sluicegate_media::{group::Group, sample::Sample};
@@ -23,9 +24,8 @@ use sluicegate_stream::{Info, Selection};
 use sluicegate_viewer::Content;
 use std::sync::{Arc, atomic::Ordering};
 use thiserror::Error;
-use values::{
-    Timescales, lend_message, lend_sample, stream_info, take_answer, take_chunks, take_header,
-};
+use values::{Timescales, lend_message, take_answer, take_chunks, take_header};
+pub(super) use values::{pushed, stream_info};
 use wasmtime::StoreContextMut;
 
 /// Reason why an instance cannot be opened.
@@ -53,6 +53,8 @@ pub struct Instance {
     lanes: usize,
     /// Of the tracks that it is configured with.
     timescales: Timescales,
+    /// Takes down what is called and returned.
+    recorder: Option<Recorder>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -84,6 +86,7 @@ impl Instance {
             choice: None,
             lanes: 0,
             timescales: Timescales::default(),
+            recorder: None,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
         let refuse = |message: String| OpenError::Refused {
@@ -98,6 +101,11 @@ impl Instance {
     /// Bytes in the buffers that the guest holds.
     pub fn held(&self) -> usize {
         self.sandbox.held()
+    }
+
+    /// All that the guest holds.
+    pub fn holds(&mut self) -> Held {
+        self.sandbox.guest().holds()
     }
 
     /// Takes what the guest requested for viewers in the last call. The next call discards what was not taken.
@@ -115,12 +123,19 @@ impl Instance {
     ) -> Result<Vec<Content>, Failure> {
         let choice = choice.into();
         let info = stream_info(info, &choice, renditions, longest_group_ms);
-        self.timescales = Timescales::of(&info.tracks);
         self.choice = Some(choice);
-        self.call("configure", |mut store, guest| {
-            let payloads = guest.call_configure(&mut store, &info)?;
+        self.configure_as(&info)
+    }
+
+    fn configure_as(&mut self, info: &transport::StreamInfo) -> Result<Vec<Content>, Failure> {
+        self.timescales = Timescales::of(&info.tracks);
+        let made = self.recorded(|| Call::Configure(info.into()));
+        let header = self.call("configure", |mut store, guest| {
+            let payloads = guest.call_configure(&mut store, info)?;
             take_header(&mut store, payloads)
-        })
+        });
+        self.record(made, &header, |header| recording::Answer::header(header));
+        header
     }
 
     /// Pushes one sample of `group` and returns the chunks. A sample in another format than configured is ignored.
@@ -129,30 +144,49 @@ impl Instance {
         let Some(data) = format.and_then(|format| sample.packaged(format)) else {
             return Ok(Vec::new());
         };
+        self.push_as(pushed(sample, group, data))
+    }
+
+    fn push_as(&mut self, sample: recording::Sample) -> Result<Vec<Chunk>, Failure> {
         self.sandbox.usage().pushes.fetch_add(1, Ordering::Relaxed);
+        let made = self.recorded(|| Call::Push(sample.clone()));
         let (lanes, timescales) = (self.lanes, self.timescales);
-        self.call("push", |mut store, guest| {
-            let sample = lend_sample(store.data_mut(), sample, group, data)?;
+        let chunks = self.call("push", |mut store, guest| {
+            let sample = sample.lend(store.data_mut())?;
             let chunks = guest.call_push(&mut store, sample)?;
             take_chunks(&mut store, chunks, lanes, timescales)
-        })
+        });
+        self.record(made, &chunks, |chunks| recording::Answer::chunks(chunks));
+        chunks
     }
 
     /// Announces that no samples follow until the next `configure` or, if `last`, at all. Returns the last chunks.
     pub fn stop(&mut self, reason: &str, last: bool) -> Result<Vec<Chunk>, Failure> {
+        let made = self.recorded(|| Call::Stop {
+            reason: reason.to_owned(),
+            last,
+        });
         let (lanes, timescales) = (self.lanes, self.timescales);
-        self.call("stop", |mut store, guest| {
+        let chunks = self.call("stop", |mut store, guest| {
             let chunks = guest.call_stop(&mut store, reason, last)?;
             take_chunks(&mut store, chunks, lanes, timescales)
-        })
+        });
+        self.record(made, &chunks, |chunks| recording::Answer::chunks(chunks));
+        chunks
     }
 
     /// Answers a GET below the transport's path.
     pub fn request(&mut self, path: &str, query: &str) -> Result<Answer, Failure> {
-        self.call("request", |mut store, guest| {
+        let made = self.recorded(|| Call::Request {
+            path: path.to_owned(),
+            query: query.to_owned(),
+        });
+        let answer = self.call("request", |mut store, guest| {
             let reply = guest.call_request(&mut store, path, query)?;
             take_answer(&mut store, reply)
-        })
+        });
+        self.record(made, &answer, recording::Answer::reply);
+        answer
     }
 
     /// Adds a viewer. The inner result is the component's decision; the error is its reason.
@@ -161,10 +195,13 @@ impl Instance {
         viewer: u64,
         request: &Arc<JoinRequest>,
     ) -> Result<Result<(), String>, Failure> {
-        self.call("join", |mut store, guest| {
+        let made = self.recorded(|| Call::Join(recording::Viewer::of(viewer, request)));
+        let joined = self.call("join", |mut store, guest| {
             let handle = store.data_mut().add_viewer(viewer, request)?;
             guest.call_join(&mut store, handle)
-        })
+        });
+        self.record(made, &joined, recording::Answer::joined);
+        joined
     }
 
     /// Forgets a viewer that the component has refused.
@@ -174,18 +211,119 @@ impl Instance {
 
     /// Passes a message from a viewer.
     pub fn received(&mut self, viewer: u64, data: Content) -> Result<(), Failure> {
-        self.call("received", |mut store, guest| {
+        let made = self.recorded(|| Call::Received {
+            viewer,
+            message: recording::Payload::of(&data),
+        });
+        let received = self.call("received", |mut store, guest| {
             let message = lend_message(store.data_mut(), data)?;
             guest.call_received(&mut store, viewer, &message)
-        })
+        });
+        self.record(made, &received, |()| recording::Answer::Done);
+        received
     }
 
     /// Removes a viewer.
     pub fn leave(&mut self, viewer: u64) -> Result<(), Failure> {
-        self.call("leave", |mut store, guest| {
+        let made = self.recorded(|| Call::Leave { viewer });
+        let left = self.call("leave", |mut store, guest| {
             store.data_mut().remove_viewer(viewer);
             guest.call_leave(&mut store, viewer)
-        })
+        });
+        self.record(made, &left, |()| recording::Answer::Done);
+        left
+    }
+
+    /// Makes a recorded call, or one in the terms of a recording. Returns it with what it returned and requested; after
+    /// [`recording::Answer::Failed`] the instance must not be used again.
+    pub fn make(&mut self, call: Call) -> Record {
+        let done = |()| recording::Answer::Done;
+        let answered = match call.clone() {
+            Call::Configure(info) => {
+                let header = self.configure_as(&(&info).into());
+                header.map(|header| recording::Answer::header(&header))
+            }
+            Call::Push(sample) => {
+                let chunks = self.push_as(sample);
+                chunks.map(|chunks| recording::Answer::chunks(&chunks))
+            }
+            Call::Stop { reason, last } => {
+                let chunks = self.stop(&reason, last);
+                chunks.map(|chunks| recording::Answer::chunks(&chunks))
+            }
+            Call::Request { path, query } => {
+                let answer = self.request(&path, &query);
+                answer.map(|answer| recording::Answer::reply(&answer))
+            }
+            Call::Join(viewer) => {
+                let joined = self.join(viewer.viewer, &viewer.request());
+                if let Ok(Err(_)) = &joined {
+                    self.forget(viewer.viewer);
+                }
+                joined.map(|joined| recording::Answer::joined(&joined))
+            }
+            Call::Received { viewer, message } => {
+                self.received(viewer, message.content()).map(done)
+            }
+            Call::Leave { viewer } => self.leave(viewer).map(done),
+        };
+        let (answer, requests) = match answered {
+            Ok(answer) => (answer, self.take_requests()),
+            Err(failure) => (
+                recording::Answer::Failed(failure.reason),
+                Requests::default(),
+            ),
+        };
+        Record::new(call, answer, &requests)
+    }
+
+    /// Records its calls from now on. There is one recording at a time.
+    ///
+    /// # Errors
+    /// It is being recorded; the recorder is given back.
+    pub fn record_to(&mut self, recorder: Recorder) -> Result<(), Recorder> {
+        if self.recorder.as_ref().is_some_and(|of| !of.is_closed()) {
+            return Err(recorder);
+        }
+        self.recorder = Some(recorder);
+        Ok(())
+    }
+
+    /// Ends its recording, if there is one, for this reason.
+    pub fn end_recording(&mut self, reason: &str) {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.end(reason);
+        }
+    }
+
+    /// The call, if it is recorded.
+    fn recorded(&self, call: impl FnOnce() -> Call) -> Option<Call> {
+        self.recorder.as_ref().map(|_| call())
+    }
+
+    /// Records what a call returned.
+    fn record<R>(
+        &mut self,
+        call: Option<Call>,
+        result: &Result<R, Failure>,
+        answer: impl FnOnce(&R) -> recording::Answer,
+    ) {
+        let (Some(call), Some(recorder)) = (call, &self.recorder) else {
+            return;
+        };
+        let none = Requests::default();
+        let record = match result {
+            Ok(result) => Record::new(call, answer(result), self.sandbox.requests()),
+            Err(failure) => {
+                let failed = recording::Answer::Failed(failure.reason.clone());
+                Record::new(call, failed, &none)
+            }
+        };
+        if !recorder.record(record) {
+            self.recorder = None;
+        } else if result.is_err() {
+            self.end_recording("the component failed");
+        }
     }
 
     fn call<R>(

@@ -18,6 +18,7 @@ mod instance;
 mod metadata;
 pub mod muxer;
 pub mod policy;
+pub mod recording;
 mod response;
 mod sandbox;
 pub mod transports;
@@ -26,7 +27,7 @@ mod viewer;
 mod world;
 
 pub use engine::{Engine, LoadError, Plugin};
-pub use guest::{Guest, LimitExceeded};
+pub use guest::{Guest, Held, LimitExceeded, thread_time};
 pub use instance::{Answer, Chunk, Embed, Instance, OpenError, Profile, Rendition};
 pub use muxer::{Health, Phase};
 pub use response::Response;

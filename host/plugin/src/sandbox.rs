@@ -5,7 +5,7 @@
 //! `PolicyInstance`.
 
 use super::{
-    Plugin, Usage,
+    Plugin, Requests, Usage,
     engine::TickerGuard,
     guest::{Guest, Name},
     world::World,
@@ -80,6 +80,11 @@ impl Sandbox {
     /// Bytes in the buffers that the guest holds.
     pub fn held(&self) -> usize {
         self.store.data().held()
+    }
+
+    /// What the last call requested for viewers.
+    pub fn requests(&self) -> &Requests {
+        self.store.data().requests()
     }
 
     /// The data of the guest's store.

@@ -21,14 +21,15 @@ pub struct JoinRequest {
     /// Subprotocol that was agreed on.
     pub protocol: Option<String>,
     /// What it may do, by the names in `wit/gateway.wit`.
-    pub roles: &'static [&'static str],
+    pub roles: Vec<String>,
 }
 
 impl JoinRequest {
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         let protocol = self.protocol.as_ref().map_or(0, String::len);
-        self.path.len() + self.query.len() + protocol
+        let roles: usize = self.roles.iter().map(String::len).sum();
+        self.path.len() + self.query.len() + protocol + roles
     }
 }
 

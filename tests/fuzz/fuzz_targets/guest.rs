@@ -110,7 +110,7 @@ fuzz_target!(|input: &[u8]| {
                     path: as_text(input.bytes()),
                     query: String::new(),
                     protocol: None,
-                    roles: &["view"],
+                    roles: vec!["view".into()],
                 };
                 instance.join(at, &Arc::new(request)).map(drop)
             }

@@ -239,7 +239,7 @@ fn mjpeg_parts_carry_type_and_length_and_any_may_be_the_first() {
         path: String::new(),
         query: String::new(),
         protocol: None,
-        roles: &["view"],
+        roles: vec!["view".into()],
     };
     assert!(instance.join(7, &Arc::new(request)).unwrap().is_ok());
     let requests = instance.take_requests();

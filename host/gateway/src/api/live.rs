@@ -25,7 +25,7 @@ use sluicegate_viewer::Carrier;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// What a viewer may do, by the names in `wit/gateway.wit`: there are no accounts yet, so all may do the same.
-const ROLES: &[&str] = &["view", "capture"];
+const ROLES: [&str; 2] = ["view", "capture"];
 /// Policy for documents from a component: they are displayed only. They get an opaque origin, so that they can neither
 /// read nor call what the gateway's pages can, and load nothing (Content Security Policy 3, section 6.3.1 `sandbox`).
 const SANDBOX_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
@@ -114,7 +114,7 @@ async fn answer(
         path: rest.to_owned(),
         query: query.clone(),
         protocol,
-        roles: ROLES,
+        roles: ROLES.map(str::to_owned).into(),
     };
     if let Some(mut handshake) = handshake {
         let registration = registration.enter(key, peer);

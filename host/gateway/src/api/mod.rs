@@ -15,6 +15,7 @@ mod media_query;
 mod metrics;
 mod pages;
 mod plugins;
+mod recording;
 mod routes;
 mod session;
 mod state;
@@ -205,6 +206,10 @@ async fn route_to(
         Target::AddPlugin => plugins::add(gateway, request).await,
         Target::RemovePlugin => {
             plugins::remove(gateway, parameters.get("name").unwrap_or_default()).await
+        }
+        Target::Recording => {
+            let name = parameters.get("name").unwrap_or_default();
+            recording::follow(gateway, name, request.uri().query())
         }
         Target::Reload => {
             let name = parameters.get("name").unwrap_or_default();

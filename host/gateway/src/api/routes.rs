@@ -30,6 +30,7 @@ pub enum Target {
     AddPlugin,
     RemovePlugin,
     Reload,
+    Recording,
     Choice,
     Live,
     NalStream,
@@ -178,6 +179,12 @@ pub const ROUTES: &[Route] = &[
         Role::Admin,
         Subject::Gateway,
         Target::Reload,
+    ),
+    get(
+        "/api/plugins/{name}/recording",
+        Role::Admin,
+        Subject::Gateway,
+        Target::Recording,
     ),
     get(
         "/api/ws/stream/{serial}",

@@ -10,6 +10,7 @@ use crate::{
     Response,
     bindings::{media, transport},
     guest::{Guest, LimitExceeded, media_type},
+    recording,
 };
 use bytes::Bytes;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
@@ -86,7 +87,7 @@ pub enum Answer {
 }
 
 /// What a guest is configured with: the tracks of `info` that `choice` selects, and the stream's renditions.
-pub(super) fn stream_info(
+pub(crate) fn stream_info(
     info: &Info,
     choice: &Selection,
     renditions: &[Rendition],
@@ -144,20 +145,13 @@ fn tracks(info: &Info, choice: &Selection) -> Vec<media::Track> {
     video.into_iter().chain(audio).collect()
 }
 
-/// Lends the guest a sample of `group`, whose bytes in the format of its track are `data`.
-pub(super) fn lend_sample(
-    guest: &mut Guest,
-    sample: &Sample,
-    group: Group,
-    data: Bytes,
-) -> wasmtime::Result<media::Sample> {
+/// A sample of `group`, whose bytes in the format of its track are `data`, as a guest gets it.
+pub(crate) fn pushed(sample: &Sample, group: Group, data: Bytes) -> recording::Sample {
     let (track, decode_time, duration) = match sample.sample_range() {
         Some(sample_range) => (AUDIO_TRACK, sample_range.at, sample_range.length),
         None => (VIDEO_TRACK, sample.decode_time, sample.duration),
     };
-    let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let data = guest.lend(data.into())?;
-    Ok(media::Sample {
+    recording::Sample {
         track,
         group: group.number,
         decode_time,
@@ -168,9 +162,8 @@ pub(super) fn lend_sample(
         repeated: sample.repeat > 0,
         captured_at: sample.captured_at,
         group_started_at: group.started_at,
-        size,
-        data,
-    })
+        data: data.into(),
+    }
 }
 
 /// Lends the guest a viewer's message.

@@ -8,6 +8,7 @@
 
 mod follow;
 mod judge;
+mod record;
 mod serve;
 mod twin;
 

@@ -21,6 +21,7 @@ pub use viewing::Viewing;
 use self::request_cache::{RequestCache, RequestOutcome};
 use super::{
     JoinRequest, Profile, Response, Usage,
+    recording::{self, Recorder, Recording},
     transports::{Transport, Transports},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -174,6 +175,8 @@ enum Message {
     },
     /// Give up this component, unless it has taken over.
     Abandon(Arc<Transport>),
+    /// Record the calls of the guest from now on.
+    Record(Recorder),
     End(End),
 }
 
@@ -197,6 +200,7 @@ impl Message {
             | Message::Prepared(_)
             | Message::SwitchTo { .. }
             | Message::Abandon(_)
+            | Message::Record(_)
             | Message::End(_) => 0,
         }
     }
@@ -212,6 +216,16 @@ impl Muxer {
     /// Component that it uses, as name@version.
     pub fn component(&self) -> String {
         self.used.lock().plugin.to_string()
+    }
+
+    /// Records what its instance is called with and what it returns, from now on; see [`recording`].
+    ///
+    /// # Errors
+    /// The muxer has ended.
+    pub fn record(&self) -> Result<Recording, Refusal> {
+        let (recorder, recording) = recording::channel();
+        self.send(Message::Record(recorder))?;
+        Ok(recording)
     }
 
     fn send(&self, message: Message) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use super::Schemas;
 use crate::api::{
     Target,
     choice::PlaybackChoice,
+    recording::{DEFAULT_BYTES, DEFAULT_SECONDS, MAX_BYTES, MAX_SECONDS},
     session::{ClientMessage, Pong, SessionLog},
     state,
 };
@@ -445,6 +446,44 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                  to another one. Answers with the entry that it had.",
                 schemas.of::<state::Plugin>().to_value(),
             )
+        },
+        Target::Recording => Operation {
+            tag: "components",
+            summary: "Record a component's calls",
+            about: "What the transport's component is called with on one stream and what it returns, as it happens: one \
+                    JSON object per line. `sluicegate plugin record` writes it to a file, and `sluicegate plugin replay` \
+                    repeats it. It contains the media, and paths and queries of viewers.",
+            query: vec![
+                (
+                    "stream",
+                    "Stream, with `@` and the rendition if there is one. Default: the only one that the transport runs on.",
+                    text(),
+                ),
+                (
+                    "seconds",
+                    "Length of the recording.",
+                    json!({ "type": "integer", "minimum": 1, "maximum": MAX_SECONDS, "default": DEFAULT_SECONDS }),
+                ),
+                (
+                    "bytes",
+                    "Size after which it ends.",
+                    json!({ "type": "integer", "minimum": 1, "maximum": MAX_BYTES, "default": DEFAULT_BYTES }),
+                ),
+            ],
+            kind: Kind::Body(vec![("application/x-ndjson", text())]),
+            failures: vec![
+                (
+                    400,
+                    "The query has another key, or a number out of range.",
+                    None,
+                ),
+                (
+                    404,
+                    "There is no such transport, or nobody watches the stream by it.",
+                    None,
+                ),
+                (503, "The transport is just being stopped.", None),
+            ],
         },
         Target::Reload => Operation {
             query: vec![(

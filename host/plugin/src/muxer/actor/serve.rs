@@ -42,6 +42,7 @@ impl Actor {
                 Message::Prepared(prepared) => self.prepared(*prepared),
                 Message::SwitchTo { transport, keep } => self.switch_to(transport, keep),
                 Message::Abandon(transport) => self.abandon(&transport),
+                Message::Record(recorder) => self.record(recorder),
                 Message::Join {
                     viewer,
                     request,
@@ -217,13 +218,7 @@ impl Actor {
     /// Joins the connected viewers to a new instance. What it requests for them is discarded: the viewers have their
     /// messages, lanes and stream heads from the previous one. Returns false if the instance failed.
     pub(super) fn rejoin(&mut self) -> bool {
-        let known: Vec<(u64, Arc<JoinRequest>)> = self
-            .viewers
-            .iter()
-            .filter(|(_, known)| !known.detached)
-            .map(|(viewer, known)| (*viewer, known.request.clone()))
-            .collect();
-        for (viewer, request) in known {
+        for (viewer, request) in self.known_viewers() {
             let joined = self.try_guest(|instance| instance.join(viewer, &request));
             if joined.is_none() {
                 // If a predecessor has taken over again, that knows the viewer.
@@ -236,6 +231,15 @@ impl Actor {
             }
         }
         true
+    }
+
+    /// The connected viewers that the guest knows, as they joined.
+    pub(super) fn known_viewers(&self) -> Vec<(u64, Arc<JoinRequest>)> {
+        self.viewers
+            .iter()
+            .filter(|(_, known)| !known.detached)
+            .map(|(viewer, known)| (*viewer, known.request.clone()))
+            .collect()
     }
 
     /// Carries out what the guest requested in a call. A viewer whose queue is full is dropped, which closes it; the

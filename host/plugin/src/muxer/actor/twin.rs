@@ -633,9 +633,11 @@ impl Actor {
         *self.muxer.used.lock() = transport.clone();
         let transport = std::mem::replace(&mut self.transport, transport);
         let profile = self.profile.replace(profile)?;
+        let mut predecessor = self.instance.replace(instance)?;
+        predecessor.end_recording("another component has taken over");
         Some(Twin {
             transport,
-            instance: self.instance.replace(instance)?,
+            instance: predecessor,
             profile,
             header: before,
         })

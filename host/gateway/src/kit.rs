@@ -1,0 +1,367 @@
+//! The commands for authors of components: `plugin new`, `check`, `test`, `record` and `replay`.
+
+use super::{RunningGateway, print};
+use anyhow::Context;
+use hyper::Method;
+use sluicegate_config as config;
+use sluicegate_kit::{
+    Finding, RecordingFile, Verdict,
+    project::{self, Language},
+    replay, test_component,
+};
+use sluicegate_net::client::{self, Answer};
+use sluicegate_plugin::{
+    Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, Version, bindings::PolicyPluginPre,
+};
+use sluicegate_source as source;
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Bytes of samples that `test` takes from a recording.
+const MAX_RECORDED_BYTES: usize = 256 << 20;
+
+#[derive(clap::Args)]
+pub struct New {
+    /// Language of the project.
+    #[arg(long, value_enum)]
+    lang: Lang,
+    /// Folder to make; its last part is the component's name.
+    folder: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Lang {
+    /// Rust, built with cargo.
+    Rust,
+    /// JavaScript, built with npm.
+    Js,
+}
+
+/// A component and its limits.
+#[derive(clap::Args)]
+pub struct Component {
+    /// A component, or a core module with an embedded component type.
+    file: PathBuf,
+    /// Memory of each instance, as `limits.memory` in the config.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<config::ByteSize>,
+    /// Processor time of each call, as `limits.call` in the config.
+    #[arg(long, value_name = "TIME")]
+    call: Option<config::Span>,
+}
+
+#[derive(clap::Args)]
+pub struct Test {
+    #[command(flatten)]
+    component: Component,
+    /// Options that its `open` gets, as JSON.
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    options: String,
+    /// Test it on the stream of this recording, too; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    recording: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    component: Component,
+    /// Options that its `open` gets, as JSON.
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    options: String,
+}
+
+#[derive(clap::Args)]
+pub struct Record {
+    /// Stream that is being watched, such as `porch` or `porch@mobile`.
+    stream: String,
+    /// Transport to record; needed if the stream is being watched by several.
+    #[arg(long, value_name = "NAME")]
+    transport: Option<String>,
+    /// File to write; it must not exist. Default: STREAM-TRANSPORT.jsonl.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Length of the recording, at most 1h.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    duration: config::Span,
+    /// Size at which it ends, at most 1GiB.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    max_size: config::ByteSize,
+    #[command(flatten)]
+    gateway: RunningGateway,
+}
+
+#[derive(clap::Args)]
+pub struct Replay {
+    /// File that `plugin record` has written.
+    recording: PathBuf,
+    #[command(flatten)]
+    component: Component,
+}
+
+impl Component {
+    fn load(&self) -> anyhow::Result<Arc<Plugin>> {
+        Ok(Engine::new()?.load_file(&self.file, self.limits())?)
+    }
+
+    fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        let memory = self.memory.map(|memory| memory.bytes());
+        let memory = memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        Limits {
+            memory: memory.unwrap_or(usual.memory),
+            call: self.call.map_or(usual.call, config::Span::duration),
+            ..usual
+        }
+    }
+}
+
+/// Makes a new project.
+pub fn new(arguments: &New) -> anyhow::Result<()> {
+    let language = match arguments.lang {
+        Lang::Rust => Language::Rust,
+        Lang::Js => Language::JavaScript,
+    };
+    let steps = project::create(language, &arguments.folder)?;
+    let folder = arguments.folder.display();
+    print(&format!("{folder}: made. Build and watch it:\n\n{steps}"))
+}
+
+/// Says whether the gateway can use a component, and what it lacks.
+pub fn check(arguments: &Check) -> anyhow::Result<()> {
+    let file = arguments.component.file.display();
+    let engine = Engine::new()?;
+    let limits = arguments.component.limits();
+    let loaded = engine.load_file(&arguments.component.file, limits);
+    let plugin: Arc<Plugin> = match loaded {
+        Ok(plugin) => plugin,
+        Err(wrong @ LoadError::OtherWorld { .. }) => {
+            let policy =
+                engine.load_file::<PolicyPluginPre<Guest>>(&arguments.component.file, limits);
+            match policy {
+                Ok(policy) => {
+                    return print(&format!(
+                        "{file}: valid: {policy} is a policy; name it under [policy] in a config\n"
+                    ));
+                }
+                // Neither; what it lacks as a transport is more likely of interest.
+                Err(_) => return Err(wrong.into()),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (_, profile) = Instance::open(&plugin, "(check)", &arguments.options, Arc::default())?;
+    for note in lacks(&profile) {
+        print(&format!("{file}: note: {note}\n"))?;
+    }
+    print(&format!(
+        "{file}: valid: {plugin} is a transport for version {} of the interface or newer\n",
+        Version::HOST
+    ))
+}
+
+/// What a transport could have and does not, in words.
+fn lacks(profile: &Profile) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for ignored in &profile.ignored {
+        notes.push(format!("this gateway ignores {ignored}"));
+    }
+    if profile.label.is_empty() {
+        notes.push("it has no `label`: people see the name that the config gives it".into());
+    }
+    if profile.embeds.is_empty() {
+        notes.push(
+            "it has no `embeds`: /live/STREAM redirects no media player to it, and `<img>` cannot show it".into(),
+        );
+    }
+    if profile.output.is_empty() {
+        notes.push(
+            "it has no `output`: when it is exchanged, viewers wait for a start point, and bytes are not compared"
+                .into(),
+        );
+    }
+    if profile.latency_ms == 0 {
+        notes.push("its `latency-ms` is 0: the policy takes it for the fastest transport".into());
+    }
+    notes
+}
+
+/// Tests a component.
+///
+/// # Errors
+/// It cannot be tested, or a check failed.
+pub fn test(arguments: &Test) -> anyhow::Result<()> {
+    let plugin = arguments.component.load()?;
+    let mut recorded = Vec::new();
+    for path in &arguments.recording {
+        recorded.push(RecordingFile::open(path)?.script(MAX_RECORDED_BYTES)?);
+    }
+    print(&format!("{plugin}, {} bytes\n", plugin.size))?;
+    let mut printed = Ok(());
+    let mut tell = |finding: &Finding| {
+        let verdict = match finding.verdict {
+            Verdict::Passed => "ok  ",
+            Verdict::Note => "note",
+            Verdict::Failed => "FAIL",
+        };
+        if printed.is_ok() {
+            printed = print(&format!("{verdict}  {}\n", finding.text));
+        }
+    };
+    let report = test_component(&plugin, &arguments.options, recorded, &mut tell)?;
+    printed?;
+    match report.failed {
+        0 => print(&format!("{} checks passed\n", report.checks)),
+        failed => anyhow::bail!("{failed} of {} checks failed", report.checks),
+    }
+}
+
+/// Records a muxer of the running gateway to a file.
+pub fn record(arguments: &Record) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let transport = match &arguments.transport {
+            Some(name) => name.clone(),
+            None => only_transport(arguments).await?,
+        };
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("stream", &arguments.stream)
+            .append_pair("seconds", &whole_seconds(arguments.duration.duration()))
+            .append_pair("bytes", &arguments.max_size.bytes().to_string())
+            .finish();
+        let name = config::path_segment(&transport);
+        let answer = get(arguments, &format!("/api/plugins/{name}/recording?{query}")).await?;
+        let path = match &arguments.output {
+            Some(path) => path.clone(),
+            None => default_file(&arguments.stream, &transport),
+        };
+        write(answer, &path).await
+    })
+}
+
+/// Rounded up, since 0 is no recording.
+fn whole_seconds(duration: Duration) -> String {
+    duration.as_millis().div_ceil(1000).to_string()
+}
+
+/// `STREAM-TRANSPORT.jsonl`, without what file names cannot have.
+fn default_file(stream: &str, transport: &str) -> PathBuf {
+    let name = format!("{stream}-{transport}.jsonl");
+    name.replace(|c: char| "/\\?&=".contains(c), "_").into()
+}
+
+/// Requests a path of the running gateway.
+///
+/// # Errors
+/// There is no gateway, or it refuses, for its reason.
+async fn get(arguments: &Record, path: &str) -> anyhow::Result<Answer> {
+    let url = &arguments.gateway.url;
+    let tls = source::unverified_tls().context("cannot set up TLS")?;
+    let answer = client::open(url, Method::GET, path, None, tls).await?;
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status;
+    Err(super::refused(url, status, &answer.collect().await?))
+}
+
+/// The transport by which the stream is being watched.
+///
+/// # Errors
+/// There is none, or there are several.
+async fn only_transport(arguments: &Record) -> anyhow::Result<String> {
+    let body = get(arguments, "/api/plugins").await?.collect().await?;
+    let plugins: serde_json::Value = serde_json::from_slice(&body)?;
+    let plugins = plugins.as_array().map(Vec::as_slice).unwrap_or_default();
+    let stream = arguments.stream.as_str();
+    let runs = |plugin: &&serde_json::Value| {
+        let muxers = plugin["muxers"].as_array().map(Vec::as_slice);
+        let mut muxers = muxers.unwrap_or_default().iter();
+        muxers.any(|muxer| muxer["stream"].as_str() == Some(stream))
+    };
+    let names: Vec<&str> = plugins
+        .iter()
+        .filter(runs)
+        .filter_map(|plugin| plugin["name"].as_str())
+        .collect();
+    match names[..] {
+        [name] => Ok(name.to_owned()),
+        [] => anyhow::bail!(
+            "nobody watches `{stream}` now, and only what runs can be recorded; open {}/watch/{} first",
+            arguments.gateway.url,
+            config::path_segment(stream)
+        ),
+        _ => anyhow::bail!(
+            "`{stream}` is being watched by several transports; say which by --transport: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+/// Writes a recording to a new file.
+async fn write(mut answer: Answer, path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let file = File::create_new(path)
+        .with_context(|| format!("cannot write {shown}; --output names another file"))?;
+    let mut file = BufWriter::new(file);
+    let mut bytes = 0;
+    let mut lines = 0;
+    while let Some(data) = answer.next().await? {
+        file.write_all(&data)
+            .with_context(|| format!("cannot write {shown}"))?;
+        bytes += data.len();
+        lines += data.iter().filter(|byte| **byte == b'\n').count();
+    }
+    file.flush()
+        .with_context(|| format!("cannot write {shown}"))?;
+    // All but the first and the last one.
+    let calls = lines.saturating_sub(2);
+    print(&format!("{shown}: {calls} calls, {bytes} bytes\n"))?;
+    // The last line says why it ended, which is of interest if that was too early.
+    let mut recording = RecordingFile::open(path)?;
+    while recording.next_record()?.is_some() {}
+    match recording.end {
+        Some(end) => print(&format!("it ended because {end}\n")),
+        None => anyhow::bail!("the recording was cut off"),
+    }
+}
+
+/// Repeats a recording with a component.
+///
+/// # Errors
+/// It cannot be repeated, or the component answers differently.
+pub fn replay_recording(arguments: &Replay) -> anyhow::Result<()> {
+    let plugin = arguments.component.load()?;
+    let replayed = replay(&arguments.recording, &plugin)?;
+    let (component, hash) = &replayed.recorded;
+    let is_same = *hash == plugin.hash;
+    let of = match is_same {
+        true => "the recorded component".to_owned(),
+        false => format!("{plugin}, recorded of {component}"),
+    };
+    let shown = arguments.recording.display();
+    if let Some(difference) = replayed.difference {
+        anyhow::bail!(
+            "{shown}, line {}: {}: {}",
+            difference.line,
+            difference.call,
+            difference.what
+        );
+    }
+    let cut = match replayed.end {
+        Some(_) => "",
+        None => "; the recording was cut off",
+    };
+    print(&format!(
+        "{shown}: no difference in {} answers of {} calls ({of}){cut}\n",
+        replayed.compared, replayed.calls
+    ))
+}

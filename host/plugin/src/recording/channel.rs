@@ -1,0 +1,166 @@
+//! The way of a recording from the muxer's thread to its reader: a queue bounded in lines and in bytes.
+
+use super::{End, Line, Record};
+use sluicegate_media::budget::{Budget, Reservation};
+use std::{
+    future::poll_fn,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+use tokio::sync::mpsc;
+
+/// Lines that may wait for the reader, and the bytes of their payloads. When more would, the recording ends.
+const MAX_WAITING: usize = 8192;
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+type Ended = Arc<OnceLock<String>>;
+
+/// Both ends of a recording.
+pub fn channel() -> (Recorder, Recording) {
+    let (lines, waiting) = mpsc::channel(MAX_WAITING);
+    let ended = Ended::default();
+    let recorder = Recorder {
+        lines,
+        budget: Budget::new(MAX_WAITING_BYTES),
+        ended: ended.clone(),
+    };
+    let lines = Some(waiting);
+    (recorder, Recording { lines, ended })
+}
+
+/// Sending end, held by the instance that is recorded.
+#[derive(Debug)]
+pub struct Recorder {
+    lines: mpsc::Sender<(Line, Reservation)>,
+    budget: Budget,
+    ended: Ended,
+}
+
+impl Recorder {
+    /// Ends the recording, for this reason.
+    pub(crate) fn end(self, reason: impl Into<String>) {
+        // Only the first reason counts.
+        let _ = self.ended.set(reason.into());
+    }
+
+    /// Adds a line; returns false if the recording has ended.
+    pub(crate) fn add(&self, line: Line) -> bool {
+        let bytes = match &line {
+            Line::Record(record) => record.bytes(),
+            Line::Opening(_) | Line::End(_) => 0,
+        };
+        let Some(held) = self.budget.reserve_within(bytes) else {
+            let _ = self.ended.set("the reader was too slow".into());
+            return false;
+        };
+        match self.lines.try_send((line, held)) {
+            Ok(()) => true,
+            Err(error) => {
+                if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                    let _ = self.ended.set("the reader was too slow".into());
+                }
+                false
+            }
+        }
+    }
+
+    /// Adds a call; returns false if the recording has ended.
+    pub(crate) fn record(&self, record: Record) -> bool {
+        self.add(Line::Record(Box::new(record)))
+    }
+
+    /// Whether the reader has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lines.is_closed()
+    }
+}
+
+/// Receiving end. It ends with an [`End`].
+#[derive(Debug)]
+pub struct Recording {
+    lines: Option<mpsc::Receiver<(Line, Reservation)>>,
+    ended: Ended,
+}
+
+impl Recording {
+    /// The next line; `None` after the [`End`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Line>> {
+        let Some(lines) = &mut self.lines else {
+            return Poll::Ready(None);
+        };
+        if let Some((line, _)) = ready!(lines.poll_recv(context)) {
+            return Poll::Ready(Some(line));
+        }
+        self.lines = None;
+        let end = self.ended.get();
+        let end = end.map_or("the muxer has ended", String::as_str).to_owned();
+        Poll::Ready(Some(Line::End(End { end })))
+    }
+
+    /// See [`Recording::poll_next`].
+    pub async fn next(&mut self) -> Option<Line> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// Ends it without what still waits. Returns the [`End`] with this reason, or `None` if it has ended.
+    pub fn stop(&mut self, reason: &str) -> Option<Line> {
+        let end = reason.to_owned();
+        self.lines.take().map(|_| Line::End(End { end }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::recording::{Call, Payload};
+    use bytes::Bytes;
+
+    fn call(bytes: usize) -> Record {
+        let message = Payload::Base64(Bytes::from(vec![7; bytes]).into());
+        Record::past(Call::Received { viewer: 1, message })
+    }
+
+    #[tokio::test]
+    async fn a_recording_ends_instead_of_growing() {
+        let (recorder, mut recording) = channel();
+        assert!(recorder.record(call(MAX_WAITING_BYTES)));
+        assert!(!recorder.record(call(1)));
+        drop(recorder);
+        assert!(matches!(recording.next().await, Some(Line::Record(_))));
+        let end = recording.next().await.unwrap();
+        assert_eq!(end.to_text(), "{\"end\":\"the reader was too slow\"}\n");
+        assert_eq!(recording.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_is_the_reason() {
+        let (recorder, mut recording) = channel();
+        recorder.end("first");
+        assert_eq!(
+            recording.next().await,
+            Some(Line::End(End {
+                end: "first".into()
+            }))
+        );
+        let (recorder, mut recording) = channel();
+        assert!(recorder.record(call(10)));
+        assert!(recording.stop("enough").is_some() && recorder.is_closed());
+        assert!(!recorder.record(call(10)));
+        assert_eq!(recording.next().await, None);
+    }
+
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        let line = Line::Record(Box::new(call(3)));
+        let text = String::from_utf8(line.to_text().to_vec()).unwrap();
+        assert_eq!(
+            text,
+            "{\"call\":{\"received\":{\"viewer\":1,\"message\":{\"base64\":\"BwcH\"}}},\"answer\":null}\n"
+        );
+        assert_eq!(Line::parse(&text).unwrap(), line);
+        for wrong in ["", "{}", "[]", "{\"call\":{\"dance\":1}}"] {
+            assert!(Line::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
