@@ -249,16 +249,17 @@ impl Window {
         promised.max(longest).max(SECOND)
     }
 
-    /// Peak and average bit rate, in bits per second, of the complete segments (4.4.6.2).
+    /// Peak and average bit rate, in bits per second, of the listed segments (4.4.6.2). Older ones are held, but a new
+    /// instance gets the oldest without the audio that arrived before its keyframe.
     pub fn bit_rates(&self) -> Option<(u64, u64)> {
         let target = self.target_duration();
         let rate = |bits: u64, duration: Time| bits * SECOND / duration.max(1);
         let mut peak = 0;
-        for first in 0..self.complete.len() {
+        for first in 0..self.listed().count() {
             // "The largest bit rate of any contiguous set of segments whose total duration is between 0.5 and 1.5 times
             // the target duration."
             let (mut bits, mut duration) = (0, 0);
-            for segment in self.complete.range(first..) {
+            for segment in self.listed().skip(first) {
                 bits += segment.bits();
                 duration += segment.duration();
                 if 2 * duration > 3 * target {
@@ -269,8 +270,8 @@ impl Window {
                 }
             }
         }
-        let bits = self.complete.iter().map(Segment::bits).sum();
-        let duration = self.complete.iter().map(Segment::duration).sum();
+        let bits = self.listed().map(Segment::bits).sum();
+        let duration = self.listed().map(Segment::duration).sum();
         let average = rate(bits, duration);
         (average > 0).then_some((peak.max(average), average))
     }
