@@ -147,9 +147,23 @@ fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
         ),
         None => cause,
     };
-    if let Some(last_error) = guest.last_error() {
-        reason.push_str("; it logged: ");
-        reason.push_str(&last_error);
+    match guest.last_error() {
+        Some(last_error) => {
+            reason.push_str("; it logged: ");
+            reason.push_str(&last_error);
+        }
+        None if guest.memory_refused().is_none() && is_abort(error) => {
+            reason.push_str("; it logged no error that says why, as the SDKs do");
+        }
+        None => {}
     }
     reason
+}
+
+/// Whether the guest ended the call by itself, as languages do after a panic or an exception.
+fn is_abort(error: &wasmtime::Error) -> bool {
+    matches!(
+        error.root_cause().downcast_ref(),
+        Some(wasmtime::Trap::UnreachableCodeReached)
+    )
 }

@@ -19,7 +19,10 @@ use tokio::time::timeout;
 
 /// Misbehaviour that ends the instance, and text of the resulting error.
 const FATAL: [(&str, &str); 6] = [
-    ("trap", "`unreachable` instruction executed"),
+    (
+        "trap",
+        "`unreachable` instruction executed; it logged no error that says why",
+    ),
     ("panic", "hostile was told to panic in "),
     (
         "loop",

@@ -33,6 +33,7 @@ mod groups;
 mod hls;
 mod hostile;
 mod http2;
+mod languages;
 mod layout;
 mod limits;
 mod listening;

@@ -1,0 +1,284 @@
+//! Transports in other languages than Rust: a project outside the repository is built by its language's own tool, real
+//! players play what it makes, and the log says why it fails.
+
+use serde_json::Value;
+use sluicegate_tests::{
+    Gateway, Raw,
+    command::{sluicegate, tool},
+    http_get,
+    raw::masked,
+    within,
+};
+use std::path::PathBuf;
+
+const DEMO: &str = "
+[streams.demo]
+source = \"test-pattern\"
+encode = { width = 320, height = 192, frame-rate = 30 }
+";
+
+/// A folder outside the repository, which is removed at the end.
+struct Project(PathBuf);
+
+impl Project {
+    /// A project in JavaScript: the template, the SDK, and the tools that it names.
+    async fn javascript(name: &str) -> Project {
+        let folder = std::env::temp_dir().join(format!("sluicegate-{name}-{}", std::process::id()));
+        let project = Project(folder);
+        std::fs::create_dir_all(project.file("sluicegate")).unwrap();
+        let sdk = Gateway::root().join("plugins/sdk-js");
+        for file in std::fs::read_dir(sdk.join("template")).unwrap() {
+            let file = file.unwrap();
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let text = text.replace("plugin-name", name);
+            std::fs::write(project.0.join(file.file_name()), text).unwrap();
+        }
+        let wit = Gateway::root().join("wit");
+        for (folder, file) in [
+            (&sdk, "sluicegate.js"),
+            (&sdk, "gateway.d.ts"),
+            (&wit, "gateway.wit"),
+        ] {
+            std::fs::copy(folder.join(file), project.file("sluicegate").join(file)).unwrap();
+        }
+        // From npm's cache, if these versions are in it.
+        project
+            .npm(&["ci", "--prefer-offline", "--no-audit", "--no-fund"])
+            .await;
+        project
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    async fn npm(&self, arguments: &[&str]) -> String {
+        let folder = ["--prefix", self.0.to_str().unwrap()];
+        tool("npm", &[&folder[..], arguments].concat()).await
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_template_in_javascript_plays() {
+    let project = Project::javascript("mine").await;
+    project.npm(&["run", "check"]).await;
+    project.npm(&["run", "build"]).await;
+    let component = project.file("mine.wasm");
+    let config = format!(
+        "{DEMO}[transports.mine]\nplugin = \"{}\"\n",
+        component.display()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    assert_eq!(play(&gateway, "mine").await.trim(), "h264,320,192,60");
+    let (status, head, body) = http_get(gateway.address, "/live/demo/mine/info", &[])
+        .await
+        .unwrap();
+    let about: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (status, &about["width"]),
+        (200, &320.into()),
+        "{head} {about}"
+    );
+    assert_eq!(failures(&gateway, "mine").await, 0);
+}
+
+/// Failures of a transport's component so far.
+async fn failures(gateway: &Gateway, name: &str) -> u64 {
+    let plugins = gateway.api("/api/plugins").await;
+    let mut all = plugins.as_array().unwrap().iter();
+    let one = all.find(|plugin| plugin["name"] == name).unwrap();
+    one["failures"].as_u64().unwrap()
+}
+
+/// What ffprobe says about the first 60 frames that one connection delivers.
+async fn play(gateway: &Gateway, transport: &str) -> String {
+    let url = format!("http://{}/live/demo/{transport}", gateway.address);
+    let entries = "stream=codec_name,width,height,nb_read_frames";
+    let arguments = [
+        "-v",
+        "error",
+        "-probesize",
+        "32768",
+        "-f",
+        "h264",
+        "-count_frames",
+        "-read_intervals",
+        "%+#60",
+        "-show_entries",
+        entries,
+        "-of",
+        "csv=p=0",
+        &url,
+    ];
+    tool("ffprobe", &arguments).await
+}
+
+/// A transport that makes the mistake which its option names.
+const MISTAKEN: &str = r#"
+import { FOREVER, Refusal, chunk, component, join, log } from "./sluicegate/sluicegate.js";
+import { millis, options, payload, reply, slice } from "./sluicegate/sluicegate.js";
+
+export const transport = component(class {
+  constructor(given) {
+    this.made = given.made;
+    if (this.made === "refusal") throw new Refusal("write ünïcode 🎥");
+    if (this.made === "exception") this.missing.part = 1;
+    if (this.made === "option") options(given, { stale: "2s" });
+    if (this.made === "duration") millis("2 parsecs");
+    this.profile = { carriers: ["http", "websocket"], formats: ["h264/annexb"], lanes: [{ staleMs: 2000 }] };
+    if (this.made === "field") this.profile.lables = "Mine";
+    if (this.made === "number") this.profile.latencyMs = 12.5;
+  }
+  configure() { return ["text", Uint8Array.of(0)]; }
+  push(sample) {
+    this.pushed = (this.pushed ?? 0) + 1;
+    if (this.made === "late" && this.pushed === 40) this.missing.part = 1;
+    if (this.made === "nothing") return;
+    if (this.made === "lane") return [{ payload: sample.data, lane: "first" }];
+    if (this.made === "payload") return [{ payload: 5 }];
+    if (this.made === "twice") return [chunk(sample), chunk(sample)];
+    if (this.made === "slice") return [chunk(sample, join(slice(sample.data, 1, sample.size)))];
+    if (this.made === "memory") for (const all = []; ; ) all.push(new Uint8Array(1 << 20));
+    return [chunk(sample, join("é", sample.data))];
+  }
+  request(path) {
+    if (path === "exception") throw new RangeError("two\nlines");
+    if (path === "nothing") return;
+    if (path === "forever") return reply.body("text/plain", "ünï 🎥", { maxAge: FOREVER });
+    return path === "" ? reply.follow("video/h264") : reply.notFound(path);
+  }
+  join(viewer) {
+    if (viewer.query() === "refuse") throw new Refusal("not you");
+    if (viewer.query() === "exception") throw new TypeError("not anybody");
+  }
+  received(viewer, message) {
+    viewer.send(payload(`you said ${message.val}`));
+  }
+  leave(id) { log.info(`viewer ${typeof id} left`); }
+});
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_in_javascript_are_named_and_exceptions_logged_with_their_stack() {
+    let project = Project::javascript("mistaken").await;
+    std::fs::write(project.file("transport.js"), MISTAKEN).unwrap();
+    project.npm(&["run", "build"]).await;
+    let component = project.file("mistaken.wasm");
+    let component = component.to_str().unwrap();
+
+    for (made, said) in [
+        ("refusal", "rejected its options: write ünïcode 🎥"),
+        (
+            "exception",
+            "it logged: TypeError: cannot set property 'part' of undefined | at ",
+        ),
+        ("option", "unknown option `made`; known: `stale`"),
+        ("duration", "`2 parsecs` is not a valid duration"),
+        ("field", "TypeError: a profile has no \"lables\" | at "),
+        (
+            "number",
+            "\"latencyMs\" of a profile is 12.5, not an integer from 0 | at ",
+        ),
+    ] {
+        let options = format!("{{\"made\": \"{made}\"}}");
+        let inspect = ["plugin", "inspect", component, "--options", &options];
+        sluicegate(&inspect).await.refused(&[said]);
+    }
+
+    let of_push = [
+        ("nothing", "`push` returned undefined, not an array"),
+        (
+            "lane",
+            "\"lane\" of a chunk is string, not an integer from 0",
+        ),
+        (
+            "payload",
+            "a payload is a Buffer, a Uint8Array or a string, not number",
+        ),
+        (
+            "twice",
+            "a buffer was returned before; return `join(buffer)`",
+        ),
+        ("slice", "`push` failed: a slice of "),
+        ("memory", "it logged: InternalError: out of memory"),
+    ];
+    let mut config = DEMO.to_owned();
+    for made in ["right", "other", "late"]
+        .into_iter()
+        .chain(of_push.map(|(made, _)| made))
+    {
+        config += &format!("[transports.{made}]\nplugin = \"{component}\"\nmade = \"{made}\"\n");
+    }
+    let gateway = Gateway::with_config(&config).await;
+    // A player stays connected while other instances take over.
+    assert_eq!(play(&gateway, "late").await.trim(), "h264,320,192,60");
+    assert!(failures(&gateway, "late").await > 0);
+    let line = gateway.logged("transport=\"late\"").await;
+    for part in [
+        "it logged: TypeError: cannot set property 'part' of undefined | at push (/transport.js:",
+        " | at <anonymous> (/sluicegate/sluicegate.js:",
+    ] {
+        assert!(line.contains(part), "{part:?} is not in {line}");
+    }
+
+    let mut viewers = Vec::new();
+    for (made, _) in of_push {
+        let mut viewer = Raw::connect(gateway.address).await;
+        let request = format!(
+            "GET /live/demo/{made} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            gateway.address
+        );
+        viewer.write(request).await;
+        viewers.push(viewer);
+    }
+    for (_, said) in of_push {
+        gateway.logged(said).await;
+    }
+
+    let mut viewer = Raw::connect(gateway.address).await;
+    let head = viewer
+        .upgrade(gateway.address, "/live/demo/right?refuse")
+        .await;
+    assert_eq!(head.unwrap().status, 400);
+    let mut viewer = Raw::connect(gateway.address).await;
+    let head = viewer.upgrade(gateway.address, "/live/demo/right").await;
+    assert_eq!(head.unwrap().status, 101);
+    viewer.write(masked(0x81, "é".as_bytes())).await;
+    let answer = async { while viewer.frame().await.unwrap() != (1, "you said é".into()) {} };
+    within("an answer", answer).await;
+    drop(viewer);
+    gateway.logged("viewer number left").await;
+
+    for (path, status, said) in [
+        ("right/forever", 200, "ünï 🎥"),
+        (
+            "right/elsewhere",
+            404,
+            "This transport has nothing at \"elsewhere\".",
+        ),
+        (
+            "right/exception",
+            503,
+            "it logged: RangeError: two | lines | at request (/transport.js:",
+        ),
+        (
+            "other/nothing",
+            503,
+            "`request` did not return one of `reply`",
+        ),
+    ] {
+        let path = format!("/live/demo/{path}");
+        let (got, head, body) = http_get(gateway.address, &path, &[]).await.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(
+            got == status && body.contains(said),
+            "{path}: {head}\n{body}"
+        );
+    }
+}
