@@ -24,8 +24,12 @@ const RUST: Parts = &[
     ("LICENSE", "sluicegate/LICENSE"),
 ];
 const JAVASCRIPT: Parts = &[
+    ("plugins/sdk-js/template", ""),
     ("host/kit/templates/sluicegate.toml.in", "sluicegate.toml"),
-    ("wit", "sluicegate/wit"),
+    ("plugins/sdk-js/sluicegate.js", "sluicegate/sluicegate.js"),
+    ("plugins/sdk-js/gateway.d.ts", "sluicegate/gateway.d.ts"),
+    ("wit/gateway.wit", "sluicegate/gateway.wit"),
+    ("LICENSE", "sluicegate/LICENSE"),
 ];
 
 fn main() {

@@ -17,7 +17,11 @@ use sluicegate_plugin::{
     recording::{Answer, Call, Chunk, Payload, Record, Viewer},
     thread_time,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
 
 /// Samples of the long run, and when it is first looked at what the component holds.
@@ -403,36 +407,35 @@ impl Checks<'_> {
     fn serves_viewers(&mut self, script: &Script) -> Result<(), OpenError> {
         let mut instance = self.open()?;
         let mut refusals = BTreeSet::new();
-        let mut outcome = Ok(String::new());
         let requests =
             ["", "no/such/path", self.profile.entry.as_str()].map(|path| Call::Request {
                 path: path.to_owned(),
                 query: "x=%41&y".into(),
             });
-        let mut calls: Vec<Call> = requests.to_vec();
+        let mut visits: Vec<Call> = requests.to_vec();
         for (nth, carrier) in self.profile.carriers.iter().enumerate() {
             for protocol in [None, self.profile.protocols.first()] {
-                let viewer = 10 * nth as u64 + u64::from(protocol.is_some());
-                let joining = Viewer {
-                    viewer,
+                visits.push(Call::Join(Viewer {
+                    viewer: 10 * nth as u64 + u64::from(protocol.is_some()),
                     carrier: carrier.name().into(),
                     path: String::new(),
                     query: String::new(),
                     protocol: protocol.cloned(),
                     roles: vec!["view".into(), "capture".into()],
-                };
-                calls.push(Call::Join(joining));
+                }));
             }
         }
-        let joins = calls.clone();
         // Before the first sample, and while it runs.
-        let running = script.calls.iter().take(100).cloned();
-        for call in joins.into_iter().chain(running).chain(calls) {
-            let mut after = Vec::new();
+        let running = script.calls.iter().take(100);
+        let calls = visits.iter().chain(running).chain(&visits);
+        let mut calls: VecDeque<Call> = calls.cloned().collect();
+        let mut outcome = Ok(String::new());
+        while let Some(call) = calls.pop_front() {
             let record = instance.make(call);
             match (&record.call, &record.answer) {
                 (call, Some(Answer::Failed(reason))) => {
                     outcome = Err(format!("{} fails: {reason}", shown(call)));
+                    break;
                 }
                 (Call::Join(viewer), Some(Answer::Refused(reason))) => {
                     refusals.insert(format!("{}: {reason}", viewer.carrier));
@@ -441,20 +444,12 @@ impl Checks<'_> {
                     let viewer = viewer.viewer;
                     let text = Payload::Text("{\"nonsense\": [1, 2".into());
                     let bytes = Payload::Base64(Bytes::from_static(&[0, 255, 128, 7]).into());
-                    let messages = [text, bytes, Payload::Text("".into())];
-                    after.extend(messages.map(|message| Call::Received { viewer, message }));
-                    after.push(Call::Leave { viewer });
+                    calls.push_front(Call::Leave { viewer });
+                    for message in [text, bytes, Payload::Text("".into())] {
+                        calls.push_front(Call::Received { viewer, message });
+                    }
                 }
                 _ => {}
-            }
-            for call in after {
-                let record = instance.make(call);
-                if let Some(Answer::Failed(reason)) = &record.answer {
-                    outcome = Err(format!("{} fails: {reason}", shown(&record.call)));
-                }
-            }
-            if outcome.is_err() {
-                break;
             }
         }
         self.check_of("survives viewers that send nonsense and leave", outcome);

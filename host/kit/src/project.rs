@@ -1,7 +1,7 @@
 //! New projects for components, in a folder of their own, with the SDK.
 //!
 //! The files are those of the repository, embedded by `build.rs`: the example is the template, so that there is one and it
-//! is tested. In text files, `{{name}}` and `{{version}}` stand for the component's name and the gateway's version.
+//! is tested. In text files, `plugin-name` and `{{version}}` stand for the component's name and the gateway's version.
 
 use std::{
     fs,
@@ -115,7 +115,7 @@ pub fn create(language: Language, folder: &Path) -> Result<String, ProjectError>
 fn filled_in(content: &[u8], name: &str) -> Vec<u8> {
     match std::str::from_utf8(content) {
         Ok(text) => text
-            .replace("{{name}}", name)
+            .replace("plugin-name", name)
             .replace("{{version}}", env!("CARGO_PKG_VERSION"))
             .into_bytes(),
         Err(_) => content.to_owned(),

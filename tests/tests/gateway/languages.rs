@@ -17,30 +17,23 @@ source = \"test-pattern\"
 encode = { width = 320, height = 192, frame-rate = 30 }
 ";
 
-/// A folder outside the repository, which is removed at the end.
+/// A project of `sluicegate plugin new` in a folder outside the repository, which is removed at the end.
 struct Project(PathBuf);
 
 impl Project {
-    /// A project in JavaScript: the template, the SDK, and the tools that it names.
+    async fn new(language: &str, name: &str) -> Project {
+        let parent = std::env::temp_dir().join(format!("sluicegate-{}", std::process::id()));
+        std::fs::create_dir_all(&parent).unwrap();
+        let project = Project(parent.join(name));
+        let folder = project.0.to_str().unwrap();
+        let made = sluicegate(&["plugin", "new", "--lang", language, folder]).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        project
+    }
+
+    /// With the tools that it names.
     async fn javascript(name: &str) -> Project {
-        let folder = std::env::temp_dir().join(format!("sluicegate-{name}-{}", std::process::id()));
-        let project = Project(folder);
-        std::fs::create_dir_all(project.file("sluicegate")).unwrap();
-        let sdk = Gateway::root().join("plugins/sdk-js");
-        for file in std::fs::read_dir(sdk.join("template")).unwrap() {
-            let file = file.unwrap();
-            let text = std::fs::read_to_string(file.path()).unwrap();
-            let text = text.replace("plugin-name", name);
-            std::fs::write(project.0.join(file.file_name()), text).unwrap();
-        }
-        let wit = Gateway::root().join("wit");
-        for (folder, file) in [
-            (&sdk, "sluicegate.js"),
-            (&sdk, "gateway.d.ts"),
-            (&wit, "gateway.wit"),
-        ] {
-            std::fs::copy(folder.join(file), project.file("sluicegate").join(file)).unwrap();
-        }
+        let project = Project::new("js", name).await;
         // From npm's cache, if these versions are in it.
         project
             .npm(&["ci", "--prefer-offline", "--no-audit", "--no-fund"])
@@ -65,18 +58,38 @@ impl Drop for Project {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_template_in_javascript_plays() {
+async fn a_new_project_in_javascript_plays() {
     let project = Project::javascript("mine").await;
     project.npm(&["run", "check"]).await;
     project.npm(&["run", "build"]).await;
-    let component = project.file("mine.wasm");
-    let config = format!(
-        "{DEMO}[transports.mine]\nplugin = \"{}\"\n",
-        component.display()
-    );
-    let gateway = Gateway::with_config(&config).await;
-    assert_eq!(play(&gateway, "mine").await.trim(), "h264,320,192,60");
-    let (status, head, body) = http_get(gateway.address, "/live/demo/mine/info", &[])
+    plays(&project, "mine").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_project_in_rust_plays() {
+    let project = Project::new("rust", "my-own").await;
+    let build = Gateway::root().join("plugins/build");
+    tool(
+        build.to_str().unwrap(),
+        &["project", project.0.to_str().unwrap()],
+    )
+    .await;
+    plays(&project, "my-own").await;
+}
+
+/// The component of a new project passes the tests of the kit, and plays.
+async fn plays(project: &Project, name: &str) {
+    let component = project.file(&format!("{name}.wasm"));
+    let tested = sluicegate(&["plugin", "test", component.to_str().unwrap()]).await;
+    assert_eq!(tested.code, Some(0), "{tested:?}");
+    assert!(tested.out.contains("players can read it"), "{tested:?}");
+    let transport = std::fs::read_to_string(project.file("sluicegate.toml")).unwrap();
+    let (_, transport) = transport.split_once("[transports").unwrap();
+    let file = format!("{name}.wasm");
+    let transport = transport.replace(&file, component.to_str().unwrap());
+    let gateway = Gateway::with_config(&format!("{DEMO}[transports{transport}")).await;
+    assert_eq!(play(&gateway, name).await.trim(), "h264,320,192,60");
+    let (status, head, body) = http_get(gateway.address, &format!("/live/demo/{name}/info"), &[])
         .await
         .unwrap();
     let about: Value = serde_json::from_slice(&body).unwrap();
@@ -85,7 +98,7 @@ async fn the_template_in_javascript_plays() {
         (200, &320.into()),
         "{head} {about}"
     );
-    assert_eq!(failures(&gateway, "mine").await, 0);
+    assert_eq!(failures(&gateway, name).await, 0);
 }
 
 /// Failures of a transport's component so far.

@@ -33,6 +33,7 @@ mod groups;
 mod hls;
 mod hostile;
 mod http2;
+mod kit;
 mod languages;
 mod layout;
 mod limits;

@@ -1,0 +1,330 @@
+//! What authors of components use: tests of a finished component, recordings of running ones and their replay, and the
+//! errors of the commands.
+
+use serde_json::{Value, json};
+use sluicegate_tests::{
+    Gateway, Nal,
+    command::{CommandResult, sluicegate},
+    http_get,
+    mse::Mse,
+    scratch,
+};
+use std::path::{Path, PathBuf};
+
+const DEMO: &str = "
+[streams.demo]
+source = \"test-pattern\"
+encode = { width = 320, height = 192, frame-rate = 30, keyframe-interval = \"500ms\" }
+";
+
+async fn test(component: &str, options: &Value) -> CommandResult {
+    let component = Gateway::component(component);
+    let options = options.to_string();
+    let arguments = [component.to_str().unwrap(), "--options", &options];
+    sluicegate(&[&["plugin", "test"], &arguments[..]].concat()).await
+}
+
+/// Lines of the checks that failed.
+fn failed(tested: &CommandResult) -> Vec<&str> {
+    let lines = tested.out.lines();
+    lines.filter(|line| line.starts_with("FAIL")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_transports_of_the_gateway_pass_their_tests() {
+    for (name, part) in [
+        ("nal", "as h264"),
+        ("mse", "packets of audio from 7 start points, as mov,mp4"),
+        ("hls", "in 10 segments, as mov,mp4"),
+        ("mjpeg", "210 start points, as mjpeg"),
+    ] {
+        let tested = test(name, &json!({})).await;
+        assert_eq!(tested.code, Some(0), "{tested:#?}");
+        assert!(tested.out.contains(part), "{part:?} is not in {tested:#?}");
+        assert!(tested.out.contains("10000 samples: "), "{tested:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_of_a_component_are_found_and_told() {
+    for (options, part) in [
+        (
+            json!({ "in": "push", "do": "panic", "after": 50 }),
+            "after 51 samples `push` of a sample of track 1",
+        ),
+        (
+            json!({ "in": "push", "do": "loop" }),
+            "it ran longer than its limit of 20ms",
+        ),
+        (
+            json!({ "in": "push", "do": "silent" }),
+            "viewers see nothing",
+        ),
+        // Depends on the number of calls, so another instance answers differently.
+        (
+            json!({ "in": "push", "do": "differ", "after": 100 }),
+            "a new instance continues from each group: an instance that gets 1 groups",
+        ),
+        (
+            json!({ "in": "push", "do": "hold" }),
+            "after 8192 samples `push` of a sample",
+        ),
+        (
+            json!({ "in": "configure", "do": "trap", "after": 1 }),
+            "goes on after the source was lost: `configure` fails",
+        ),
+        (
+            json!({ "in": "received", "do": "trap" }),
+            "survives viewers that send nonsense and leave: `received` fails",
+        ),
+        (
+            json!({ "in": "push", "do": "nonsense", "after": 10 }),
+            "it returned a chunk on lane",
+        ),
+    ] {
+        let tested = test("hostile", &options).await;
+        let told = failed(&tested);
+        assert!(
+            told.iter().any(|line| line.contains(part)),
+            "{part:?} is not in {tested:#?}"
+        );
+        tested.refused(&["checks failed"]);
+    }
+    // The same stream with more processor time than usual is fine.
+    let component = Gateway::component("hostile");
+    let slow = json!({ "in": "push", "do": "slow" }).to_string();
+    let arguments = [
+        component.to_str().unwrap(),
+        "--call",
+        "100ms",
+        "--options",
+        &slow,
+    ];
+    let tested = sluicegate(&[&["plugin", "test"], &arguments[..]].concat()).await;
+    assert_eq!(tested.code, Some(0), "{tested:#?}");
+}
+
+async fn record(
+    gateway: &Gateway,
+    stream: &str,
+    transport: Option<&str>,
+    file: &Path,
+) -> CommandResult {
+    let url = format!("http://{}", gateway.address);
+    let mut arguments = vec![
+        "plugin",
+        "record",
+        stream,
+        "--duration",
+        "2s",
+        "--url",
+        &url,
+    ];
+    arguments.extend(["--output", file.to_str().unwrap()]);
+    if let Some(transport) = transport {
+        arguments.extend(["--transport", transport]);
+    }
+    sluicegate(&arguments).await
+}
+
+async fn replay(recording: &Path, component: &Path) -> CommandResult {
+    let files = [recording.to_str().unwrap(), component.to_str().unwrap()];
+    sluicegate(&[&["plugin", "replay"], &files[..]].concat()).await
+}
+
+/// The test component as another build, which misbehaves as its options say.
+fn build_b() -> PathBuf {
+    let mut bytes = std::fs::read(Gateway::component("hostile")).unwrap();
+    let build = b"hostile's build ";
+    let found = bytes.windows(build.len()).position(|part| part == build);
+    bytes[found.unwrap() + build.len()] = b'B';
+    let file = scratch("recording").join("b.wasm");
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
+    let folder = scratch("recording");
+    let component = Gateway::component("hostile");
+    let misbehaves = "in = \"push\"\ndo = \"differ\"\nbuild = \"B\"";
+    let config = format!("{DEMO}[transports.mine]\nplugin = {component:?}\n{misbehaves}\n");
+    let gateway = Gateway::with_config(&config).await;
+
+    let none = record(&gateway, "demo", None, &folder.join("none")).await;
+    none.refused(&["nobody watches `demo` now", "/watch/demo first"]);
+    let none = record(&gateway, "demo", Some("mine"), &folder.join("none")).await;
+    none.refused(&["404", "nobody watches a stream by the transport `mine`"]);
+    let none = record(&gateway, "demo", Some("mime"), &folder.join("none")).await;
+    none.refused(&["did you mean `mine`?"]);
+
+    let mut viewer = Nal::open(gateway.address, "/live/demo/mine").await.unwrap();
+    viewer.next().await.unwrap();
+    let mut mse = Mse::connect(gateway.address, "demo").await;
+    mse.header().await;
+    let (status, ..) = http_get(gateway.address, "/live/demo/hls/media.m3u8", &[])
+        .await
+        .unwrap();
+    assert_eq!(status, 200);
+    let several = record(&gateway, "demo", None, &folder.join("none")).await;
+    several.refused(&["say which by --transport: ", "mine", "mse"]);
+
+    // Viewers join, talk and leave meanwhile, and the playlist is requested.
+    let files = ["mine", "mse", "hls"].map(|name| folder.join(format!("{name}.jsonl")));
+    let recorded = async {
+        tokio::join!(
+            record(&gateway, "demo", Some("mine"), &files[0]),
+            record(&gateway, "demo", Some("mse"), &files[1]),
+            record(&gateway, "demo", Some("hls"), &files[2]),
+        )
+    };
+    let busy = async {
+        loop {
+            let mut other = Nal::open(gateway.address, "/live/demo/mine?q=1")
+                .await
+                .unwrap();
+            other.next().await.unwrap();
+            other.say("hello".into()).await.unwrap();
+            let (status, ..) = http_get(gateway.address, "/live/demo/hls/media.m3u8", &[])
+                .await
+                .unwrap();
+            assert_eq!(status, 200);
+        }
+    };
+    let (mine, mse_recorded, hls) = tokio::select! {
+        recorded = recorded => recorded,
+        () = busy => unreachable!(),
+    };
+    drop((viewer, mse));
+    for recorded in [&mine, &mse_recorded, &hls] {
+        assert_eq!(recorded.code, Some(0), "{recorded:?}");
+        assert!(
+            recorded.out.contains("it ended because 2 s were recorded"),
+            "{recorded:?}"
+        );
+    }
+    let again = record(&gateway, "demo", Some("mine"), &files[0]).await;
+    again.refused(&["cannot write", "--output names another file"]);
+
+    // The built-in components are the files of the build.
+    for (file, name) in files.iter().zip(["hostile", "mse", "hls"]) {
+        let replayed = replay(file, &Gateway::component(name)).await;
+        assert_eq!(replayed.code, Some(0), "{replayed:?}");
+        assert!(
+            replayed.out.contains(": no difference in ")
+                && replayed.out.contains("(the recorded component)"),
+            "{replayed:?}"
+        );
+    }
+    let changed = replay(&files[0], &build_b()).await;
+    changed.refused(&[
+        "mine.jsonl, line ",
+        "`push` of a sample of track 1",
+        "chunk 0: ",
+        "from byte ",
+    ]);
+    let other = replay(&files[1], &Gateway::component("mjpeg")).await;
+    other.refused(&["has samples in h264/avcc, and the component takes jpeg"]);
+
+    // A recorded stream is one to test on.
+    let component = Gateway::component("mse");
+    let arguments = [
+        component.to_str().unwrap(),
+        "--recording",
+        files[1].to_str().unwrap(),
+    ];
+    let tested = sluicegate(&[&["plugin", "test"], &arguments[..]].concat()).await;
+    assert_eq!(tested.code, Some(0), "{tested:#?}");
+    assert!(
+        tested.out.contains("mse.jsonl (demo over mse)"),
+        "{tested:#?}"
+    );
+
+    // What was cut off in the middle of a line can be repeated up to there.
+    let text = std::fs::read(&files[0]).unwrap();
+    let cut = folder.join("cut.jsonl");
+    std::fs::write(&cut, &text[..text.len() / 2]).unwrap();
+    let replayed = replay(&cut, &Gateway::component("hostile")).await;
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    assert!(
+        replayed.out.contains("the recording was cut off"),
+        "{replayed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_input_gets_an_error_that_says_what_to_do() {
+    let folder = scratch("kit");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("text.jsonl"), "hello\n").unwrap();
+    std::fs::write(path("empty.jsonl"), "").unwrap();
+    std::fs::write(path("end.jsonl"), "{\"end\":\"nothing\"}\n").unwrap();
+    let newer = "{\"recording\":2,\"interface\":\"0.3.0\",\"component\":\"a@1\",\"sha256\":\"\",\"transport\":\"a\",\"stream\":\"b\",\"options\":\"{}\"}\n";
+    std::fs::write(path("newer.jsonl"), newer).unwrap();
+    let nal = Gateway::component("nal").to_str().unwrap().to_owned();
+    std::fs::create_dir(path("taken")).unwrap();
+    for (arguments, parts) in [
+        (
+            vec!["new", "--lang", "rust", &path("Nope!")],
+            &["`Nope!` cannot be the name", "lower-case"][..],
+        ),
+        (
+            vec!["new", "--lang", "js", &path("taken")],
+            &["exists already", "choose another name"],
+        ),
+        (
+            vec!["new", "--lang", "js", &path("no/such/folder")],
+            &["cannot write", "No such file"],
+        ),
+        (
+            vec!["replay", &path("none.jsonl"), &nal],
+            &["cannot read", "none.jsonl"],
+        ),
+        (
+            vec!["replay", &path("text.jsonl"), &nal],
+            &["line 1: ", "`sluicegate plugin record`"],
+        ),
+        (vec!["replay", &path("empty.jsonl"), &nal], &["line 1: "]),
+        (
+            vec!["replay", &path("end.jsonl"), &nal],
+            &["it has no calls: nothing"],
+        ),
+        (
+            vec!["replay", &path("newer.jsonl"), &nal],
+            &["version 2 of the format", "reads 1"],
+        ),
+        (vec!["test", &path("text.jsonl")], &["is not WebAssembly"]),
+        (vec!["check", &path("text.jsonl")], &["is not WebAssembly"]),
+        (
+            vec!["test", &nal, "--options", "{\"x\": 1}"],
+            &["rejected its options"],
+        ),
+        (
+            vec!["check", &nal, "--options", "7"],
+            &["rejected its options"],
+        ),
+        (
+            vec!["test", &nal, "--recording", &path("end.jsonl")],
+            &["it has no calls"],
+        ),
+    ] {
+        sluicegate(&[&["plugin"], &arguments[..]].concat())
+            .await
+            .refused(parts);
+    }
+    for (name, kind) in [("nal", "is a transport"), ("auto", "is a policy")] {
+        let file = Gateway::component(name);
+        let checked = sluicegate(&["plugin", "check", file.to_str().unwrap()]).await;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert!(checked.out.contains(kind), "{checked:?}");
+    }
+    let checked = sluicegate(&[
+        "plugin",
+        "check",
+        Gateway::component("hostile").to_str().unwrap(),
+    ])
+    .await;
+    for note in ["no `label`", "no `output`"] {
+        assert!(checked.out.contains(note), "{checked:?}");
+    }
+}
