@@ -47,6 +47,7 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== the gateway and its tests\n'
 	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
 	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait
+	cargo test --workspace --locked --features sluicegate-plugin/next-interface --test next_interface
 	@printf '\n== fuzzing, a little\n'
 	SMOKE=1 tests/fuzz/run 3
 	@printf '\n== browser\n'

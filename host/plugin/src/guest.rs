@@ -469,6 +469,11 @@ impl viewers::Host for Guest {
         self.requests.keyframe = true;
         Ok(())
     }
+
+    #[cfg(feature = "next-interface")]
+    fn count(&mut self) -> wasmtime::Result<u32> {
+        Ok(u32::try_from(self.viewers.len()).unwrap_or(u32::MAX))
+    }
 }
 
 impl viewers::HostViewer for Guest {

@@ -30,7 +30,11 @@ impl Version {
     pub const HOST: Version = Version {
         major: 0,
         minor: 2,
-        patch: 0,
+        patch: if cfg!(feature = "next-interface") {
+            1
+        } else {
+            0
+        },
     };
 
     /// Whether a host of this version can run a component that was built for `other`.

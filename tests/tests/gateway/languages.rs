@@ -69,11 +69,13 @@ async fn a_new_project_in_javascript_plays() {
 async fn a_new_project_in_rust_plays() {
     let project = Project::new("rust", "my-own").await;
     let build = Gateway::root().join("plugins/build");
-    tool(
-        build.to_str().unwrap(),
-        &["project", project.0.to_str().unwrap()],
-    )
-    .await;
+    let (folder, component) = (&project.0, project.file("my-own.wasm"));
+    let arguments = [
+        "project",
+        folder.to_str().unwrap(),
+        component.to_str().unwrap(),
+    ];
+    tool(build.to_str().unwrap(), &arguments).await;
     plays(&project, "my-own").await;
 }
 

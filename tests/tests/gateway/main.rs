@@ -27,6 +27,7 @@ mod damage;
 mod events;
 mod exact;
 mod first_light;
+mod frozen;
 mod geometry;
 mod glitches;
 mod groups;
