@@ -52,7 +52,7 @@ impl Script {
 
     /// The stream over and over: its complete groups, with times and numbers that go on. `None` if its tracks change or it
     /// has no complete group.
-    pub(crate) fn endless(&self) -> Option<impl Iterator<Item = Call> + '_> {
+    pub fn endless(&self) -> Option<impl Iterator<Item = Call> + '_> {
         let starts = self.group_starts();
         let (first, last) = (*starts.first()?, *starts.last()?);
         let (before, rest) = self.calls.split_at(first);

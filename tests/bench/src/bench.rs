@@ -91,9 +91,21 @@ impl Bench {
 
 /// Sends a GET to the gateway; returns the body.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
+    ask(address, "GET", path)
+}
+
+/// Sends a POST without a body to the gateway; returns the body of the answer.
+pub fn post(address: SocketAddr, path: &str) -> Result<String> {
+    ask(address, "POST", path)
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    write!(socket, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(
+        socket,
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"
+    )?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {

@@ -28,8 +28,8 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    bandwidth, captures, connect, devices, fanout, hls as hls_players, latency, moves, others,
-    page, policy, profile, sandbox, start, streams, viewers,
+    bandwidth, captures, connect, devices, exchange, fanout, hls as hls_players, latency, moves,
+    others, page, policy, profile, sandbox, start, streams, viewers,
 };
 use std::{
     net::SocketAddr,
@@ -96,6 +96,7 @@ enum Question {
     Hls,
     Mjpeg,
     Sandbox,
+    Components,
     Latency,
     Page,
     Moves,
@@ -177,6 +178,10 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         Question::Hls => hls_players::run(bench)?.into(),
         Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
         Question::Sandbox => vec![sandbox::run(bench, &arguments.components)?],
+        Question::Components => vec![
+            exchange::costs(bench, &arguments.components)?,
+            exchange::exchanges(bench, &arguments.components)?,
+        ],
         Question::Latency => vec![latency::run(bench)?],
         Question::Page => vec![page::run(bench, &arguments.page)?],
         Question::Moves => vec![moves::run(bench, &arguments.moves)?],

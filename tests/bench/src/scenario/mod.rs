@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod captures;
 pub mod connect;
 pub mod devices;
+pub mod exchange;
 pub mod fanout;
 pub mod hls;
 pub mod latency;
