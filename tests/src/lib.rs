@@ -14,6 +14,7 @@ pub mod clockless;
 pub mod command;
 pub mod damage;
 pub mod exact;
+pub mod exchange;
 pub mod feeder;
 pub mod gateway;
 pub mod hls;

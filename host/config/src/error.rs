@@ -152,6 +152,7 @@ pub(super) fn reword(message: &str, path: &[Step]) -> String {
         "a map" => "a table".to_owned(),
         "a sequence" => "a list in [ ]".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        "path string" => "a string".to_owned(),
         "u8" | "u32" => "a whole number from 0 up".to_owned(),
         other => other.to_owned(),
     };

@@ -8,6 +8,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::document::{Problem, Step};
+use super::error::{nearest, reword};
 use super::{ByteSize, Span};
 
 /// `[transports.NAME]`: a transport's component, limits and options.
@@ -55,10 +56,29 @@ impl Transport {
         if let Some(key) = UNSUPPORTED.iter().find(|key| keys.get(key).is_some()) {
             return Err(format!("`{key}` is not supported; remove it"));
         }
+        // One by one first: the error does not say which key it is about.
+        for key in KEYS {
+            if let Some(value) = keys.get(key) {
+                let alone = serde_json::json!({ key: value });
+                serde_json::from_value::<Self>(alone)
+                    .map_err(|error| reword(&error.to_string(), &[key.into()]))?;
+            }
+        }
         let transport: Self = serde_json::from_value(keys).map_err(|error| error.to_string())?;
         let checked = transport.check(&[]);
         checked.map_err(|problem| problem.to_string())?;
         Ok(transport)
+    }
+
+    /// For a transport that cannot be used as it is configured: advice about the first option that is probably one of
+    /// the gateway's own keys, misspelled. It may as well be an option of the component.
+    pub fn misspelled(&self) -> Option<String> {
+        let options = self.options.as_object()?.keys();
+        let mut meant = options.filter_map(|key| Some((key, nearest(key, &KEYS)?)));
+        let (key, meant) = meant.next()?;
+        Some(format!(
+            "instead of `{key}`, did you mean the gateway's key `{meant}`?"
+        ))
     }
 }
 
@@ -176,6 +196,8 @@ impl<'de> Visitor<'de> for Keys {
     }
 }
 
+/// Keys that are not options of the component.
+const KEYS: [&str; 4] = ["plugin", "limits", "trusted", "watch"];
 /// Keys that have no meaning yet, and must not be taken for options.
 const UNSUPPORTED: [&str; 2] = ["wasi", "record"];
 

@@ -23,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 /// An edge gateway for live video whose transports are WebAssembly components.
@@ -91,9 +92,14 @@ enum Command {
     /// Serve the streams of the config and one for each SOURCE; without either, a demo stream.
     Serve(Serve),
     /// Check a config as `serve` would, without opening a socket, and report all mistakes.
+    #[command(override_usage = "sluicegate check FILE")]
     Check {
         /// The config file (TOML).
-        file: PathBuf,
+        #[arg(required_unless_present = "config")]
+        file: Option<PathBuf>,
+        /// The same, as `serve` takes it.
+        #[arg(long, value_name = "FILE", conflicts_with = "file", hide = true)]
+        config: Option<PathBuf>,
     },
     /// List the cameras of this machine with the formats that they offer.
     Sources,
@@ -235,7 +241,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             runtime.shutdown_background();
             Ok(())
         }
-        Command::Check { file } => check(&file),
+        Command::Check { file, config } => check(&file.or(config).unwrap_or_default()),
         Command::Sources => print(&source::listing(&source::cameras())),
         Command::ProbeEncoder { name } => {
             codec::answer(name);
@@ -303,25 +309,44 @@ fn change(
     let (status, body) = runtime.block_on(client::request(url, method, path, json, tls))?;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |key: &str| answer[key].as_str().unwrap_or_default();
-    if !status.is_success() {
+    let (name, component) = (text("name"), text("component"));
+    if !status.is_success() || component.is_empty() {
         return Err(refused(url, status, &body));
     }
+    let hash = text("hash").get(..12).unwrap_or_default();
     let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
+    let muxers = count(muxers, "muxer");
+    let is_added = path == "/api/plugins";
     let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
         (true, _) => "removed".to_owned(),
-        (false, None) => format!("in use by {muxers} muxers"),
-        (false, Some(state)) => format!("{state}, {muxers} muxers"),
+        (false, Some(state)) => format!("{state}, {muxers}"),
+        (false, None) if is_added => {
+            format!("added; watch it at {url}/live/STREAM/{name}")
+        }
+        (false, None) => format!("in use by {muxers}"),
     };
-    let (name, component) = (text("name"), text("component"));
-    print(&format!("{name}: {component}, {outcome}\n"))
+    print(&format!("{name}: {component} ({hash}), {outcome}\n"))
+}
+
+/// A number of things, as in "1 muxer" and "2 muxers".
+fn count(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
 }
 
 /// The error of a running gateway that refuses a request.
 fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
     let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
     let reason = match answer["error"].as_str() {
-        Some(reason) => reason.to_owned(),
-        None => String::from_utf8_lossy(body).into_owned(),
+        Some(reason) => reason,
+        // The page of another server is of no use here; a gateway with TLS answers with a line of text.
+        None if body.trim_end().contains('\n') || body.starts_with('<') || body.is_empty() => {
+            "not as a gateway does; is another server there? (--url)"
+        }
+        None => body.trim_end(),
     };
     anyhow::anyhow!("{url} answers {status}: {reason}")
 }
@@ -401,10 +426,6 @@ fn check(file: &Path) -> anyhow::Result<()> {
                     ))?;
                 }
             }
-            let count = |count: usize, what: &str| match count {
-                1 => format!("1 {what}"),
-                count => format!("{count} {what}s"),
-            };
             let streams = count(gateway.streams.names().len(), "stream");
             let transports = count(transports.len(), "transport");
             print(&format!(
@@ -433,15 +454,18 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
     print(&format!(
-        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\nignored    {}\n",
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nignored    {}\n",
         or_none(&profile.label),
         or_none(&profile.entry),
         or_none(&embeds.join(", ")),
         carriers.join(", "),
         formats.join(", "),
-        profile.lanes,
-        profile.history,
-        profile.group_ms,
+        lanes(&profile.lanes),
+        count(profile.history as usize, "group"),
+        match profile.group_ms {
+            0 => String::new(),
+            group_ms => format!(" of at least {group_ms} ms"),
+        },
         match profile.repeat {
             Some(after) => format!("repeats the last frame after {} ms", after.as_millis()),
             None => "repeats nothing".into(),
@@ -449,6 +473,18 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
         profile.latency_ms,
         or_none(&profile.ignored.join(", ")),
     ))
+}
+
+/// Describes the lanes of a profile.
+fn lanes(lanes: &[Duration]) -> String {
+    let each = lanes.iter().map(|lane| match lane.as_millis() {
+        0 => "viewers get the newest".to_owned(),
+        stale => format!("viewers more than {stale} ms behind jump to the newest"),
+    });
+    match lanes {
+        [] => "(none): it only answers requests".into(),
+        _ => format!("{}: {}", lanes.len(), each.collect::<Vec<_>>().join("; ")),
+    }
 }
 
 fn or_none(text: &str) -> &str {

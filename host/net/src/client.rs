@@ -225,8 +225,12 @@ pub async fn open(
                 let connector = TlsConnector::from(tls);
                 let host = url.host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
-                let tls = connector.connect(name, tcp).await;
-                exchange(tls.map_err(|error| error.to_string())?, request).await
+                let tls = connector.connect(name, tcp).await.map_err(|error| {
+                    format!(
+                        "there is no TLS ({error}); for a gateway without, write http:// (--url)"
+                    )
+                });
+                exchange(tls?, request).await
             }
         }
     };

@@ -170,6 +170,13 @@ pub struct Plugin<W = TransportPluginPre<Guest>> {
     pub(super) ticker: Arc<Ticker>,
 }
 
+impl<W> Plugin<W> {
+    /// The first digits of its hash, for people: enough to tell two builds of one version apart.
+    pub fn short_hash(&self) -> &str {
+        self.hash.get(..12).unwrap_or(&self.hash)
+    }
+}
+
 impl<W> std::fmt::Debug for Plugin<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plugin({self})")

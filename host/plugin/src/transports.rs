@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -42,6 +42,8 @@ pub struct Transport {
     pub usage: Arc<Usages>,
     /// What its file was when it was read, if it has one.
     file: Option<FileSignature>,
+    /// Why it failed before it was in use: then it is not taken into use.
+    pub(super) failure: OnceLock<String>,
 }
 
 /// What tells that a file has changed without reading it.
@@ -330,19 +332,23 @@ pub enum TransportError {
     },
     /// The config names no component, and no built-in one has that name.
     #[error(
-        "[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}"
+        "[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}{hint}"
     )]
     NotBuiltIn {
         /// Name of the transport.
         name: String,
+        /// Advice about a key that may be misspelled, after a semicolon; or nothing.
+        hint: String,
         /// Names of the built-in transports, separated by commas.
         built_in: String,
     },
     /// The component cannot be opened with its options.
-    #[error("[transports.{name}]: {reason}")]
+    #[error("[transports.{name}]: {reason}{hint}")]
     Open {
         /// Name of the transport.
         name: String,
+        /// Advice about a key that may be misspelled, after a semicolon; or nothing.
+        hint: String,
         /// Cause.
         reason: OpenError,
     },
@@ -373,6 +379,10 @@ fn load(
     usage: Arc<Usages>,
 ) -> Result<Transport, TransportError> {
     let limits = config.map_or_else(Limits::default, |config| limits(&config.limits));
+    let hint = || {
+        let advice = config.and_then(config::Transport::misspelled);
+        advice.map_or_else(String::new, |advice| format!("; {advice}"))
+    };
     let file = config.and_then(|config| config.plugin.as_deref());
     // Before it is read: a change in between is found later.
     let signature = file.and_then(|file| FileSignature::of(Path::new(file)));
@@ -382,6 +392,7 @@ fn load(
         (None, None) => {
             return Err(TransportError::NotBuiltIn {
                 name: name.to_owned(),
+                hint: hint(),
                 built_in: built_in.list(),
             });
         }
@@ -395,6 +406,7 @@ fn load(
         Instance::open(&plugin, "(check)", &options, usage.check.clone()).map_err(|reason| {
             TransportError::Open {
                 name: name.to_owned(),
+                hint: hint(),
                 reason,
             }
         })?;
@@ -407,5 +419,6 @@ fn load(
         profile,
         usage,
         file: signature,
+        failure: OnceLock::new(),
     })
 }

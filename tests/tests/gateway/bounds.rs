@@ -310,7 +310,7 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "calls that wait for a candidate",
-        "plugin/src/muxer/actor/twin.rs",
+        "plugin/src/muxer/actor/exchange.rs",
         "MAX_BACKLOG",
         "4,096",
     ),

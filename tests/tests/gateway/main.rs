@@ -62,6 +62,7 @@ mod sources_files;
 mod sources_lost;
 mod sources_mjpeg;
 mod swaps;
+mod swaps_requests;
 mod third_party;
 mod tls;
 mod workers;

@@ -1,96 +1,147 @@
 //! Components are exchanged while they are watched: viewers stay, lose nothing, and keep what they have if the new
 //! component does worse.
 
+use rustix::process::Signal;
 use serde_json::Value;
 use sluicegate_tests::{
     Camera, Gateway, Nal, Watcher,
     camera::{self, GROUP},
     client::request,
-    command::{CommandResult, sluicegate},
+    exchange::{Exchanged, FAST, entry, reload, reload_while_watched, state_until},
     hls::player::Player,
-    http_get,
+    mp4::Sample,
     mse::Mse,
-    scratch, within,
+    within,
 };
 use std::{
+    collections::HashMap,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
 
-/// Many frames and short groups, so that a candidate is soon compared.
-const FAST: &str = "[streams.demo]\nsource = \"test-pattern\"\n\
-    encode = { width = 320, height = 192, frame-rate = 60, keyframe-interval = \"500ms\" }\n";
-
-/// A component in a file that a test replaces.
-struct Exchanged {
-    name: &'static str,
-    path: PathBuf,
-    bytes: Vec<u8>,
+/// A viewer of fragmented MP4 that fails at the first gap.
+struct Mp4Viewer {
+    samples: Arc<AtomicU64>,
+    task: JoinHandle<()>,
 }
 
-impl Exchanged {
-    fn new(name: &'static str, component: &str) -> Exchanged {
-        let path = scratch("swaps").join(format!("{name}.wasm"));
-        let bytes = std::fs::read(Gateway::component(component)).unwrap();
-        std::fs::write(&path, &bytes).unwrap();
-        Exchanged { name, path, bytes }
+impl Mp4Viewer {
+    /// Watches a stream over `mse`; `follows` tells whether a sample is the one after the sample before.
+    async fn open(
+        address: SocketAddr,
+        stream: &str,
+        mut follows: impl FnMut(&Sample) -> bool + Send + 'static,
+    ) -> Mp4Viewer {
+        let mut viewer = Mse::connect(address, stream).await;
+        viewer.header().await;
+        let samples = Arc::<AtomicU64>::default();
+        let count = samples.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                // Any text or init segment in between fails here: nothing may begin anew.
+                for sample in viewer.fragment().await.samples {
+                    let at = sample.decode_time;
+                    assert!(follows(&sample), "a gap before decode time {at}");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Mp4Viewer { samples, task }
     }
 
-    /// The transport in the config, with these options.
-    fn config(&self, options: &str) -> String {
-        let (name, path) = (self.name, self.path.display());
-        format!("[transports.{name}]\nplugin = \"{path}\"\n{options}\n")
-    }
-
-    /// Writes another file that does the same: a custom section is added.
-    fn rebuild(&self, nth: usize) {
-        let name = format!("{nth:09}");
-        let mut bytes = self.bytes.clone();
-        bytes.extend([0, 10, 9]);
-        bytes.extend(name.as_bytes());
-        std::fs::write(&self.path, bytes).unwrap();
-    }
-
-    /// Writes the build `name` of the component `hostile`.
-    fn write_build(&self, name: u8) {
-        let build = b"hostile's build ";
-        let mut bytes = self.bytes.clone();
-        let found = bytes.windows(build.len()).position(|part| part == build);
-        bytes[found.unwrap() + build.len()] = name;
-        std::fs::write(&self.path, bytes).unwrap();
+    /// Samples so far. Fails the test if the viewer has failed.
+    fn samples(&self) -> u64 {
+        assert!(!self.task.is_finished(), "the viewer of MP4 has failed");
+        self.samples.load(Ordering::Relaxed)
     }
 }
 
-/// Asks the gateway to read the transport's component again.
-async fn reload(address: SocketAddr, name: &str) -> (u16, Value) {
-    let path = format!("/api/plugins/{name}/reload");
-    let (status, _, body) = within("a reload", request(address, "POST", &path, &[]))
-        .await
-        .unwrap();
-    (status, serde_json::from_slice(&body).unwrap())
-}
-
-/// Reloads while the camera goes on; the viewer must get every frame.
-async fn reload_while_watched(
-    camera: &mut Camera,
-    viewer: &mut Watcher,
-    address: SocketAddr,
-    name: &'static str,
-) -> (u16, Value) {
-    let reloading = tokio::spawn(reload(address, name));
-    while !reloading.is_finished() {
-        camera.show_at_once(viewer).await;
+/// Samples of a source with a constant frame rate: each begins where the one before ends.
+fn in_time() -> impl FnMut(&Sample) -> bool {
+    let mut end = None;
+    move |sample| {
+        let begin = end.replace(sample.decode_time + u64::from(sample.duration));
+        begin.is_none_or(|begin| begin == sample.decode_time)
     }
-    reloading.await.unwrap()
 }
 
-/// The transport's entry in `/api/plugins`.
-async fn entry(gateway: &Gateway, name: &str) -> Value {
-    let plugins = gateway.api("/api/plugins").await;
-    let all = plugins.as_array().unwrap().iter();
-    let mut found = all.filter(|plugin| plugin["name"] == name);
-    found.next().unwrap().clone()
+/// Frames of the camera's clip, which are told by their last NAL unit: durations of a camera are guessed.
+fn in_clip() -> impl FnMut(&Sample) -> bool {
+    let frames = camera::clip().frames.iter();
+    let last = frames.map(|frame| frame.last().unwrap().to_vec());
+    let places: HashMap<Vec<u8>, usize> = last.zip(0..).collect();
+    assert_eq!(places.len(), camera::COUNT, "frames that end alike");
+    let mut before = None;
+    move |sample| {
+        let mut data = &sample.data[..];
+        let mut unit = data;
+        while let Some((length, rest)) = data.split_first_chunk::<4>() {
+            (unit, data) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        }
+        let place = places[unit];
+        let before = before.replace(place);
+        before.is_none_or(|before| (before + 1) % camera::COUNT == place)
+    }
+}
+
+/// An ffmpeg that decodes a URL of the gateway until it is told to end.
+struct Ffmpeg {
+    child: Child,
+    frames: Arc<AtomicU64>,
+}
+
+impl Ffmpeg {
+    fn open(gateway: &Gateway, path: &str) -> Ffmpeg {
+        let mut child = Command::new("ffmpeg")
+            .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"])
+            .arg(format!("http://{}{path}", gateway.address))
+            .args(["-progress", "pipe:1", "-f", "null", "-"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let frames = Arc::<AtomicU64>::default();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let count = frames.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(frame) = line.strip_prefix("frame=") {
+                    count.store(frame.trim().parse().unwrap(), Ordering::Relaxed);
+                }
+            }
+        });
+        Ffmpeg { child, frames }
+    }
+
+    /// Frames that it has decoded.
+    fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; it must not have complained about anything.
+    async fn end(mut self) {
+        let id = i32::try_from(self.child.id().expect("ffmpeg has ended")).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, Signal::INT).unwrap();
+        let mut said = String::new();
+        let mut errors = self.child.stderr.take().unwrap();
+        within("ffmpeg ends", errors.read_to_string(&mut said))
+            .await
+            .unwrap();
+        assert_eq!(said, "");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,54 +173,72 @@ async fn a_viewer_gets_every_frame_over_a_hundred_swaps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn players_of_mp4_and_hls_notice_no_swap() {
-    const SWAPS: usize = 8;
-    let (mse, hls) = (Exchanged::new("mse", "mse"), Exchanged::new("hls", "hls"));
-    let config = format!("{FAST}{}{}", mse.config(""), hls.config(""));
+async fn a_viewer_of_mp4_gets_every_frame_over_a_hundred_swaps() {
+    let mse = Exchanged::new("mse", "mse");
+    let mut camera = Camera::new(camera::clip()).await;
+    let config = format!("{}{}", camera.config(), mse.config(""));
     let gateway = Gateway::with_config(&config).await;
     let address = gateway.address;
-    let log = scratch("swaps-ffmpeg").join("log");
-    let mut ffmpeg = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error", "-i"])
-        .arg(format!("http://{address}/live/demo/hls/index.m3u8"))
-        .args(["-t", "20", "-f", "null", "-"])
-        .stderr(std::fs::File::create(&log).unwrap())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut player = Player::new(address, "/live/demo/hls/media.m3u8");
-    let mut viewer = Mse::connect(address, "demo").await;
-    viewer.header().await;
-    let watching = tokio::spawn(async move {
-        let mut expected = None;
-        loop {
-            // Any text or init segment in between fails here: nothing may begin anew.
-            let fragment = viewer.fragment().await;
-            let first = fragment.samples[0].decode_time;
-            assert!(
-                expected.is_none_or(|expected| expected == first),
-                "a gap at {first}"
-            );
-            let last = fragment.samples.last().unwrap();
-            expected = Some(last.decode_time + u64::from(last.duration));
+    // Sets the pace of the camera.
+    let mut other = Watcher::open(address, "/live/cam/nal", camera::clip()).await;
+    let opened = tokio::spawn(Mp4Viewer::open(address, "cam", in_clip()));
+    while !opened.is_finished() {
+        camera.show_at_once(&mut other).await;
+    }
+    let viewer = opened.await.unwrap();
+    for nth in 0..100 {
+        mse.rebuild(nth);
+        let (status, new) = reload_while_watched(&mut camera, &mut other, address, "mse").await;
+        assert_eq!(status, 200, "swap {nth}: {new}");
+        for _ in 0..GROUP {
+            camera.show_at_once(&mut other).await;
         }
-    });
+    }
+    let samples = viewer.samples();
+    while viewer.samples() < samples + 2 * GROUP as u64 {
+        camera.show_at_once(&mut other).await;
+    }
+    let mse = entry(&gateway, "mse").await;
+    assert_eq!(mse["swap"]["state"], "switched", "{mse}");
+    assert_eq!(mse["muxers"][0]["hash"], mse["hash"], "{mse}");
+    assert_eq!(mse["failures"], 0, "{mse}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_of_mp4_and_hls_notice_no_swap() {
+    const SWAPS: usize = 100;
+    let (mse, hls) = (Exchanged::new("mse", "mse"), Exchanged::new("hls", "hls"));
+    // A viewer that a busy machine holds up for long loses nothing.
+    let mse_config = mse.config("stale = \"30s\"");
+    let hls_config = hls.config("segment = \"500ms\"\nwindow = 20");
+    let gateway = Gateway::with_config(&format!("{FAST}{mse_config}{hls_config}")).await;
+    let viewer = Mp4Viewer::open(gateway.address, "demo", in_time()).await;
+    let others = ["/live/demo/hls/index.m3u8", "/live/demo/mse"];
+    let others = others.map(|path| Ffmpeg::open(&gateway, path));
+    let mut player = Player::new(gateway.address, "/live/demo/hls/media.m3u8");
+    let exchange = async |exchanged: &Exchanged, nth| {
+        exchanged.rebuild(nth);
+        let (status, new) = reload(gateway.address, exchanged.name).await;
+        assert_eq!(status, 200, "swap {nth}: {new}");
+        state_until(&gateway, exchanged.name, "switched").await;
+    };
     let swapping = async {
         for nth in 0..SWAPS {
-            for exchanged in [&mse, &hls] {
-                exchanged.rebuild(nth);
-                let (status, new) = reload(address, exchanged.name).await;
-                assert_eq!(status, 200, "swap {nth}: {new}");
-                let switched = |plugins: &Value| {
-                    let mut plugins = plugins.as_array().unwrap().iter();
-                    let of = plugins.find(|plugin| plugin["name"] == exchanged.name);
-                    of.unwrap()["swap"]["state"] == "switched"
-                };
-                gateway
-                    .api_until("/api/plugins", "the muxer switches", switched)
-                    .await;
+            exchange(&hls, nth).await;
+            if nth % 5 == 0 {
+                exchange(&mse, nth).await;
             }
         }
+        // All go on after the last one.
+        let counts = || [viewer.samples(), others[0].frames(), others[1].frames()];
+        let before = counts();
+        let has_grown = |(now, before): (&u64, &u64)| *now > before + 30;
+        within("all play on", async {
+            while !counts().iter().zip(&before).all(has_grown) {
+                gateway.api("/healthz").await;
+            }
+        })
+        .await;
     };
     let polling = async {
         loop {
@@ -182,11 +251,9 @@ async fn players_of_mp4_and_hls_notice_no_swap() {
     }
     player.assert_no_violations();
     assert!(player.refused.is_empty(), "{:?}", player.refused);
-    assert!(!watching.is_finished(), "the viewer of MP4 failed");
-    watching.abort();
-    let ended = within("ffmpeg ends", ffmpeg.wait()).await.unwrap();
-    let said = std::fs::read_to_string(&log).unwrap();
-    assert!(ended.success() && said.is_empty(), "{said}");
+    for other in others {
+        other.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,7 +320,8 @@ async fn a_candidate_that_does_worse_is_refused_and_nobody_notices() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
-    const FAILS_AT: usize = 500;
+    // With the thousandth push.
+    const FAILS_AT: usize = 999;
     let mine = Exchanged::new("mine", "hostile");
     let mut camera = Camera::new(camera::clip()).await;
     let options = format!(
@@ -266,7 +334,13 @@ async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
     camera.show_at_once(&mut viewer).await;
     let before = entry(&gateway, "mine").await;
     mine.write_build(b'B');
-    let (status, new) = reload_while_watched(&mut camera, &mut viewer, address, "mine").await;
+    let reloading = tokio::spawn(reload(address, "mine"));
+    // Asked after each frame, so that the camera does not send hundreds while the request is answered.
+    while !reloading.is_finished() {
+        camera.show_at_once(&mut viewer).await;
+        entry(&gateway, "mine").await;
+    }
+    let (status, new) = reloading.await.unwrap();
     assert_eq!(status, 200, "{new}");
     assert_ne!(new["hash"], before["hash"]);
     // A viewer that joins the new component stays with the old one.
@@ -277,15 +351,10 @@ async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
     for _ in 0..FAILS_AT {
         camera.show_at_once(&mut viewer).await;
     }
-    let after = gateway
-        .api_until("/api/plugins", "it is rolled back", |plugins| {
-            let mut plugins = plugins.as_array().unwrap().iter();
-            let mine = plugins.find(|plugin| plugin["name"] == "mine").unwrap();
-            mine["swap"]["state"] == "rolled-back"
-        })
-        .await;
+    let after = state_until(&gateway, "mine", "rolled-back").await;
     assert!(after.to_string().contains("`push` failed"), "{after}");
-    assert_eq!(entry(&gateway, "mine").await["hash"], before["hash"]);
+    assert_eq!(after["hash"], before["hash"]);
+    assert_eq!(after["muxers"][0]["hash"], before["hash"]);
     let mut place = within("a frame", late.next()).await.0;
     // The late viewer begins where a group does.
     for _ in GROUP..FAILS_AT {
@@ -298,167 +367,6 @@ async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_half_written_or_the_same_changes_nothing() {
-    let mine = Exchanged::new("mine", "nal");
-    let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(""))).await;
-    let address = gateway.address;
-    let mut viewer = within("a viewer", Nal::open(address, "/live/demo/mine"))
-        .await
-        .unwrap();
-    let before = entry(&gateway, "mine").await;
-    let (status, same) = reload(address, "mine").await;
-    assert_eq!((status, &same["hash"]), (200, &before["hash"]));
-    assert_eq!(same["swap"]["state"], "unchanged");
-    std::fs::write(&mine.path, &mine.bytes[..mine.bytes.len() / 2]).unwrap();
-    let (status, refused) = reload(address, "mine").await;
-    assert_eq!(status, 422, "{refused}");
-    let said = refused["error"].as_str().unwrap();
-    assert!(said.contains("truncated or damaged"), "{said}");
-    for _ in 0..60 {
-        within("a frame", viewer.next_unit()).await.unwrap();
-    }
-    assert_eq!(entry(&gateway, "mine").await["hash"], before["hash"]);
-}
-
-/// Runs `sluicegate plugin` against this gateway.
-async fn plugin(url: &str, arguments: &[&str]) -> CommandResult {
-    let arguments = [&["plugin"][..], arguments, &["--url", url]].concat();
-    sluicegate(&arguments).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
-    for tls in [false, true] {
-        let server = "[server]\ntls = \"self-signed\"\n";
-        let config = format!("{}{FAST}", if tls { server } else { "" });
-        let gateway = Gateway::with_config(&config).await;
-        let scheme = if tls { "https" } else { "http" };
-        let url = format!("{scheme}://{}", gateway.address);
-        let mine = Exchanged::new("mine", "nal");
-        let file = mine.path.to_str().unwrap();
-        let added = plugin(
-            &url,
-            &["add", "mine", file, "--options", "{\"stale\": \"2s\"}"],
-        )
-        .await;
-        assert_eq!(added.code, Some(0), "{added:?}");
-        assert_eq!(added.out, "mine: nal@0.1.0, in use by 0 muxers\n");
-        plugin(&url, &["add", "mine", file])
-            .await
-            .refused(&["409", "there is a transport `mine` already"]);
-        plugin(&url, &["add", "other", "no-such.wasm"])
-            .await
-            .refused(&[
-                "422",
-                "[transports.other]: cannot read the plugin",
-                "No such file",
-            ]);
-        plugin(&url, &["add", "other", file, "--options", "{\"stael\": 1}"])
-            .await
-            .refused(&["422", "unknown option `stael`"]);
-        plugin(&url, &["add", "Other", file])
-            .await
-            .refused(&["400", "`Other` is not a valid transport name"]);
-        mine.rebuild(1);
-        let reloaded = plugin(&url, &["reload", "mine"]).await;
-        assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
-        assert_eq!(reloaded.out, "mine: nal@0.1.0, switched, 0 muxers\n");
-        plugin(&url, &["reload", "nothing"])
-            .await
-            .refused(&["404", "there is no component `nothing`"]);
-        plugin(&url, &["remove", "hls"])
-            .await
-            .refused(&["409", "is part of the binary"]);
-        let removed = plugin(&url, &["remove", "mine"]).await;
-        assert_eq!(removed.out, "mine: nal@0.1.0, removed\n", "{removed:?}");
-        plugin(&url, &["remove", "mine"])
-            .await
-            .refused(&["404", "there is no transport `mine`"]);
-    }
-    // A port that nothing listens on.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
-    plugin(&url, &["reload", "hls"])
-        .await
-        .refused(&["no gateway answers at", "is it running"]);
-    plugin("http://192.0.2.1", &["reload", "hls"])
-        .await
-        .refused(&["is not on this machine"]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transports_that_come_and_go_under_load_leave_nothing_behind() {
-    let gateway = Gateway::with_config(FAST).await;
-    let (address, url) = (gateway.address, format!("http://{}", gateway.address));
-    let mut stays = within("a viewer", Nal::connect(address, "demo"))
-        .await
-        .unwrap();
-    let mine = Exchanged::new("mine", "nal");
-    let file = mine.path.to_str().unwrap();
-    let mut before = None;
-    for round in 0..10 {
-        let added = plugin(&url, &["add", "mine", file]).await;
-        assert_eq!(added.code, Some(0), "{added:?}");
-        let mut viewers = Vec::new();
-        for _ in 0..20 {
-            let viewer = Nal::open(address, "/live/demo/mine");
-            let mut viewer = within("a viewer", viewer).await.unwrap();
-            within("a frame", viewer.next_unit()).await.unwrap();
-            viewers.push(viewer);
-        }
-        let removed = plugin(&url, &["remove", "mine"]).await;
-        assert_eq!(removed.code, Some(0), "{removed:?}");
-        for mut viewer in viewers {
-            let close = within("a close frame", viewer.closed()).await.unwrap();
-            let close = close.unwrap();
-            assert_eq!(u16::from(close.code), 1001, "{close:?}");
-            assert!(
-                close.reason.contains("the transport was removed"),
-                "{close:?}"
-            );
-        }
-        let gone = http_get(address, "/live/demo/mine", &[]).await.unwrap();
-        assert_eq!(gone.0, 404);
-        within("a frame", stays.next_unit()).await.unwrap();
-        // The first round has started threads that stay.
-        let (threads, files) = *before.get_or_insert((gateway.threads(), gateway.files()));
-        within(&format!("round {round} leaves nothing"), async {
-            while gateway.threads() > threads || gateway.files() > files {
-                within("a frame", stays.next_unit()).await.unwrap();
-            }
-        })
-        .await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watched_file_is_reloaded_when_it_has_changed_and_is_complete() {
-    let mine = Exchanged::new("mine", "nal");
-    let config = format!("{FAST}{}", mine.config("watch = true"));
-    let gateway = Gateway::with_config(&config).await;
-    let mut viewer = within("a viewer", Nal::open(gateway.address, "/live/demo/mine"))
-        .await
-        .unwrap();
-    within("a frame", viewer.next_unit()).await.unwrap();
-    let before = entry(&gateway, "mine").await;
-    std::fs::write(&mine.path, &mine.bytes[..mine.bytes.len() / 2]).unwrap();
-    gateway.logged("it is truncated or damaged").await;
-    mine.rebuild(1);
-    let changed = |plugins: &Value| {
-        let mut plugins = plugins.as_array().unwrap().iter();
-        let mine = plugins.find(|plugin| plugin["name"] == "mine").unwrap();
-        mine["hash"] != before["hash"] && mine["swap"]["state"] == "switched"
-    };
-    gateway
-        .api_until("/api/plugins", "the file is read", changed)
-        .await;
-    for _ in 0..60 {
-        within("a frame", viewer.next_unit()).await.unwrap();
-    }
-}
-
 /// A component that needs other samples cannot run beside the one in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples() {
@@ -469,7 +377,7 @@ async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples(
         .await
         .unwrap();
     within("a frame", viewer.next_unit()).await.unwrap();
-    replace(&mine.path, "mse");
+    std::fs::copy(Gateway::component("mse"), &mine.path).unwrap();
     let (status, new) = reload(address, "mine").await;
     assert_eq!(
         (status, &new["component"]),
@@ -485,10 +393,6 @@ async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples(
         close.reason.contains("the transport was replaced"),
         "{close:?}"
     );
-}
-
-fn replace(path: &Path, component: &str) {
-    std::fs::copy(Gateway::component(component), path).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -546,4 +450,175 @@ async fn a_component_that_falls_silent_makes_way_and_a_forced_reload_compares_no
     mine.write_build(b'C');
     let (status, new) = reload(address, "mine").await;
     assert_eq!(status, 200, "{new}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_flaps_during_an_exchange_costs_no_viewer() {
+    let mine = Exchanged::new("mine", "nal");
+    let mut camera = Camera::new(camera::clip()).await;
+    let config = format!("{}{}", camera.config(), mine.config(""));
+    let gateway = Gateway::with_config(&config).await;
+    let address = gateway.address;
+    let mut viewer = Watcher::open(address, "/live/cam/mine", camera::clip()).await;
+    for _ in 0..GROUP {
+        camera.show_at_once(&mut viewer).await;
+    }
+    for nth in 0..2 {
+        mine.rebuild(nth);
+        let reloading = tokio::spawn(reload(address, "mine"));
+        state_until(&gateway, "mine", "comparing").await;
+        // The connection ends while the candidate is prepared or compared.
+        while !reloading.is_finished() {
+            for _ in 0..GROUP + GROUP / 2 {
+                camera.show_at_once(&mut viewer).await;
+            }
+            camera.hang_up();
+        }
+        let (status, new) = reloading.await.unwrap();
+        assert_eq!(status, 200, "swap {nth}: {new}");
+        // It ends once more where the candidate is about to take over.
+        camera.hang_up();
+        for _ in 0..GROUP {
+            camera.show_at_once(&mut viewer).await;
+        }
+        let mine = state_until(&gateway, "mine", "switched").await;
+        assert_eq!(mine["muxers"][0]["hash"], new["hash"], "{mine}");
+        assert_eq!(mine["failures"], 0, "{mine}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_keeps_failing_is_exchanged_while_it_is_restarted() {
+    let mine = Exchanged::new("mine", "hostile");
+    // Each instance fails once in a comparison of 30 samples, also because it gets the past first.
+    let options = "in = \"push\"\ndo = \"trap\"\nafter = 40\nbuild = \"A\"";
+    let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(options))).await;
+    let mut viewer = within("a viewer", Nal::open(gateway.address, "/live/demo/mine"))
+        .await
+        .unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
+    mine.write_build(b'B');
+    let before = entry(&gateway, "mine").await;
+    let (status, new) = reload(gateway.address, "mine").await;
+    assert_eq!(status, 200, "{new}");
+    let after = state_until(&gateway, "mine", "switched").await;
+    assert_ne!(after["failures"], before["failures"], "it has not failed");
+    assert_eq!(after["muxers"][0]["hash"], new["hash"], "{after}");
+    for _ in 0..120 {
+        within("a frame", viewer.next_unit()).await.unwrap();
+    }
+    let later = entry(&gateway, "mine").await;
+    assert_eq!(later["failures"], after["failures"], "{later}");
+    assert_eq!(later["muxers"][0]["state"], "running", "{later}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_fails_while_other_muxers_compare_it_is_refused() {
+    let mine = Exchanged::new("mine", "hostile");
+    let mut camera = Camera::new(camera::clip()).await;
+    // Compared for seconds, while the camera has sent enough at once.
+    let slow = "[streams.slow]\nsource = \"test-pattern\"\n\
+                encode = { width = 320, height = 192, frame-rate = 10, keyframe-interval = \"1s\" }\n";
+    let options = "in = \"push\"\ndo = \"trap\"\nafter = 199\nbuild = \"B\"";
+    let config = format!("{}{slow}{}", camera.config(), mine.config(options));
+    let gateway = Gateway::with_config(&config).await;
+    let address = gateway.address;
+    let mut other = within("a viewer", Nal::open(address, "/live/slow/mine"))
+        .await
+        .unwrap();
+    within("a frame", other.next_unit()).await.unwrap();
+    let mut viewer = Watcher::open(address, "/live/cam/mine", camera::clip()).await;
+    camera.show_at_once(&mut viewer).await;
+    let before = entry(&gateway, "mine").await;
+    mine.write_build(b'B');
+    let reloading = tokio::spawn(reload(address, "mine"));
+    state_until(&gateway, "mine", "comparing").await;
+    while !reloading.is_finished() {
+        camera.show_at_once(&mut viewer).await;
+    }
+    let (status, refused) = reloading.await.unwrap();
+    assert_eq!(status, 422, "{refused}");
+    let said = refused["error"].as_str().unwrap();
+    assert!(said.contains("`push` failed"), "{said}");
+    for _ in 0..GROUP {
+        camera.show_at_once(&mut viewer).await;
+    }
+    within("a frame", other.next_unit()).await.unwrap();
+    let after = entry(&gateway, "mine").await;
+    assert_eq!(after["swap"]["state"], "refused", "{after}");
+    assert_eq!(after["hash"], before["hash"]);
+    for muxer in after["muxers"].as_array().unwrap() {
+        assert_eq!(muxer["hash"], before["hash"], "{after}");
+        assert_eq!(muxer["failures"], 0, "{after}");
+    }
+}
+
+/// A gateway that compares a candidate, with one frame so far; the comparison lasts until more frames come.
+async fn comparing() -> (
+    Gateway,
+    Exchanged,
+    Camera,
+    Watcher,
+    JoinHandle<(u16, Value)>,
+) {
+    let mine = Exchanged::new("mine", "nal");
+    let mut camera = Camera::new(camera::clip()).await;
+    let config = format!("{}{}", camera.config(), mine.config(""));
+    let gateway = Gateway::with_config(&config).await;
+    let mut viewer = Watcher::open(gateway.address, "/live/cam/mine", camera::clip()).await;
+    camera.show_at_once(&mut viewer).await;
+    mine.rebuild(1);
+    let reloading = tokio::spawn(reload(gateway.address, "mine"));
+    state_until(&gateway, "mine", "comparing").await;
+    camera.show_at_once(&mut viewer).await;
+    (gateway, mine, camera, viewer, reloading)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_component_is_changed_at_a_time() {
+    let (gateway, mine, mut camera, mut viewer, reloading) = comparing().await;
+    let address = gateway.address;
+    for (method, path) in [
+        ("POST", "/api/plugins/mine/reload"),
+        ("POST", "/api/plugins/policy/reload"),
+        ("DELETE", "/api/plugins/mine"),
+    ] {
+        let answer = within(path, request(address, method, path, &[])).await;
+        let (status, head, body) = answer.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(status, 409, "{method} {path}: {body}");
+        assert!(body.contains("another component is being loaded or compared"));
+        assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
+    }
+    while !reloading.is_finished() {
+        camera.show_at_once(&mut viewer).await;
+    }
+    assert_eq!(reloading.await.unwrap().0, 200);
+    // The next one begins while the old instance of the one before is still kept ready.
+    mine.rebuild(2);
+    let (status, new) = reload_while_watched(&mut camera, &mut viewer, address, "mine").await;
+    assert_eq!(status, 200, "{new}");
+    for _ in 0..GROUP {
+        camera.show_at_once(&mut viewer).await;
+    }
+    let mine = state_until(&gateway, "mine", "switched").await;
+    assert_eq!(mine["muxers"][0]["hash"], new["hash"], "{mine}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_ends_a_comparison_at_once() {
+    let (mut gateway, _mine, _camera, viewer, reloading) = comparing().await;
+    let began = Instant::now();
+    gateway.signal(Signal::TERM);
+    let (status, answer) = within("an answer", reloading).await.unwrap();
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.to_string().contains("shutting down"), "{answer}");
+    // The viewer reads on, which ends its connection.
+    drop(viewer);
+    let ended = within("the end", gateway.child.wait()).await.unwrap();
+    assert_eq!(ended.code(), Some(0));
+    // A comparison goes on for ten seconds if few samples come.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    gateway.logged("swap: refused").await;
 }

@@ -72,17 +72,31 @@ pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
             ));
         }
     };
-    let Some(serde_json::Value::String(name)) = keys.remove("name") else {
-        return bad("the key `name` is missing: the name of the new transport");
+    let name = match keys.remove("name") {
+        Some(serde_json::Value::String(name)) => name,
+        Some(other) => {
+            return bad(&format!(
+                "`name` is {other}, and must be a string: the name of the new transport"
+            ));
+        }
+        None => return bad("the key `name` is missing: the name of the new transport"),
     };
     let mut transport = match config::Transport::from_json(&name, keys.into()) {
         Ok(transport) => transport,
         Err(reason) => return bad(&reason),
     };
     let Some(plugin) = transport.plugin.take() else {
-        return bad("the key `plugin` is missing: the path of the component's .wasm file");
+        let advice = transport.misspelled().unwrap_or_default();
+        return bad(format!(
+            "the key `plugin` is missing: the path of the component's .wasm file. {advice}"
+        )
+        .trim_end());
     };
     transport.plugin = Some(gateway.config.dir.join(plugin));
+    if name == gateway.sessions.policy_actor().policy().name {
+        let text = format!("`{name}` is the name of the policy's component; choose another name");
+        return error(true, StatusCode::CONFLICT, &text);
+    }
     if gateway.transports.get(&name).is_some() {
         let text = match gateway.transports.is_built_in(&name) {
             true => format!(
@@ -125,9 +139,16 @@ async fn change(
     gateway: &Arc<Gateway>,
     make: impl FnOnce(&Gateway) -> Result<state::Plugin, StartError> + Send + 'static,
 ) -> Response<Body> {
+    let ending = || {
+        let text = "the gateway is shutting down; try again when it runs again";
+        error(true, StatusCode::SERVICE_UNAVAILABLE, text)
+    };
+    if gateway.is_draining() {
+        return ending();
+    }
     // The guard moves to the blocking thread, so the change is completed even if the client disconnects.
     let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
-        let text = "another component is being loaded; try again";
+        let text = "another component is being loaded or compared; try again in a few seconds";
         let mut response = error(true, StatusCode::CONFLICT, text);
         set(&mut response, header::RETRY_AFTER, "1");
         return response;
@@ -139,7 +160,13 @@ async fn change(
         drop(turn);
         made
     });
-    match made.await {
+    let mut drain = gateway.drain();
+    let made = tokio::select! {
+        made = made => made,
+        // The thread ends with the process, and what it compares or compiles with the muxers and the compiler.
+        () = drain.wait() => return ending(),
+    };
+    match made {
         Ok(Ok(plugin)) => json(StatusCode::OK, &plugin),
         // What was in use stays.
         Ok(Err(reason)) => {

@@ -269,6 +269,8 @@ pub struct Muxer {
     stream: String,
     /// Component that it uses, as NAME@VERSION; while the transport is exchanged, muxers switch over one by one.
     component: String,
+    /// SHA-256 of that component, in hexadecimal: it tells two builds of one version apart.
+    hash: String,
     /// Name of the stream.
     serial: String,
     /// Name of the rendition; empty for the stream itself.
@@ -441,9 +443,11 @@ impl From<&muxer::Muxer> for Muxer {
         let phase = muxer.health.phase();
         let (state, reason) = phase.name_and_reason();
         let spent = muxer.usage.read();
+        let plugin = muxer.component();
         Muxer {
             stream: muxer.stream.clone(),
-            component: muxer.component(),
+            component: plugin.to_string(),
+            hash: plugin.hash.clone(),
             serial: muxer.metric_key.stream.clone(),
             rendition: muxer.metric_key.rendition.clone(),
             state,

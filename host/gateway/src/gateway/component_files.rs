@@ -12,6 +12,15 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// What has become of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    /// It is another one, or has other content.
+    Other,
+    /// It cannot be found.
+    Gone,
+}
+
 /// A file that is watched.
 #[derive(Debug, Default)]
 struct Watched {
@@ -22,18 +31,26 @@ struct Watched {
 }
 
 impl Watched {
-    /// Takes the newest signature, and that of what is in use; returns whether the file is to be reloaded.
-    fn look(&mut self, now: Option<FileSignature>, loaded: Option<FileSignature>) -> bool {
+    /// Takes the newest signature, and that of what is in use; returns what has become of the file, once for each change.
+    fn look(
+        &mut self,
+        now: Option<FileSignature>,
+        loaded: Option<FileSignature>,
+    ) -> Option<Change> {
         if now == loaded {
             self.used = now;
         }
-        let is_stable = self.seen == now;
-        self.seen = now;
-        let is_due = is_stable && now.is_some() && now != self.used;
-        if is_due {
-            self.used = now;
+        let before = std::mem::replace(&mut self.seen, now);
+        // A file that is replaced may be missing for a moment.
+        let is_stable = before == now;
+        if !is_stable || now == self.used {
+            return None;
         }
-        is_due
+        self.used = now;
+        Some(match now {
+            Some(_) => Change::Other,
+            None => Change::Gone,
+        })
     }
 }
 
@@ -61,8 +78,13 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 seen: None,
                 used: loaded,
             });
-            if file.look(now, loaded) {
-                reload(&gateway, name).await;
+            match file.look(now, loaded) {
+                Some(Change::Other) => reload(&gateway, name).await,
+                Some(Change::Gone) => tracing::warn!(
+                    transport = name,
+                    "its file cannot be found any more; the component in use stays, and the file is read when it is back"
+                ),
+                None => {}
             }
         }
     }
@@ -104,18 +126,23 @@ mod tests {
             seen: at(1, 10),
             used: at(1, 10),
         };
-        for (now, due) in [
-            (at(1, 10), false),
-            (at(2, 5), false),
-            (at(3, 10), false),
-            (at(3, 10), true),
-            (at(3, 10), false),
-            (None, false),
-            (None, false),
-            (at(4, 10), false),
-            (at(4, 10), true),
+        for (now, change) in [
+            (at(1, 10), None),
+            (at(2, 5), None),
+            (at(3, 10), None),
+            (at(3, 10), Some(Change::Other)),
+            (at(3, 10), None),
+            // Replaced by removing it first.
+            (None, None),
+            (at(4, 10), None),
+            (at(4, 10), Some(Change::Other)),
+            (None, None),
+            (None, Some(Change::Gone)),
+            (None, None),
+            (at(4, 10), None),
+            (at(4, 10), Some(Change::Other)),
         ] {
-            assert_eq!(file.look(now, at(1, 10)), due, "{now:?}");
+            assert_eq!(file.look(now, at(1, 10)), change, "{now:?}");
         }
     }
 }

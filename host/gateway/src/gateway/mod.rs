@@ -200,6 +200,11 @@ impl Gateway {
     /// # Errors
     /// The component cannot be used, or a muxer refuses it. The current one then stays.
     pub fn reload_transport(&self, name: &str, is_forced: bool) -> Result<(), StartError> {
+        let reloaded = self.exchange_transport(name, is_forced);
+        reloaded.map_err(|reason| StartError::Reload(reason.into()))
+    }
+
+    fn exchange_transport(&self, name: &str, is_forced: bool) -> Result<(), StartError> {
         let Some(candidate) = self.transports.load_again(name)? else {
             tracing::info!(
                 transport = name,
@@ -257,6 +262,11 @@ impl Gateway {
     /// # Errors
     /// The component cannot be used, or refuses the options of a rule. The current policy then stays in use.
     pub fn reload_policy(&self) -> Result<(), StartError> {
+        let reloaded = self.exchange_policy();
+        reloaded.map_err(|reason| StartError::Reload(reason.into()))
+    }
+
+    fn exchange_policy(&self) -> Result<(), StartError> {
         let names = known_transports(&self.config, &self.transports.all());
         let policy = Policy::load(
             &self.engine,

@@ -6,16 +6,18 @@
 //! discarded) and the viewers (`rejoin`), so viewers notice at most a gap. A panic of the host is treated like a failed
 //! call.
 
+mod exchange;
 mod follow;
 mod judge;
 mod record;
 mod serve;
 mod twin;
 
-pub(super) use twin::Prepared;
+pub(super) use exchange::Prepared;
 
 use super::{End, Message, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
+use exchange::Swap;
 use follow::{KeyframeRequest, Progress, Source};
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
@@ -27,7 +29,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use twin::Swap;
 
 /// How long a join waits for a working instance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
 use super::{
-    JoinRequest, Profile, Response, Usage,
+    JoinRequest, Plugin, Profile, Response, Usage,
     recording::{self, Recorder, Recording},
     transports::{Transport, Transports},
 };
@@ -30,7 +30,11 @@ use sluicegate_telemetry::{Events, contain};
 use sluicegate_viewer::{Content, Cursor, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, OnceLock, atomic::AtomicUsize, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
@@ -213,9 +217,9 @@ impl std::fmt::Debug for Message {
 }
 
 impl Muxer {
-    /// Component that it uses, as name@version.
-    pub fn component(&self) -> String {
-        self.used.lock().plugin.to_string()
+    /// Component that it uses.
+    pub fn component(&self) -> Arc<Plugin> {
+        self.used.lock().plugin.clone()
     }
 
     /// Records what its instance is called with and what it returns, from now on; see [`recording`].
@@ -353,6 +357,8 @@ pub struct Muxers {
     transports: Arc<Transports>,
     events: Arc<Events>,
     running: Mutex<Running>,
+    /// Whether the gateway shuts down: no component is exchanged any more.
+    is_ending: AtomicBool,
 }
 
 /// Key: stream with rendition and options, and transport.
@@ -376,6 +382,7 @@ impl Muxers {
             transports: transports.clone(),
             events: events.clone(),
             running: Mutex::default(),
+            is_ending: AtomicBool::new(false),
         })
     }
 
@@ -477,6 +484,8 @@ impl Muxers {
 
     /// Ends every muxer. Viewers first get the chunks that are in the outlet, then `reason`.
     pub fn shut_down(&self, reason: &str) {
+        // Before the muxers end, which ends what they compare.
+        self.is_ending.store(true, Ordering::Relaxed);
         for muxer in self.list() {
             let _ = muxer.send(Message::End(End::Finished(reason.to_owned())));
         }

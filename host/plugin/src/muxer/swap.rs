@@ -3,21 +3,23 @@
 //! [`Muxers::swap`] lets each muxer compare the candidate with what it has in use. If one refuses, nothing changes. If
 //! none does, the table of transports gets the candidate, and each muxer switches over where its viewers can start. A
 //! muxer in which the new component then fails puts its predecessor back and calls [`Muxers::roll_back`], which does the
-//! same for all others. What one muxer does is in `actor/twin.rs`. A candidate that takes other samples than the one in
+//! same for all others. What one muxer does is in `actor/exchange.rs`. A candidate that takes other samples than the one in
 //! use cannot run beside it: its viewers are disconnected and come back.
 
-use super::{Message, Muxer, Muxers, REPLACED};
+use super::{Message, Muxer, Muxers, REPLACED, Running};
 use crate::transports::Transport;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
 /// Verdict of one muxer on a candidate; the error is the reason of a refusal.
 pub(super) type Verdict = Result<(), String>;
 
+/// Why a candidate is refused when the gateway shuts down.
+const ENDING: &str = "the gateway is shutting down";
 /// Longest time for the verdicts of all muxers.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -68,16 +70,36 @@ impl Muxers {
             return Ok(Swapped::Restarted);
         }
         self.set_state(candidate, "comparing", "");
-        let compared = self.compare(candidate).inspect_err(|reason| {
-            for muxer in self.of_transport(name) {
-                let _ = muxer.send(Message::Abandon(candidate.clone()));
-            }
-            self.set_state(candidate, "refused", reason);
-        })?;
-        self.set_state(candidate, "switching", "");
-        self.put(candidate, None, true);
+        let compared = self
+            .compare(candidate)
+            .and_then(|compared| self.put_in_force(candidate).map(|()| compared))
+            .inspect_err(|reason| {
+                for muxer in self.of_transport(name) {
+                    let _ = muxer.send(Message::Abandon(candidate.clone()));
+                }
+                self.set_state(candidate, "refused", reason);
+            })?;
         self.switched(name);
         Ok(Swapped::Beside(compared))
+    }
+
+    /// Puts a candidate that all muxers have accepted into the table, and lets them switch to it.
+    ///
+    /// # Errors
+    /// Why it is refused after all: it has failed in a muxer that waited for the others, or the gateway shuts down.
+    fn put_in_force(&self, candidate: &Arc<Transport>) -> Result<(), String> {
+        let mut running = self.lock();
+        if self.is_ending.load(Ordering::Relaxed) {
+            return Err(ENDING.into());
+        }
+        if let Some(reason) = candidate.failure.get() {
+            return Err(reason.clone());
+        }
+        let previous = self.transports.get(&candidate.name);
+        // Before the muxers are told: one may switch, and another roll back, at once.
+        self.set_state(candidate, "switching", "");
+        self.put(&mut running, candidate, previous, true);
+        Ok(())
     }
 
     /// Notes that a reload has found the component that is in use.
@@ -112,42 +134,43 @@ impl Muxers {
         }
     }
 
-    /// Puts the predecessor of a component that has failed back into use everywhere. Does nothing if the component is
-    /// not in use any more.
+    /// Puts the predecessor of a component that has failed back into use everywhere. A component that is not in use yet
+    /// is not taken into use any more.
     pub(super) fn roll_back(&self, failed: &Arc<Transport>, reason: &str) {
-        let previous = self.transports.previous(failed);
-        let Some(previous) = previous.filter(|previous| self.put(previous, Some(failed), false))
-        else {
+        // Under the lock, so that a candidate is either refused or put back.
+        let mut running = self.lock();
+        let Some(previous) = self.transports.previous(failed) else {
+            let _ = failed.failure.set(reason.to_owned());
             return tracing::error!(
                 transport = failed.name,
                 plugin = %failed.plugin,
+                hash = failed.plugin.short_hash(),
                 "the component failed: {reason}"
             );
         };
+        // What failed is not put back.
+        self.put(&mut running, &previous, None, false);
+        drop(running);
         tracing::error!(
             transport = failed.name,
             plugin = %failed.plugin,
-            hash = short(&failed.plugin.hash),
+            hash = failed.plugin.short_hash(),
             "the component failed soon after it had taken over: {reason}; {} ({}) is used again",
             previous.plugin,
-            short(&previous.plugin.hash)
+            previous.plugin.short_hash()
         );
         self.set_state(failed, "rolled-back", reason);
     }
 
-    /// Puts a component into the table, in the place of `failed` if one is given, and lets all muxers switch to it.
-    /// Returns false if `failed` is not in the table any more.
-    fn put(&self, transport: &Arc<Transport>, failed: Option<&Arc<Transport>>, keep: bool) -> bool {
-        // Under the lock, so that each muxer is either told or started with the new component.
-        let mut running = self.lock();
-        let current = self.transports.get(&transport.name);
-        let is_failed =
-            |current: &Arc<Transport>| failed.is_none_or(|failed| Arc::ptr_eq(current, failed));
-        if !current.as_ref().is_some_and(is_failed) {
-            return false;
-        }
-        // What failed is not put back.
-        let previous = current.filter(|_| failed.is_none());
+    /// Puts a component into the table, in the place of `previous` if that may have to be put back, and lets all muxers
+    /// switch to it; whether they keep what they have ready. Each muxer is either told or started with the new component.
+    fn put(
+        &self,
+        running: &mut Running,
+        transport: &Arc<Transport>,
+        previous: Option<Arc<Transport>>,
+        keep: bool,
+    ) {
         self.transports.put(transport.clone(), previous);
         for slot in running.values_mut() {
             if slot.transport.name == transport.name {
@@ -156,18 +179,17 @@ impl Muxers {
                 let _ = slot.muxer.send(Message::SwitchTo { transport, keep });
             }
         }
-        true
     }
 
     /// Notes that a muxer has switched over to the component that is in the table, or has ended: perhaps all have now.
     pub(super) fn switched(&self, name: &str) {
+        // Under the lock, so that nothing is rolled back meanwhile.
+        let running = self.lock();
         let is_switching = |state: SwapState| state.state == "switching";
-        let muxers = self.of_transport(name);
+        let mut muxers = running.values().filter(|slot| slot.transport.name == name);
         if self.transports.swap_state(name).is_some_and(is_switching)
             && let Some(current) = self.transports.get(name)
-            && muxers
-                .iter()
-                .all(|muxer| Arc::ptr_eq(&muxer.used.lock(), &current))
+            && muxers.all(|slot| Arc::ptr_eq(&slot.muxer.used.lock(), &current))
         {
             self.set_state(&current, "switched", "");
         }
@@ -214,9 +236,4 @@ impl Muxers {
             slot.muxer.replace(REPLACED);
         }
     }
-}
-
-/// The first digits of a hash: enough to tell two builds of one version apart.
-fn short(hash: &str) -> &str {
-    hash.get(..8).unwrap_or(hash)
 }

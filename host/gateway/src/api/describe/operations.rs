@@ -41,6 +41,13 @@ pub const TAGS: &[(&str, &str)] = &[
     ("pages", "Web pages."),
 ];
 
+/// Answer to a change of components while the gateway shuts down.
+const ENDING: (u16, &str, Option<Value>) = (
+    503,
+    "The gateway is shutting down; nothing has changed.",
+    None,
+);
+
 /// Description of a route.
 pub struct Operation {
     /// Name of the group in [`TAGS`].
@@ -416,10 +423,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     (400, "The body is not valid.", None),
                     (
                         409,
-                        "The name is taken, or another component is being loaded.",
+                        "The name is taken, or another component is being loaded or compared.",
                         None,
                     ),
                     (422, "The component cannot be used.", None),
+                    ENDING,
                 ],
                 ..json_response(
                     "components",
@@ -435,9 +443,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 (404, "There is no transport of that name.", None),
                 (
                     409,
-                    "The transport is part of the binary, or another component is being loaded.",
+                    "The transport is part of the binary, or another component is being loaded or compared.",
                     None,
                 ),
+                ENDING,
             ],
             ..json_response(
                 "components",
@@ -497,7 +506,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 (404, "There is no component of that name.", None),
                 (
                     409,
-                    "The transport is part of the binary, or a reload is in progress.",
+                    "The transport is part of the binary, or another component is being loaded or compared.",
                     None,
                 ),
                 (
@@ -505,6 +514,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "The new component is invalid, or does worse than the one in use, which stays.",
                     None,
                 ),
+                ENDING,
             ],
             ..json_response(
                 "components",

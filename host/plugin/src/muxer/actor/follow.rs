@@ -378,6 +378,7 @@ impl Actor {
         let known = header.is_some();
         if let Some(header) = header {
             self.muxer.outlet.set_header(header);
+            self.compare_headers();
         }
         known
     }

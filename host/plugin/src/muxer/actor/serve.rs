@@ -4,7 +4,7 @@
 //! Joins and requests wait while the guest is being repaired, until their timeout, and fail at once if the circuit
 //! breaker is open. Viewers stay connected during a repair; a new instance gets their joins again.
 
-use super::{Actor, End, JOIN_TIMEOUT, Source, twin::Then};
+use super::{Actor, End, JOIN_TIMEOUT, Source, exchange::Then};
 use crate::{
     Answer, Effect, JoinRequest, Requests,
     muxer::{Message, Phase, Refusal, Reply, effects},

@@ -1,0 +1,423 @@
+//! The stages of an exchange of a muxer's component while viewers stay: a candidate is prepared, compared, takes over
+//! where viewers can start, and is watched for a while with the predecessor ready to take over again.
+//!
+//! The second instance is a [`Twin`]; how both get the same calls, and whose output goes to viewers, is in `twin`.
+//! Opening a candidate and giving it the past may take long, so this happens on a thread of its own, while the calls
+//! that come meanwhile are kept for it. What all muxers of a transport do together is up to `muxer::swap`.
+
+use super::{
+    Actor,
+    follow::{Setting, Step},
+    judge::Judge,
+    twin::Twin,
+};
+use crate::{
+    muxer::{Message, Muxer, swap::Verdict},
+    transports::Transport,
+};
+use sluicegate_telemetry::contain;
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Calls that may wait for a candidate that is being prepared, and the bytes of their samples. One that is slower is
+/// refused.
+const MAX_BACKLOG: usize = 4096;
+const MAX_BACKLOG_BYTES: usize = 64 << 20;
+/// Calls that a candidate may catch up with on the muxer's thread. More of them would delay viewers.
+const MAX_STEPS_AT_ONCE: usize = 16;
+/// A trial ends after this time, whatever was compared until then; earlier if the source delivers nothing.
+const MAX_TRIAL: Duration = Duration::from_secs(10);
+const MAX_IDLE_TRIAL: Duration = Duration::from_secs(2);
+/// How long a predecessor stays ready; at least until a group that began after the switch has ended.
+const WATCH: Duration = Duration::from_secs(30);
+/// How much longer it stays ready at most, if no group begins.
+const MAX_WATCH: Duration = Duration::from_secs(300);
+
+/// How far an exchange has got.
+pub(super) enum Swap {
+    /// The candidate is being opened and given the past.
+    Preparing {
+        transport: Arc<Transport>,
+        backlog: Backlog,
+        began: Instant,
+        then: Then,
+    },
+    /// The candidate is compared with the instance in use.
+    Trial {
+        twin: Box<Twin>,
+        judge: Box<Judge>,
+        began: Instant,
+        verdict: mpsc::Sender<Verdict>,
+    },
+    /// The candidate has passed and waits until all muxers of the transport exchange theirs.
+    Passed { twin: Box<Twin> },
+    /// The twin takes over where viewers can start.
+    Due {
+        twin: Box<Twin>,
+        keep: bool,
+        /// Groups that have begun meanwhile.
+        groups: u8,
+    },
+    /// The predecessor is ready to take over again.
+    Watched {
+        twin: Box<Twin>,
+        until: Instant,
+        /// Group in which the successor took over.
+        group: u64,
+        /// Samples in a row for which only the predecessor emitted something, and the group in which they began.
+        silent: (u32, u64),
+    },
+}
+
+/// Calls that a candidate has to catch up with, and how `configure` is to be called.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    steps: Vec<(Step, Option<Setting>)>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Adds a call; returns whether there is room for it.
+    pub(super) fn add(&mut self, step: &Step, setting: Option<Setting>) -> bool {
+        if let Step::Push(sample, ..) = step {
+            self.bytes += sample.size();
+        }
+        self.steps.push((step.clone(), setting));
+        self.steps.len() <= MAX_BACKLOG && self.bytes <= MAX_BACKLOG_BYTES
+    }
+}
+
+/// What follows once a candidate is prepared.
+pub(super) enum Then {
+    /// It is compared, and the verdict goes there.
+    Compare(mpsc::Sender<Verdict>),
+    /// It takes over; whether the one in use is then kept ready.
+    TakeOver { keep: bool },
+}
+
+/// A candidate with the past, from the thread that prepared it.
+pub(in crate::muxer) struct Prepared {
+    transport: Arc<Transport>,
+    result: Result<Box<Twin>, String>,
+}
+
+impl Actor {
+    /// Begins an exchange. One that is in progress is given up: the newest candidate counts.
+    pub(super) fn prepare(&mut self, transport: Arc<Transport>, then: Then) {
+        self.swap = None;
+        if self.instance.is_none() || self.source.is_none() {
+            // There is nothing to compare with, and no output to continue.
+            match then {
+                Then::Compare(verdict) => drop(verdict.send(Ok(()))),
+                Then::TakeOver { .. } => self.adopt(transport),
+            }
+            return;
+        }
+        let setting = self.setting();
+        let with_setting = |step| match step {
+            Step::Configure(_) => (step, setting.clone()),
+            _ => (step, None),
+        };
+        let steps = self.history().into_iter().map(with_setting).collect();
+        self.swap = Some(Swap::Preparing {
+            transport: transport.clone(),
+            backlog: Backlog::default(),
+            began: Instant::now(),
+            then,
+        });
+        self.run_ahead(transport, None, steps);
+    }
+
+    /// Makes these calls to a candidate on a thread of its own; opens it first if there is none.
+    fn run_ahead(
+        &mut self,
+        transport: Arc<Transport>,
+        twin: Option<Box<Twin>>,
+        steps: Vec<(Step, Option<Setting>)>,
+    ) {
+        let (candidate, muxer) = (transport, self.muxer.clone());
+        let started = thread::Builder::new()
+            .name(format!("swap {}", candidate.name))
+            .spawn(move || {
+                let result = contain(|| catch_up(&candidate, &muxer, twin, &steps));
+                let result = result.unwrap_or_else(|panicked| Err(format!("the host {panicked}")));
+                // An error means that the muxer has ended.
+                let _ = muxer.send(Message::Prepared(Box::new(Prepared {
+                    transport: candidate,
+                    result,
+                })));
+            });
+        if let Err(error) = started {
+            self.refuse(format!("cannot start a thread: {error}"));
+        }
+    }
+
+    /// Takes a prepared candidate into use as planned, if it is still the one that is waited for.
+    pub(super) fn prepared(&mut self, prepared: Prepared) {
+        let Prepared { transport, result } = prepared;
+        let Some(Swap::Preparing {
+            transport: awaited,
+            backlog,
+            began,
+            ..
+        }) = &mut self.swap
+        else {
+            return;
+        };
+        if !Arc::ptr_eq(awaited, &transport) {
+            return;
+        }
+        let mut twin = match result {
+            Ok(twin) => twin,
+            Err(reason) => return self.refuse(reason),
+        };
+        let steps = std::mem::take(backlog).steps;
+        if steps.len() > MAX_STEPS_AT_ONCE {
+            if began.elapsed() > MAX_TRIAL {
+                return self.refuse("it does not catch up with the stream".into());
+            }
+            return self.run_ahead(transport, Some(twin), steps);
+        }
+        for (step, setting) in &steps {
+            if let Err(failure) = twin.take(step, setting.as_ref()) {
+                return self.refuse(failure.to_string());
+            }
+        }
+        let Some(used) = &self.profile else { return };
+        if !twin.profile.can_follow(used) {
+            return self.refuse("its profile is not the one that it had when it was loaded".into());
+        }
+        let judge = Judge::new(used, &twin.profile);
+        if let Err(reason) = judge.compare_headers(&self.muxer.outlet.header(), &twin.header) {
+            return self.refuse(reason);
+        }
+        let Some(Swap::Preparing { then, .. }) = self.swap.take() else {
+            return;
+        };
+        self.swap = Some(match then {
+            Then::Compare(verdict) => Swap::Trial {
+                judge: Box::new(judge),
+                twin,
+                began: Instant::now(),
+                verdict,
+            },
+            Then::TakeOver { keep } => Swap::Due {
+                twin,
+                keep,
+                groups: 0,
+            },
+        });
+    }
+
+    /// The candidate takes over where viewers can start: the one that has passed, or else one that is prepared first.
+    pub(super) fn switch_to(&mut self, transport: Arc<Transport>, keep: bool) {
+        if Arc::ptr_eq(&self.transport, &transport) {
+            // It has taken over already, or the exchange for another one was called off.
+            let _ = self
+                .swap
+                .take_if(|swap| !matches!(swap, Swap::Watched { .. }));
+            return;
+        }
+        match self.swap.take() {
+            Some(
+                Swap::Passed { twin }
+                | Swap::Trial { twin, .. }
+                | Swap::Due { twin, .. }
+                | Swap::Watched { twin, .. },
+            ) if Arc::ptr_eq(&twin.transport, &transport) => {
+                self.swap = Some(Swap::Due {
+                    twin,
+                    keep,
+                    groups: 0,
+                });
+            }
+            _ => self.prepare(transport, Then::TakeOver { keep }),
+        }
+    }
+
+    /// Lets a twin that is due take over at once, because the instance in use is lost.
+    pub(super) fn take_over_lost(&mut self) {
+        if let Some(Swap::Due { .. }) = &self.swap {
+            self.take_over(self.pushed_group.unwrap_or_default());
+        }
+    }
+
+    /// Gives up a candidate that has not taken over yet.
+    pub(super) fn abandon(&mut self, transport: &Arc<Transport>) {
+        let is_of = |swap: &mut Swap| match swap {
+            Swap::Preparing { transport: of, .. } => Arc::ptr_eq(of, transport),
+            Swap::Trial { twin, .. } | Swap::Passed { twin } | Swap::Due { twin, .. } => {
+                Arc::ptr_eq(&twin.transport, transport)
+            }
+            Swap::Watched { .. } => false,
+        };
+        if self.swap.take_if(is_of).is_some() {
+            self.follow_table();
+        }
+    }
+
+    /// Begins to switch to the component in the table if that is another one: the candidate that was given up may have
+    /// come between.
+    fn follow_table(&mut self) {
+        let current = self.muxers.transports.get(&self.transport.name);
+        if let Some(current) = current
+            && self.swap.is_none()
+            && !Arc::ptr_eq(&current, &self.transport)
+        {
+            self.prepare(current, Then::TakeOver { keep: true });
+        }
+    }
+
+    /// Ends a trial that has lasted long enough, and a watch that is over.
+    pub(super) fn review_swap(&mut self, now: Instant) {
+        let newest = self.pushed_group;
+        let is_over = |swap: &mut Swap| match swap {
+            Swap::Trial { judge, began, .. } => {
+                let limit = match judge.is_idle() {
+                    true => MAX_IDLE_TRIAL,
+                    false => MAX_TRIAL,
+                };
+                judge.has_enough() || now >= *began + limit
+            }
+            Swap::Watched { until, group, .. } => {
+                let is_after = newest > Some(*group) || now >= *until + MAX_WATCH;
+                now >= *until && is_after
+            }
+            _ => false,
+        };
+        match self.swap.take_if(is_over) {
+            Some(Swap::Trial {
+                mut twin,
+                mut judge,
+                verdict,
+                ..
+            }) => {
+                let judged = self.compare_entry(&mut twin, &mut judge);
+                let judged = judged.and_then(|()| judge.verdict());
+                if judged.is_ok() {
+                    tracing::info!(
+                        stream = self.muxer.stream,
+                        transport = self.transport.name,
+                        plugin = %twin.transport.plugin,
+                        "the candidate has passed: {}",
+                        judge.summary()
+                    );
+                    self.swap = Some(Swap::Passed { twin });
+                }
+                let _ = verdict.send(judged);
+            }
+            Some(Swap::Watched { twin, .. }) => tracing::info!(
+                stream = self.muxer.stream,
+                transport = self.transport.name,
+                "the previous component {} is no longer kept ready",
+                twin.transport.plugin
+            ),
+            _ => {}
+        }
+    }
+
+    /// The twin takes the place of the instance in use, which is kept ready if that was asked for.
+    pub(super) fn take_over(&mut self, group: u64) {
+        self.tell_dropped();
+        let Some(Swap::Due { twin, keep, .. }) = self.swap.take() else {
+            return;
+        };
+        let plugin = twin.transport.plugin.to_string();
+        self.hold_unless_same(&twin.profile);
+        let predecessor = self.put_in_place(*twin);
+        tracing::info!(
+            stream = self.muxer.stream,
+            transport = self.transport.name,
+            "{plugin} has taken over"
+        );
+        self.swap = predecessor.filter(|_| keep).map(|twin| Swap::Watched {
+            twin: Box::new(twin),
+            until: Instant::now() + WATCH,
+            group,
+            silent: (0, group),
+        });
+        // If a join fails, the predecessor takes over again.
+        self.rejoin();
+        self.muxers.switched(&self.transport.name);
+    }
+
+    /// Puts the predecessor into the place of an instance that has failed for `reason`, if there is one that is ready.
+    pub(super) fn fall_back(&mut self, reason: &str) -> bool {
+        let is_ready = |swap: &mut Swap| matches!(swap, Swap::Watched { .. });
+        let Some(Swap::Watched { twin, .. }) = self.swap.take_if(is_ready) else {
+            return false;
+        };
+        let failed = self.transport.clone();
+        self.hold_unless_same(&twin.profile);
+        self.put_in_place(*twin);
+        self.muxers.roll_back(&failed, reason);
+        true
+    }
+
+    /// Takes the component into use without a twin: the next instance will be of it.
+    fn adopt(&mut self, transport: Arc<Transport>) {
+        if Arc::ptr_eq(&self.transport, &transport) {
+            return;
+        }
+        *self.muxer.used.lock() = transport.clone();
+        self.transport = transport;
+        // It is tried at once, whatever the one before did.
+        if self.muxer.health.recovered() {
+            self.publish_phase();
+        }
+        self.muxer.requests.changed();
+        self.instance = None;
+        self.dropped.clear();
+        self.muxers.switched(&self.transport.name);
+    }
+
+    /// Gives up the twin, for this reason.
+    pub(super) fn refuse(&mut self, reason: String) {
+        match self.swap.take() {
+            None => {}
+            Some(Swap::Preparing {
+                transport, then, ..
+            }) => match then {
+                Then::Compare(verdict) => {
+                    let _ = verdict.send(Err(reason));
+                    self.follow_table();
+                }
+                Then::TakeOver { .. } => self.muxers.roll_back(&transport, &reason),
+            },
+            Some(Swap::Trial { verdict, .. }) => {
+                let _ = verdict.send(Err(reason));
+                self.follow_table();
+            }
+            Some(Swap::Passed { twin } | Swap::Due { twin, .. }) => {
+                self.muxers.roll_back(&twin.transport, &reason);
+            }
+            Some(Swap::Watched { twin, .. }) => tracing::warn!(
+                stream = self.muxer.stream,
+                transport = self.transport.name,
+                "the previous component {} is no longer kept ready: {reason}",
+                twin.transport.plugin
+            ),
+        }
+    }
+}
+
+/// Makes calls to a candidate, which is opened first if there is none.
+fn catch_up(
+    transport: &Arc<Transport>,
+    muxer: &Muxer,
+    twin: Option<Box<Twin>>,
+    steps: &[(Step, Option<Setting>)],
+) -> Result<Box<Twin>, String> {
+    let mut twin = match twin {
+        Some(twin) => twin,
+        None => Box::new(Twin::open(transport, muxer)?),
+    };
+    for (step, setting) in steps {
+        let taken = twin.take(step, setting.as_ref());
+        taken.map_err(|failure| failure.to_string())?;
+    }
+    Ok(twin)
+}
