@@ -3,18 +3,16 @@
 //! Two hidden commands run in child processes of the gateway itself, `probe-encoder` and `compile-component`, because
 //! drivers may crash and compiling needs limits. Everything else is in the library crates.
 
-mod kit;
+mod plugin_commands;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use hyper::{Method, StatusCode};
 use sluicegate::api;
 use sluicegate::gateway::{self, Gateway};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_config::{Config, EncoderName, Listen};
-use sluicegate_net::client::{self, GatewayUrl};
-use sluicegate_plugin::{Engine, Instance, Limits, Usage, compile};
+use sluicegate_plugin::compile;
 use sluicegate_source as source;
 use sluicegate_telemetry as telemetry;
 use sluicegate_telemetry::{Chain, LogFormat};
@@ -22,8 +20,6 @@ use std::{
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
-    time::Duration,
 };
 
 /// An edge gateway for live video whose transports are WebAssembly components.
@@ -114,65 +110,7 @@ enum Command {
     CompileComponent,
     /// Inspect components, and exchange those of a running gateway.
     #[command(subcommand)]
-    Plugin(PluginCommand),
-}
-
-#[derive(Subcommand)]
-enum PluginCommand {
-    /// Print what a component is, and whether this gateway can use it.
-    Inspect {
-        /// A component, or a core module with an embedded component type.
-        file: PathBuf,
-        /// Options that its `open` gets, as JSON.
-        #[arg(long, default_value = "{}", value_name = "JSON")]
-        options: String,
-    },
-    /// Make a new project for a component, with all that it needs besides the language's own tools.
-    New(kit::New),
-    /// Check whether this gateway can use a component, and say what it lacks.
-    Check(kit::Check),
-    /// Test a transport in the engine of the gateway, on generated and recorded streams.
-    Test(kit::Test),
-    /// Record the calls and answers of a component that is in use, to a file.
-    Record(kit::Record),
-    /// Repeat a recording with a component, and find the first difference.
-    Replay(kit::Replay),
-    /// Let the running gateway read a component again, and compare it with the one in use before it takes over.
-    Reload {
-        /// Name of the transport, or `policy`.
-        name: String,
-        /// Do not compare it: disconnect the viewers, who come back to the new one.
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        gateway: RunningGateway,
-    },
-    /// Add a transport to the running gateway, until it ends.
-    Add {
-        /// Name of the new transport, for the URL /live/STREAM/NAME.
-        name: String,
-        /// The component's file.
-        file: PathBuf,
-        /// Its options and other keys as under [transports.NAME], as a JSON object.
-        #[arg(long, default_value = "{}", value_name = "JSON")]
-        options: String,
-        #[command(flatten)]
-        gateway: RunningGateway,
-    },
-    /// Remove a transport from the running gateway, until it ends.
-    Remove {
-        /// Name of the transport.
-        name: String,
-        #[command(flatten)]
-        gateway: RunningGateway,
-    },
-}
-
-#[derive(clap::Args)]
-struct RunningGateway {
-    /// Address of the gateway, which must run on this machine.
-    #[arg(long, default_value_t, value_name = "URL")]
-    url: GatewayUrl,
+    Plugin(plugin_commands::PluginCommand),
 }
 
 fn main() -> ExitCode {
@@ -251,81 +189,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             compile::answer();
             Ok(())
         }
-        Command::Plugin(command) => match command {
-            PluginCommand::Inspect { file, options } => inspect(&file, &options),
-            PluginCommand::New(arguments) => kit::new(&arguments),
-            PluginCommand::Check(arguments) => kit::check(&arguments),
-            PluginCommand::Test(arguments) => kit::test(&arguments),
-            PluginCommand::Record(arguments) => kit::record(&arguments),
-            PluginCommand::Replay(arguments) => kit::replay_recording(&arguments),
-            PluginCommand::Reload {
-                name,
-                force,
-                gateway,
-            } => {
-                let force = if force { "?force=true" } else { "" };
-                let path = format!("/api/plugins/{}/reload{force}", config::path_segment(&name));
-                change(&gateway.url, Method::POST, &path, None)
-            }
-            PluginCommand::Add {
-                name,
-                file,
-                options,
-                gateway,
-            } => {
-                let options = serde_json::from_str(&options);
-                let mut keys: serde_json::Map<_, _> =
-                    options.context("--options is not a JSON object")?;
-                let file = std::path::absolute(&file).context("cannot resolve the file's path")?;
-                keys.insert("name".into(), name.into());
-                keys.insert("plugin".into(), file.display().to_string().into());
-                let keys = serde_json::Value::from(keys).to_string();
-                change(&gateway.url, Method::POST, "/api/plugins", Some(keys))
-            }
-            PluginCommand::Remove { name, gateway } => {
-                let path = format!("/api/plugins/{}", config::path_segment(&name));
-                change(&gateway.url, Method::DELETE, &path, None)
-            }
-        },
+        Command::Plugin(command) => command.run(),
     }
-}
-
-/// Requests a change of the components of a running gateway; prints what it then uses.
-///
-/// # Errors
-/// There is no gateway, or it refuses the change, for its reason.
-fn change(
-    url: &GatewayUrl,
-    method: Method,
-    path: &str,
-    json: Option<String>,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let is_removal = method == Method::DELETE;
-    let tls = source::unverified_tls().context("cannot set up TLS")?;
-    let (status, body) = runtime.block_on(client::request(url, method, path, json, tls))?;
-    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| answer[key].as_str().unwrap_or_default();
-    let (name, component) = (text("name"), text("component"));
-    if !status.is_success() || component.is_empty() {
-        return Err(refused(url, status, &body));
-    }
-    let hash = text("hash").get(..12).unwrap_or_default();
-    let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
-    let muxers = count(muxers, "muxer");
-    let is_added = path == "/api/plugins";
-    let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
-        (true, _) => "removed".to_owned(),
-        (false, Some(state)) => format!("{state}, {muxers}"),
-        (false, None) if is_added => {
-            format!("added; watch it at {url}/live/STREAM/{name}")
-        }
-        (false, None) => format!("in use by {muxers}"),
-    };
-    print(&format!("{name}: {component} ({hash}), {outcome}\n"))
 }
 
 /// A number of things, as in "1 muxer" and "2 muxers".
@@ -334,21 +199,6 @@ fn count(count: usize, what: &str) -> String {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
     }
-}
-
-/// The error of a running gateway that refuses a request.
-fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
-    let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let body = String::from_utf8_lossy(body);
-    let reason = match answer["error"].as_str() {
-        Some(reason) => reason,
-        // The page of another server is of no use here; a gateway with TLS answers with a line of text.
-        None if body.trim_end().contains('\n') || body.starts_with('<') || body.is_empty() => {
-            "not as a gateway does; is another server there? (--url)"
-        }
-        None => body.trim_end(),
-    };
-    anyhow::anyhow!("{url} answers {status}: {reason}")
 }
 
 /// Returns the arguments of `sluicegate` without a command. Exits with a usage error if the first source is no existing
@@ -435,60 +285,6 @@ fn check(file: &Path) -> anyhow::Result<()> {
         }
         None => Err(anyhow::Error::msg(found.join("\n"))),
     }
-}
-
-/// Prints what a component is; opens it once to print its profile.
-fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
-    let engine = Engine::new()?;
-    let plugin = engine.load_file(file, Limits::default())?;
-    print(&format!(
-        "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
-        file.display(),
-        plugin.size,
-        plugin.hash,
-        plugin.imports.join(", "),
-        plugin.exports.join(", "),
-    ))?;
-    let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
-    let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
-    let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
-    let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
-    print(&format!(
-        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nignored    {}\n",
-        or_none(&profile.label),
-        or_none(&profile.entry),
-        or_none(&embeds.join(", ")),
-        carriers.join(", "),
-        formats.join(", "),
-        lanes(&profile.lanes),
-        count(profile.history as usize, "group"),
-        match profile.group_ms {
-            0 => String::new(),
-            group_ms => format!(" of at least {group_ms} ms"),
-        },
-        match profile.repeat {
-            Some(after) => format!("repeats the last frame after {} ms", after.as_millis()),
-            None => "repeats nothing".into(),
-        },
-        profile.latency_ms,
-        or_none(&profile.ignored.join(", ")),
-    ))
-}
-
-/// Describes the lanes of a profile.
-fn lanes(lanes: &[Duration]) -> String {
-    let each = lanes.iter().map(|lane| match lane.as_millis() {
-        0 => "viewers get the newest".to_owned(),
-        stale => format!("viewers more than {stale} ms behind jump to the newest"),
-    });
-    match lanes {
-        [] => "(none): it only answers requests".into(),
-        _ => format!("{}: {}", lanes.len(), each.collect::<Vec<_>>().join("; ")),
-    }
-}
-
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "(none)" } else { text }
 }
 
 /// Writes to standard output; a closed pipe is no error.

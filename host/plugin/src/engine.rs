@@ -177,6 +177,15 @@ impl<W> Plugin<W> {
     }
 }
 
+impl<W> Plugin<W> {
+    /// Version of the interface that it needs: the newest in the names of its imports and exports.
+    pub fn needed(&self) -> Version {
+        let names = self.imports.iter().chain(&self.exports);
+        let versions = names.filter_map(|name| interface(name).map(|(_, version)| version));
+        versions.max().unwrap_or(Version::HOST)
+    }
+}
+
 impl<W> std::fmt::Debug for Plugin<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plugin({self})")

@@ -1,17 +1,19 @@
-//! The commands for authors of components: `plugin new`, `check`, `test`, `record` and `replay`.
+//! The commands `sluicegate plugin …`: those for authors of components, and those that change the components of a running
+//! gateway.
 
-use super::{RunningGateway, print};
+use super::{count, print};
 use anyhow::Context;
-use hyper::Method;
+use clap::Subcommand;
+use hyper::{Method, StatusCode};
 use sluicegate_config as config;
 use sluicegate_kit::{
     Finding, RecordingFile, Verdict,
     project::{self, Language},
     replay, test_component,
 };
-use sluicegate_net::client::{self, Answer};
+use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{
-    Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, Version, bindings::PolicyPluginPre,
+    Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, bindings::PolicyPluginPre,
 };
 use sluicegate_source as source;
 use std::{
@@ -19,11 +21,63 @@ use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Bytes of samples that `test` takes from a recording.
 const MAX_RECORDED_BYTES: usize = 256 << 20;
+
+#[derive(Subcommand)]
+pub enum PluginCommand {
+    /// Print what a component is, and whether this gateway can use it.
+    Inspect(Check),
+    /// Make a new project for a component, with all that it needs besides the language's own tools.
+    New(New),
+    /// Check whether this gateway can use a component, and say what it lacks.
+    Check(Check),
+    /// Test a transport in the engine of the gateway, on generated and recorded streams.
+    Test(Test),
+    /// Record the calls and answers of a component that is in use, to a file.
+    Record(Record),
+    /// Repeat a recording with a component, and find the first difference.
+    Replay(Replay),
+    /// Let the running gateway read a component again, and compare it with the one in use before it takes over.
+    Reload {
+        /// Name of the transport, or `policy`.
+        name: String,
+        /// Do not compare it: disconnect the viewers, who come back to the new one.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+    /// Add a transport to the running gateway, until it ends.
+    Add {
+        /// Name of the new transport, for the URL /live/STREAM/NAME.
+        name: String,
+        /// The component's file.
+        file: PathBuf,
+        /// Its options and other keys as under [transports.NAME], as a JSON object.
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        options: String,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+    /// Remove a transport from the running gateway, until it ends.
+    Remove {
+        /// Name of the transport.
+        name: String,
+        #[command(flatten)]
+        gateway: RunningGateway,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct RunningGateway {
+    /// Address of the gateway, which must run on this machine.
+    #[arg(long, default_value_t, value_name = "URL")]
+    url: GatewayUrl,
+}
 
 #[derive(clap::Args)]
 pub struct New {
@@ -121,6 +175,168 @@ impl Component {
     }
 }
 
+impl PluginCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// For people.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            PluginCommand::Inspect(arguments) => inspect(&arguments),
+            PluginCommand::New(arguments) => new(&arguments),
+            PluginCommand::Check(arguments) => check(&arguments),
+            PluginCommand::Test(arguments) => test(&arguments),
+            PluginCommand::Record(arguments) => record(&arguments),
+            PluginCommand::Replay(arguments) => replay_recording(&arguments),
+            PluginCommand::Reload {
+                name,
+                force,
+                gateway,
+            } => {
+                let force = if force { "?force=true" } else { "" };
+                let path = format!("/api/plugins/{}/reload{force}", config::path_segment(&name));
+                change(&gateway.url, Method::POST, &path, None)
+            }
+            PluginCommand::Add {
+                name,
+                file,
+                options,
+                gateway,
+            } => {
+                let options = serde_json::from_str(&options);
+                let mut keys: serde_json::Map<_, _> =
+                    options.context("--options is not a JSON object")?;
+                let file = std::path::absolute(&file).context("cannot resolve the file's path")?;
+                keys.insert("name".into(), name.into());
+                keys.insert("plugin".into(), file.display().to_string().into());
+                let keys = serde_json::Value::from(keys).to_string();
+                change(&gateway.url, Method::POST, "/api/plugins", Some(keys))
+            }
+            PluginCommand::Remove { name, gateway } => {
+                let path = format!("/api/plugins/{}", config::path_segment(&name));
+                change(&gateway.url, Method::DELETE, &path, None)
+            }
+        }
+    }
+}
+
+/// Requests a change of the components of a running gateway; prints what it then uses.
+///
+/// # Errors
+/// There is no gateway, or it refuses the change, for its reason.
+fn change(
+    url: &GatewayUrl,
+    method: Method,
+    path: &str,
+    json: Option<String>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let is_removal = method == Method::DELETE;
+    let tls = source::unverified_tls().context("cannot set up TLS")?;
+    let (status, body) = runtime.block_on(client::request(url, method, path, json, tls))?;
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |key: &str| answer[key].as_str().unwrap_or_default();
+    let (name, component) = (text("name"), text("component"));
+    if !status.is_success() || component.is_empty() {
+        return Err(refused(url, status, &body));
+    }
+    let hash = text("hash").get(..12).unwrap_or_default();
+    let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
+    let muxers = count(muxers, "muxer");
+    let is_added = path == "/api/plugins";
+    let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
+        (true, _) => "removed".to_owned(),
+        (false, Some(state)) => format!("{state}, {muxers}"),
+        (false, None) if is_added => {
+            format!("added; watch it at {url}/live/STREAM/{name}")
+        }
+        (false, None) => format!("in use by {muxers}"),
+    };
+    print(&format!("{name}: {component} ({hash}), {outcome}\n"))
+}
+
+/// The error of a running gateway that refuses a request.
+fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
+    let reason = match answer["error"].as_str() {
+        Some(reason) => reason,
+        // The page of another server is of no use here; a gateway with TLS answers with a line of text.
+        None if body.trim_end().contains('\n') || body.starts_with('<') || body.is_empty() => {
+            "not as a gateway does; is another server there? (--url)"
+        }
+        None => body.trim_end(),
+    };
+    anyhow::anyhow!("{url} answers {status}: {reason}")
+}
+
+/// Prints what a component is; opens it once to print its profile.
+fn inspect(arguments: &Check) -> anyhow::Result<()> {
+    let file = &arguments.component.file;
+    let began = Instant::now();
+    let plugin = arguments.component.load()?;
+    let loaded = began.elapsed();
+    let needed = plugin.needed();
+    print(&format!(
+        "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
+        file.display(),
+        plugin.size,
+        plugin.hash,
+        plugin.imports.join(", "),
+        plugin.exports.join(", "),
+    ))?;
+    let began = Instant::now();
+    let opened = Instance::open(&plugin, "(inspect)", &arguments.options, Arc::default());
+    let (mut instance, profile) = opened?;
+    let opened = began.elapsed();
+    let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
+    let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
+    let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
+    print(&format!(
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nignored    {}\nneeds      interface {} or newer of {}.{}\ncosts      loaded in {loaded:.0?}, opened in {opened:.0?} with {} KiB of memory; `plugin test` measures its calls\n",
+        or_none(&profile.label),
+        or_none(&profile.entry),
+        or_none(&embeds.join(", ")),
+        carriers.join(", "),
+        formats.join(", "),
+        lanes(&profile.lanes),
+        count(profile.history as usize, "group"),
+        match profile.group_ms {
+            0 => String::new(),
+            group_ms => format!(" of at least {group_ms} ms"),
+        },
+        match profile.repeat {
+            Some(after) => format!("repeats the last frame after {} ms", after.as_millis()),
+            None => "repeats nothing".into(),
+        },
+        profile.latency_ms,
+        or_none(&profile.ignored.join(", ")),
+        needed,
+        needed.major,
+        needed.minor,
+        instance.holds().memory >> 10,
+    ))
+}
+
+/// Describes the lanes of a profile.
+fn lanes(lanes: &[Duration]) -> String {
+    let each = lanes.iter().map(|lane| match lane.as_millis() {
+        0 => "viewers get the newest".to_owned(),
+        stale => format!("viewers more than {stale} ms behind jump to the newest"),
+    });
+    match lanes {
+        [] => "(none): it only answers requests".into(),
+        _ => format!("{}: {}", lanes.len(), each.collect::<Vec<_>>().join("; ")),
+    }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "(none)" } else { text }
+}
+
 /// Makes a new project.
 pub fn new(arguments: &New) -> anyhow::Result<()> {
     let language = match arguments.lang {
@@ -161,7 +377,7 @@ pub fn check(arguments: &Check) -> anyhow::Result<()> {
     }
     print(&format!(
         "{file}: valid: {plugin} is a transport for version {} of the interface or newer\n",
-        Version::HOST
+        plugin.needed()
     ))
 }
 
@@ -270,7 +486,7 @@ async fn get(arguments: &Record, path: &str) -> anyhow::Result<Answer> {
         return Ok(answer);
     }
     let status = answer.status;
-    Err(super::refused(url, status, &answer.collect().await?))
+    Err(refused(url, status, &answer.collect().await?))
 }
 
 /// The transport by which the stream is being watched.
