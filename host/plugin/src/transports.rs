@@ -350,7 +350,7 @@ pub enum TransportError {
         /// Advice about a key that may be misspelled, after a semicolon; or nothing.
         hint: String,
         /// Cause.
-        reason: OpenError,
+        reason: Box<OpenError>,
     },
 }
 
@@ -407,7 +407,7 @@ fn load(
             TransportError::Open {
                 name: name.to_owned(),
                 hint: hint(),
-                reason,
+                reason: reason.into(),
             }
         })?;
     Ok(Transport {

@@ -134,7 +134,7 @@ async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
     let url = format!("http://{}", server.local_addr().unwrap());
     let serving = async {
         let (mut client, _) = server.accept().await.unwrap();
-        let page = "HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n<html>No such page.\n";
+        let page = "HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n<html>No such page.\n";
         client.write_all(page.as_bytes()).await.unwrap();
         client
     };
