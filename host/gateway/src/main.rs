@@ -12,7 +12,7 @@ use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_config::{Config, EncoderName, Listen};
 use sluicegate_net::client::{self, GatewayUrl};
-use sluicegate_plugin::{Engine, Instance, Limits, Usage, compile};
+use sluicegate_plugin::{BrowserModule, Engine, Instance, Limits, Usage, compile};
 use sluicegate_source as source;
 use sluicegate_telemetry as telemetry;
 use sluicegate_telemetry::{Chain, LogFormat};
@@ -406,11 +406,12 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
         plugin.exports.join(", "),
     ))?;
     let (_, profile) = Instance::open(&plugin, "(inspect)", options, Arc::<Usage>::default())?;
+    let browser = BrowserModule::of(&plugin, Arc::<Usage>::default())?;
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
     print(&format!(
-        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\nignored    {}\n",
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {:?}\nhistory    {} groups of at least {} ms\nsilence    {}\nlatency    {} ms\nbrowser    {}\nignored    {}\n",
         or_none(&profile.label),
         or_none(&profile.entry),
         or_none(&embeds.join(", ")),
@@ -424,6 +425,10 @@ fn inspect(file: &Path, options: &str) -> anyhow::Result<()> {
             None => "repeats nothing".into(),
         },
         profile.latency_ms,
+        match browser {
+            Some(module) => format!("a module of {} bytes", module.size()),
+            None => or_none("").into(),
+        },
         or_none(&profile.ignored.join(", ")),
     ))
 }

@@ -26,4 +26,12 @@ mod of_policy {
     });
 }
 
+mod of_browser {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "browser-half",
+    });
+}
+
+pub use of_browser::BrowserHalfPre;
 pub use of_policy::{PolicyPlugin, PolicyPluginPre, exports::sluicegate::gateway::policy};

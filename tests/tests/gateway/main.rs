@@ -30,6 +30,7 @@ mod first_light;
 mod geometry;
 mod glitches;
 mod groups;
+mod halves;
 mod hls;
 mod hostile;
 mod http2;
