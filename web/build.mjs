@@ -36,6 +36,17 @@ await build({
   logLevel: "warning",
 });
 
+// The gateway puts this one into the document of a frame, so it must be in one piece.
+await build({
+  entryPoints: { frame: here("src/half/frame.ts") },
+  outdir: out,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: ["es2022", "chrome108", "firefox115", "safari16.4"],
+  logLevel: "warning",
+});
+
 await cp(here("pages/"), out, { recursive: true });
 await cp(here("assets/"), `${out}assets`, { recursive: true });
 

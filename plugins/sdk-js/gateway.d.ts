@@ -167,7 +167,7 @@ declare module "sluicegate:gateway/viewers" {
      * transport itself.
      */
     path(): string;
-    /** The query as sent, without the gateway's own parameter `session`. */
+    /** The query as sent, without the gateway's own parameters `session` and `ticket`. */
     query(): string;
     /** The subprotocol that was agreed on: the first of `profile.protocols` that the client offers. */
     protocol(): string | null;
@@ -465,9 +465,9 @@ declare module "sluicegate:gateway/transport" {
     stop(reason: string, final: boolean): Chunk[];
     /**
      * Answers a GET or HEAD at `path`, the percent-decoded path below this transport without a leading "/"; empty
-     * for the transport itself. `query` is as sent, without the gateway's own parameter `session`. Called once for
-     * all clients that request the same URL between two samples, so it must not change what later calls answer.
-     * URLs in the body should be relative.
+     * for the transport itself. `query` is as sent, without the gateway's own parameters `session` and `ticket`.
+     * Called once for all clients that request the same URL between two samples, so it must not change what later
+     * calls answer. URLs in the body should be relative.
      */
     request(path: string, query: string): Reply;
     /**
@@ -491,13 +491,14 @@ declare module "sluicegate:gateway/transport" {
 
 declare module "sluicegate:gateway/browser" {
   /**
-   * The half of a transport that runs in the browser, so that it plays on the gateway's own pages. Optional: a
+   * The half of a transport that runs in the browser, so that the gateway's own player plays it. Optional: a
    * component exports it besides `transport` if it has one.
    */
   export interface Browser {
     /**
-     * An ES module, at most 1 MiB. Its default export is a class; docs/guide/plugins.md describes its methods and
-     * where it runs. Called once when the component is loaded, in an instance of its own.
+     * The source of an ES module: not empty, at most 1 MiB. It may import nothing. Its default export is a class;
+     * docs/guide/plugins.md describes its methods and where it runs. Called once when the component is loaded, in
+     * an instance of its own. If it fails, the component is refused.
      */
     module(): string;
   }

@@ -7,7 +7,7 @@ import type { ControlEvents } from "../src/net/control";
 import { Director, type DirectorState, type StageName } from "../src/player/director";
 import { Session, type SessionSink } from "../src/player/session";
 import { StallMeter } from "../src/player/stall_meter";
-import type { TransportName } from "../src/transport/names";
+import { type BuiltInName, LABELS, TRANSPORTS, type TransportName } from "../src/transport/names";
 import type { Sink } from "../src/transport/transport";
 import { Timers, settled } from "./support";
 
@@ -34,6 +34,7 @@ class World {
     };
     const session = (stage: StageName, sink: SessionSink): Session => {
       const player = (name: TransportName) => ({
+        label: name.toUpperCase(),
         open: (base: URL, own: Sink, only: boolean) => {
           const transport = { stage, name, base: base.pathname, only, sink: own, stopped: false };
           this.opened.push(transport);
@@ -41,12 +42,14 @@ class World {
         },
         obstacle: () => null,
       });
-      const players = { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") };
+      const players = () => new Map(TRANSPORTS.map((name) => [name, player(name)]));
       return new Session({ players, timer, random: () => 0.5, now: () => this.#timers.now }, sink);
     };
     this.director = new Director(
       {
         session,
+        names: () => TRANSPORTS,
+        label: (name) => LABELS[name as BuiltInName],
         obstacle: () => null,
         network: () => "wifi",
         prepare: (name) => this.prepared.add(name),

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Session, type SessionState } from "../src/player/session";
-import { TRANSPORTS, type TransportName } from "../src/transport/names";
+import { type BuiltInName, LABELS, TRANSPORTS, type TransportName } from "../src/transport/names";
 import type { EndKind, DecodedFrame, Sink } from "../src/transport/transport";
 import { Timers } from "./support";
 
@@ -12,23 +12,24 @@ class World {
   readonly opened: { name: TransportName; sink: Sink; stopped: boolean }[] = [];
   readonly states: SessionState[] = [];
   readonly session: Session;
-  readonly obstacles: Partial<Record<TransportName, string>> = {};
+  readonly obstacles: Partial<Record<BuiltInName, string>> = {};
   closed = 0;
   displayed = 0;
   readonly #timers = new Timers();
 
   constructor() {
     const player = (name: TransportName) => ({
+      label: LABELS[name as BuiltInName],
       open: (_: URL, sink: Sink) => {
         const transport = { name, sink, stopped: false };
         this.opened.push(transport);
         return { stop: () => (transport.stopped = true) };
       },
-      obstacle: () => this.obstacles[name] ?? null,
+      obstacle: () => this.obstacles[name as BuiltInName] ?? null,
     });
     this.session = new Session(
       {
-        players: { nal: player("nal"), mse: player("mse"), hls: player("hls"), mjpeg: player("mjpeg") },
+        players: () => new Map(TRANSPORTS.map((name) => [name, player(name)])),
         timer: (callback, ms) => {
           const timer = this.#timers.start(callback, ms);
           return () => this.#timers.stop(timer);

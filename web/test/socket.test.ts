@@ -99,6 +99,7 @@ test("if no WebSocket opens, auto is past them within a minute", async (t) => {
   replace(t, "fetch", async () => new Response("", { status: 426 }));
   const opened: string[] = [];
   const player = (name: TransportName, open: TransportPlayer["open"]): TransportPlayer => ({
+    label: name,
     open: (...given) => {
       opened.push(name);
       return open(...given);
@@ -112,7 +113,7 @@ test("if no WebSocket opens, auto is past them within a minute", async (t) => {
     const started = setTimeout(callback, ms);
     return () => clearTimeout(started);
   };
-  const players = { nal: overSocket("nal"), mse: overSocket("mse"), hls: plain("hls"), mjpeg: plain("mjpeg") };
+  const players = () => new Map([["nal", overSocket("nal")], ["mse", overSocket("mse")], ["hls", plain("hls")], ["mjpeg", plain("mjpeg")]]);
   const session = new Session({ players, timer, random: () => 0.5, now: () => performance.now() }, { changed: () => undefined } as unknown as SessionSink);
   session.select({ base: new URL("http://gateway/live/demo"), transport: "auto" });
   for (let second = 0; second < 60; second++) {

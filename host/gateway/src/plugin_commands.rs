@@ -13,7 +13,8 @@ use sluicegate_kit::{
 };
 use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{
-    Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, bindings::PolicyPluginPre,
+    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile,
+    bindings::PolicyPluginPre,
 };
 use sluicegate_source as source;
 use std::{
@@ -292,11 +293,12 @@ fn inspect(arguments: &Check) -> anyhow::Result<()> {
     let opened = Instance::open(&plugin, "(inspect)", &arguments.options, Arc::default());
     let (mut instance, profile) = opened?;
     let opened = began.elapsed();
+    let browser = BrowserModule::of(&plugin, Arc::default())?;
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
     print(&format!(
-        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nignored    {}\nneeds      interface {} or newer of {}.{}\ncosts      loaded in {loaded:.0?}, opened in {opened:.0?} with {} KiB of memory; `plugin test` measures its calls\n",
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nbrowser    {}\nignored    {}\nneeds      interface {} or newer of {}.{}\ncosts      loaded in {loaded:.0?}, opened in {opened:.0?} with {} KiB of memory; `plugin test` measures its calls\n",
         or_none(&profile.label),
         or_none(&profile.entry),
         or_none(&embeds.join(", ")),
@@ -313,6 +315,10 @@ fn inspect(arguments: &Check) -> anyhow::Result<()> {
             None => "repeats nothing".into(),
         },
         profile.latency_ms,
+        match browser {
+            Some(module) => format!("a module of {} bytes", module.size()),
+            None => or_none("").into(),
+        },
         or_none(&profile.ignored.join(", ")),
         needed,
         needed.major,

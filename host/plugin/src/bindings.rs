@@ -29,6 +29,15 @@ macro_rules! policy {
     };
 }
 
+macro_rules! browser {
+    ($wit:literal) => {
+        wasmtime::component::bindgen!({
+            path: $wit,
+            world: "browser-half",
+        });
+    };
+}
+
 #[cfg(not(feature = "next-interface"))]
 transport!("../../wit");
 #[cfg(feature = "next-interface")]
@@ -44,4 +53,12 @@ mod of_policy {
     policy!("../../target/next/sluicegate/wit");
 }
 
+mod of_browser {
+    #[cfg(not(feature = "next-interface"))]
+    browser!("../../wit");
+    #[cfg(feature = "next-interface")]
+    browser!("../../target/next/sluicegate/wit");
+}
+
+pub use of_browser::BrowserHalfPre;
 pub use of_policy::{PolicyPlugin, PolicyPluginPre, exports::sluicegate::gateway::policy};

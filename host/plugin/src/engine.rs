@@ -302,10 +302,7 @@ impl Engine {
         Ok(Arc::new(Plugin {
             name: metadata.name.or(stem).unwrap_or_else(path),
             version: metadata.version.unwrap_or_else(|| "0".into()),
-            hash: Sha256::digest(bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            hash: hex_sha256(bytes),
             size: bytes.len(),
             imports,
             exports,
@@ -366,6 +363,12 @@ fn advice(needed: Version) -> &'static str {
         true => "build it with the SDK or against the wit/gateway.wit of this gateway's version",
         false => "update the gateway",
     }
+}
+
+/// SHA-256 in hexadecimal.
+pub(super) fn hex_sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn quoted(names: &[String]) -> String {

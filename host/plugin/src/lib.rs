@@ -9,6 +9,7 @@
 //! and `sluicegate_viewer` for delivery.
 
 pub mod bindings;
+mod browser;
 mod cache;
 pub mod compile;
 mod encode;
@@ -26,6 +27,7 @@ mod usage;
 mod viewer;
 mod world;
 
+pub use browser::{BrowserError, BrowserModule};
 pub use engine::{Engine, LoadError, Plugin};
 pub use guest::{Guest, Held, LimitExceeded, thread_time};
 pub use instance::{Answer, Chunk, Embed, Instance, OpenError, Profile, Rendition};

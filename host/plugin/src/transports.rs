@@ -6,8 +6,8 @@
 //! and removed. Made at start and by `check`; which components the binary contains is up to its builder.
 
 use super::{
-    BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError, Plugin, Profile, Usages,
-    muxer::SwapState,
+    BrowserError, BrowserModule, BuiltIn, Embed, Engine, Instance, Limits, LoadError, OpenError,
+    Plugin, Profile, Usages, muxer::SwapState,
 };
 use parking_lot::{Mutex, RwLock};
 use sluicegate_config as config;
@@ -34,8 +34,10 @@ pub struct Transport {
     pub options: String,
     /// Whether the component is built into the binary.
     pub built_in: bool,
-    /// `trusted` of its config: its pages may run scripts in the gateway's origin.
+    /// `trusted` of its config: its pages, and its half in the browser, may run scripts in the gateway's origin.
     pub trusted: bool,
+    /// Its half that runs in the browser, if it has one.
+    pub browser: Option<BrowserModule>,
     /// Profile that `open` returned with these options.
     pub profile: Profile,
     /// Calls and time of all its instances, also of those of components that had its name before.
@@ -352,6 +354,14 @@ pub enum TransportError {
         /// Cause.
         reason: Box<OpenError>,
     },
+    /// The half of the component that runs in the browser cannot be used.
+    #[error("[transports.{name}]: {reason}")]
+    Browser {
+        /// Name of the transport.
+        name: String,
+        /// Cause.
+        reason: BrowserError,
+    },
 }
 
 impl TransportError {
@@ -410,12 +420,19 @@ fn load(
                 reason: reason.into(),
             }
         })?;
+    let browser = BrowserModule::of(&plugin, usage.check.clone()).map_err(|reason| {
+        TransportError::Browser {
+            name: name.to_owned(),
+            reason,
+        }
+    })?;
     Ok(Transport {
         name: name.to_owned(),
         plugin,
         options,
         built_in: file.is_none(),
         trusted: config.is_some_and(|config| config.trusted),
+        browser,
         profile,
         usage,
         file: signature,

@@ -10,8 +10,32 @@
 /// A panic writes `panicked at FILE:LINE: message` to the gateway's log before it traps. The package's version and the
 /// last part of its name (`h264` of `sluicegate-example-h264`) are written to the custom sections `version` and
 /// `sluicegate:name`.
+///
+/// `export!(Mine, browser: include_str!("half.js"))` also exports the ES module that plays the transport in browsers.
 #[macro_export]
 macro_rules! export {
+    ($transport:ty, browser: $module:expr) => {
+        $crate::export!($transport);
+
+        const _: &str = $module;
+
+        // As below.
+        #[cfg(target_arch = "wasm32")]
+        #[allow(unsafe_code)]
+        const _: () = {
+            use $crate::__private::browser;
+
+            struct Half;
+
+            impl browser::exports::sluicegate::gateway::browser::Guest for Half {
+                fn module() -> ::std::string::String {
+                    $module.into()
+                }
+            }
+
+    browser::export!(Half with_types_in browser);
+        };
+    };
     ($transport:ty) => {
         // Keeps the type in use on targets where nothing is exported, so that native test builds have no dead-code
         // warnings.
@@ -75,7 +99,7 @@ macro_rules! name_component {
 pub mod __private {
     pub use super::guest::{Cell, Component, Slot};
     pub use super::{bytes, last_part};
-    pub use crate::bindings;
+    pub use crate::{bindings, browser};
 }
 
 /// Byte offset of the last part of a package name, after its last `-`.

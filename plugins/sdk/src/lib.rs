@@ -47,6 +47,8 @@
 
 #[doc(hidden)]
 pub mod bindings;
+#[doc(hidden)]
+pub mod browser;
 mod buffer;
 mod export;
 #[cfg(feature = "fmp4")]

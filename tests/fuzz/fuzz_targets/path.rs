@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
-use sluicegate_net::auth::{Peer, Permission, Role, Scope, caller, check};
+use sluicegate_net::auth::{Peer, Permission, Role, Scope, Tickets, caller, check};
 use sluicegate_net::websocket::Handshake;
-use std::{net::SocketAddr, path::Path, sync::OnceLock};
+use std::{net::SocketAddr, path::Path, sync::OnceLock, time::Instant};
 
 const OTHERS: [&str; 8] = [
     "forwarded",
@@ -78,12 +78,14 @@ fuzz_target!(|input: &[u8]| {
     for role in [Role::Public, Role::View, Role::Admin] {
         if let Ok(foreign) = check(
             server,
+            tickets(),
             &caller,
             Permission {
                 role,
                 scope: Scope::Gateway,
             },
             (&request).into(),
+            Instant::now(),
         ) {
             // Only origins listed in the config are ever allowed across sites.
             assert!(
@@ -104,6 +106,11 @@ fuzz_target!(|input: &[u8]| {
     *handshake.headers_mut() = headers;
     let _ = Handshake::of(&handshake);
 });
+
+fn tickets() -> &'static Tickets {
+    static TICKETS: OnceLock<Tickets> = OnceLock::new();
+    TICKETS.get_or_init(|| Tickets::new(Instant::now()).expect("randomness"))
+}
 
 fn server(open: bool) -> &'static Server {
     static SERVERS: OnceLock<[Server; 2]> = OnceLock::new();

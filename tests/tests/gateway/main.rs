@@ -31,6 +31,7 @@ mod frozen;
 mod geometry;
 mod glitches;
 mod groups;
+mod halves;
 mod hls;
 mod hostile;
 mod http2;

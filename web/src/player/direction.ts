@@ -49,6 +49,10 @@ export interface ControlLike {
 /** The director's environment, replaced in tests. */
 export interface DirectorEnv {
   session(stage: StageName, sink: SessionSink): Session;
+  /** Names of the transports that can be played if there is no obstacle, in order of preference. */
+  names(): readonly TransportName[];
+  /** Name of a transport for people. */
+  label(name: TransportName): string;
   /** Why this browser cannot play the transport, or null if it can. */
   obstacle(name: TransportName): string | null;
   network(): string | null;
@@ -72,6 +76,8 @@ export interface DirectorSink extends Pick<SessionSink, "frame" | "displayed" | 
 export interface DirectorSelection extends Selection {
   /** Empty: the stream itself; null: whichever rendition the gateway chooses. */
   readonly rendition: string | null;
+  /** Why nothing is played: the selection cannot be. */
+  readonly problem?: string;
 }
 
 /** Playback statistics of the last second, from the element that collects them. */

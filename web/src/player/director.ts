@@ -6,7 +6,7 @@
 import type { ChoiceRequest, Choice, PlaybackTarget } from "../net/choice";
 import type { Move, Candidate } from "../net/control";
 import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
-import { CACHEABLE, LABELS, TRANSPORTS, type TransportName } from "../transport/names";
+import { CACHEABLE, type TransportName } from "../transport/names";
 import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, PlaybackStats, CompletedMove, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
 
@@ -90,15 +90,16 @@ export class Director {
     const same =
       selection.base?.href === this.#selection.base?.href &&
       selection.transport === this.#selection.transport &&
-      selection.rendition === this.#selection.rendition;
+      selection.rendition === this.#selection.rendition &&
+      selection.problem === this.#selection.problem;
     if (same) return;
     const sameStream = selection.base !== null && selection.base.href === this.#selection.base?.href;
     this.#selection = selection;
-    if (sameStream && this.#pin()) return;
+    if (sameStream && selection.problem === undefined && this.#pin()) return;
     this.#disconnect();
     this.#moved = null;
     if (!sameStream) this.#failures.clear();
-    if (selection.base === null) {
+    if (selection.base === null || selection.problem !== undefined) {
       this.#current.session.stop();
       this.#emit();
     } else {
@@ -227,7 +228,7 @@ export class Director {
 
   #applyChoice(choice: Choice): void {
     this.#pattern = choice.pattern;
-    const name = knownTransport(choice.transport);
+    const name = this.#known(choice.transport);
     if (name === null) {
       if (this.#selection.base !== null) this.#playUnassisted(this.#selection.base);
       return;
@@ -246,13 +247,18 @@ export class Director {
     stage.session.select({ base: this.#withSession(base, transport), transport, singleRendition: true });
   }
 
+  /** The name if it is one of a transport that this player knows. */
+  #known(name: string): TransportName | null {
+    return this.#env.names().includes(name) ? name : null;
+  }
+
   #playable(): TransportName[] {
-    return TRANSPORTS.filter((name) => this.#env.obstacle(name) === null);
+    return this.#env.names().filter((name) => this.#env.obstacle(name) === null);
   }
 
   /** Reasons why the transports preferred over `chosen` are not used, joined to one text. */
   #reasonsAgainst(chosen: string): string {
-    const preferred = TRANSPORTS.slice(0, Math.max(0, TRANSPORTS.findIndex((name) => name === chosen)));
+    const preferred = this.#env.names().slice(0, Math.max(0, this.#env.names().indexOf(chosen)));
     const reasons = preferred.map((name) => this.#failures.get(name) ?? this.#env.obstacle(name)).filter((reason) => reason !== null);
     return [...new Set(reasons)].join("; ");
   }
@@ -342,7 +348,7 @@ export class Director {
   }
 
   #move(move: Move): void {
-    const name = knownTransport(move.transport);
+    const name = this.#known(move.transport);
     if (!this.#visible || this.#selection.base === null) return;
     if (name === null) {
       this.#control?.failed(move);
@@ -452,7 +458,7 @@ export class Director {
   /** Once playback is running there is time to prepare for a later move. */
   #prepare(): void {
     if (this.#reported === null || this.#selection.transport !== "auto") return;
-    const names = new Set(this.#candidates.map(({ transport }) => knownTransport(transport)));
+    const names = new Set(this.#candidates.map(({ transport }) => this.#known(transport)));
     for (const name of names) if (name !== null) this.#env.prepare(name);
   }
 
@@ -480,10 +486,12 @@ export class Director {
     const state = this.#current.session.state;
     const chosen = target !== null && this.#selection.transport === "auto" ? this.#reasonsAgainst(target.transport) : "";
     const fallback = state.fallback === "" ? chosen : state.fallback;
-    const names = this.#candidates.filter(({ hasAudio }) => hasAudio).map(({ transport }) => knownTransport(transport));
-    const labels = [...new Set(names)].filter((name) => name !== null).map((name) => LABELS[name]);
+    const names = this.#candidates.filter(({ hasAudio }) => hasAudio).map(({ transport }) => this.#known(transport));
+    const labels = [...new Set(names)].filter((name) => name !== null).map((name) => this.#env.label(name));
+    const { problem } = this.#selection;
     return {
       ...state,
+      ...(problem !== undefined && { phase: "unplayable", reason: problem }),
       fallback,
       rendition: target?.rendition ?? "",
       why: this.#reason,
@@ -501,10 +509,6 @@ export class Director {
     this.#state = next;
     this.#sink.changed(next);
   }
-}
-
-function knownTransport(name: string): TransportName | null {
-  return TRANSPORTS.find((transport) => transport === name) ?? null;
 }
 
 function sameTarget(one: PlaybackTarget, other: PlaybackTarget): boolean {

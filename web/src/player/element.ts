@@ -1,6 +1,7 @@
-// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg" stats>: plays one stream
+// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg|NAME" stats>: plays one stream
 // while the element is in the document and the page is visible. It connects the parts: `PlayerView` (DOM), `Painter`
-// and `VideoScreen` (output), `Director` (decisions), `StatsCollector` (statistics).
+// and `VideoScreen` (output), `HalfScreen` (transports that bring their player), `Director` (decisions), `StatsCollector`
+// (statistics).
 //
 // Attributes: `stream`, the stream's name; `src`, the gateway's URL, by default the origin of this script. Without
 // `stream`, `src` is the stream's base path, such as `/live/demo`. `transport`, by default `auto`: the transport that
@@ -8,23 +9,30 @@
 // statistics are displayed.
 // Properties: the same, `muted`, and `stats` of type `Stats` (the property of the attribute is `showStats`).
 // Methods: `readNumber()`, `readClock()`: the block code of the displayed frame.
-// Events: `sluicegate-muted` (detail: boolean) when audio is turned on or off, `sluicegate-state` (detail:
+// Events: `sluicegate-transports` (detail: TransportOption[]) when it is known what can be played, `sluicegate-muted` (detail: boolean) when audio is turned on or off, `sluicegate-state` (detail:
 // DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a
 // second.
 
+import { type HalfEntry, fetchHalves } from "../half/list";
+import { LIST_TIMEOUT_MS, halfObstacle, openHalf } from "../half/player";
+import { HalfScreen } from "../half/screen";
 import { age } from "../media/block_code";
+import { ApiError } from "../net/api";
+import { Backoff } from "../net/backoff";
 import { fetchChoice, networkType } from "../net/choice";
 import { Control } from "../net/control";
 import { ServerClock } from "../net/server_clock";
+import { withTimeout } from "../net/timeout";
 import { hlsObstacle, openHls, prepareHls } from "../transport/hls";
 import { openMjpeg } from "../transport/mjpeg";
 import { mseObstacle, openMse } from "../transport/mse";
 import { nalObstacle, openNal } from "../transport/nal";
-import { type TransportName, transportNamed } from "../transport/names";
-import type { DisplayedFrame } from "../transport/transport";
+import { type BuiltInName, LABELS, TRANSPORTS, type TransportName, isBuiltIn } from "../transport/names";
+import { unreachable } from "../transport/refusal";
+import type { DisplayedFrame, Opener } from "../transport/transport";
 import { VideoScreen, hasBeenActive } from "../transport/video";
 import { clockUrl, NO_RENDITION, streamBase } from "./address";
-import { BlockCodeReader } from "./block_code_reader";
+import { type BlockCode, BlockCodeReader } from "./block_code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
 import { Painter } from "./painter";
 import { Session, type SessionSink, type TransportPlayer } from "./session";
@@ -38,6 +46,18 @@ const READ_CODE_INTERVAL_MS = 500;
 /** URL of the gateway that served this script from its `assets/`. */
 const GATEWAY_URL = new URL("..", import.meta.url).href;
 
+/** A transport that can be selected, with its name for people. */
+export interface TransportOption {
+  readonly name: TransportName;
+  readonly label: string;
+}
+
+/** A transport whose component brings its player. */
+interface KnownHalf extends TransportOption {
+  /** Why this browser cannot play it, or null if it can. */
+  readonly obstacle: string | null;
+}
+
 /** The custom element; its attributes and events are documented at the top of this file. */
 export class SluicegatePlayer extends HTMLElement {
   static readonly observedAttributes = ["src", "stream", "transport", "rendition", "stats"];
@@ -45,12 +65,21 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #view: PlayerView;
   readonly #painter: Painter;
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
+  readonly #halfScreens: Readonly<Record<StageName, HalfScreen>>;
   readonly #director: Director;
   #stall = new StallMeter();
   readonly #reader = new BlockCodeReader();
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
+  /** The stages whose transport displays in its own place instead of the video element. */
+  readonly #halfStages = new Set<StageName>();
+  /** The transports of the gateway that bring their player; null before they are known. */
+  #halves: ReadonlyMap<TransportName, KnownHalf> | null = null;
+  /** Why they are not known, if the gateway did not list them. */
+  #halvesMissing: string | null = null;
+  #halvesRequest: AbortController | null = null;
+  readonly #halvesBackoff = new Backoff();
   /** What the viewer selected; the browser may force muting. */
   #muted = true;
   #clock: ServerClock | null = null;
@@ -83,10 +112,16 @@ export class SluicegatePlayer extends HTMLElement {
       first: new VideoScreen(first, () => this.#keepFrame("first")),
       second: new VideoScreen(second, () => this.#keepFrame("second")),
     };
+    this.#halfScreens = {
+      first: new HalfScreen(this.#view.halves.first, () => this.#loseFrame("first")),
+      second: new HalfScreen(this.#view.halves.second, () => this.#loseFrame("second")),
+    };
     this.#director = new Director(
       {
         session: (stage, sink) => this.#session(stage, sink),
-        obstacle: (name) => OBSTACLES[name](),
+        names: () => [...TRANSPORTS, ...(this.#halves?.keys() ?? [])],
+        label: (name) => this.#label(name),
+        obstacle: (name) => this.#obstacle(name),
         network: networkType,
         prepare: (name) => {
           if (name === "hls") prepareHls();
@@ -98,7 +133,7 @@ export class SluicegatePlayer extends HTMLElement {
       },
       {
         frame: (frame) => this.#painter.offer(frame),
-        displayed: (frame) => this.#displayed(this.#stage, frame),
+        displayed: (frame) => this.#displayed(this.#halfStages.has(this.#stage) ? `${this.#stage}-half` : this.#stage, frame),
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
@@ -132,11 +167,11 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   /** The selected transport, or `auto`. */
-  get transport(): TransportName | "auto" {
-    return transportNamed(this.getAttribute("transport"));
+  get transport(): TransportName {
+    return this.getAttribute("transport") || "auto";
   }
 
-  set transport(value: TransportName | "auto") {
+  set transport(value: TransportName) {
     this.setAttribute("transport", value);
   }
 
@@ -179,12 +214,12 @@ export class SluicegatePlayer extends HTMLElement {
 
   /** Frame number (modulo 2^24) from the block code of the displayed frame; null if it has none. */
   readNumber(): number | null {
-    return this.#reader.read(this.#view.screen(this.#screen)).number;
+    return this.#readCode()?.number ?? null;
   }
 
   /** Unix time in ms (modulo 2^24) from the block code of the displayed frame; null if it has none. */
   readClock(): number | null {
-    return this.#reader.read(this.#view.screen(this.#screen)).clock;
+    return this.#readCode()?.clock ?? null;
   }
 
   connectedCallback(): void {
@@ -204,6 +239,7 @@ export class SluicegatePlayer extends HTMLElement {
   disconnectedCallback(): void {
     this.#connected?.abort();
     this.#connected = null;
+    this.#halvesRequest?.abort();
     this.#director.stop();
     this.#clock?.stop();
     this.#clear();
@@ -228,11 +264,65 @@ export class SluicegatePlayer extends HTMLElement {
       this.#clock?.stop();
       this.#clock = base === null ? null : new ServerClock(clockUrl(base));
       this.#view.title(base === null ? "" : decodeName(base));
+      this.#director.stop();
+      // After the old stream has ended, so that none of its frames arrives later.
+      this.#clear();
+      this.#findHalves(base);
     }
+    if (this.#halves !== null || base === null) this.#select(base);
+  }
+
+  #select(base: URL | null): void {
+    const { transport } = this;
     const rendition = this.rendition === "" ? null : this.rendition === NO_RENDITION ? "" : this.rendition;
-    this.#director.select({ base, transport: this.transport, rendition });
-    // After the old stream has ended, so that none of its frames arrives later.
-    if (changed) this.#clear();
+    const known = transport === "auto" || isBuiltIn(transport) || this.#halves?.has(transport);
+    const names = ["auto", ...TRANSPORTS, ...(this.#halves?.keys() ?? [])].join(", ");
+    const problem = known ? null : (this.#halvesMissing ?? `there is no transport "${transport}" that this player can play; choose one of: ${names}`);
+    this.#director.select({ base, transport, rendition, ...(problem !== null && { problem }) });
+  }
+
+  /** Asks the gateway for transports that bring their player, and these whether they can play here; then plays. */
+  #findHalves(base: URL | null): void {
+    this.#halvesRequest?.abort();
+    this.#halves = null;
+    if (base === null) return;
+    const controller = new AbortController();
+    this.#halvesRequest = controller;
+    const { signal } = controller;
+    const found = (halves: readonly KnownHalf[], missing: string | null): void => {
+      if (signal.aborted) return;
+      this.#halves = new Map(halves.map((half) => [half.name, half]));
+      this.#halvesMissing = missing;
+      const playable = halves.filter(({ obstacle }) => obstacle === null);
+      const options = [...TRANSPORTS.map((name) => ({ name, label: LABELS[name] })), ...playable.map(({ name, label }) => ({ name, label }))];
+      this.dispatchEvent(new CustomEvent<TransportOption[]>("sluicegate-transports", { detail: options }));
+      if (signal.aborted) return;
+      this.#select(base);
+      // What the player itself implements plays meanwhile.
+      if (missing === null) this.#halvesBackoff.reset();
+      else signal.addEventListener("abort", timer(() => this.#findHalvesAgain(base, signal), this.#halvesBackoff.next()));
+    };
+    const ask = async (entry: HalfEntry): Promise<KnownHalf> => ({ ...entry, obstacle: await halfObstacle(entry, this.#halfScreens.first) });
+    withTimeout(LIST_TIMEOUT_MS, signal, (signal) => fetchHalves(base, signal))
+      .then((entries) => Promise.all(entries.filter(({ name }) => !isBuiltIn(name)).map(ask)))
+      .then(
+        (halves) => found(halves, null),
+        (error: unknown) => found([], error instanceof ApiError ? error.message : unreachable(base).reason),
+      );
+  }
+
+  /** Only a transport that the gateway has not listed yet is worth another attempt. */
+  #findHalvesAgain(base: URL, signal: AbortSignal): void {
+    if (signal.aborted || this.#director.state.phase !== "unplayable") return;
+    this.#findHalves(base);
+  }
+
+  #label(name: TransportName): string {
+    return isBuiltIn(name) ? LABELS[name] : (this.#halves?.get(name)?.label ?? name);
+  }
+
+  #obstacle(name: TransportName): string | null {
+    return isBuiltIn(name) ? OBSTACLES[name]() : (this.#halves?.get(name)?.obstacle ?? null);
   }
 
   #visibility(): void {
@@ -255,13 +345,26 @@ export class SluicegatePlayer extends HTMLElement {
 
   #session(stage: StageName, sink: SessionSink): Session {
     const video = (): VideoScreen => this.#videos[stage];
-    const player = (name: TransportName, open: TransportPlayer["open"]): TransportPlayer => ({ open, obstacle: OBSTACLES[name] });
-    const players = {
-      nal: player("nal", openNal),
-      mse: player("mse", (base, own) => openMse(base, own, video())),
-      hls: player("hls", (base, own, singleRendition) => openHls(base, own, singleRendition, video())),
-      mjpeg: player("mjpeg", openMjpeg),
-    };
+    const player = (name: TransportName, open: Opener): [TransportName, TransportPlayer] => [
+      name,
+      {
+        label: this.#label(name),
+        open: (...opening) => {
+          if (isBuiltIn(name)) this.#halfStages.delete(stage);
+          else this.#halfStages.add(stage);
+          return open(...opening);
+        },
+        obstacle: () => this.#obstacle(name),
+      },
+    ];
+    const players = (): ReadonlyMap<TransportName, TransportPlayer> =>
+      new Map([
+        player("nal", openNal),
+        player("mse", (base, own) => openMse(base, own, video())),
+        player("hls", (base, own, singleRendition) => openHls(base, own, singleRendition, video())),
+        player("mjpeg", openMjpeg),
+        ...[...(this.#halves?.keys() ?? [])].map((name) => player(name, (base, own) => openHalf(base, name, own, this.#halfScreens[stage]))),
+      ]);
     return new Session({ players, timer, random: Math.random, now: () => performance.now() }, sink);
   }
 
@@ -289,9 +392,14 @@ export class SluicegatePlayer extends HTMLElement {
    * code.
    */
   #captureTime(): number | null {
-    if (!this.#director.state.pattern) return null;
-    const { number, clock } = this.#reader.read(this.#view.screen(this.#screen));
-    return number === null ? null : clock;
+    const code = this.#director.state.pattern ? this.#readCode() : null;
+    return code === null || code.number === null ? null : code.clock;
+  }
+
+  /** The block code of the displayed frame; null if this page cannot read the frame. */
+  #readCode(): BlockCode | null {
+    const screen = this.#view.screen(this.#screen);
+    return screen === null ? null : this.#reader.read(screen);
   }
 
   /** Keeps the video element's last frame visible on the canvas until there is a new one. */
@@ -302,11 +410,22 @@ export class SluicegatePlayer extends HTMLElement {
     this.#view.displayed("canvas");
   }
 
+  /** The frame that a half displays is about to disappear; it cannot be copied. The player keeps its shape. */
+  #loseFrame(stage: StageName): void {
+    if (this.#screen !== `${stage}-half`) return;
+    const { width, height } = this.stats;
+    this.#painter.blank(width, height);
+    this.#screen = "canvas";
+    this.#view.blank();
+  }
+
   /** Mutes the hidden stage. */
   #applyMuted(): void {
     const { first, second } = this.#view.videos;
     first.muted = this.#muted || this.#stage !== "first";
     second.muted = this.#muted || this.#stage !== "second";
+    this.#halfScreens.first.muted = first.muted;
+    this.#halfScreens.second.muted = second.muted;
   }
 
   #retryUnmute(): void {
@@ -314,9 +433,9 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #showAudio(): void {
-    const { hasAudio, streamHasAudio, transport, audioTransports } = this.#director.state;
+    const { hasAudio, streamHasAudio, label, audioTransports } = this.#director.state;
     const audible = hasAudio && !this.muted;
-    this.#view.audio({ available: streamHasAudio, unmuted: !this.#muted, audible, transport: hasAudio ? null : transport, audioTransports });
+    this.#view.audio({ available: streamHasAudio, unmuted: !this.#muted, audible, transport: hasAudio ? null : label, audioTransports });
   }
 
   #clear(): void {
@@ -363,7 +482,7 @@ export class SluicegatePlayer extends HTMLElement {
   }
 }
 
-const OBSTACLES: Readonly<Record<TransportName, () => string | null>> = {
+const OBSTACLES: Readonly<Record<BuiltInName, () => string | null>> = {
   nal: nalObstacle,
   mse: mseObstacle,
   hls: hlsObstacle,

@@ -48,6 +48,13 @@ export class Painter {
     this.#context?.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
   }
 
+  /** Clears the canvas and gives it this size in pixels. */
+  blank(width: number, height: number): void {
+    this.clear();
+    this.#canvas.width = width;
+    this.#canvas.height = height;
+  }
+
   /** Copies the current frame of a video element that is about to lose it. */
   copyFrom(video: HTMLVideoElement): void {
     this.stop();

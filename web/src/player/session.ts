@@ -3,7 +3,7 @@
 // `Director` owns one per stage and displays its state.
 
 import { Backoff } from "../net/backoff";
-import { LABELS, TRANSPORTS, type TransportName } from "../transport/names";
+import type { BuiltInName, TransportName } from "../transport/names";
 import type { Ending, Opener, Sink, Transport } from "../transport/transport";
 import { DisplayWatchdog } from "./display_watchdog";
 
@@ -15,14 +15,17 @@ import { DisplayWatchdog } from "./display_watchdog";
  * - `blocked`: the browser requires a tap before it plays.
  * - `silent`: connected, but no data has arrived for a while. This is not an error if the source may be still.
  * - `waiting`: the connection ended; the next attempt is scheduled.
+ * - `unplayable`: what was selected cannot be played; nothing is tried.
  */
-export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting";
+export type Phase = "idle" | "paused" | "connecting" | "playing" | "blocked" | "silent" | "waiting" | "unplayable";
 
 /** State of one stage for the viewer. */
 export interface SessionState {
   readonly phase: Phase;
   /** The transport in use, or the next one to try. */
   readonly transport: TransportName | null;
+  /** Its name for people. */
+  readonly label: string | null;
   /** Reason for the phase; empty if it needs none. */
   readonly reason: string;
   /** Why another transport plays than the preferred one; empty if none. */
@@ -46,6 +49,8 @@ export interface Selection {
 
 /** Player of one transport. */
 export interface TransportPlayer {
+  /** Name of the transport for people. */
+  readonly label: string;
   readonly open: Opener;
   /** Why this browser cannot play it at all, or null if it can. */
   obstacle(): string | null;
@@ -53,7 +58,8 @@ export interface TransportPlayer {
 
 /** The session's environment, replaced in tests. */
 export interface SessionEnv {
-  readonly players: Readonly<Record<TransportName, TransportPlayer>>;
+  /** Players by the names of their transports, in order of preference; `mjpeg` can always play. */
+  players(): ReadonlyMap<TransportName, TransportPlayer>;
   /** Calls back once after `ms`; the returned function cancels it. */
   timer(callback: () => void, ms: number): () => void;
   random(): number;
@@ -74,6 +80,8 @@ const RECONNECT_AFTER_MS = 30_000;
  * allow them.
  */
 const MAX_REFUSALS = 2;
+/** The transport that is always tried. */
+const LAST_RESORT: BuiltInName = "mjpeg";
 
 /** Plays the selection while it is selected and the page is visible. */
 export class Session {
@@ -89,7 +97,7 @@ export class Session {
   readonly #obstacles = new Map<TransportName, string>();
   #watchdog = new DisplayWatchdog();
   #lastDataAt = 0;
-  #state: SessionState = { phase: "idle", transport: null, reason: "", fallback: "", hasAudio: false, audioOnly: false, reconnects: 0 };
+  #state: SessionState = { phase: "idle", transport: null, label: null, reason: "", fallback: "", hasAudio: false, audioOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
     this.#env = env;
@@ -145,7 +153,7 @@ export class Session {
     this.#release();
     const base = this.#selection.base;
     if (base === null) {
-      this.#set({ phase: "idle", transport: null, reason: "", fallback: "", hasAudio: false, audioOnly: false });
+      this.#set({ phase: "idle", transport: null, label: null, reason: "", fallback: "", hasAudio: false, audioOnly: false });
     } else if (!this.#visible) {
       this.#set({ phase: "paused", reason: "the page is hidden" });
     } else {
@@ -159,9 +167,10 @@ export class Session {
   }
 
   #connect(base: URL): void {
-    const { name, fallback } = this.#choose();
+    const { name, player, fallback } = this.#choose();
+    const { label } = player;
     const hasAudio = this.#state.hasAudio && this.#state.transport === name;
-    this.#set({ phase: "connecting", transport: name, reason: "", fallback, hasAudio, audioOnly: false });
+    this.#set({ phase: "connecting", transport: name, label, reason: "", fallback, hasAudio, audioOnly: false });
     const watchdog = (this.#watchdog = new DisplayWatchdog());
     let current = true;
     let played = false;
@@ -191,8 +200,8 @@ export class Session {
       fed: (count) => {
         if (!current || this.#state.phase === "blocked" || !watchdog.fed(count, this.#env.now())) return;
         current = false;
-        const reason = played ? `${LABELS[name]} receives video but no longer displays it` : `${LABELS[name]} receives video but displays none`;
-        this.#ended(name, { kind: played ? "lost" : "unsupported", reason });
+        const reason = played ? `${label} receives video but no longer displays it` : `${label} receives video but displays none`;
+        this.#ended(name, label, { kind: played ? "lost" : "unsupported", reason });
       },
       blocked: () => {
         if (!current) return;
@@ -219,10 +228,10 @@ export class Session {
       ended: (ending) => {
         if (!current) return;
         current = false;
-        this.#ended(name, ending);
+        this.#ended(name, label, ending);
       },
     };
-    const transport = this.#env.players[name].open(base, sink, this.#selection.singleRendition ?? false);
+    const transport = player.open(base, sink, this.#selection.singleRendition ?? false);
     this.#transport = {
       throttle: (throttled) => transport.throttle?.(throttled),
       stop: () => {
@@ -236,26 +245,27 @@ export class Session {
    * Returns the selected transport or the best available one, and the reasons against those before it. The last is
    * always tried.
    */
-  #choose(): { name: TransportName; fallback: string } {
+  #choose(): { name: TransportName; player: TransportPlayer; fallback: string } {
     const selection = this.#selection.transport;
-    const order = selection === "auto" ? TRANSPORTS : [selection, ...TRANSPORTS.filter((name) => name !== selection)];
+    const all = [...this.#env.players()];
+    const order = [...all.filter(([name]) => name === selection), ...all.filter(([name]) => name !== selection)];
     const reasons: string[] = [];
-    for (const name of order) {
-      const obstacle = this.#obstacles.get(name) ?? this.#env.players[name].obstacle();
-      if (obstacle === null) return { name, fallback: reasons.join("; ") };
+    for (const [name, player] of order) {
+      const obstacle = this.#obstacles.get(name) ?? player.obstacle();
+      if (obstacle === null || name === LAST_RESORT) return { name, player, fallback: reasons.join("; ") };
       if (!reasons.includes(obstacle)) reasons.push(obstacle);
     }
-    return { name: "mjpeg", fallback: reasons.join("; ") };
+    throw new Error("there is no player for MJPEG");
   }
 
-  #ended(name: TransportName, ending: Ending): void {
+  #ended(name: TransportName, label: string, ending: Ending): void {
     this.#release();
     if (ending.kind === "refused") this.#refusals++;
     const givesUp = ending.kind === "unsupported" || ending.kind === "unready" || (this.#refusals >= MAX_REFUSALS && this.#selection.transport === "auto");
-    if (givesUp && name !== "mjpeg") {
+    if (givesUp && name !== LAST_RESORT) {
       this.#refusals = 0;
       const unready = ending.kind === "unready";
-      this.#obstacles.set(name, unready ? `${LABELS[name]} is not ready yet (${ending.reason})` : ending.reason);
+      this.#obstacles.set(name, unready ? `${label} is not ready yet (${ending.reason})` : ending.reason);
       this.#reconnect();
       return;
     }

@@ -12,6 +12,8 @@ export type LatencyKind = "picture" | Delay["kind"];
 export interface Stats {
   readonly phase: Phase;
   readonly transport: TransportName | null;
+  /** Its name for people. */
+  readonly label: string | null;
   /** Why the selection is not simply playing; empty if it is. */
   readonly reason: string;
   /** Size of the displayed frame in pixels; 0 before the first. */
@@ -86,6 +88,7 @@ export class StatsCollector {
     return {
       phase: state.phase,
       transport: state.transport,
+      label: state.label,
       reason: [state.reason, state.fallback].filter((text) => text !== "").join("; "),
       width: this.#width,
       height: this.#height,

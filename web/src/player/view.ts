@@ -5,7 +5,6 @@ import { bitRate, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
 import css from "./player.shadow.css";
 import type { DirectorState, StageName } from "./director";
-import { LABELS, type TransportName } from "../transport/names";
 import type { LatencyKind, Stats } from "./stats";
 
 /** Actions of the viewer, and volume changes from any cause. */
@@ -27,14 +26,17 @@ export interface AudioView {
   readonly unmuted: boolean;
   /** Audio is played and not muted. */
   readonly audible: boolean;
-  /** The current transport, if it carries no audio. */
-  readonly transport: TransportName | null;
+  /** Label of the current transport, if it carries no audio. */
+  readonly transport: string | null;
   /** Labels of the transports that carry audio; empty if unknown. */
   readonly audioTransports: string;
 }
 
-/** Where frames are displayed: those decoded by scripts on the canvas, others in the video element of a stage. */
-export type ScreenName = "canvas" | StageName;
+/**
+ * Where frames are displayed: those decoded by the player's scripts on the canvas, others in the video element of a
+ * stage, or where the stage's transport displays by itself.
+ */
+export type ScreenName = "canvas" | StageName | `${StageName}-half`;
 
 const STAT_NAMES = ["transport", "resolution", "frame rate", "bit rate", "latency", "dropped", "reconnects"] as const;
 type StatName = (typeof STAT_NAMES)[number];
@@ -49,6 +51,8 @@ const LATENCY_LABELS: Readonly<Record<LatencyKind, string>> = {
 export class PlayerView {
   readonly canvas: HTMLCanvasElement;
   readonly videos: Readonly<Record<StageName, HTMLVideoElement>>;
+  /** Where transports display whose player their component brings. */
+  readonly halves: Readonly<Record<StageName, HTMLElement>>;
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;
   readonly #notice: HTMLElement;
@@ -68,6 +72,7 @@ export class PlayerView {
 
     this.canvas = element("canvas", { role: "img", width: "1280", height: "720" });
     this.videos = { first: element("video", { class: "first" }), second: element("video", { class: "second" }) };
+    this.halves = { first: element("div", { class: "half first" }), second: element("div", { class: "half second" }) };
     this.#status = element("p", { class: "status", role: "status" });
     this.#notice = element("p", { class: "notice", hidden: "" });
     this.#audioNotice = element("p", { class: "notice", role: "status", hidden: "" });
@@ -95,6 +100,8 @@ export class PlayerView {
       this.canvas,
       this.videos.first,
       this.videos.second,
+      this.halves.first,
+      this.halves.second,
       this.#audioOnlyNotice,
       element("div", { class: "top" }, this.#status, this.#notice, this.#audioNotice),
       this.#tapButton,
@@ -109,9 +116,19 @@ export class PlayerView {
     for (const screen of [this.canvas, this.videos.first, this.videos.second]) screen.setAttribute("aria-label", label);
   }
 
-  /** The element that displays frames. */
-  screen(name: ScreenName): HTMLCanvasElement | HTMLVideoElement {
-    return name === "canvas" ? this.canvas : this.videos[name];
+  /** The element that displays frames; null if it is in a frame of another origin. */
+  screen(name: ScreenName): HTMLCanvasElement | HTMLVideoElement | null {
+    switch (name) {
+      case "canvas":
+        return this.canvas;
+      case "first":
+      case "second":
+        return this.videos[name];
+      case "first-half":
+        return this.halves.first.querySelector<HTMLCanvasElement | HTMLVideoElement>("canvas, video");
+      case "second-half":
+        return this.halves.second.querySelector<HTMLCanvasElement | HTMLVideoElement>("canvas, video");
+    }
   }
 
   /** There is a frame on this element. */
@@ -130,7 +147,7 @@ export class PlayerView {
     this.#frame.dataset["phase"] = state.phase;
     this.#status.textContent = statusText(state);
     const fellBack = state.transport !== null && state.fallback !== "";
-    this.#notice.textContent = fellBack ? `Fell back to ${LABELS[state.transport]}: ${state.fallback}` : "";
+    this.#notice.textContent = fellBack ? `Fell back to ${state.label}: ${state.fallback}` : "";
     this.#notice.hidden = !fellBack;
     this.#audioOnlyNotice.hidden = !(state.phase === "playing" && state.audioOnly);
     this.#tapButton.hidden = state.phase !== "blocked";
@@ -146,7 +163,7 @@ export class PlayerView {
     }
     const noAudio = available && unmuted && transport !== null;
     const alternatives = audioTransports === "" ? "" : `; choose Auto or one of: ${audioTransports}`;
-    const text = noAudio && transport !== null ? `${LABELS[transport]} has no sound${alternatives}` : "";
+    const text = noAudio && transport !== null ? `${transport} has no sound${alternatives}` : "";
     if (this.#audioNotice.textContent !== text) this.#audioNotice.textContent = text;
     this.#audioNotice.hidden = text === "";
   }
@@ -159,7 +176,7 @@ export class PlayerView {
   stats(stats: Stats): void {
     if (this.#overlay.hidden) return;
     const texts: Record<StatName, string> = {
-      transport: stats.transport === null ? "–" : LABELS[stats.transport],
+      transport: stats.label ?? "–",
       resolution: size(stats.width, stats.height),
       "frame rate": `${stats.framesPerSecond.toFixed(1)} /s`,
       "bit rate": bitRate(stats.bitsPerSecond),
@@ -213,5 +230,7 @@ function statusText(state: DirectorState): string {
       return "Connected, but no new frames";
     case "waiting":
       return `Reconnecting: ${state.reason}`;
+    case "unplayable":
+      return `Cannot play: ${state.reason}`;
   }
 }

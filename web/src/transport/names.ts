@@ -1,18 +1,21 @@
-// Names and labels of the transports that this player implements.
+// Names and labels of the transports that this player implements. Components may bring players for others (`half/`).
 
 /** In order of preference: `auto` tries them in this order. */
 export const TRANSPORTS = ["nal", "mse", "hls", "mjpeg"] as const;
 
+/** Name of a transport that this player implements. */
+export type BuiltInName = (typeof TRANSPORTS)[number];
+
 /** Name of a transport in URLs and in the gateway's messages. */
-export type TransportName = (typeof TRANSPORTS)[number];
+export type TransportName = string;
 
 /** Labels for the pages. */
-export const LABELS: Readonly<Record<TransportName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
+export const LABELS: Readonly<Record<BuiltInName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
 
 /** Transports whose URLs are the same for all viewers, so that caches can keep what is behind them. */
-export const CACHEABLE: ReadonlySet<TransportName> = new Set<TransportName>(["hls"]);
+export const CACHEABLE: ReadonlySet<TransportName> = new Set<BuiltInName>(["hls"]);
 
-/** The transport with this name; `auto` for anything else. */
-export function transportNamed(name: string | null): TransportName | "auto" {
-  return TRANSPORTS.find((known) => known === name) ?? "auto";
+/** Whether this player implements the transport. */
+export function isBuiltIn(name: TransportName): name is BuiltInName {
+  return TRANSPORTS.some((known) => known === name);
 }

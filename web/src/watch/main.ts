@@ -4,16 +4,15 @@
 import { type Device, fetchDevices, unknownReason } from "../net/api";
 import { addressList } from "../page/addresses";
 import { setBadge } from "../page/badge";
-import { byId, setText } from "../page/dom";
+import { byId, element, setText } from "../page/dom";
 import { bitRate, frameRate, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
 import { saveSetting, loadSetting, TRANSPORT } from "../page/settings";
 import { persistMuted } from "../page/muted";
 import { encodeStream, NO_RENDITION } from "../player/address";
-import type { SluicegatePlayer } from "../player/element";
+import type { SluicegatePlayer, TransportOption } from "../player/element";
 import type { Choices, DirectorState } from "../player/director";
 import type { Stats } from "../player/stats";
-import { LABELS } from "../transport/names";
 
 const stream = streamInPath(location.pathname);
 const base = `/live/${encodeStream(stream)}`;
@@ -22,7 +21,10 @@ const client = new URLSearchParams(location.search).get("client");
 const src = client === null ? base : `${base}?client=${encodeURIComponent(client)}`;
 const player = byId("player") as SluicegatePlayer;
 const problem = byId("problem");
-const transportInputs = [...document.querySelectorAll<HTMLInputElement>('input[name="transport"]')];
+const transports = byId("transports");
+/** Names for people of the transports that this player can play. */
+const labels = new Map<string, string>();
+let forced = false;
 const renditions = byId("rendition") as HTMLSelectElement;
 /**
  * Storage key of the rendition selected on this device for this stream; the URL takes precedence. `TRANSPORT` is the
@@ -76,7 +78,7 @@ function showDevice(device: Device): void {
 }
 
 function showState(state: DirectorState): void {
-  const now = state.transport === null ? "–" : LABELS[state.transport];
+  const now = state.label ?? "–";
   setText(byId("transport-now"), now);
   setText(byId("fallback"), state.fallback === "" ? "" : `Fell back to ${now}: ${state.fallback}.`);
   setText(byId("why"), why(state));
@@ -96,7 +98,7 @@ function showStats(stats: Stats): void {
 function why({ why, moved }: DirectorState): string {
   if (moved === null) return why === "" ? "" : `Chosen because ${why}.`;
   const describe = ({ transport, rendition }: { transport: string; rendition: string }): string => {
-    const label = (LABELS as Readonly<Record<string, string>>)[transport] ?? transport;
+    const label = labels.get(transport) ?? transport;
     return rendition === "" ? label : `${label} (${rendition})`;
   };
   const at = new Date(moved.at).toLocaleTimeString();
@@ -104,38 +106,62 @@ function why({ why, moved }: DirectorState): string {
 }
 
 /** Updates the list of renditions; hidden if there is only one. */
-function showChoices({ candidates, forced }: Choices): void {
+function showChoices({ candidates, forced: isForced }: Choices): void {
   const names = [...new Set(candidates.map(({ rendition }) => rendition))];
   byId("renditions").hidden = names.length < 2 || stream.includes("@");
   renditions.disabled = forced;
-  for (const input of transportInputs) input.disabled = forced;
+  forced = isForced;
+  for (const input of transportInputs()) input.disabled = forced;
   const values = ["", ...names.map((name) => (name === "" ? NO_RENDITION : name))];
   if (values.join() === [...renditions.options].map(({ value }) => value).join()) return;
-  const labels = ["Automatic", ...names.map((name) => (name === "" ? "Original" : name))];
-  renditions.replaceChildren(...values.map((value, index) => new Option(labels[index], value)));
+  const titles = ["Automatic", ...names.map((name) => (name === "" ? "Original" : name))];
+  renditions.replaceChildren(...values.map((value, index) => new Option(titles[index], value)));
   renditions.value = player.rendition;
 }
 
-function followChoices(): void {
-  const initial = new URLSearchParams(location.search).get("transport") ?? loadSetting(TRANSPORT) ?? "auto";
-  const chosen = transportInputs.find((choice) => choice.value === initial) ?? transportInputs[0];
-  if (chosen !== undefined) chosen.checked = true;
-  const use = (value: string): void => player.setAttribute("transport", value);
-  player.setAttribute("rendition", loadSetting(RENDITION) ?? "");
-  use(chosen?.value ?? "auto");
-  for (const input of transportInputs) {
-    input.addEventListener("change", () => {
-      use(input.value);
-      saveSetting(TRANSPORT, input.value);
-      const url = new URL(location.href);
-      if (input.value === "auto") {
-        url.searchParams.delete("transport");
-      } else {
-        url.searchParams.set("transport", input.value);
-      }
-      history.replaceState(null, "", url);
-    });
+function transportInputs(): HTMLInputElement[] {
+  return [...transports.querySelectorAll("input")];
+}
+
+/** Adds the transports that bring their player to the selection, and removes those that are gone. */
+function showTransports(options: readonly TransportOption[]): void {
+  for (const { name, label } of options) labels.set(name, label);
+  const names = ["auto", ...options.map(({ name }) => name)];
+  for (const input of transportInputs()) if (!names.includes(input.value)) input.parentElement?.remove();
+  const known = transportInputs().map(({ value }) => value);
+  for (const { name, label } of options) {
+    if (known.includes(name)) continue;
+    const input = element("input", { type: "radio", name: "transport", value: name });
+    input.disabled = forced;
+    transports.append(element("label", {}, input, element("span", {}, label)));
   }
+  // What was selected once, perhaps at another gateway, is not asked for in vain; what the address says is.
+  const isAvailable = names.includes(player.transport);
+  if (!isAvailable && transportInUrl() === null) player.transport = "auto";
+  for (const input of transportInputs()) input.checked = input.value === player.transport;
+}
+
+function transportInUrl(): string | null {
+  return new URLSearchParams(location.search).get("transport");
+}
+
+function followChoices(): void {
+  player.setAttribute("rendition", loadSetting(RENDITION) ?? "");
+  player.transport = transportInUrl() ?? loadSetting(TRANSPORT) ?? "auto";
+  for (const input of transportInputs()) input.checked = input.value === player.transport;
+  player.addEventListener("sluicegate-transports", (event) => showTransports((event as CustomEvent<TransportOption[]>).detail));
+  transports.addEventListener("change", ({ target }) => {
+    const { value } = target as HTMLInputElement;
+    player.transport = value;
+    saveSetting(TRANSPORT, value);
+    const url = new URL(location.href);
+    if (value === "auto") {
+      url.searchParams.delete("transport");
+    } else {
+      url.searchParams.set("transport", value);
+    }
+    history.replaceState(null, "", url);
+  });
   renditions.addEventListener("change", () => {
     player.setAttribute("rendition", renditions.value);
     saveSetting(RENDITION, renditions.value);

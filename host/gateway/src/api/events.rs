@@ -25,14 +25,13 @@ const COMMENT: &[u8] = b": still here\n\n";
 
 /// Streams the events from now on, or those after the one named by `Last-Event-ID` or `?last-event-id=`.
 pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
-    let from_query = query
-        .unwrap_or_default()
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("last-event-id="));
+    let from_query = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .find(|(name, _)| name == "last-event-id")
+        .map(|(_, value)| value.into_owned());
     // A client that reconnects sends the header, which is newer than the parameter in its URL.
     let last = match headers.get("last-event-id") {
         Some(value) => Some(value.to_str().unwrap_or_default()),
-        None => from_query,
+        None => from_query.as_deref(),
     };
     let body = EventBody::new(gateway.events.reader(last), gateway.drain());
     let mut response = Response::new(boxed(body));

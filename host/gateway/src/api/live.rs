@@ -7,10 +7,11 @@
 
 use super::{Body, boxed, component_response, endless, error, media_query, set};
 use crate::gateway::Gateway;
+use crate::session::Session;
 use http_body_util::Either;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
-use sluicegate_net::auth;
+use sluicegate_net::auth::{self, Media};
 use sluicegate_net::{
     ViewerBody,
     websocket::{self, Handshake, HandshakeError},
@@ -65,7 +66,7 @@ async fn answer(
 ) -> Response<Body> {
     let started = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let (query, session) = without_session(&query);
+    let (query, own) = OwnParameters::split(&query);
     let (name, rendition) = media_query::split(stream);
     let stream = match self::stream(gateway, name, rendition) {
         Ok(stream) => stream,
@@ -106,7 +107,14 @@ async fn answer(
     };
     let key = user.muxer().metric_key.clone();
     let registration = gateway.viewers.clone();
-    let session = session.and_then(|id| gateway.sessions.get(&id));
+    let session = own.session(
+        gateway,
+        Media {
+            stream: name,
+            rendition: rendition.unwrap_or_default(),
+            transport: &transport.name,
+        },
+    );
     let ends = request.extensions().get::<SocketPair>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     let join = |carrier, protocol| JoinRequest {
@@ -205,17 +213,37 @@ pub(super) fn handshake(
     })
 }
 
-/// Splits the query into the component's part and the value of `session`, which only the gateway may know.
-fn without_session(query: &str) -> (String, Option<String>) {
-    let mut session = None;
-    let mut rest = Vec::new();
-    for pair in query.split('&') {
-        match pair.strip_prefix("session=") {
-            Some(id) => session = Some(id.to_owned()),
-            None => rest.push(pair),
+/// The parameters of a query that only the gateway may know.
+#[derive(Debug, Default)]
+struct OwnParameters {
+    session: Option<String>,
+    ticket: Option<String>,
+}
+
+impl OwnParameters {
+    /// Splits a query into the component's part and the gateway's.
+    fn split(query: &str) -> (String, OwnParameters) {
+        let mut own = OwnParameters::default();
+        let mut rest = Vec::new();
+        for pair in query.split('&') {
+            match pair.split_once('=') {
+                Some(("session", id)) => own.session = Some(id.to_owned()),
+                Some(("ticket", ticket)) => own.ticket = Some(ticket.to_owned()),
+                _ => rest.push(pair),
+            }
         }
+        (rest.join("&"), own)
     }
-    (rest.join("&"), session)
+
+    /// The session that the connection belongs to, by its secret id, or by the ticket that was made for it.
+    fn session(&self, gateway: &Gateway, media: Media<'_>) -> Option<Arc<Session>> {
+        if let Some(id) = &self.session {
+            return gateway.sessions.get(id);
+        }
+        let ticket = self.ticket.as_deref()?;
+        let grant = gateway.tickets.check(ticket, media, Instant::now());
+        gateway.sessions.numbered(grant.ok()?.session)
+    }
 }
 
 /// The response that a muxer's refusal becomes.

@@ -10,6 +10,7 @@ mod choice;
 mod component_response;
 mod describe;
 mod events;
+mod halves;
 mod live;
 mod media_query;
 mod metrics;
@@ -34,7 +35,7 @@ use hyper::{
 use sluicegate_net::auth::{self, Denied, Peer, Permission, Role, Scope};
 use sluicegate_net::{ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, muxer::Viewing};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 /// Body of a response: the chunks of a muxer for a viewer, or any other.
 pub type Body = Either<ViewerBody<Viewing>, UnsyncBoxBody<Bytes, Infallible>>;
@@ -78,7 +79,14 @@ pub async fn respond(
             scope: Scope::Gateway,
         },
     };
-    let cors_origin = match auth::check(server, &caller, needed, (&request).into()) {
+    let cors_origin = match auth::check(
+        server,
+        &gateway.tickets,
+        &caller,
+        needed,
+        (&request).into(),
+        Instant::now(),
+    ) {
         // Pages of other origins may read responses of routes only.
         Ok(cors_origin) => cors_origin.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
@@ -227,6 +235,15 @@ async fn route_to(
             let transport = parameters.get("transport").unwrap_or_default();
             let rest = parameters.get("rest").unwrap_or_default();
             live::serve(gateway, peer, name(), transport, rest, request).await
+        }
+        Target::Halves => halves::list(gateway, name(), request.uri().query()),
+        Target::HalfFrame => {
+            let transport = parameters.get("transport").unwrap_or_default();
+            halves::frame(gateway, name(), transport, &request)
+        }
+        Target::HalfModule => {
+            let file = parameters.get("name").unwrap_or_default();
+            halves::module(gateway, file, request.headers())
         }
         Target::Frame => capture::frame(gateway, name(), request).await,
         Target::Capture => capture::post(gateway, name(), request).await,

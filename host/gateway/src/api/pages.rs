@@ -68,6 +68,13 @@ pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
     }
 }
 
+/// The text of a file; empty if there is none.
+pub fn text(name: &str) -> &'static str {
+    let file = FILES.iter().find(|(known, ..)| *known == name);
+    file.and_then(|(.., content)| std::str::from_utf8(content).ok())
+        .unwrap_or_default()
+}
+
 /// Whether the name contains the bundler's hash of the content, as in `chunk-3S2IWZWS.js`.
 fn has_content_hash(name: &str) -> bool {
     let stem = name.strip_suffix(".js").unwrap_or_default();

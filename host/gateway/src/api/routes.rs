@@ -6,7 +6,7 @@
 
 use super::media_query;
 use hyper::Method;
-use sluicegate_net::auth::{Permission, Role, Scope};
+use sluicegate_net::auth::{Media, Permission, Role, Scope};
 
 /// Longest path that is parsed, in bytes.
 const MAX_PATH_LEN: usize = 2048;
@@ -33,6 +33,9 @@ pub enum Target {
     Recording,
     Choice,
     Live,
+    Halves,
+    HalfFrame,
+    HalfModule,
     NalStream,
     Frame,
     Capture,
@@ -51,6 +54,10 @@ enum Subject {
     AllStreams,
     /// The stream that the path names as `{stream}` or `{serial}`.
     Stream,
+    /// The transport that the path names as `{transport}`, of its `{stream}`.
+    Media,
+    /// What the path names by a hash of its content.
+    Content,
     /// The session that the path names as `{id}`.
     Session,
 }
@@ -219,14 +226,32 @@ pub const ROUTES: &[Route] = &[
     get(
         "/live/{stream}/{transport}",
         Role::View,
-        Subject::Stream,
+        Subject::Media,
         Target::Live,
     ),
     get(
         "/live/{stream}/{transport}/{*rest}",
         Role::View,
-        Subject::Stream,
+        Subject::Media,
         Target::Live,
+    ),
+    get(
+        "/api/halves/{stream}",
+        Role::View,
+        Subject::Stream,
+        Target::Halves,
+    ),
+    get(
+        "/halves/{stream}/{transport}",
+        Role::View,
+        Subject::Media,
+        Target::HalfFrame,
+    ),
+    get(
+        "/modules/{name}",
+        Role::Public,
+        Subject::Content,
+        Target::HalfModule,
     ),
 ];
 
@@ -259,6 +284,16 @@ impl Route {
                 let name = parameters.stream().unwrap_or_default();
                 Scope::Stream(media_query::split(name).0)
             }
+            Subject::Media => {
+                let name = parameters.stream().unwrap_or_default();
+                let (stream, rendition) = media_query::split(name);
+                Scope::Media(Media {
+                    stream,
+                    rendition: rendition.unwrap_or_default(),
+                    transport: parameters.get("transport").unwrap_or_default(),
+                })
+            }
+            Subject::Content => Scope::Content,
             Subject::Session => Scope::Session(parameters.get("id").unwrap_or_default()),
         };
         let role = self.role;
@@ -428,9 +463,10 @@ mod tests {
         for route in ROUTES {
             let names = |placeholder: &str| route.pattern.contains(placeholder);
             let expected = match () {
-                () if names("{stream}") || names("{serial}") => [Subject::Stream].as_slice(),
+                () if names("{transport}") => [Subject::Media].as_slice(),
+                () if names("{stream}") || names("{serial}") => &[Subject::Stream],
                 () if names("{id}") => &[Subject::Session],
-                () => &[Subject::Gateway, Subject::AllStreams],
+                () => &[Subject::Gateway, Subject::AllStreams, Subject::Content],
             };
             assert!(expected.contains(&route.subject), "{route:?}");
         }

@@ -32,7 +32,7 @@ use sluicegate_capture::Captures;
 use sluicegate_config as config;
 use sluicegate_config::Config;
 use sluicegate_net as net;
-use sluicegate_net::auth::Peer;
+use sluicegate_net::auth::{Peer, Tickets};
 use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls};
 use sluicegate_plugin::{
     Engine,
@@ -46,6 +46,7 @@ use sluicegate_telemetry::{Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -91,6 +92,8 @@ pub struct Gateway {
     pub devices: SharedResponse,
     /// Kinds of refused requests that were logged already.
     pub refusals: LogOnce,
+    /// Tickets for the halves of transports that run in browsers.
+    pub tickets: Tickets,
     /// Locked while a component is being read again.
     pub reloading: Arc<tokio::sync::Mutex<()>>,
     tls: Option<Arc<Tls>>,
@@ -173,6 +176,10 @@ impl Gateway {
             what: "start the policy's thread",
             reason,
         })?;
+        let tickets = Tickets::new(Instant::now()).map_err(|_| StartError::System {
+            what: "make a key for tickets",
+            reason: io::Error::other("the system has no randomness"),
+        })?;
         Ok(Gateway {
             engine,
             streams,
@@ -186,6 +193,7 @@ impl Gateway {
             events,
             devices: SharedResponse::default(),
             refusals: LogOnce::default(),
+            tickets,
             reloading: Arc::default(),
             tls,
             draining: watch::Sender::new(false),

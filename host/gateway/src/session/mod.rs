@@ -201,6 +201,14 @@ impl Sessions {
         self.lock().get(id).cloned()
     }
 
+    /// The session with this number.
+    pub fn numbered(&self, number: u64) -> Option<Arc<Session>> {
+        let all = self.lock();
+        all.values()
+            .find(|session| session.number == number)
+            .cloned()
+    }
+
     /// The first candidate, for a client without a player of ours. Creates no session and does not ask the policy.
     ///
     /// # Errors

@@ -5,17 +5,21 @@
 //! a proxy or tunnel connects from this machine. So the host name must be ours (DNS rebinding), pages of other sites
 //! must be listed in `origins`, and an administrator must connect from loopback without any trace of a proxy.
 //! `authority` parses hosts, `forwarded` finds the client's address behind proxies, `site` classifies the requesting
-//! page. [`check`] is called by the gateway for each request before its route. Reasons are in decision 0029.
+//! page, `ticket` admits a sandboxed frame, which has no origin. [`check`] is called by the gateway for each request
+//! before its route. Reasons are in decisions 0029 and 0041.
 
 mod authority;
 mod forwarded;
 mod site;
+mod ticket;
 
 pub use authority::Authority;
 pub use forwarded::{Caller, Peer, caller, is_proxied};
+pub use ticket::{Grant, Media, TicketError, Tickets, ticket_in};
 
 use hyper::{HeaderMap, Method, Request, Uri, Version, header};
 use sluicegate_config::Server;
+use std::time::Instant;
 use thiserror::Error;
 
 /// Role that a route requires of its caller.
@@ -62,6 +66,10 @@ pub enum Scope<'a> {
     AllStreams,
     /// The stream of this name, which need not exist.
     Stream(&'a str),
+    /// A transport of a stream. A ticket admits to it.
+    Media(Media<'a>),
+    /// What the path names by a hash of its content, so that whoever can ask for it knows what it is.
+    Content,
     /// The session with this id, and so the stream that it plays.
     Session(&'a str),
 }
@@ -70,9 +78,11 @@ impl std::fmt::Display for Permission<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let role = self.role.name();
         match self.scope {
-            Scope::Gateway => f.write_str(role),
+            Scope::Gateway | Scope::Content => f.write_str(role),
             Scope::AllStreams => write!(f, "{role} of all streams"),
-            Scope::Stream(name) => write!(f, "{role} of the stream {}", shortened(name)),
+            Scope::Stream(name) | Scope::Media(Media { stream: name, .. }) => {
+                write!(f, "{role} of the stream {}", shortened(name))
+            }
             Scope::Session(id) => write!(f, "{role} of the session {}", shortened(id)),
         }
     }
@@ -115,6 +125,9 @@ pub enum Denied {
         "a page of another site may not use this gateway; add that site to `origins` under [server], and let its page send CORS requests, as <img crossorigin> does"
     )]
     CrossSite,
+    /// A sandboxed frame, by its ticket.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
     /// A page of an allowed origin requests an administrator's route.
     #[error("pages of {0} may watch and capture; administrators use the gateway's own pages")]
     AdminOrigin(String),
@@ -133,29 +146,33 @@ pub enum Denied {
     AdminProxy,
 }
 
-/// Checks `Host`, `Origin`, Fetch Metadata and permission. Returns the foreign origin for the CORS headers, if the
-/// request has an allowed one. `server.listen` must have the actual port.
+/// Checks `Host`, `Origin`, Fetch Metadata, tickets and permission. Returns the foreign origin for the CORS headers, if
+/// the request has an allowed one; "null" for a frame that is admitted by its ticket. `server.listen` must have the
+/// actual port.
 ///
 /// # Errors
 /// What is not allowed, and what to change to allow it.
 pub fn check(
     server: &Server,
+    tickets: &Tickets,
     caller: &Caller,
     needed: Permission<'_>,
     asked: RequestHead<'_>,
+    now: Instant,
 ) -> Result<Option<String>, Denied> {
     let role = needed.role;
     let host = host(asked)?;
     if !is_ours(server, &host) {
         return Err(Denied::Host(shortened(host.host)));
     }
+    let admitted = is_admitted(tickets, needed.scope, asked, now)?;
     let foreign = match asked.headers.get(header::ORIGIN) {
         None => None,
         Some(origin) => {
             let origin = origin.to_str().unwrap_or("(unreadable)");
             let mut listed = server.origins.iter();
             let listed = listed.any(|known| known.as_str().eq_ignore_ascii_case(origin));
-            if listed {
+            if listed || admitted {
                 Some(origin.to_owned())
             } else if site::is_own(server, caller, &host, origin)
                 // No other page can read the answer without CORS, and pages behind a proxy that hides its own name
@@ -168,7 +185,7 @@ pub fn check(
             }
         }
     };
-    if foreign.is_none() && site::is_foreign(asked.method, asked.headers) {
+    if foreign.is_none() && !admitted && site::is_foreign(asked.method, asked.headers) {
         return Err(match asked.headers.get(header::ORIGIN) {
             Some(origin) => Denied::Origin(shortened(origin.to_str().unwrap_or("(unreadable)"))),
             None => Denied::CrossSite,
@@ -181,6 +198,40 @@ pub fn check(
         may_administer(server, caller, &host, asked)?;
     }
     Ok(foreign)
+}
+
+/// Whether a request that would be refused as another site's is admitted: it comes from an opaque origin, as sandboxed
+/// frames have, or loads a frame's document into another site's page, which has no `Origin`.
+///
+/// # Errors
+/// The request has a ticket that is not valid for it.
+fn is_admitted(
+    tickets: &Tickets,
+    scope: Scope<'_>,
+    asked: RequestHead<'_>,
+    now: Instant,
+) -> Result<bool, Denied> {
+    let opaque = match asked.headers.get(header::ORIGIN) {
+        Some(origin) => origin == "null",
+        None => site::is_frame(asked.headers),
+    };
+    match (scope, ticket_in(asked.uri)) {
+        (Scope::Content, _) => Ok(opaque && asked.headers.contains_key(header::ORIGIN)),
+        (Scope::Media(media), Some(ticket)) if opaque => {
+            tickets.check(ticket, media, now)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The host and port that were requested, as text for a Content Security Policy; `None` if a policy cannot name it,
+/// such as an IPv6 address.
+pub fn requested_host(asked: RequestHead<'_>) -> Option<String> {
+    let Authority { host, port } = host(asked).ok()?;
+    let nameable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    host.bytes().all(nameable).then(|| format!("{host}{port}"))
 }
 
 /// Checks that the caller may be at this machine. What a proxy forwards comes from this machine, too, so any sign of a
@@ -279,7 +330,10 @@ mod tests {
     ) -> Result<Option<String>, Denied> {
         let caller = caller(server, peer, request.headers());
         let scope = Scope::Gateway;
-        check(server, &caller, Permission { role, scope }, request.into())
+        let now = Instant::now();
+        let tickets = Tickets::new(now).unwrap();
+        let needed = Permission { role, scope };
+        check(server, &tickets, &caller, needed, request.into(), now)
     }
 
     fn plain(address: &str) -> Peer {
@@ -551,5 +605,69 @@ mod tests {
         *old.version_mut() = Version::HTTP_10;
         let refused = judge(&server, plain("127.0.0.1:5"), Role::Admin, &old);
         assert_eq!(refused, Err(Denied::AdminProxy));
+    }
+
+    #[test]
+    fn a_frame_without_origin_is_admitted_by_its_ticket_only() {
+        let server = server("");
+        let now = Instant::now();
+        let tickets = Tickets::new(now).unwrap();
+        let media = |stream| Media {
+            stream,
+            rendition: "",
+            transport: "canvas",
+        };
+        let ticket = tickets.issue(media("porch"), Grant { session: 0 }, now);
+        let ask = |scope, headers: &[(&str, &str)], query: &str| {
+            let mut asked = request("localhost:8080", headers);
+            *asked.uri_mut() = format!("/x?{query}").parse().unwrap();
+            let caller = caller(&server, plain("127.0.0.1:5"), asked.headers());
+            let role = Role::View;
+            let needed = Permission { role, scope };
+            check(&server, &tickets, &caller, needed, (&asked).into(), now)
+        };
+        let with_ticket = format!("a=b&ticket={ticket}");
+        let porch = Scope::Media(media("porch"));
+        let opaque = [("origin", "null"), ("sec-fetch-site", "cross-site")];
+        let null = Ok(Some("null".to_owned()));
+        assert_eq!(ask(porch, &opaque, &with_ticket), null);
+        assert!(matches!(ask(porch, &opaque, ""), Err(Denied::Origin(_))));
+        let refused = Err(Denied::Ticket(TicketError::Invalid));
+        let garden = Scope::Media(media("garden"));
+        assert_eq!(ask(garden, &opaque, &with_ticket), refused);
+        // A ticket is for media only.
+        for scope in [Scope::Gateway, Scope::AllStreams, Scope::Stream("porch")] {
+            let judged = ask(scope, &opaque, &with_ticket);
+            assert!(matches!(judged, Err(Denied::Origin(_))), "{scope:?}");
+        }
+        // It makes no other site's page an allowed one.
+        let evil = [("origin", "https://evil.example")];
+        let judged = ask(porch, &evil, &with_ticket);
+        assert!(matches!(judged, Err(Denied::Origin(_))), "{judged:?}");
+        // The document of a frame in a page of `origins`.
+        let frame = |dest| {
+            [
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", dest),
+            ]
+        };
+        assert_eq!(ask(porch, &frame("iframe"), &with_ticket), Ok(None));
+        assert_eq!(ask(porch, &frame("iframe"), ""), Err(Denied::CrossSite));
+        let judged = ask(porch, &frame("object"), &with_ticket);
+        assert_eq!(judged, Err(Denied::CrossSite));
+        // What is named by its content.
+        assert_eq!(ask(Scope::Content, &opaque, ""), null);
+        assert!(ask(Scope::Content, &evil, "").is_err());
+    }
+
+    #[test]
+    fn a_host_is_named_in_a_policy_if_it_can_be() {
+        let named = |host| requested_host((&request(host, &[])).into());
+        assert_eq!(named("localhost:8080"), Some("localhost:8080".into()));
+        assert_eq!(named("cam.example"), Some("cam.example".into()));
+        for host in ["[::1]:8080", "a;script-src", "a'self'", "a,b", ""] {
+            assert_eq!(named(host), None, "{host}");
+        }
     }
 }

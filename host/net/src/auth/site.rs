@@ -41,6 +41,12 @@ pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether the browser reports that the request loads the document of an `<iframe>`.
+pub fn is_frame(headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|header| header == value);
+    is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "iframe")
+}
+
 /// Whether the `Referer`, if there is one, has this very host and port. Behind a proxy, a browser sends the proxy's
 /// host and port.
 pub fn refers_to(host: &Authority<'_>, default_port: u16, headers: &HeaderMap) -> bool {

@@ -7,6 +7,7 @@ use super::Schemas;
 use crate::api::{
     Target,
     choice::PlaybackChoice,
+    halves::Half,
     recording::{DEFAULT_BYTES, DEFAULT_SECONDS, MAX_BYTES, MAX_SECONDS},
     session::{ClientMessage, Pong, SessionLog},
     state,
@@ -315,6 +316,48 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             })),
             ..live("Stream as raw H.264, over the transport nal")
         },
+        Target::Halves => Operation {
+            query: vec![(
+                "session",
+                "Id of the session that connections with these tickets belong to.",
+                text(),
+            )],
+            failures: vec![(404, "There is no such stream or rendition.", None)],
+            ..json_response(
+                "live",
+                "Transports that bring a player",
+                "The transports whose component has a half that runs in the browser, each with a ticket for this stream or \
+                 rendition. The list is the same for all streams; it is empty if there are none.",
+                json!({ "type": "array", "items": schemas.of::<Half>().to_value() }),
+            )
+        },
+        Target::HalfFrame => Operation {
+            query: vec![("ticket", "Ticket from `/api/halves/{stream}`.", text())],
+            failures: vec![
+                (
+                    403,
+                    "The ticket is missing, for something else, or expired.",
+                    None,
+                ),
+                (
+                    404,
+                    "The transport does not exist, or has no half in the browser.",
+                    None,
+                ),
+            ],
+            ..page(
+                "Frame of a half in the browser",
+                "The document in which the player element runs the module of a transport, in a sandbox with an opaque origin.",
+            )
+        },
+        Target::HalfModule => Operation {
+            kind: Kind::Body(vec![binary("text/javascript")]),
+            failures: vec![(404, "No transport has this module now.", None)],
+            ..page(
+                "Module of a half in the browser",
+                "An ES module of a component, under the SHA-256 of its content. Frames with an opaque origin may load it.",
+            )
+        },
         Target::Frame => Operation {
             tag: "capture",
             summary: "Newest frame of a stream",
@@ -558,6 +601,12 @@ fn live(summary: &'static str) -> Operation {
             (
                 "session",
                 "Id of the session that the connection belongs to.",
+                json!({ "type": "string" }),
+            ),
+            (
+                "ticket",
+                "Ticket from `/api/halves/{stream}`, for a frame with an opaque origin (`Origin: null`): 403 unless it is \
+                 for this stream, rendition and transport and has not expired.",
                 json!({ "type": "string" }),
             ),
         ],

@@ -1,0 +1,49 @@
+// Where a half displays: an element of the player's stage. It is empty while no half plays.
+
+/** The place for one half at a time. */
+export class HalfScreen {
+  readonly #element: HTMLElement;
+  readonly #onFrameLoss: () => void;
+  #muted = true;
+  #onMuted: ((muted: boolean) => void) | null = null;
+
+  /** `onFrameLoss` is called before the displayed frame disappears with its half. */
+  constructor(element: HTMLElement, onFrameLoss: () => void) {
+    this.#element = element;
+    this.#onFrameLoss = onFrameLoss;
+  }
+
+  get muted(): boolean {
+    return this.#muted;
+  }
+
+  set muted(muted: boolean) {
+    if (muted === this.#muted) return;
+    this.#muted = muted;
+    this.#onMuted?.(muted);
+  }
+
+  /** Puts the half's element here; `onMuted` is called at every change. Returns what removes it again. */
+  attach(content: HTMLElement, onMuted: (muted: boolean) => void): () => void {
+    this.#element.replaceChildren(content);
+    this.#onMuted = onMuted;
+    return () => {
+      if (content.parentElement !== this.#element) return;
+      this.#onFrameLoss();
+      this.#onMuted = null;
+      this.#element.replaceChildren();
+    };
+  }
+
+  /** Gives the place the shape of the picture. */
+  shape(width: number, height: number): void {
+    this.#element.style.aspectRatio = `${width} / ${height}`;
+  }
+
+  /** Runs a frame that is not displayed, until the returned function is called. */
+  runHidden(frame: HTMLElement): () => void {
+    frame.hidden = true;
+    this.#element.after(frame);
+    return () => frame.remove();
+  }
+}
