@@ -51,8 +51,13 @@ const attack = (where, name, argument) => where.evaluate(([name, argument]) => h
 
 describe("a transport that brings its player", { timeout: 240_000 }, () => {
   const site = createServer((request, response) => {
-    const transport = new URL(request.url, "http://site").searchParams.get("transport");
-    response.writeHead(200, { "content-type": "text/html" });
+    const { pathname, searchParams } = new URL(request.url, "http://site");
+    const transport = searchParams.get("transport");
+    response.writeHead(200, { "content-type": "text/html", ...(pathname === "/opaque" && { "content-security-policy": "sandbox allow-scripts" }) });
+    if (pathname === "/opaque") {
+      response.end("<!doctype html><title>Opaque</title>");
+      return;
+    }
     response.end(`<!doctype html><title>Pets</title><script type="module" src="${gateway.url}assets/player.js"></script>
       <sluicegate-player stream="demo" transport="${transport}"></sluicegate-player>`);
   });
@@ -333,17 +338,9 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     test("its ticket opens nothing else, also where the frame's policy does not apply", async () => {
       const { where, close } = await withSecrets("canvas");
       const ticket = new URL(where.url()).searchParams.get("ticket");
-      const { page, close: closeOther } = await openPage();
-      // A sandboxed frame of another page, without the gateway's policy.
-      await page.goto(`http://127.0.0.1:${site.address().port}/?transport=none`);
-      await page.evaluate(() => {
-        const frame = document.createElement("iframe");
-        frame.name = "opaque";
-        frame.setAttribute("sandbox", "allow-scripts");
-        frame.srcdoc = "<title>opaque</title>";
-        document.body.append(frame);
-      });
-      const opaque = await until("the frame", () => page.frames().find((frame) => frame.name() === "opaque"));
+      const { page: opaque, close: closeOther } = await openPage();
+      // Another page with an opaque origin, without the policy of the frame.
+      await opaque.goto(`http://127.0.0.1:${site.address().port}/opaque`);
       const get = (path) =>
         opaque.evaluate(async (url) => {
           try {
