@@ -121,16 +121,20 @@ pub struct Answer {
     url: GatewayUrl,
     body: Incoming,
     /// Kept while the body arrives.
-    _connection: AbortOnDrop,
+    _connection: Connection,
 }
 
-/// The task of a connection.
+/// A connection, which ends when this is dropped.
 #[derive(Debug)]
-struct AbortOnDrop(JoinHandle<hyper::Result<()>>);
+struct Connection {
+    task: JoinHandle<hyper::Result<()>>,
+    /// Without it hyper may end the connection before the body has arrived.
+    _sender: http1::SendRequest<WholeBody>,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -280,7 +284,7 @@ async fn connect(url: &GatewayUrl) -> Result<TcpStream, ClientError> {
 async fn exchange<S>(
     socket: S,
     request: Request<WholeBody>,
-) -> Result<(Response<Incoming>, AbortOnDrop), String>
+) -> Result<(Response<Incoming>, Connection), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -288,9 +292,13 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
         .map_err(shown)?;
-    let connection = AbortOnDrop(tokio::spawn(connection));
-    let response = sender.send_request(request).await.map_err(shown)?;
-    Ok((response, connection))
+    let task = tokio::spawn(connection);
+    let response = sender.send_request(request).await;
+    let connection = Connection {
+        task,
+        _sender: sender,
+    };
+    Ok((response.map_err(shown)?, connection))
 }
 
 #[cfg(test)]

@@ -232,6 +232,8 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
             // Files under it that do not exist.
             "/assets/no-such-file.js"
             | "/modules/no-such-file.js"
+            // A transport that does not exist.
+            | "/api/plugins/no-such-file.js/recording"
             // A transport without a half in the browser.
             | "/halves/demo/mjpeg"
             | "/docs/no/such/thing"

@@ -273,6 +273,30 @@ async fn every_operation_answers_as_it_is_described() {
     // Incorrect calls.
     for (method, pattern, path, body, expected) in [
         ("GET", "/assets/{name}", "/assets/no.js", "", 404),
+        ("GET", "/modules/{name}", "/modules/no.js", "", 404),
+        ("GET", "/api/halves/{stream}", "/api/halves/demo", "", 200),
+        ("GET", "/api/halves/{stream}", "/api/halves/nobody", "", 404),
+        (
+            "GET",
+            "/halves/{stream}/{transport}",
+            "/halves/demo/nal",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/api/plugins/{name}/recording",
+            "/api/plugins/nothing/recording",
+            "",
+            404,
+        ),
+        (
+            "GET",
+            "/api/plugins/{name}/recording",
+            "/api/plugins/nal/recording?seconds=0",
+            "",
+            400,
+        ),
         ("GET", "/docs/{rest}", "/docs/no/such/page", "", 404),
         (
             "GET",
@@ -393,6 +417,25 @@ async fn every_operation_answers_as_it_is_described() {
         within(path, viewer.next_unit()).await.unwrap();
         contract.done.insert(("GET".into(), pattern.into()));
     }
+    // A recording of what is being watched, and the half in the browser of a component.
+    let mut viewer = within("connect", Nal::connect(address, "demo"))
+        .await
+        .unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
+    let recording = "/api/plugins/{name}/recording";
+    let path = "/api/plugins/nal/recording?stream=demo&seconds=1";
+    assert_eq!(contract.ask("GET", recording, path, &[], "").await, 200);
+    let canvas = json!({ "name": "canvas", "plugin": Gateway::component("canvas") }).to_string();
+    assert_eq!(contract.ask("POST", add, add, &[], &canvas).await, 200);
+    let halves = contract.gateway.api("/api/halves/demo").await;
+    for (pattern, key) in [
+        ("/modules/{name}", "module"),
+        ("/halves/{stream}/{transport}", "frame"),
+    ] {
+        let path = halves[0][key].as_str().unwrap().to_owned();
+        assert_eq!(contract.ask("GET", pattern, &path, &[], "").await, 200);
+    }
+
     let names: BTreeSet<String> = contract.document["paths"]["/api/events"]["get"]["x-events"]
         .as_array()
         .unwrap()

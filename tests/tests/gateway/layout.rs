@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The crates below `host`, bottom up: each depends only on earlier ones.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "telemetry",
     "media",
     "config",
@@ -19,6 +19,7 @@ const CRATES: [&str; 11] = [
     "stream",
     "capture",
     "plugin",
+    "kit",
     "gateway",
 ];
 
