@@ -169,7 +169,7 @@ fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gate
         .map(|origin| format!(" {}", origin.as_str()))
         .collect();
     format!(
-        "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{hash}' {script} 'wasm-unsafe-eval'; connect-src {media}; worker-src blob:; img-src blob: data:; media-src blob:; base-uri 'none'; webrtc 'block'; form-action 'none'; frame-ancestors 'self'{origins}"
+        "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{hash}' {script} 'wasm-unsafe-eval'; connect-src {media}; worker-src blob:; img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'{origins}"
     )
 }
 
