@@ -61,10 +61,8 @@ impl Transport for H264 {
         if let Some(Err(error)) = &sets {
             log::warn(format!("no parameter sets for the header: {error}"));
         }
-        let sets = sets.and_then(Result::ok);
-        sets.map(|sets| Buffer::from(sets).into())
-            .into_iter()
-            .collect()
+        let header = sets.and_then(Result::ok).map(Buffer::from);
+        header.map(Payload::from).into_iter().collect()
     }
 
     /// Called for each frame. `sample.data` is a handle: the bytes stay with the gateway, so returning it unchanged
