@@ -168,9 +168,11 @@ impl Component {
         let usual = Limits::default();
         let memory = self.memory.map(|memory| memory.bytes());
         let memory = memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let call = self.call.map(config::Span::duration);
         Limits {
             memory: memory.unwrap_or(usual.memory),
-            call: self.call.map_or(usual.call, config::Span::duration),
+            // As the gateway does.
+            call: call.unwrap_or(usual.call).max(Duration::from_millis(1)),
             ..usual
         }
     }
@@ -577,6 +579,9 @@ pub fn replay_recording(arguments: &Replay) -> anyhow::Result<()> {
             difference.call,
             difference.what
         );
+    }
+    if replayed.compared == 0 {
+        anyhow::bail!("{shown}: it has no answers to compare; record for longer");
     }
     let cut = match replayed.end {
         Some(_) => "",

@@ -65,7 +65,7 @@ pub struct Report {
 #[derive(Debug, Error)]
 pub enum TestError {
     /// It does not open.
-    #[error("{0}")]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// No stream can be generated.
     #[error(transparent)]

@@ -27,9 +27,10 @@ use sluicegate_stream::{
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
-/// Size and rate of the video. Small, because a component only moves it.
+/// Size and rate of the video. Small, because a component only moves it. A group has an odd number of frames, so that a
+/// counter which goes on from group to group is noticed.
 const SIZE: (u32, u32) = (320, 180);
-const FRAME_RATE: u32 = 30;
+const FRAME_RATE: u32 = 25;
 /// Distance of keyframes.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// When the stream begins, in Unix microseconds: 2026-01-01.

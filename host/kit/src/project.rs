@@ -24,7 +24,7 @@ pub enum Language {
 pub enum ProjectError {
     /// The name of the folder cannot be the name of a package.
     #[error(
-        "`{0}` cannot be the name of a component; use lower-case letters, digits and hyphens, beginning with a letter"
+        "`{0}` cannot be the name of a component; use lower-case letters, digits and hyphens, beginning with a letter, and not `policy`"
     )]
     Name(String),
     /// The folder exists.
@@ -85,7 +85,8 @@ pub fn create(language: Language, folder: &Path) -> Result<String, ProjectError>
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.len() <= MAX_NAME_LEN;
-    if !is_fine {
+    // In a config it means the policy.
+    if !is_fine || name == "policy" {
         return Err(ProjectError::Name(name));
     }
     let failed = |path: &Path| {

@@ -36,7 +36,7 @@ async fn the_transports_of_the_gateway_pass_their_tests() {
         ("nal", "as h264"),
         ("mse", "packets of audio from 7 start points, as mov,mp4"),
         ("hls", "in 10 segments, as mov,mp4"),
-        ("mjpeg", "210 start points, as mjpeg"),
+        ("mjpeg", "175 start points, as mjpeg"),
     ] {
         let tested = test(name, &json!({})).await;
         assert_eq!(tested.code, Some(0), "{tested:#?}");
