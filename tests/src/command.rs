@@ -1,6 +1,6 @@
 //! Runs `sluicegate` to its end, for tests of its output and exit code.
 
-use crate::{Gateway, scratch, within};
+use crate::{Gateway, PATIENCE, scratch, within};
 use std::path::PathBuf;
 use tokio::process::Command;
 
@@ -52,13 +52,17 @@ pub async fn check(config: &str) -> CommandResult {
     sluicegate(&["check", file.to_str().unwrap()]).await
 }
 
-/// Runs another program, which must succeed; returns its standard output.
+/// Runs another program, which must succeed; returns its standard output. It may compile or fetch something, so it has
+/// more time than anything else.
 pub async fn tool(program: &str, arguments: &[&str]) -> String {
     let command = Command::new(program)
         .args(arguments)
         .kill_on_drop(true)
         .output();
-    let output = within(program, command).await.unwrap();
+    let output = tokio::time::timeout(4 * PATIENCE, command).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("timed out: {program} {arguments:?}"))
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
