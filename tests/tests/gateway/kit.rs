@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use sluicegate_tests::{
     Gateway, Nal,
     command::{CommandResult, sluicegate},
+    exchange::Exchanged,
     http_get,
     mse::Mse,
     scratch,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const DEMO: &str = "
 [streams.demo]
@@ -132,17 +133,6 @@ async fn replay(recording: &Path, component: &Path) -> CommandResult {
     sluicegate(&[&["plugin", "replay"], &files[..]].concat()).await
 }
 
-/// The test component as another build, which misbehaves as its options say.
-fn build_b() -> PathBuf {
-    let mut bytes = std::fs::read(Gateway::component("hostile")).unwrap();
-    let build = b"hostile's build ";
-    let found = bytes.windows(build.len()).position(|part| part == build);
-    bytes[found.unwrap() + build.len()] = b'B';
-    let file = scratch("recording").join("b.wasm");
-    std::fs::write(&file, bytes).unwrap();
-    file
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
     let folder = scratch("recording");
@@ -216,7 +206,9 @@ async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
             "{replayed:?}"
         );
     }
-    let changed = replay(&files[0], &build_b()).await;
+    let other = Exchanged::new("b", "hostile");
+    other.write_build(b'B');
+    let changed = replay(&files[0], &other.path).await;
     changed.refused(&[
         "mine.jsonl, line ",
         "`push` of a sample of track 1",
