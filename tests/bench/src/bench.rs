@@ -104,7 +104,7 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
     socket.set_read_timeout(Some(PATIENCE))?;
     write!(
         socket,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;

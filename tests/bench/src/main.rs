@@ -129,7 +129,11 @@ fn run(arguments: Arguments) -> Result<()> {
             raise_descriptor_limit()?;
             let bench = Bench::new(&arguments.dir, &arguments.gateway, *quick)?;
             let began = Instant::now();
-            tell_machine(write)?;
+            let machine = report::machine()?;
+            println!("{machine}");
+            if let (Some(file), true) = (write, only.is_empty()) {
+                report::replace(file, "machine", &format!("{machine}\n"))?;
+            }
             let mut missed = Vec::new();
             for question in Question::value_variants() {
                 if !only.is_empty() && !only.contains(question) {
@@ -137,7 +141,11 @@ fn run(arguments: Arguments) -> Result<()> {
                 }
                 let tables =
                     ask(&bench, *question, &arguments).with_context(|| format!("{question:?}"))?;
-                for table in tables {
+                for mut table in tables {
+                    // The other tables were measured elsewhere, or at another time.
+                    if !only.is_empty() {
+                        table.note(&machine);
+                    }
                     show(&table, write)?;
                     if table.missed() {
                         missed.push(table.name);
@@ -201,15 +209,6 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         }
         Question::Policy => vec![policy::run(bench)?],
     })
-}
-
-fn tell_machine(write: Option<&Path>) -> Result<()> {
-    let machine = report::machine()?;
-    println!("{machine}");
-    if let Some(file) = write {
-        report::replace(file, "machine", &format!("{machine}\n"))?;
-    }
-    Ok(())
 }
 
 fn show(table: &Table, write: Option<&Path>) -> Result<()> {

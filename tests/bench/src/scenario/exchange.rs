@@ -46,8 +46,8 @@ pub fn costs(bench: &Bench, components: &Path) -> Result<Table> {
             "opening, µs",
             "call p50 µs",
             "p99",
-            "memory of the guest, MB",
-            "resident memory per instance, MB",
+            "memory of the guest, KiB",
+            "resident memory per instance, KiB",
         ],
     );
     let written = [
@@ -138,8 +138,8 @@ fn cost(bench: &Bench, language: &str, file: &Path) -> Result<[String; 8]> {
         format!("{:.0}", opened.as_secs_f64() * 1e6),
         us(0.5),
         us(0.99),
-        mb(guest as u64),
-        mb(each),
+        (guest / 1024).to_string(),
+        (each / 1024).to_string(),
     ])
 }
 
