@@ -221,7 +221,7 @@ impl Gateway {
             self.muxers.unchanged(name);
             return Ok(());
         };
-        candidate.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(&candidate);
         match self.muxers.swap(&candidate, is_forced) {
             Ok(Swapped::Beside(muxers)) => {
                 tracing::info!(transport = name, plugin = %candidate.plugin, muxers, "the transport was replaced");
@@ -252,7 +252,7 @@ impl Gateway {
         settings: config::Transport,
     ) -> Result<Arc<Transport>, StartError> {
         let added = self.transports.add(name, settings)?;
-        added.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(&added);
         tracing::info!(transport = name, plugin = %added.plugin, "the transport was added");
         Ok(added)
     }
@@ -350,6 +350,12 @@ impl Gateway {
                 };
             }
         }
+    }
+}
+
+fn warn_of_notes(transport: &Transport) {
+    for note in transport.notes() {
+        tracing::warn!("{note}");
     }
 }
 
@@ -454,7 +460,7 @@ where
         None => "http",
     };
     for transport in gateway.transports.all().values() {
-        transport.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(transport);
     }
     announce::announce(scheme, local);
     tokio::spawn(component_files::watch(gateway.clone()));
