@@ -280,7 +280,7 @@ impl Transports {
     }
 
     /// Removes a transport from the table. Its muxers go on.
-    pub fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         self.config.write().remove(name);
         self.swaps.lock().remove(name);
         Arc::make_mut(&mut self.table.write()).remove(name);

@@ -260,8 +260,8 @@ impl Gateway {
     /// Removes a transport. Its viewers get what is left and are then disconnected with a reason; sessions move to
     /// another transport by the policy.
     pub fn remove_transport(&self, name: &str) {
-        self.transports.remove(name);
-        self.muxers.finish(name, "the transport was removed");
+        self.muxers
+            .remove_transport(name, "the transport was removed");
         tracing::info!(transport = name, "the transport was removed");
     }
 
