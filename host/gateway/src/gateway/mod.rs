@@ -46,7 +46,7 @@ use sluicegate_telemetry::{Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, IsTerminal},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -419,8 +419,8 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
     StartError::any(mistakes)
 }
 
-/// Serves each request with `answer` until SIGTERM, SIGINT or SIGHUP (its terminal was closed); a second SIGTERM or
-/// SIGINT ends the process at once.
+/// Serves each request with `answer` until SIGTERM, SIGINT, or SIGHUP in a terminal; a second SIGTERM or SIGINT ends the
+/// process at once.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
@@ -442,6 +442,9 @@ where
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("catch SIGHUP"))?;
+    // In a terminal, SIGHUP means that it was closed, and can no longer be asked; a service is told to reload by it.
+    let is_in_terminal =
+        io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
     // Leases that keep the sources of streams with `always-on` running.
     let always_on: Vec<_> = gateway
@@ -487,7 +490,12 @@ where
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => break,
+            _ = hangup.recv() => {
+                if is_in_terminal {
+                    break;
+                }
+                tracing::warn!("SIGHUP has no effect: the config is read at start only; restart the gateway to apply it");
+            }
             // The server ends only after the shutdown began, so this is a failure.
             _ = &mut server => {
                 let reason = std::io::Error::other("the task that accepts them ended; the log says why");
