@@ -47,6 +47,14 @@ async function numberIn(where) {
   });
 }
 
+/** Writes the component to this file, with another text of the same length. */
+function writeWith(file, was, becomes) {
+  const bytes = readFileSync(component);
+  assert.notEqual(bytes.indexOf(was), -1);
+  bytes.write(becomes, bytes.indexOf(was));
+  writeFileSync(file, bytes);
+}
+
 const attack = (where, name, argument) => where.evaluate(([name, argument]) => half.attack(name, argument), [name, argument]);
 
 describe("a transport that brings its player", { timeout: 240_000 }, () => {
@@ -66,10 +74,12 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await once(site, "listening");
   });
   const swapped = root(`target/scratch/browser/halves-${process.pid}.wasm`);
+  const broken = root(`target/scratch/browser/halves-broken-${process.pid}.wasm`);
   const { gateway, openPage } = gatewayAndBrowser({
     config: () => {
       mkdirSync(root("target/scratch/browser"), { recursive: true });
       copyFileSync(component, swapped);
+      writeWith(broken, "canvas's build A", "canvas's build N");
       const plugin = (name, more = "") => `[transports.${name}]\nplugin = ${JSON.stringify(component)}\n${more}\n`;
       return `
         [server]
@@ -85,6 +95,8 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
         ${plugin("trusted", "trusted = true")}
         [transports.swapped]
         plugin = ${JSON.stringify(swapped)}
+        [transports.broken]
+        plugin = ${JSON.stringify(broken)}
         [[clients]]
         match = { client = "canvas" }
         transport = ["canvas", "mjpeg"]
@@ -176,6 +188,16 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await close();
   });
 
+  test("one whose module has no class is not offered, and a fixed choice says why", async () => {
+    const { page, close } = await openPage(VIEW);
+    await page.goto(`${gateway.url}watch/demo?transport=broken`);
+    const stats = await statsThat(page, (stats) => stats.phase === "playing");
+    assert.notEqual(stats.transport, "broken");
+    await page.getByText("the module has no class as its default export").first().waitFor();
+    assert.equal(await page.locator('#transports input[value="broken"]').count(), 0);
+    await close();
+  });
+
   test("a session moves to it and away from it", async () => {
     const { page, problems, close } = await openPage(VIEW);
     await page.goto(`${gateway.url}watch/demo?transport=nal`);
@@ -234,11 +256,8 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await page.goto(`${gateway.url}watch/demo?transport=swapped`);
     const frame = await playingInFrame(page, "swapped");
     // The same component with other text of the same length in its module.
-    const bytes = readFileSync(component);
-    const [was, becomes] = ["this browser has no canvas", "this browser has no window"];
-    assert.notEqual(bytes.indexOf(was), -1);
-    bytes.write(becomes, bytes.indexOf(was));
-    writeFileSync(swapped, bytes);
+    const becomes = "this browser has no window";
+    writeWith(swapped, "this browser has no canvas", becomes);
     const moduleOf = async () => {
       const halves = await (await fetch(new URL("/api/halves/demo", gateway.url))).json();
       return halves.find(({ transport }) => transport === "swapped").module;
@@ -259,6 +278,30 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await close();
   });
 
+  test("one that is added or removed is so in an open page, too, when that is shown the next time", async () => {
+    const { page, problems, close } = await openPage(VIEW);
+    await page.goto(`${gateway.url}watch/demo?transport=nal`);
+    const { number } = await playing(page, "nal");
+    const change = async (method, path, body) => {
+      const response = await fetch(new URL(`/api/plugins${path}`, gateway.url), { method, body });
+      assert.equal(response.status, 200, await response.text());
+      await setHidden(page, true);
+      await setHidden(page, false);
+    };
+    await page.locator('#transports input[value="canvas"]').waitFor({ state: "attached" });
+    assert.equal(await page.locator('#transports input[value="late"]').count(), 0);
+    await change("POST", "", JSON.stringify({ name: "late", plugin: component }));
+    await page.locator('#transports input[value="late"]').check({ force: true });
+    await playingInFrame(page, "late");
+    await page.locator('#transports input[value="nal"]').check({ force: true });
+    await playing(page, "nal");
+    await frameNumberReaches(page, number + 1);
+    await change("DELETE", "/late");
+    await page.locator('#transports input[value="late"]').waitFor({ state: "detached" });
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
   test("it reconnects to a gateway that was started again", async () => {
     const { page, close } = await openPage(VIEW);
     await page.goto(`${gateway.url}watch/demo?transport=canvas`);
@@ -269,6 +312,109 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects > 0);
     const frame = await playingInFrame(page);
     assert.notEqual(new URL(frame.url()).searchParams.get("ticket"), old);
+    await close();
+  });
+
+  /** Plays the half with a clock that the test can turn forward, and spoils its context. */
+  async function spoiled(spoil) {
+    const opened = await openPage(VIEW);
+    await opened.page.clock.install();
+    await opened.page.goto(`${gateway.url}watch/demo?transport=canvas`);
+    const frame = await playingInFrame(opened.page);
+    await frame.evaluate(spoil);
+    return { ...opened, frame };
+  }
+
+  /** Turns the clock forward by a second, in which the half in this frame, if it is still there, gets further frames. */
+  async function nextSecond(page, frame) {
+    await page.clock.fastForward(1000);
+    const received = () => frame.evaluate(() => half.received).catch(() => Infinity);
+    const before = await received();
+    await until("further frames", async () => before === Infinity || (await received()) > before);
+  }
+
+  /** Collects the player's states from now on in `window.states`. */
+  function followState(page) {
+    return page.evaluate(() => {
+      window.states = [];
+      document.querySelector("sluicegate-player").addEventListener("sluicegate-state", ({ detail: { phase, reason } }) => {
+        const state = `${phase}: ${reason}`;
+        if (window.states.at(-1) !== state) window.states.push(state);
+      });
+    });
+  }
+
+  test("one that breaks without a word is started again, and the silence before is told", async () => {
+    const { page, frame, close } = await spoiled(() => {
+      half.received = 0;
+      half.context.bytes = () => {
+        half.received++;
+        throw new Error("broken");
+      };
+    });
+    const { painted } = await statsThat(page, () => true);
+    await followState(page);
+    for (let second = 0; second < 31; second++) await nextSecond(page, frame);
+    const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
+    assert.ok(stats.transport === "canvas" && stats.painted > painted, JSON.stringify(stats));
+    assert.deepEqual(await page.evaluate(() => window.states), ["silent: connected, but no new frames arrive", "connecting: ", "playing: "]);
+    await close();
+  });
+
+  test("one that no longer displays what it receives is started again, with the reason", async () => {
+    const { page, close } = await spoiled(() => {
+      half.context.displayed = () => undefined;
+    });
+    await followState(page);
+    await until("its end", async () => {
+      await page.clock.fastForward(1000);
+      return (await page.evaluate(() => window.states)).length > 0;
+    });
+    const { transport } = await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
+    assert.equal(transport, "canvas");
+    assert.deepEqual(await page.evaluate(() => window.states), [
+      "waiting: Canvas receives video but no longer displays it",
+      "connecting: ",
+      "playing: ",
+    ]);
+    await close();
+  });
+
+  test("one that says that it cannot go on is left, with its reason", async () => {
+    const { page, close } = await spoiled(() => half.context.ended("unsupported", "the decoder gave up"));
+    const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.transport === "nal");
+    assert.equal(stats.reconnects, 1);
+    await page.getByText("Fell back to WebCodecs: the decoder gave up").first().waitFor();
+    await until("the frame to end", () => page.frames().length === 1);
+    await close();
+  });
+
+  test("what the player itself implements does not wait for the list of transports", async () => {
+    const { page, close } = await openPage(VIEW);
+    // Never answered.
+    await page.route("**/api/halves/**", () => undefined);
+    await page.goto(`${gateway.url}watch/demo?transport=nal`);
+    await playing(page, "nal");
+    await close();
+  });
+
+  test("auto is chosen for while the transports are listed", async () => {
+    const { page, close } = await openPage(VIEW);
+    const can = (request) => new URL(request.url()).searchParams.get("can");
+    const choice = page.waitForRequest(can);
+    const choices = [];
+    page.on("request", (request) => can(request) && choices.push(can(request)));
+    let outcome = null;
+    page.on("requestfailed", (request) => request.url().includes("/api/halves/") && (outcome = "failed"));
+    page.on("requestfinished", (request) => request.url().includes("/api/halves/") && (outcome ??= "finished"));
+    await page.route("**/api/halves/**", async (route) => {
+      await choice;
+      await route.continue();
+    });
+    await page.goto(`${gateway.url}watch/demo?client=canvas`);
+    await playingInFrame(page);
+    assert.equal(outcome, "finished");
+    assert.deepEqual(choices, ["nal,mse,hls,mjpeg", "nal,mse,hls,mjpeg,canvas,swapped,trusted"]);
     await close();
   });
 
@@ -374,22 +520,101 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
       await close();
     });
 
-    test("it opens no window, asks nothing, runs no text and does not navigate the page", async () => {
+    /** Accepts every dialog of the page; returns their kinds. */
+    function acceptDialogs(page) {
+      const kinds = [];
+      page.on("dialog", (dialog) => {
+        kinds.push(dialog.type());
+        void dialog.accept("secret");
+      });
+      return kinds;
+    }
+
+    test("it opens no window, asks nothing, runs no text and does not navigate the page; in a page it could", async () => {
       const { page, where, close } = await withSecrets("canvas");
+      const asked = acceptDialogs(page);
       const before = page.url();
       assert.ok((await attack(where, "popup")).refused);
       assert.equal(page.context().pages().length, 1);
-      assert.ok((await attack(where, "dialog")).refused);
+      for (const kind of ["confirm", "prompt"]) assert.ok((await attack(where, "dialog", kind)).refused, kind);
+      await attack(where, "dialog", "alert");
+      assert.deepEqual(asked, []);
       assert.ok((await attack(where, "eval")).refused);
-      assert.ok((await attack(where, "top", "http://127.0.0.1:1/")).refused);
+      assert.ok((await attack(where, "top", address("/healthz"))).refused);
       assert.equal(page.url(), before);
-      const trusted = await withSecrets("trusted");
-      assert.equal((await attack(trusted.where, "popup")).found, "open");
+      await close();
+      // The same class in a page that has no policy of its own.
+      const trusted = await openPage(VIEW);
+      const shown = acceptDialogs(trusted.page);
+      await trusted.page.goto(`http://127.0.0.1:${site.address().port}/?transport=trusted`);
+      await playing(trusted.page, "trusted");
+      const found = async (name, argument) => (await attack(trusted.page, name, argument)).found;
+      assert.equal(await found("popup"), "open");
+      for (const kind of ["alert", "confirm", "prompt"]) assert.equal(await found("dialog", kind), "shown");
+      assert.deepEqual(shown, ["alert", "confirm", "prompt"]);
+      assert.equal(await found("eval"), 2);
+      const navigated = trusted.page.waitForURL(address("/healthz"));
+      // The navigation may end the call.
+      await found("top", address("/healthz")).catch(() => undefined);
+      await navigated;
       await trusted.close();
+    });
+
+    test("a busy loop stops its picture, while the page and its other player go on", async () => {
+      const { page, close } = await openPage(VIEW);
+      await page.clock.install();
+      await page.goto(`http://127.0.0.1:${site.address().port}/?transport=canvas`);
+      const frame = await playingInFrame(page);
+      await page.evaluate(() => {
+        const other = document.createElement("sluicegate-player");
+        other.id = "other";
+        other.setAttribute("stream", "demo");
+        other.setAttribute("transport", "mjpeg");
+        document.body.append(other);
+      });
+      const numberOfOther = () => page.evaluate(() => document.querySelector("#other").readNumber());
+      const first = await until("the other player's picture", numberOfOther);
+      // The same loop in the page, as a trusted half could run it, stops the page.
+      const pause = await page.evaluate(async () => {
+        const began = performance.now();
+        setTimeout(() => {
+          const end = performance.now() + 500;
+          while (performance.now() < end);
+        });
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        return performance.now() - began;
+      });
+      assert.ok(pause >= 500, `${pause} ms`);
+      const looping = attack(frame, "loop", 1e9).catch(() => "ended");
+      // The player tells the silence, and then starts the transport again in a new frame, which ends the old one.
+      await followState(page);
+      let number = first;
+      for (let second = 0; second < 35; second += 5) {
+        await page.clock.fastForward(5000);
+        await until("the other player's later pictures", async () => (await numberOfOther()) > number);
+        number = await numberOfOther();
+      }
+      await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
+      assert.deepEqual(await page.evaluate(() => window.states), ["silent: connected, but no new frames arrive", "connecting: ", "playing: "]);
+      assert.equal(await looping, "ended");
       await close();
     });
 
     test("it cannot flood the page: it is stopped, and another transport plays", async () => {
+      // Browsers limit nothing: in a page without the player's limit all messages arrive.
+      const { page: plain, close: closePlain } = await openPage();
+      await plain.goto(`http://127.0.0.1:${site.address().port}/opaque`);
+      const arrived = await plain.evaluate(
+        () =>
+          new Promise((resolve) => {
+            const { port1, port2 } = new MessageChannel();
+            let count = 0;
+            port1.onmessage = () => ++count === 200_000 && resolve(count);
+            for (let nth = 0; nth < 200_000; nth++) port2.postMessage('["bytes",1]');
+          }),
+      );
+      assert.equal(arrived, 200_000);
+      await closePlain();
       const { page, where, close } = await withSecrets("canvas");
       void attack(where, "flood").catch(() => undefined);
       const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.transport !== "canvas");

@@ -38,12 +38,19 @@ impl Exchanged {
         std::fs::write(&self.path, bytes).unwrap();
     }
 
-    /// Writes the build `name` of the component `hostile`.
+    /// Writes the build `name` of a component of the tests.
     pub fn write_build(&self, name: u8) {
-        let build = b"hostile's build ";
+        self.write_with(b"'s build ", name);
+    }
+
+    /// Writes the component with another byte behind the only place of `text`.
+    pub fn write_with(&self, text: &[u8], byte: u8) {
         let mut bytes = self.bytes.clone();
-        let found = bytes.windows(build.len()).position(|part| part == build);
-        bytes[found.unwrap() + build.len()] = name;
+        let mut places = bytes.windows(text.len()).enumerate();
+        let mut places = places.by_ref().filter(|(_, part)| *part == text);
+        let (at, _) = places.next().unwrap();
+        assert!(places.next().is_none(), "there are several");
+        bytes[at + text.len()] = byte;
         std::fs::write(&self.path, bytes).unwrap();
     }
 }

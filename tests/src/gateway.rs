@@ -93,6 +93,19 @@ impl Gateway {
         Gateway::run(shell, Stdio::null()).await.0
     }
 
+    /// Like [`Gateway::with_config`], in a terminal of its own. `child` is the terminal, which closes when it ends; there
+    /// is no log.
+    pub async fn in_terminal(config: &str) -> Gateway {
+        let program = format!(
+            "exec '{}' serve --listen 127.0.0.1:0 --config '{}' 2>/dev/null",
+            Gateway::binary().display(),
+            config_file(config).display()
+        );
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--command", &program, "/dev/null"]);
+        Gateway::run(terminal, Stdio::null()).await.0
+    }
+
     /// Starts the gateway with these arguments; `stdin` may be piped.
     pub async fn start(arguments: &[&str], stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
         let mut command = Command::new(Gateway::binary());

@@ -24,6 +24,7 @@ class World {
   swapped: StageName = "first";
   events: ControlEvents | null = null;
   responds = true;
+  names: readonly TransportName[] = TRANSPORTS;
   choice: Choice | Error = new Error("no such thing");
   readonly #timers = new Timers();
 
@@ -42,13 +43,13 @@ class World {
         },
         obstacle: () => null,
       });
-      const players = () => new Map(TRANSPORTS.map((name) => [name, player(name)]));
+      const players = () => new Map(this.names.map((name) => [name, player(name)]));
       return new Session({ players, timer, random: () => 0.5, now: () => this.#timers.now }, sink);
     };
     this.director = new Director(
       {
         session,
-        names: () => TRANSPORTS,
+        names: () => this.names,
         label: (name) => LABELS[name as BuiltInName],
         obstacle: () => null,
         network: () => "wifi",
@@ -135,6 +136,30 @@ test("without a choice from the gateway, the browser chooses", async () => {
   assert.equal(world.opened.at(-1)?.only, false);
   await world.play("unknown-to-us", "mse");
   assert.deepEqual(world.open, ["first mse /live/demo"]);
+});
+
+test("a transport that became known after the session began is moved to in a new session", async () => {
+  const world = new World();
+  await world.play("nal", "nal");
+  world.frame();
+  const offered = (transport: string) => ({ transport, rendition: "", width: 0, height: 0, bandwidth: 0, hasAudio: false });
+  world.events?.choices({ candidates: [offered("nal"), offered("mse")], forced: false, hasAudio: false });
+  world.names = [...TRANSPORTS, "canvas"];
+  world.log.length = 0;
+  world.choice = { ...(world.choice as Choice), transport: "canvas", session: new URL("/api/sessions/2", BASE) };
+  world.director.select({ base: BASE, transport: "canvas", rendition: null });
+  await settled();
+  assert.deepEqual(world.log, ["choose canvas null", "close", "control /api/sessions/2", "playing nal@", 'pin {"transport":"canvas"}']);
+  assert.deepEqual(world.open, ["first nal /live/demo"]);
+  world.events?.choices({ candidates: [offered("nal"), offered("canvas")], forced: false, hasAudio: false });
+  world.move("canvas");
+  assert.deepEqual(world.open, ["first nal /live/demo", "second canvas /live/demo"]);
+  world.frame();
+  assert.deepEqual(world.open, ["second canvas /live/demo"]);
+  // What the session offers is asked of it.
+  world.log.length = 0;
+  world.director.select({ base: BASE, transport: "nal", rendition: null });
+  assert.deepEqual(world.log, ['pin {"transport":"nal"}']);
 });
 
 test("a move plays hidden until its first frame, then takes over", async () => {

@@ -447,12 +447,20 @@ impl Stream {
             let path = [path, &["renditions".into(), name.into()]].concat();
             rendition.check(&path)?;
             // Checked last: a mistake in a name removes everything below that name.
-            check_stream_name(name).map_err(|what| {
-                Problem::key(path, what.replace("stream name", "rendition name"))
-            })?;
+            check_rendition_name(name).map_err(|what| Problem::key(path, what))?;
         }
         Ok(())
     }
+}
+
+/// As [`check_stream_name`], for a rendition. The player's attribute `rendition` means the stream itself by `-`.
+fn check_rendition_name(name: &str) -> Result<(), String> {
+    if name == "-" {
+        return Err(
+            "means the stream itself where players choose a rendition; choose another name".into(),
+        );
+    }
+    check_stream_name(name).map_err(|what| what.replace("stream name", "rendition name"))
 }
 
 fn idle() -> Span {

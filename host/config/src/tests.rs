@@ -290,6 +290,29 @@ fn a_transport_name_is_a_plain_word() {
 }
 
 #[test]
+fn a_word_with_a_meaning_names_no_transport_and_no_rendition() {
+    for (name, meaning) in [
+        ("auto", "means the automatic choice of a transport"),
+        ("policy", "means the policy where components are named"),
+    ] {
+        refused(
+            &format!("[transports.{name}]"),
+            &format!("sluice.toml:1:13: `{name}` in [transports] {meaning}"),
+            &["choose another name"],
+        );
+    }
+    // Segments of other paths, and words of players, are names like any other.
+    for name in ["api", "frame", "halves", "live", "modules", "none", "watch"] {
+        assert!(parse(&format!("[transports.{name}]")).is_ok(), "{name}");
+    }
+    refused(
+        "[streams.a]\nsource = 'x'\nrenditions.'-' = { width = 64 }",
+        "sluice.toml:3:12: `-` in [streams.a.renditions] means the stream itself where players choose a rendition",
+        &["choose another name"],
+    );
+}
+
+#[test]
 fn idle_and_always_on_exclude_each_other() {
     let text = "[streams.a]\nsource = 'x'\nalways-on = true\nidle = '1s'";
     refused(

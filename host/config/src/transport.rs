@@ -70,8 +70,8 @@ impl Transport {
         Ok(transport)
     }
 
-    /// For a transport that cannot be used as it is configured: advice about the first option that is probably one of
-    /// the gateway's own keys, misspelled. It may as well be an option of the component.
+    /// Advice about the first option that is probably one of the gateway's own keys, misspelled. It may as well be an
+    /// option of the component.
     pub fn misspelled(&self) -> Option<String> {
         let options = self.options.as_object()?.keys();
         let mut meant = options.filter_map(|key| Some((key, nearest(key, &KEYS)?)));
@@ -146,8 +146,13 @@ impl Limits {
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase());
-    if name == "policy" {
-        return Err("means the policy where components are named; choose another name".into());
+    let meant = match name {
+        "policy" => Some("the policy where components are named"),
+        "auto" => Some("the automatic choice of a transport, and the built-in policy"),
+        _ => None,
+    };
+    if let Some(meant) = meant {
+        return Err(format!("means {meant}; choose another name"));
     }
     match first && name.len() <= 64 && name.chars().all(good) {
         true => Ok(()),

@@ -262,7 +262,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     match good.filter(|_| found.is_empty()) {
         Some(gateway) => {
             let transports = gateway.transports.all();
-            for note in transports.values().filter_map(|known| known.note()) {
+            for note in transports.values().flat_map(|known| known.notes()) {
                 print(&format!("{}: note: {note}\n", file.display()))?;
             }
             for (name, stream) in &gateway.config.streams {

@@ -36,6 +36,8 @@ pub struct Transport {
     pub built_in: bool,
     /// `trusted` of its config: its pages, and its half in the browser, may run scripts in the gateway's origin.
     pub trusted: bool,
+    /// Advice about an option that may be a misspelled key of the gateway, although the component accepts it.
+    misspelled: Option<String>,
     /// Its half that runs in the browser, if it has one.
     pub browser: Option<BrowserModule>,
     /// Profile that `open` returned with these options.
@@ -100,15 +102,20 @@ impl Transport {
         }
     }
 
-    /// What to tell the user about it: the parts of its profile that this host ignores, if any.
-    pub fn note(&self) -> Option<String> {
-        let ignored = &self.profile.ignored;
-        let (name, list) = (&self.name, ignored.join(", "));
-        (!ignored.is_empty()).then(|| {
+    /// What to tell the user about it: the parts of its profile that this host ignores, and an option that may be a
+    /// misspelled key.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let name = &self.name;
+        let ignored = self.profile.ignored.join(", ");
+        let ignored = (!ignored.is_empty()).then(|| {
             format!(
-                "the profile of [transports.{name}] has values that this gateway ignores: {list}"
+                "the profile of [transports.{name}] has values that this gateway ignores: {ignored}"
             )
-        })
+        });
+        let misspelled = self.misspelled.as_ref().map(|advice| {
+            format!("the component of [transports.{name}] got an unusual option: {advice}")
+        });
+        ignored.into_iter().chain(misspelled)
     }
 
     /// Path of its entry below the stream: `hls/index.m3u8`.
@@ -273,7 +280,7 @@ impl Transports {
     }
 
     /// Removes a transport from the table. Its muxers go on.
-    pub fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         self.config.write().remove(name);
         self.swaps.lock().remove(name);
         Arc::make_mut(&mut self.table.write()).remove(name);
@@ -432,6 +439,7 @@ fn load(
         options,
         built_in: file.is_none(),
         trusted: config.is_some_and(|config| config.trusted),
+        misspelled: config.and_then(config::Transport::misspelled),
         browser,
         profile,
         usage,

@@ -17,7 +17,8 @@ macro_rules! export {
     ($transport:ty, browser: $module:expr) => {
         $crate::export!($transport);
 
-        const _: &str = $module;
+        // As below.
+        const _: fn() -> ::std::string::String = || $module.into();
 
         // As below.
         #[cfg(target_arch = "wasm32")]

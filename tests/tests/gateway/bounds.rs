@@ -357,6 +357,30 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "256 MiB",
     ),
     (
+        "a component's module",
+        "plugin/src/browser.rs",
+        "MAX_MODULE_BYTES",
+        "1 MiB",
+    ),
+    (
+        "messages of a module",
+        "../web/src/half/reports.ts",
+        "MAX_LENGTH",
+        "1,000",
+    ),
+    (
+        "messages of a module",
+        "../web/src/half/reports.ts",
+        "RATE",
+        "600",
+    ),
+    (
+        "messages of a module",
+        "../web/src/half/reports.ts",
+        "BURST",
+        "1,200",
+    ),
+    (
         "compiled components on disk",
         "plugin/src/cache.rs",
         "MAX_CACHE_BYTES",
@@ -383,10 +407,10 @@ fn bounds_are_what_the_code_says() {
                 .trim_start()
                 .trim_start_matches("pub ")
                 .strip_prefix("const ")?;
-            line.strip_prefix(name)?
-                .strip_prefix(": ")?
-                .split_once(" = ")
-                .map(|(_, value)| value)
+            // The type of a constant is before its value, in Rust.
+            let rest = line.strip_prefix(name)?;
+            let (_, value) = rest.strip_prefix([':', ' '])?.split_once("= ")?;
+            Some(value)
         });
         let definition = definition.unwrap_or_else(|| panic!("{file} has no {name}"));
         let found = value(definition.trim_end_matches(';'));

@@ -152,9 +152,11 @@ async fn events_of_streams_and_viewers_are_ordered_and_replayed_on_reconnect() {
 
     // Resumes by the header, as EventSource does, and by the query, for clients that cannot set headers.
     let last = all[2].id.clone();
+    let encoded: String = last.bytes().map(|byte| format!("%{byte:02x}")).collect();
     for (query, header) in [
         (String::new(), Some(format!("Last-Event-ID: {last}"))),
         (format!("?last-event-id={last}"), None),
+        (format!("?x=1&last-event-id={encoded}"), None),
     ] {
         let mut again = Curl::follow(&gateway, &query, header.as_deref());
         let hello = again.next().await;

@@ -1,7 +1,15 @@
 //! Halves of transports that run in browsers: their list, frame and module, and the tickets that a frame needs.
 
 use serde_json::Value;
-use sluicegate_tests::{Gateway, Raw, command::sluicegate, http_get, raw::handshake, within};
+use sluicegate_tests::{
+    Gateway, Raw,
+    client::request_with,
+    command::{check, sluicegate},
+    exchange::{Exchanged, FAST, entry, reload},
+    http_get,
+    raw::handshake,
+    within,
+};
 
 /// What a frame with an opaque origin sends.
 const OPAQUE: [(&str, &str); 2] = [("Origin", "null"), ("Sec-Fetch-Site", "cross-site")];
@@ -199,4 +207,58 @@ async fn inspect_says_whether_there_is_a_half_in_the_browser() {
         let seen = sluicegate(&["plugin", "inspect", file.to_str().unwrap()]).await;
         assert!(seen.out.contains(line), "{seen:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_whose_module_cannot_be_used_is_refused_and_the_one_in_use_stays() {
+    let mine = Exchanged::new("mine", "canvas");
+    let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(""))).await;
+    let used = half(&gateway, "demo").await["module"].clone();
+    let hash = entry(&gateway, "mine").await["hash"].clone();
+    let too_large = "a module may have at most 1048576";
+    for (write, reason) in [
+        (b'E', "it is empty; return the source of an ES module"),
+        (b'L', too_large),
+        (b'P', "`module` failed: "),
+        (b'S', "`module` failed: "),
+        (b'U', "`module` failed: "),
+    ] {
+        let build = char::from(write);
+        match write {
+            b'U' => mine.write_with(b"this browser has no ", 0xff),
+            build => mine.write_build(build),
+        }
+        let (status, refused) = reload(gateway.address, "mine").await;
+        assert_eq!(status, 422, "{build}: {refused}");
+        let said = text(&refused["error"]);
+        let beginning = "[transports.mine]: ";
+        assert!(said.contains(beginning) && said.contains(reason), "{said}");
+        gateway.logged(said).await;
+        // The same at start, by `check`, by `inspect`, and for a transport that is added.
+        check(&format!("{FAST}{}", mine.config("")))
+            .await
+            .refused(&[beginning, reason]);
+        let file = mine.path.to_str().unwrap();
+        sluicegate(&["plugin", "inspect", file])
+            .await
+            .refused(&[reason]);
+        let body = format!("{{\"name\": \"other\", \"plugin\": \"{file}\"}}");
+        let adding = request_with(
+            gateway.address,
+            "POST",
+            "/api/plugins",
+            &[],
+            body.as_bytes(),
+        );
+        let (status, _, answer) = within("an answer", adding).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(status, 422, "{answer}");
+        assert!(answer.contains("[transports.other]: "), "{answer}");
+    }
+    // Pages go on with what they have.
+    assert_eq!(half(&gateway, "demo").await["module"], used);
+    assert_eq!(get(&gateway, text(&used), &OPAQUE).await.0, 200);
+    assert_eq!(entry(&gateway, "mine").await["hash"], hash);
+    let list = gateway.api("/api/halves/demo").await;
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
 }

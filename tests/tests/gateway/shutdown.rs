@@ -231,6 +231,40 @@ async fn sigint_ends_a_gateway_that_nobody_uses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_ends_no_service() {
+    let mut gateway = Gateway::with_config(CONFIG).await;
+    let mut viewer = Raw::connect(gateway.address).await;
+    let upgraded = viewer.upgrade(gateway.address, "/live/demo/nal").await;
+    assert_eq!(upgraded.unwrap().status, 101);
+    viewer.frame().await.unwrap();
+    gateway.signal(Signal::HUP);
+    gateway
+        .logged("SIGHUP has no effect: the config is read at start only")
+        .await;
+    viewer.frame().await.unwrap();
+    gateway.assert_serves("demo").await;
+    gateway.signal(Signal::TERM);
+    let (code, _) = within("the close frame", viewer.closed()).await.unwrap();
+    assert_eq!(code, 1001);
+    assert_eq!(ended(&mut gateway).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_terminal_ends_the_gateway_in_it_cleanly() {
+    let gateway = Gateway::in_terminal(CONFIG).await;
+    let mut viewer = Raw::connect(gateway.address).await;
+    let upgraded = viewer.upgrade(gateway.address, "/live/demo/nal").await;
+    assert_eq!(upgraded.unwrap().status, 101);
+    viewer.frame().await.unwrap();
+    gateway.signal(Signal::KILL);
+    let (code, reason) = within("the close frame", viewer.closed()).await.unwrap();
+    assert_eq!(
+        (code, reason.as_str()),
+        (1001, "the gateway is shutting down")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_sources_that_wait_for_somebody_end_at_the_same_time() {
     let stream = |nth| {
         format!("[streams.s{nth}]\nsource = \"annexb:listen:127.0.0.1:0\"\nalways-on = true\n")

@@ -8,7 +8,7 @@ use sluicegate_tests::{
     exchange::{Exchanged, FAST, entry, entry_until, reload},
     http_get, within,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_half_written_or_the_same_changes_nothing() {
@@ -93,7 +93,7 @@ async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
             .refused(&["400", "`Other` is not a valid transport name"]);
         plugin(&url, &["add", "auto", file])
             .await
-            .refused(&["409", "`auto` is the name of the policy's component"]);
+            .refused(&["400", "`auto` means the automatic choice of a transport"]);
         mine.rebuild(1);
         let reloaded = plugin(&url, &["reload", "mine"]).await;
         assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
@@ -134,6 +134,11 @@ async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
     let url = format!("http://{}", server.local_addr().unwrap());
     let serving = async {
         let (mut client, _) = server.accept().await.unwrap();
+        // An answer before the request would be an error of its own.
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            client.read_buf(&mut asked).await.unwrap();
+        }
         let page = "HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n<html>No such page.\n";
         client.write_all(page.as_bytes()).await.unwrap();
         client
@@ -279,4 +284,16 @@ async fn mistakes_are_told_with_the_key_that_they_are_in() {
     let file = config_file(FAST);
     let checked = sluicegate(&["check", "--config", file.to_str().unwrap()]).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");
+    // This component takes any option, so it cannot tell that the key was meant for the gateway.
+    let frozen = Gateway::component("frozen");
+    let config = format!(
+        "{FAST}[transports.mine]\nplugin = \"{}\"\nwacth = true\n",
+        frozen.display()
+    );
+    let note = "the component of [transports.mine] got an unusual option: \
+        instead of `wacth`, did you mean the gateway's key `watch`?";
+    let checked = check(&config).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.out.contains(note), "{checked:?}");
+    Gateway::with_config(&config).await.logged(note).await;
 }

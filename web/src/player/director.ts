@@ -6,7 +6,7 @@
 import type { ChoiceRequest, Choice, PlaybackTarget } from "../net/choice";
 import type { Move, Candidate } from "../net/control";
 import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
-import { CACHEABLE, type TransportName } from "../transport/names";
+import { CACHEABLE, isBuiltIn, type TransportName } from "../transport/names";
 import type { ControlLike, DirectorEnv, DirectorSink, DirectorState, DirectorSelection, PlaybackStats, CompletedMove, StageName } from "./direction";
 import type { Session, SessionState } from "./session";
 
@@ -111,7 +111,13 @@ export class Director {
   #pin(): boolean {
     const { transport, rendition } = this.#selection;
     const chosen = transport === "auto" ? null : transport;
-    if (this.#control === null || this.#reported === null || (chosen !== null && !this.#playable().includes(chosen))) return false;
+    if (this.#control === null || this.#reported === null || (chosen !== null && !this.playable().includes(chosen))) return false;
+    const isOffered = this.#candidates.length === 0 || this.#candidates.some((candidate) => candidate.transport === chosen);
+    if (chosen !== null && !isBuiltIn(chosen) && !isOffered) {
+      // The session began before this transport was known.
+      this.#renew();
+      return true;
+    }
     const free = chosen === null && rendition === null;
     this.#pinPending = true;
     this.#control.pin(free ? null : { ...(chosen !== null && { transport: chosen }), ...(rendition !== null && { rendition }) });
@@ -190,7 +196,7 @@ export class Director {
    */
   #start(base: URL): void {
     const { transport } = this.#selection;
-    const can = this.#playable();
+    const can = this.playable();
     if (transport !== "auto" && !can.includes(transport)) {
       this.#playUnassisted(base);
       return;
@@ -223,7 +229,7 @@ export class Director {
   #choiceRequest(): ChoiceRequest {
     const { transport, rendition } = this.#selection;
     const pinned = transport === "auto" ? null : transport;
-    return { can: this.#playable(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
+    return { can: this.playable(), transport: pinned, rendition, network: this.#env.network(), listening: this.#listening };
   }
 
   #applyChoice(choice: Choice): void {
@@ -252,7 +258,8 @@ export class Director {
     return this.#env.names().includes(name) ? name : null;
   }
 
-  #playable(): TransportName[] {
+  /** Names of the transports that this browser can play as far as is known. */
+  playable(): TransportName[] {
     return this.#env.names().filter((name) => this.#env.obstacle(name) === null);
   }
 
@@ -322,29 +329,37 @@ export class Director {
     this.#start(base);
   }
 
-  /** Playback continues; requests a new session, which may lead to another choice. */
+  /** Playback continues; requests a new session after a while, which may lead to another choice. */
   #controlLost(): void {
     this.#control = null;
-    const base = this.#selection.base;
-    if (base === null) return;
+    if (this.#selection.base === null) return;
     this.#cancelTimer?.();
-    this.#cancelTimer = this.#env.timer(() => {
-      const follow = (choice: Choice): void => {
-        const target = this.#reported;
-        const { phase } = this.#current.session.state;
-        // The gateway answers HTTP, but neither a WebSocket nor media gets through: some proxy blocks it, so the
-        // session tries the transports in turn.
-        if (target === null && (phase === "waiting" || phase === "connecting")) this.#playUnassisted(base);
-        this.#session = choice.session.pathname.split("/").pop() ?? null;
-        this.#openControl(choice.session);
-        // The new session has to be informed of what plays already.
-        this.#reported = null;
-        if (target !== null) this.#reportPlaying(target);
-        this.#repeatPin();
-      };
-      this.#requestChoice(base, follow, () => this.#controlLost());
-    }, Math.min(RETRY_LIMIT_MS, RETRY_MS * 2 ** this.#controlLosses));
+    this.#cancelTimer = this.#env.timer(() => this.#renew(), Math.min(RETRY_LIMIT_MS, RETRY_MS * 2 ** this.#controlLosses));
     this.#controlLosses++;
+  }
+
+  /** Requests a new session while playback continues. */
+  #renew(): void {
+    const { base } = this.#selection;
+    if (base === null) return;
+    const follow = (choice: Choice): void => {
+      const target = this.#reported;
+      const { phase } = this.#current.session.state;
+      // The gateway answers HTTP, but neither a WebSocket nor media gets through: some proxy blocks it, so the
+      // session tries the transports in turn.
+      if (target === null && (phase === "waiting" || phase === "connecting")) this.#playUnassisted(base);
+      this.#session = choice.session.pathname.split("/").pop() ?? null;
+      this.#candidates = [];
+      this.#openControl(choice.session);
+      // The new session has to be informed of what plays already.
+      this.#reported = null;
+      if (target !== null) this.#reportPlaying(target);
+      this.#repeatPin();
+    };
+    this.#requestChoice(base, follow, () => {
+      this.#control?.close();
+      this.#controlLost();
+    });
   }
 
   #move(move: Move): void {

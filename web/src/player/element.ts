@@ -19,7 +19,7 @@ import { HalfScreen } from "../half/screen";
 import { age } from "../media/block_code";
 import { ApiError } from "../net/api";
 import { Backoff } from "../net/backoff";
-import { fetchChoice, networkType } from "../net/choice";
+import { type Choice, type ChoiceRequest, fetchChoice, networkType } from "../net/choice";
 import { Control } from "../net/control";
 import { ServerClock } from "../net/server_clock";
 import { withTimeout } from "../net/timeout";
@@ -76,6 +76,8 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #halfStages = new Set<StageName>();
   /** The transports of the gateway that bring their player; null before they are known. */
   #halves: ReadonlyMap<TransportName, KnownHalf> | null = null;
+  /** Resolves once they are known. */
+  #halvesFound: Promise<void> = Promise.resolve();
   /** Why they are not known, if the gateway did not list them. */
   #halvesMissing: string | null = null;
   #halvesRequest: AbortController | null = null;
@@ -126,7 +128,7 @@ export class SluicegatePlayer extends HTMLElement {
         prepare: (name) => {
           if (name === "hls") prepareHls();
         },
-        choose: fetchChoice,
+        choose: (base, request, signal) => this.#choose(base, request, signal),
         openControl: (url, events) => new Control(url, events),
         timer,
         now: () => performance.now(),
@@ -267,35 +269,51 @@ export class SluicegatePlayer extends HTMLElement {
       this.#director.stop();
       // After the old stream has ended, so that none of its frames arrives later.
       this.#clear();
+      this.#halves = null;
       this.#findHalves(base);
     }
-    if (this.#halves !== null || base === null) this.#select(base);
+    // Only a transport that this player does not implement has to be looked for first.
+    const isKnown = this.transport === "auto" || isBuiltIn(this.transport) || this.#halves !== null;
+    if (isKnown || base === null) this.#select(base);
   }
 
   #select(base: URL | null): void {
     const { transport } = this;
     const rendition = this.rendition === "" ? null : this.rendition === NO_RENDITION ? "" : this.rendition;
     const known = transport === "auto" || isBuiltIn(transport) || this.#halves?.has(transport);
-    const names = ["auto", ...TRANSPORTS, ...(this.#halves?.keys() ?? [])].join(", ");
-    const problem = known ? null : (this.#halvesMissing ?? `there is no transport "${transport}" that this player can play; choose one of: ${names}`);
+    const names = ["auto", ...this.#options().map(({ name }) => name)].join(", ");
+    const problem = known || base === null ? null : (this.#halvesMissing ?? `there is no transport "${transport}" that this player can play; choose one of: ${names}`);
     this.#director.select({ base, transport, rendition, ...(problem !== null && { problem }) });
+  }
+
+  /**
+   * Asks the gateway for a choice while the transports that bring their player are looked for; and again if some can
+   * play here, which the first choice did not consider. A fixed choice does not depend on them.
+   */
+  async #choose(base: URL, request: ChoiceRequest, signal: AbortSignal): Promise<Choice> {
+    const choice = fetchChoice(base, request, signal);
+    if (request.transport !== null) return choice;
+    const [chosen] = await Promise.all([choice, this.#halvesFound]);
+    const can = this.#director.playable();
+    return can.length === request.can.length ? chosen : fetchChoice(base, { ...request, can }, signal);
   }
 
   /** Asks the gateway for transports that bring their player, and these whether they can play here; then plays. */
   #findHalves(base: URL | null): void {
     this.#halvesRequest?.abort();
-    this.#halves = null;
     if (base === null) return;
     const controller = new AbortController();
     this.#halvesRequest = controller;
     const { signal } = controller;
+    let resolve = (): void => undefined;
+    this.#halvesFound = new Promise((then) => (resolve = then));
+    signal.addEventListener("abort", () => resolve());
     const found = (halves: readonly KnownHalf[], missing: string | null): void => {
       if (signal.aborted) return;
       this.#halves = new Map(halves.map((half) => [half.name, half]));
       this.#halvesMissing = missing;
-      const playable = halves.filter(({ obstacle }) => obstacle === null);
-      const options = [...TRANSPORTS.map((name) => ({ name, label: LABELS[name] })), ...playable.map(({ name, label }) => ({ name, label }))];
-      this.dispatchEvent(new CustomEvent<TransportOption[]>("sluicegate-transports", { detail: options }));
+      resolve();
+      this.dispatchEvent(new CustomEvent<TransportOption[]>("sluicegate-transports", { detail: this.#options() }));
       if (signal.aborted) return;
       this.#select(base);
       // What the player itself implements plays meanwhile.
@@ -307,7 +325,7 @@ export class SluicegatePlayer extends HTMLElement {
       .then((entries) => Promise.all(entries.filter(({ name }) => !isBuiltIn(name)).map(ask)))
       .then(
         (halves) => found(halves, null),
-        (error: unknown) => found([], error instanceof ApiError ? error.message : unreachable(base).reason),
+        (error: unknown) => found([...(this.#halves?.values() ?? [])], error instanceof ApiError ? error.message : unreachable(base).reason),
       );
   }
 
@@ -315,6 +333,12 @@ export class SluicegatePlayer extends HTMLElement {
   #findHalvesAgain(base: URL, signal: AbortSignal): void {
     if (signal.aborted || this.#director.state.phase !== "unplayable") return;
     this.#findHalves(base);
+  }
+
+  /** The transports that can be selected here, as far as is known. */
+  #options(): TransportOption[] {
+    const playable = [...(this.#halves?.values() ?? [])].filter(({ obstacle }) => obstacle === null);
+    return [...TRANSPORTS.map((name) => ({ name, label: LABELS[name] })), ...playable.map(({ name, label }) => ({ name, label }))];
   }
 
   #label(name: TransportName): string {
@@ -328,6 +352,8 @@ export class SluicegatePlayer extends HTMLElement {
   #visibility(): void {
     const visible = document.visibilityState === "visible";
     if (!visible) this.#painter.stop();
+    // Transports may have come or gone meanwhile.
+    if (visible && this.#halves !== null) this.#findHalves(this.#base);
     this.#director.setVisible(visible);
   }
 

@@ -93,10 +93,6 @@ pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
         .trim_end());
     };
     transport.plugin = Some(gateway.config.dir.join(plugin));
-    if name == gateway.sessions.policy_actor().policy().name {
-        let text = format!("`{name}` is the name of the policy's component; choose another name");
-        return error(true, StatusCode::CONFLICT, &text);
-    }
     if gateway.transports.get(&name).is_some() {
         let text = match gateway.transports.is_built_in(&name) {
             true => format!(

@@ -46,7 +46,7 @@ use sluicegate_telemetry::{Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, IsTerminal},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -221,7 +221,7 @@ impl Gateway {
             self.muxers.unchanged(name);
             return Ok(());
         };
-        candidate.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(&candidate);
         match self.muxers.swap(&candidate, is_forced) {
             Ok(Swapped::Beside(muxers)) => {
                 tracing::info!(transport = name, plugin = %candidate.plugin, muxers, "the transport was replaced");
@@ -252,7 +252,7 @@ impl Gateway {
         settings: config::Transport,
     ) -> Result<Arc<Transport>, StartError> {
         let added = self.transports.add(name, settings)?;
-        added.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(&added);
         tracing::info!(transport = name, plugin = %added.plugin, "the transport was added");
         Ok(added)
     }
@@ -260,8 +260,8 @@ impl Gateway {
     /// Removes a transport. Its viewers get what is left and are then disconnected with a reason; sessions move to
     /// another transport by the policy.
     pub fn remove_transport(&self, name: &str) {
-        self.transports.remove(name);
-        self.muxers.finish(name, "the transport was removed");
+        self.muxers
+            .remove_transport(name, "the transport was removed");
         tracing::info!(transport = name, "the transport was removed");
     }
 
@@ -353,6 +353,12 @@ impl Gateway {
     }
 }
 
+fn warn_of_notes(transport: &Transport) {
+    for note in transport.notes() {
+        tracing::warn!("{note}");
+    }
+}
+
 /// Names of the transports, and of those that the config has and that were removed meanwhile: rules may name them.
 fn known_transports(config: &Config, transports: &Table) -> Vec<String> {
     let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
@@ -413,8 +419,8 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
     StartError::any(mistakes)
 }
 
-/// Serves each request with `answer` until SIGTERM, SIGINT or SIGHUP (its terminal was closed); a second SIGTERM or
-/// SIGINT ends the process at once.
+/// Serves each request with `answer` until SIGTERM, SIGINT, or SIGHUP in a terminal; a second SIGTERM or SIGINT ends the
+/// process at once.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
@@ -436,6 +442,9 @@ where
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("catch SIGHUP"))?;
+    // In a terminal, SIGHUP means that it was closed, and can no longer be asked; a service is told to reload by it.
+    let is_in_terminal =
+        io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
     let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
     // Leases that keep the sources of streams with `always-on` running.
     let always_on: Vec<_> = gateway
@@ -454,7 +463,7 @@ where
         None => "http",
     };
     for transport in gateway.transports.all().values() {
-        transport.note().inspect(|note| tracing::warn!("{note}"));
+        warn_of_notes(transport);
     }
     announce::announce(scheme, local);
     tokio::spawn(component_files::watch(gateway.clone()));
@@ -481,7 +490,12 @@ where
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => break,
+            _ = hangup.recv() => {
+                if is_in_terminal {
+                    break;
+                }
+                tracing::warn!("SIGHUP has no effect: the config is read at start only; restart the gateway to apply it");
+            }
             // The server ends only after the shutdown began, so this is a failure.
             _ = &mut server => {
                 let reason = std::io::Error::other("the task that accepts them ended; the log says why");

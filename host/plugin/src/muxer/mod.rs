@@ -491,10 +491,12 @@ impl Muxers {
         }
     }
 
-    /// Ends the muxers of a transport that was removed. Viewers first get the chunks that are in the outlet, then
+    /// Removes a transport from the table and ends its muxers. Viewers first get the chunks that are in the outlet, then
     /// `reason`.
-    pub fn finish(&self, transport: &str, reason: &str) {
+    pub fn remove_transport(&self, transport: &str, reason: &str) {
+        // Under the lock, so that no predecessor is put back meanwhile.
         let mut running = self.lock();
+        self.transports.remove(transport);
         let of = |slot: &Slot| slot.transport.name == transport;
         for (_, slot) in running.extract_if(.., |_, slot| of(slot)) {
             let end = End::Finished(reason.to_owned());

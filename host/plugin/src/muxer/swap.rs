@@ -64,8 +64,11 @@ impl Muxers {
         if let Some(current) = &current
             && (is_forced || !candidate.profile.can_follow(&current.profile))
         {
-            self.set_state(candidate, "switched", "");
+            // Under the lock, so that nothing is rolled back between the two.
+            let running = self.lock();
             self.transports.put(candidate.clone(), None);
+            self.set_state(candidate, "switched", "");
+            drop(running);
             self.retire_replaced();
             return Ok(Swapped::Restarted);
         }
@@ -102,11 +105,20 @@ impl Muxers {
         Ok(())
     }
 
-    /// Notes that a reload has found the component that is in use.
+    /// Notes that a reload has found the component that is in use. One that muxers still switch to stays noted as such.
     pub fn unchanged(&self, name: &str) {
-        if let Some(current) = self.transports.get(name) {
+        // Under the lock, so that nothing is switched or rolled back meanwhile.
+        let _running = self.lock();
+        if let Some(current) = self.transports.get(name)
+            && !self.is_switching(name)
+        {
             self.set_state(&current, "unchanged", "");
         }
+    }
+
+    fn is_switching(&self, name: &str) -> bool {
+        let state = self.transports.swap_state(name);
+        state.is_some_and(|state| state.state == "switching")
     }
 
     /// Lets all muxers of the transport compare the candidate; returns how many did.
@@ -150,6 +162,7 @@ impl Muxers {
         };
         // What failed is not put back.
         self.put(&mut running, &previous, None, false);
+        self.set_state(failed, "rolled-back", reason);
         drop(running);
         tracing::error!(
             transport = failed.name,
@@ -159,7 +172,6 @@ impl Muxers {
             previous.plugin,
             previous.plugin.short_hash()
         );
-        self.set_state(failed, "rolled-back", reason);
     }
 
     /// Puts a component into the table, in the place of `previous` if that may have to be put back, and lets all muxers
@@ -185,9 +197,8 @@ impl Muxers {
     pub(super) fn switched(&self, name: &str) {
         // Under the lock, so that nothing is rolled back meanwhile.
         let running = self.lock();
-        let is_switching = |state: SwapState| state.state == "switching";
         let mut muxers = running.values().filter(|slot| slot.transport.name == name);
-        if self.transports.swap_state(name).is_some_and(is_switching)
+        if self.is_switching(name)
             && let Some(current) = self.transports.get(name)
             && muxers.all(|slot| Arc::ptr_eq(&slot.muxer.used.lock(), &current))
         {
@@ -201,6 +212,8 @@ impl Muxers {
         slots.map(|slot| slot.muxer.clone()).collect()
     }
 
+    /// Notes how an exchange goes. That a component is in use, or was rolled back, is noted under the lock under which it
+    /// was put into the table, so an earlier exchange does not overwrite the state of a later one.
     fn set_state(&self, candidate: &Transport, state: &'static str, reason: &str) {
         let state = SwapState {
             state,

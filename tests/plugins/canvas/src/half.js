@@ -129,9 +129,16 @@ const attacks = {
     top.location.href = url;
     return "navigated";
   },
-  dialog: () => {
-    if (prompt("password?") === null) throw new Error("ignored");
+  /** `alert`, `confirm` or `prompt`. */
+  dialog: (kind) => {
+    if (!(globalThis[kind]("password?") ?? kind === "alert")) throw new Error("ignored");
     return "shown";
+  },
+  /** Keeps its thread busy for so many ms. */
+  loop: (ms) => {
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+    return "looped";
   },
   async worker() {
     const url = URL.createObjectURL(new Blob(["postMessage(1 + 1)"]));

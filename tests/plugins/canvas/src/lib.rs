@@ -1,5 +1,10 @@
 //! Test transport `canvas`: each WebSocket message is a JPEG, which the half in the browser (`half.js`) draws on a canvas.
-//! `whoami` answers with the path and query that were requested, as the component sees them.
+//! `whoami` answers with the path and query that were requested, as the component sees them. Other builds have a module
+//! that is empty (`E`), too large (`L`) or without a class (`N`), or that panics (`P`) or never returns (`S`) when it is
+//! asked for.
+
+// Misbehaviour is a purpose.
+#![allow(clippy::panic)]
 
 use sluicegate_sdk::{
     Chunk, Lane, NoOptions, Payload, Profile, Reply, Sample, StreamInfo, Transport,
@@ -38,4 +43,24 @@ impl Transport for Canvas {
     }
 }
 
-sluicegate_sdk::export!(Canvas, browser: include_str!("half.js"));
+/// The build of this component: its last byte. Tests write other builds by changing that byte in the file.
+#[used]
+static BUILD: [u8; 16] = *b"canvas's build A";
+
+/// The module for browsers; in other builds it is none that the gateway can use.
+fn module() -> String {
+    const SOURCE: &str = include_str!("half.js");
+    // Read at run time, so that a change in the file counts.
+    match std::hint::black_box(&BUILD)[15] {
+        b'E' => String::new(),
+        b'L' => SOURCE.repeat((1 << 20) / SOURCE.len() + 1),
+        b'N' => "export default 5;".into(),
+        b'P' => panic!("canvas was told to panic in `module`"),
+        b'S' => loop {
+            std::hint::black_box(());
+        },
+        _ => SOURCE.into(),
+    }
+}
+
+sluicegate_sdk::export!(Canvas, browser: module());

@@ -282,10 +282,7 @@ impl Actor {
                 };
                 judge.has_enough() || now >= *began + limit
             }
-            Swap::Watched { until, group, .. } => {
-                let is_after = newest > Some(*group) || now >= *until + MAX_WATCH;
-                now >= *until && is_after
-            }
+            Swap::Watched { until, group, .. } => is_proven(*until, now, newest > Some(*group)),
             _ => false,
         };
         match self.swap.take_if(is_over) {
@@ -404,6 +401,12 @@ impl Actor {
     }
 }
 
+/// Whether a component that is watched until then needs its predecessor no longer; a group may have begun since it took
+/// over.
+fn is_proven(until: Instant, now: Instant, has_begun_group: bool) -> bool {
+    now >= until && (has_begun_group || now >= until + MAX_WATCH)
+}
+
 /// Makes calls to a candidate, which is opened first if there is none.
 fn catch_up(
     transport: &Arc<Transport>,
@@ -420,4 +423,24 @@ fn catch_up(
         taken.map_err(|failure| failure.to_string())?;
     }
     Ok(twin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_predecessor_is_ready_for_the_watch_and_until_a_group_began() {
+        let took_over = Instant::now();
+        let proven = |after: Duration, has_begun_group| {
+            is_proven(took_over + WATCH, took_over + after, has_begun_group)
+        };
+        let almost = Duration::from_millis(1);
+        assert!(!proven(Duration::ZERO, true));
+        assert!(!proven(WATCH - almost, true));
+        // From here on a failure is repaired as any other, and not rolled back.
+        assert!(proven(WATCH, true));
+        assert!(!proven(WATCH + MAX_WATCH - almost, false));
+        assert!(proven(WATCH + MAX_WATCH, false));
+    }
 }
