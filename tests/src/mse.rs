@@ -27,9 +27,14 @@ pub struct Mse {
 impl Mse {
     /// Connects to a stream.
     pub async fn connect(address: SocketAddr, stream: &str) -> Mse {
+        Mse::connect_to(address, &format!("/live/{stream}/mse")).await
+    }
+
+    /// Connects to a transport with the component `mse`.
+    pub async fn connect_to(address: SocketAddr, path: &str) -> Mse {
         let connected = async {
             let tcp = TcpStream::connect(address).await?;
-            let url = format!("ws://{address}/live/{stream}/mse");
+            let url = format!("ws://{address}{path}");
             Ok::<_, anyhow::Error>(tokio_tungstenite::client_async(url, tcp).await?)
         };
         let (socket, _) = within("connect", connected).await.unwrap();

@@ -20,9 +20,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::WholeBody;
 
-/// Time for a connection, and for the answer: a component may have to be compiled and compared.
+/// Time for a connection, and for the answer: a component may have to be compiled, for at most two minutes, and compared,
+/// for at most half a minute.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// Largest answer in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 

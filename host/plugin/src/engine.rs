@@ -15,6 +15,7 @@ use super::{
     metadata::Metadata,
     world::{Kind, Version, World, full_name, interface},
 };
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -241,14 +242,16 @@ impl Engine {
             reason,
         };
         // Opening a pipe could wait for ever, and a device has no end.
-        let metadata = std::fs::metadata(path).map_err(read)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(opened.map_err(|error| read(error.into()))?);
+        let metadata = file.metadata().map_err(read)?;
         if !metadata.is_file() {
             let what = "it is not a regular file";
             return Err(read(io::Error::new(io::ErrorKind::InvalidInput, what)));
         }
         // The file may grow meanwhile.
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(read)?;
         let mut limited = file.take(MAX_FILE_BYTES + 1);
         limited.read_to_end(&mut bytes).map_err(read)?;
         let size = metadata.len().max(bytes.len() as u64);
@@ -442,10 +445,16 @@ pub struct TickerGuard(Arc<Ticker>);
 impl TickerGuard {
     /// Runs `work`, which calls the guest, with the epoch advancing.
     pub(super) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
+        /// Ends the work also if it panics.
+        struct Running<'a>(&'a AtomicUsize);
+        impl Drop for Running<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
         self.0.running.fetch_add(1, Ordering::Relaxed);
-        let result = work();
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-        result
+        let _running = Running(&self.0.running);
+        work()
     }
 }
 

@@ -9,6 +9,7 @@
 mod profile;
 mod values;
 
+pub(crate) use profile::MAX_LANES;
 pub use profile::{Embed, Profile};
 pub use values::{Answer, Chunk, Rendition};
 

@@ -111,6 +111,7 @@ impl Call {
             Call::Push(sample) => sample.data.len(),
             Call::Received { message, .. } => message.len(),
             Call::Request { path, query } => path.len() + query.len(),
+            Call::Join(viewer) => viewer.path.len() + viewer.query.len(),
             _ => 0,
         }
     }
@@ -308,6 +309,16 @@ impl Effected {
             Effect::Close(reason) => Effected::Close(reason.clone()),
         }
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Effected::Send(content) => content.len(),
+            Effected::Choose(lanes) => lanes.len(),
+            Effected::StreamHead { bytes, .. } => bytes.len(),
+            Effected::Reply { data, .. } => data.len(),
+            Effected::Close(reason) => reason.len(),
+        }
+    }
 }
 
 /// A line: one call.
@@ -351,7 +362,10 @@ impl Record {
 
     /// Bytes of its payloads.
     fn bytes(&self) -> usize {
-        self.call.bytes() + self.answer.as_ref().map_or(0, Answer::bytes)
+        let answer = self.answer.as_ref().map_or(0, Answer::bytes);
+        let requested = self.requested.iter();
+        let requested: usize = requested.map(|(_, effected)| effected.bytes()).sum();
+        self.call.bytes() + answer + requested
     }
 }
 

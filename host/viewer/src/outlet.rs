@@ -260,7 +260,10 @@ pub struct TakenChunks {
 pub struct Cursor {
     /// Count of wake-ups when it began to wait, and its index in [`Ring::waiting`].
     waits: Option<(u64, usize)>,
+    /// Its lanes that the ring had, or that were named by [`Cursor::choose`].
     lanes: Vec<LanePosition>,
+    /// Whether lanes were chosen: it gets no others.
+    has_chosen: bool,
     header: Option<Arc<Header>>,
     since: Instant,
     /// End of the ring when the viewer arrived, if known.
@@ -330,6 +333,7 @@ impl Cursor {
         Cursor {
             waits: None,
             lanes: Vec::new(),
+            has_chosen: false,
             header: None,
             since: Instant::now(),
             arrived_at: None,
@@ -348,6 +352,7 @@ impl Cursor {
 
     /// From now on the viewer gets only these lanes.
     pub fn choose(&mut self, lanes: &[u8]) {
+        self.has_chosen = true;
         let most = lanes
             .iter()
             .map(|lane| usize::from(*lane) + 1)
@@ -466,9 +471,11 @@ impl Ring {
     fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
         let mut taken = TakenChunks::default();
         if cursor.lanes.len() < self.lanes.len() {
-            cursor
-                .lanes
-                .resize(self.lanes.len(), LanePosition::Waiting(cursor.arrived_at));
+            let place = match cursor.has_chosen {
+                true => LanePosition::Off,
+                false => LanePosition::Waiting(cursor.arrived_at),
+            };
+            cursor.lanes.resize(self.lanes.len(), place);
         }
         self.start_or_jump(cursor, &mut taken);
         let from = cursor.lanes.iter().filter_map(|place| place.position());

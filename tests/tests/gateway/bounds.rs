@@ -172,12 +172,6 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
         "messages to the policy thread",
         "gateway/src/session/policy_actor.rs",
-        "INBOX",
-        "65,536",
-    ),
-    (
-        "messages to the policy thread",
-        "gateway/src/session/policy_actor.rs",
         "INBOX_BYTES",
         "32 MiB",
     ),
@@ -405,6 +399,7 @@ fn bounds_are_what_the_code_says() {
         let definition = code.lines().find_map(|line| {
             let line = line
                 .trim_start()
+                .trim_start_matches("pub(crate) ")
                 .trim_start_matches("pub ")
                 .strip_prefix("const ")?;
             // The type of a constant is before its value, in Rust.

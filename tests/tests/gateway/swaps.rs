@@ -18,7 +18,7 @@ use std::{
     net::SocketAddr,
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,13 +36,13 @@ struct Mp4Viewer {
 }
 
 impl Mp4Viewer {
-    /// Watches a stream over `mse`; `follows` tells whether a sample is the one after the sample before.
+    /// Watches a transport with the component `mse`; `follows` tells whether a sample is the one after the sample before.
     async fn open(
         address: SocketAddr,
-        stream: &str,
+        path: &str,
         mut follows: impl FnMut(&Sample) -> bool + Send + 'static,
     ) -> Mp4Viewer {
-        let mut viewer = Mse::connect(address, stream).await;
+        let mut viewer = Mse::connect_to(address, path).await;
         viewer.header().await;
         let samples = Arc::<AtomicU64>::default();
         let count = samples.clone();
@@ -66,13 +66,34 @@ impl Mp4Viewer {
     }
 }
 
-/// Samples of a source with a constant frame rate: each begins where the one before ends.
-fn in_time() -> impl FnMut(&Sample) -> bool {
-    let mut end = None;
+/// Decode times of the samples of a viewer.
+type Times = Arc<Mutex<Vec<u64>>>;
+
+/// Notes the samples, which are to be compared with those of another viewer: the test pattern leaves frames out on a busy
+/// machine.
+fn noted(times: &Times) -> impl FnMut(&Sample) -> bool + use<> {
+    let times = times.clone();
     move |sample| {
-        let begin = end.replace(sample.decode_time + u64::from(sample.duration));
-        begin.is_none_or(|begin| begin == sample.decode_time)
+        let mut times = times.lock().unwrap();
+        let follows = times.last().is_none_or(|last| *last < sample.decode_time);
+        times.push(sample.decode_time);
+        follows
     }
+}
+
+/// Asserts that two viewers got the same samples while both watched, and that these were at least so many.
+fn assert_same(one: &Times, other: &Times, least: usize) {
+    let (one, other) = (one.lock().unwrap(), other.lock().unwrap());
+    let begin = one[0].max(other[0]);
+    let end = one[one.len() - 1].min(other[other.len() - 1]);
+    let both = |times: &[u64]| -> Vec<u64> {
+        let both = times.iter().filter(|at| (begin..=end).contains(*at));
+        both.copied().collect()
+    };
+    let (one, other) = (both(&one), both(&other));
+    let gap = one.iter().zip(&other).position(|(one, other)| one != other);
+    assert_eq!((gap, one.len()), (None, other.len()));
+    assert!(one.len() >= least, "only {} samples", one.len());
 }
 
 /// Frames of the camera's clip, which are told by their last NAL unit: durations of a camera are guessed.
@@ -181,7 +202,7 @@ async fn a_viewer_of_mp4_gets_every_frame_over_a_hundred_swaps() {
     let address = gateway.address;
     // Sets the pace of the camera.
     let mut other = Watcher::open(address, "/live/cam/nal", camera::clip()).await;
-    let opened = tokio::spawn(Mp4Viewer::open(address, "cam", in_clip()));
+    let opened = tokio::spawn(Mp4Viewer::open(address, "/live/cam/mse", in_clip()));
     while !opened.is_finished() {
         camera.show_at_once(&mut other).await;
     }
@@ -211,8 +232,15 @@ async fn players_of_mp4_and_hls_notice_no_swap() {
     let mse_config = mse.config("");
     // The usual length of a window, in shorter segments.
     let hls_config = hls.config("segment = \"500ms\"\nwindow = 20");
-    let gateway = Gateway::with_config(&format!("{FAST}{mse_config}{hls_config}")).await;
-    let viewer = Mp4Viewer::open(gateway.address, "demo", in_time()).await;
+    let unchanged = format!(
+        "[transports.unchanged]\nplugin = {:?}\n",
+        Gateway::component("mse")
+    );
+    let gateway = Gateway::with_config(&format!("{FAST}{mse_config}{hls_config}{unchanged}")).await;
+    let [times, usual_times] = [Times::default(), Times::default()];
+    let viewer = Mp4Viewer::open(gateway.address, "/live/demo/mse", noted(&times)).await;
+    let path = "/live/demo/unchanged";
+    let usual = Mp4Viewer::open(gateway.address, path, noted(&usual_times)).await;
     let others = ["/live/demo/hls/index.m3u8", "/live/demo/mse"];
     let others = others.map(|path| Ffmpeg::open(&gateway, path));
     let mut player = Player::new(gateway.address, "/live/demo/hls/media.m3u8");
@@ -230,7 +258,14 @@ async fn players_of_mp4_and_hls_notice_no_swap() {
             }
         }
         // All go on after the last one.
-        let counts = || [viewer.samples(), others[0].frames(), others[1].frames()];
+        let counts = || {
+            [
+                viewer.samples(),
+                usual.samples(),
+                others[0].frames(),
+                others[1].frames(),
+            ]
+        };
         let before = counts();
         let has_grown = |(now, before): (&u64, &u64)| *now > before + 30;
         within("all play on", async {
@@ -249,6 +284,7 @@ async fn players_of_mp4_and_hls_notice_no_swap() {
         () = swapping => {}
         () = polling => {}
     }
+    assert_same(&times, &usual_times, 20 * SWAPS);
     player.assert_no_violations();
     assert!(player.refused.is_empty(), "{:?}", player.refused);
     for other in others {

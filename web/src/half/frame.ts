@@ -5,14 +5,14 @@
 import { Context, obstacle, start } from "./context";
 import type { FrameOrder, FrameTask } from "./contract";
 
-addEventListener(
-  "message",
-  ({ data, ports }: MessageEvent<FrameTask>) => {
-    const [port] = ports;
-    if (port !== undefined) void run(data, port);
-  },
-  { once: true },
-);
+// Other frames in the page can send messages here, too.
+const receiveTask = ({ data, ports, source }: MessageEvent<FrameTask>): void => {
+  const [port] = ports;
+  if (source !== parent || port === undefined) return;
+  removeEventListener("message", receiveTask);
+  void run(data, port);
+};
+addEventListener("message", receiveTask);
 
 async function run({ task, module, url, muted }: FrameTask, port: MessagePort): Promise<void> {
   const post = (message: string): void => port.postMessage(message);

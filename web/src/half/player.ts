@@ -15,7 +15,10 @@ import type { HalfScreen } from "./screen";
 export const LIST_TIMEOUT_MS = 5000;
 const ANSWER_TIMEOUT_MS = 3000;
 
-/** Answers of halves, by the address of their module: what the browser can play does not change. */
+/**
+ * Halves that can play, by the address of their module, and those that are asked. The others are asked again: one may not
+ * have answered because the network or the browser was slow.
+ */
 const answers = new Map<string, Promise<string | null>>();
 
 /** Why this browser cannot play the half, or null if it can, by the half's own answer. */
@@ -25,6 +28,7 @@ export function halfObstacle(entry: HalfEntry, screen: HalfScreen): Promise<stri
   if (known !== undefined) return known;
   const answer = entry.frame === null ? obstacle(key) : askFrame(entry, entry.frame, screen);
   answers.set(key, answer);
+  void answer.then((obstacle) => obstacle !== null && answers.delete(key));
   return answer;
 }
 

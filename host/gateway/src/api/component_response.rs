@@ -22,6 +22,16 @@ use std::{
 /// Largest `Retry-After` that is sent, in seconds.
 const MAX_RETRY_AFTER: u32 = 60;
 
+/// Keeps shared caches from serving the response after its URL, which has a ticket, has expired.
+pub fn make_private(response: &mut Response<Body>) {
+    if let Some(value) = response.headers().get(header::CACHE_CONTROL)
+        && let Ok(value) = value.to_str()
+    {
+        let value = value.replace("public", "private");
+        set(response, header::CACHE_CONTROL, &value);
+    }
+}
+
 /// The response to a request with the headers `request_headers`, and the size of its body in bytes.
 pub fn respond(answer: &plugin::Response, request_headers: &HeaderMap) -> (Response<Body>, usize) {
     let status = StatusCode::from_u16(answer.status)

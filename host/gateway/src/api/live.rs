@@ -127,7 +127,8 @@ async fn answer(
     if let Some(mut handshake) = handshake {
         let registration = registration.enter(key, peer);
         session.inspect(|session| session.add_connection(registration.counter(), ends));
-        let protocol = handshake.agree(&transport.profile.protocols);
+        // During an exchange the muxer may still use another component than the table has.
+        let protocol = handshake.agree(&user.muxer().profile().protocols);
         let joining = join(Carrier::WebSocket, protocol);
         let viewing = match user.join(registration.id, joining).await {
             Ok(viewing) => viewing,
@@ -143,7 +144,10 @@ async fn answer(
     let content_type = match user.request(rest, &query).await {
         Err(refusal) => return refused(&refusal),
         Ok(Reply::Done(response)) => {
-            let (answer, bytes) = component_response::respond(&response, request.headers());
+            let (mut answer, bytes) = component_response::respond(&response, request.headers());
+            if own.ticket.is_some() {
+                component_response::make_private(&mut answer);
+            }
             // Requests count as a viewer only where the transport has no lanes; elsewhere viewers join the muxer.
             let counts_as_viewer =
                 transport.profile.lanes.is_empty() && answer.status().is_success();

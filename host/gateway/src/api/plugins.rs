@@ -158,9 +158,10 @@ async fn change(
     });
     let mut drain = gateway.drain();
     let made = tokio::select! {
-        made = made => made,
+        biased;
         // The thread ends with the process, and what it compares or compiles with the muxers and the compiler.
         () = drain.wait() => return ending(),
+        made = made => made,
     };
     match made {
         Ok(Ok(plugin)) => json(StatusCode::OK, &plugin),

@@ -25,9 +25,7 @@ use tokio::sync::{mpsc as channel, oneshot};
 
 /// How long a new session waits for the policy's decision.
 const DECISION_TIMEOUT: Duration = Duration::from_millis(500);
-/// Capacity of the inbox in messages. Each session reports once a second.
-const INBOX: usize = 65_536;
-/// Capacity of the inbox in bytes.
+/// Capacity of the inbox in bytes. Each session reports once a second.
 const INBOX_BYTES: usize = 32 << 20;
 
 /// A transport and a rendition of a stream.
@@ -203,7 +201,7 @@ fn candidates_bytes(candidates: &[Candidate]) -> usize {
 /// once.
 #[derive(Debug)]
 pub struct PolicyHandle {
-    inbox: mpsc::SyncSender<(Message, Reservation)>,
+    inbox: mpsc::Sender<(Message, Reservation)>,
     budget: Budget,
     health: Arc<Health>,
     policy: Mutex<Arc<Policy>>,
@@ -217,7 +215,7 @@ impl PolicyHandle {
     /// The system starts no thread.
     pub fn start(policy: Policy) -> std::io::Result<PolicyHandle> {
         let policy = Arc::new(policy);
-        let (inbox, messages) = mpsc::sync_channel(INBOX);
+        let (inbox, messages) = mpsc::channel();
         let health = Arc::<Health>::default();
         let began = Instant::now();
         let state = PolicyActor::new(policy.clone(), health.clone(), began);
@@ -290,12 +288,18 @@ impl PolicyHandle {
         self.send(Message::Replace(policy));
     }
 
-    /// Sends a message, or drops it if the inbox is full: the thread is then so far behind that the message would be
-    /// out of date when it is read.
+    /// Sends a message. If the inbox is full, most are dropped: the thread is then so far behind that they would be out
+    /// of date when they are read. The end of a session and another policy must arrive.
     fn send(&self, message: Message) {
-        let held = self.budget.take(message.bytes());
-        if held.is_none_or(|held| self.inbox.try_send((message, held)).is_err()) {
-            tracing::warn!("the policy's message queue is full; a message was dropped");
+        let bytes = message.bytes();
+        let held = match message {
+            Message::End(_) | Message::Replace(_) => Some(self.budget.reserve_over_limit(bytes)),
+            _ => self.budget.take(bytes),
+        };
+        match held {
+            // An error means that the thread has ended, which it does with this handle only.
+            Some(held) => drop(self.inbox.send((message, held))),
+            None => tracing::warn!("the policy's message queue is full; a message was dropped"),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Upper limits of a profile: no group is worth waiting for longer than a minute, and no viewer is ten minutes behind.
 const MAX_GROUP_MS: u32 = 60_000;
 const MAX_HISTORY: u32 = 64;
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 /// Bytes of `profile.entry`, and characters of `profile.label`.
 const MAX_ENTRY_LEN: usize = 256;
 const MAX_LABEL_LEN: usize = 64;

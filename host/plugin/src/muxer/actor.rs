@@ -15,7 +15,7 @@ mod twin;
 
 pub(super) use exchange::Prepared;
 
-use super::{End, Message, Muxer, Muxers, Refusal};
+use super::{End, Muxer, Muxers, Refusal};
 use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
 use exchange::Swap;
 use follow::{KeyframeRequest, Progress, Source};
@@ -29,6 +29,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use twin::HeldLanes;
 
 /// How long a join waits for a working instance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,8 +48,9 @@ pub(super) struct Actor {
     profile: Option<Profile>,
     /// An exchange of the component that is in progress.
     swap: Option<Swap>,
-    /// Lanes, as bits, whose chunks are held back until the next start point.
-    held_lanes: u16,
+    /// Number of the newest candidate that was prepared.
+    preparations: u64,
+    held: HeldLanes,
     /// Group of the newest sample that was pushed.
     pushed_group: Option<u64>,
     source: Option<Source>,
@@ -80,6 +82,7 @@ impl Drop for Actor {
     fn drop(&mut self) {
         if thread::panicking() {
             self.muxer.outlet.close("the transport failed");
+            self.end_swap();
         }
     }
 }
@@ -102,7 +105,8 @@ impl Actor {
             instance: None,
             profile: None,
             swap: None,
-            held_lanes: 0,
+            preparations: 0,
+            held: HeldLanes::default(),
             pushed_group: None,
             source: None,
             progress: Progress::default(),
@@ -338,12 +342,12 @@ impl Actor {
         let text = format!("the transport was stopped: {reason}; try again");
         let stopped = Refusal::Unavailable(text);
         self.muxer.requests.close(&stopped);
-        for message in self.muxer.lock().close() {
-            if let Message::Join { reply, .. } = message {
-                let _ = reply.send(Err(stopped.clone()));
-            }
+        let waiting = self.muxer.lock().close();
+        for message in waiting {
+            message.discard(&stopped);
         }
         self.refuse_joins(&stopped);
+        self.end_swap();
     }
 
     /// Publishes chunks that were made from `sample`.

@@ -33,7 +33,6 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
@@ -133,16 +132,18 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// Takes all messages.
-    fn take(&mut self) -> VecDeque<Message> {
-        self.bytes = 0;
-        std::mem::take(&mut self.messages)
+    /// Takes the oldest message.
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.bytes();
+        Some(message)
     }
 
     /// Takes all messages and refuses later ones.
     fn close(&mut self) -> VecDeque<Message> {
         self.closed = true;
-        self.take()
+        self.bytes = 0;
+        std::mem::take(&mut self.messages)
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -168,7 +169,7 @@ enum Message {
     /// Compare this component with the one in use, and send the verdict there.
     Try {
         transport: Arc<Transport>,
-        verdict: mpsc::Sender<swap::Verdict>,
+        verdict: swap::Verdict,
     },
     /// From a thread of the muxer's own: a component that is ready to be compared or to take over.
     Prepared(Box<actor::Prepared>),
@@ -194,6 +195,15 @@ enum End {
 }
 
 impl Message {
+    /// Tells whoever waits for an answer that the muxer has ended.
+    fn discard(self, refusal: &Refusal) {
+        match self {
+            Message::Join { reply, .. } => drop(reply.send(Err(refusal.clone()))),
+            Message::Try { verdict, .. } => verdict.ended(),
+            _ => {}
+        }
+    }
+
     /// Share of the inbox's byte limit: the data that comes from clients.
     fn bytes(&self) -> usize {
         match self {
@@ -222,6 +232,11 @@ impl Muxer {
         self.used.lock().plugin.clone()
     }
 
+    /// Profile of the component that it uses.
+    pub fn profile(&self) -> Profile {
+        self.used.lock().profile.clone()
+    }
+
     /// Records what its instance is called with and what it returns, from now on; see [`recording`].
     ///
     /// # Errors
@@ -235,7 +250,10 @@ impl Muxer {
     fn send(&self, message: Message) -> Result<(), Refusal> {
         let mut inbox = self.lock();
         if inbox.closed {
-            return Err(self.gone());
+            drop(inbox);
+            let gone = self.gone();
+            message.discard(&gone);
+            return Err(gone);
         }
         // What does not come from clients is accepted even if the inbox is full: otherwise the muxer would never learn
         // that a viewer has left.
@@ -274,8 +292,10 @@ impl Muxer {
     fn abort(&self) {
         self.outlet.close("the transport failed");
         self.requests.close(&self.gone());
-        // Dropping the messages drops their reply channels, which fails the pending joins.
-        drop(self.lock().close());
+        let waiting = self.lock().close();
+        for message in waiting {
+            message.discard(&self.gone());
+        }
     }
 
     fn key(&self) -> (String, String) {

@@ -15,8 +15,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Verdict of one muxer on a candidate; the error is the reason of a refusal.
-pub(super) type Verdict = Result<(), String>;
+/// Takes the verdict of one muxer on a candidate. One that is dropped without a verdict refuses the candidate: another
+/// exchange came between, or the host panicked.
+pub(super) struct Verdict(Option<mpsc::Sender<Result<(), String>>>);
+
+impl Verdict {
+    /// Sends the verdict; an error is the reason of a refusal.
+    pub(super) fn send(mut self, verdict: Result<(), String>) {
+        self.tell(verdict);
+    }
+
+    /// The muxer has ended, and needs no component any more.
+    pub(super) fn ended(self) {
+        self.send(Ok(()));
+    }
+
+    fn tell(&mut self, verdict: Result<(), String>) {
+        if let Some(verdicts) = self.0.take() {
+            // An error means that another muxer has refused the candidate.
+            let _ = verdicts.send(verdict);
+        }
+    }
+}
+
+impl Drop for Verdict {
+    fn drop(&mut self) {
+        self.tell(Err("the comparison was given up; try again".into()));
+    }
+}
 
 /// Why a candidate is refused when the gateway shuts down.
 const ENDING: &str = "the gateway is shutting down";
@@ -127,7 +153,7 @@ impl Muxers {
         let mut asked = 0;
         for muxer in self.of_transport(&candidate.name) {
             let transport = candidate.clone();
-            let verdict = send.clone();
+            let verdict = Verdict(Some(send.clone()));
             asked += usize::from(muxer.send(Message::Try { transport, verdict }).is_ok());
         }
         drop(send);
@@ -136,7 +162,7 @@ impl Muxers {
             match verdicts.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => return Err(reason),
-                // All have answered or ended.
+                // All have answered.
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(asked),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let seconds = TRIAL_TIMEOUT.as_secs();
@@ -248,5 +274,23 @@ impl Muxers {
         for (_, slot) in running.extract_if(.., |_, slot| !is_current(slot)) {
             slot.muxer.replace(REPLACED);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_that_was_not_judged_is_not_accepted() {
+        let (send, verdicts) = mpsc::channel();
+        let verdict = || Verdict(Some(send.clone()));
+        drop(verdict());
+        assert!(verdicts.recv().is_ok_and(|verdict| verdict.is_err()));
+        verdict().ended();
+        assert_eq!(verdicts.recv(), Ok(Ok(())));
+        verdict().send(Err("no".into()));
+        assert_eq!(verdicts.recv(), Ok(Err("no".into())));
+        assert!(verdicts.try_recv().is_err(), "one verdict each");
     }
 }

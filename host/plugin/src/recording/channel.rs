@@ -1,4 +1,4 @@
-//! The way of a recording from the muxer's thread to its reader: a queue bounded in lines and in bytes.
+//! The way of a recording from the muxer's thread to its reader: a queue bounded in bytes.
 
 use super::{End, Line, Record};
 use sluicegate_media::budget::{Budget, Reservation};
@@ -9,15 +9,16 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Lines that may wait for the reader, and the bytes of their payloads. When more would, the recording ends.
-const MAX_WAITING: usize = 8192;
+/// Bytes that may wait for the reader. When more would, the recording ends.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Bytes of a line besides its payloads, about.
+const LINE: usize = 512;
 
 type Ended = Arc<OnceLock<String>>;
 
 /// Both ends of a recording.
 pub fn channel() -> (Recorder, Recording) {
-    let (lines, waiting) = mpsc::channel(MAX_WAITING);
+    let (lines, waiting) = mpsc::unbounded_channel();
     let ended = Ended::default();
     let recorder = Recorder {
         lines,
@@ -31,7 +32,7 @@ pub fn channel() -> (Recorder, Recording) {
 /// Sending end, held by the instance that is recorded.
 #[derive(Debug)]
 pub struct Recorder {
-    lines: mpsc::Sender<(Line, Reservation)>,
+    lines: mpsc::UnboundedSender<(Line, Reservation)>,
     budget: Budget,
     ended: Ended,
 }
@@ -43,30 +44,24 @@ impl Recorder {
         let _ = self.ended.set(reason.into());
     }
 
-    /// Adds a line; returns false if the recording has ended.
-    pub(crate) fn add(&self, line: Line) -> bool {
-        let bytes = match &line {
-            Line::Record(record) => record.bytes(),
-            Line::Opening(_) | Line::End(_) => 0,
-        };
-        let Some(held) = self.budget.reserve_within(bytes) else {
-            let _ = self.ended.set("the reader was too slow".into());
-            return false;
-        };
-        match self.lines.try_send((line, held)) {
-            Ok(()) => true,
-            Err(error) => {
-                if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    let _ = self.ended.set("the reader was too slow".into());
-                }
-                false
-            }
-        }
+    /// Adds a line from before the recording; returns false if the recording has ended. What it holds is held by the
+    /// stream, too, and bounded there.
+    pub(crate) fn begin(&self, line: Line) -> bool {
+        self.add(line, 0)
     }
 
     /// Adds a call; returns false if the recording has ended.
     pub(crate) fn record(&self, record: Record) -> bool {
-        self.add(Line::Record(Box::new(record)))
+        let bytes = LINE + record.bytes();
+        self.add(Line::Record(Box::new(record)), bytes)
+    }
+
+    fn add(&self, line: Line, bytes: usize) -> bool {
+        let Some(held) = self.budget.reserve_within(bytes) else {
+            let _ = self.ended.set("the reader was too slow".into());
+            return false;
+        };
+        self.lines.send((line, held)).is_ok()
     }
 
     /// Whether the reader has gone.
@@ -78,7 +73,7 @@ impl Recorder {
 /// Receiving end. It ends with an [`End`].
 #[derive(Debug)]
 pub struct Recording {
-    lines: Option<mpsc::Receiver<(Line, Reservation)>>,
+    lines: Option<mpsc::UnboundedReceiver<(Line, Reservation)>>,
     ended: Ended,
 }
 
@@ -113,7 +108,7 @@ impl Recording {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::recording::{Call, Payload};
+    use crate::recording::{Call, Effected, Payload};
     use bytes::Bytes;
 
     fn call(bytes: usize) -> Record {
@@ -124,10 +119,15 @@ mod tests {
     #[tokio::test]
     async fn a_recording_ends_instead_of_growing() {
         let (recorder, mut recording) = channel();
-        assert!(recorder.record(call(MAX_WAITING_BYTES)));
+        // The past is bounded where it comes from.
+        let past = Line::Record(Box::new(call(MAX_WAITING_BYTES)));
+        assert!(recorder.begin(past));
+        assert!(recorder.record(call(MAX_WAITING_BYTES - LINE)));
         assert!(!recorder.record(call(1)));
         drop(recorder);
-        assert!(matches!(recording.next().await, Some(Line::Record(_))));
+        for _ in 0..2 {
+            assert!(matches!(recording.next().await, Some(Line::Record(_))));
+        }
         let end = recording.next().await.unwrap();
         assert_eq!(end.to_text(), "{\"end\":\"the reader was too slow\"}\n");
         assert_eq!(recording.next().await, None);
@@ -148,6 +148,18 @@ mod tests {
         assert!(recording.stop("enough").is_some() && recorder.is_closed());
         assert!(!recorder.record(call(10)));
         assert_eq!(recording.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_viewers_counts() {
+        let (recorder, _recording) = channel();
+        let sent = Effected::Send(Payload::Base64(Bytes::from(vec![7; 1 << 20]).into()));
+        let record = Record {
+            requested: vec![(1, sent); 40],
+            ..call(0)
+        };
+        assert!(recorder.record(record.clone()));
+        assert!(!recorder.record(record));
     }
 
     #[test]

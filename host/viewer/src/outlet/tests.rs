@@ -224,6 +224,25 @@ fn a_viewer_of_one_lane_gets_no_other() {
 }
 
 #[test]
+fn a_viewer_that_has_chosen_before_it_starts_gets_no_other_lane() {
+    for (chosen, expected) in [(&[0][..], "ab"), (&[1], "xy"), (&[], "")] {
+        let outlet = Outlet::default();
+        outlet.set_lanes(vec![ms(1000), ms(1000)]);
+        let mut cursor = Cursor::new();
+        cursor.choose(chosen);
+        let chunks = [
+            ("a", 0, true),
+            ("x", 1, true),
+            ("b", 0, false),
+            ("y", 1, false),
+        ];
+        let chunks = chunks.map(|(text, lane, start)| (content(text), lane, start));
+        outlet.publish(chunks, ms(0), None);
+        assert_eq!(read(&outlet, &mut cursor).0, expected);
+    }
+}
+
+#[test]
 fn a_waiting_viewer_is_woken_once_and_a_gone_one_is_released() {
     struct Task(std::sync::atomic::AtomicU32);
     impl std::task::Wake for Task {

@@ -17,7 +17,7 @@ use crate::{
 };
 use sluicegate_telemetry::contain;
 use std::{
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ const MAX_STEPS_AT_ONCE: usize = 16;
 /// A trial ends after this time, whatever was compared until then; earlier if the source delivers nothing.
 const MAX_TRIAL: Duration = Duration::from_secs(10);
 const MAX_IDLE_TRIAL: Duration = Duration::from_secs(2);
+/// After this time a component that is due requests a keyframe. Usual groups are not longer.
+const DUE_WITHOUT_KEYFRAME: Duration = Duration::from_secs(3);
 /// How long a predecessor stays ready; at least until a group that began after the switch has ended.
 const WATCH: Duration = Duration::from_secs(30);
 /// How much longer it stays ready at most, if no group begins.
@@ -40,6 +42,8 @@ const MAX_WATCH: Duration = Duration::from_secs(300);
 pub(super) enum Swap {
     /// The candidate is being opened and given the past.
     Preparing {
+        /// Its number among those of the muxer: an earlier one of the same component is of no use any more.
+        nth: u64,
         transport: Arc<Transport>,
         backlog: Backlog,
         began: Instant,
@@ -50,7 +54,7 @@ pub(super) enum Swap {
         twin: Box<Twin>,
         judge: Box<Judge>,
         began: Instant,
-        verdict: mpsc::Sender<Verdict>,
+        verdict: Verdict,
     },
     /// The candidate has passed and waits until all muxers of the transport exchange theirs.
     Passed { twin: Box<Twin> },
@@ -58,6 +62,7 @@ pub(super) enum Swap {
     Due {
         twin: Box<Twin>,
         keep: bool,
+        since: Instant,
         /// Groups that have begun meanwhile.
         groups: u8,
     },
@@ -69,7 +74,21 @@ pub(super) enum Swap {
         group: u64,
         /// Samples in a row for which only the predecessor emitted something, and the group in which they began.
         silent: (u32, u64),
+        /// Groups in which the successor had no start point in a lane that viewers wait for.
+        without_start: u8,
     },
+}
+
+impl Swap {
+    /// The twin takes over; whether the one in use is then kept ready.
+    fn due(twin: Box<Twin>, keep: bool) -> Swap {
+        Swap::Due {
+            twin,
+            keep,
+            since: Instant::now(),
+            groups: 0,
+        }
+    }
 }
 
 /// Calls that a candidate has to catch up with, and how `configure` is to be called.
@@ -93,14 +112,14 @@ impl Backlog {
 /// What follows once a candidate is prepared.
 pub(super) enum Then {
     /// It is compared, and the verdict goes there.
-    Compare(mpsc::Sender<Verdict>),
+    Compare(Verdict),
     /// It takes over; whether the one in use is then kept ready.
     TakeOver { keep: bool },
 }
 
 /// A candidate with the past, from the thread that prepared it.
 pub(in crate::muxer) struct Prepared {
-    transport: Arc<Transport>,
+    nth: u64,
     result: Result<Box<Twin>, String>,
 }
 
@@ -111,7 +130,7 @@ impl Actor {
         if self.instance.is_none() || self.source.is_none() {
             // There is nothing to compare with, and no output to continue.
             match then {
-                Then::Compare(verdict) => drop(verdict.send(Ok(()))),
+                Then::Compare(verdict) => verdict.send(Ok(())),
                 Then::TakeOver { .. } => self.adopt(transport),
             }
             return;
@@ -122,7 +141,9 @@ impl Actor {
             _ => (step, None),
         };
         let steps = self.history().into_iter().map(with_setting).collect();
+        self.preparations += 1;
         self.swap = Some(Swap::Preparing {
+            nth: self.preparations,
             transport: transport.clone(),
             backlog: Backlog::default(),
             began: Instant::now(),
@@ -138,17 +159,14 @@ impl Actor {
         twin: Option<Box<Twin>>,
         steps: Vec<(Step, Option<Setting>)>,
     ) {
-        let (candidate, muxer) = (transport, self.muxer.clone());
+        let (nth, candidate, muxer) = (self.preparations, transport, self.muxer.clone());
         let started = thread::Builder::new()
             .name(format!("swap {}", candidate.name))
             .spawn(move || {
                 let result = contain(|| catch_up(&candidate, &muxer, twin, &steps));
                 let result = result.unwrap_or_else(|panicked| Err(format!("the host {panicked}")));
                 // An error means that the muxer has ended.
-                let _ = muxer.send(Message::Prepared(Box::new(Prepared {
-                    transport: candidate,
-                    result,
-                })));
+                let _ = muxer.send(Message::Prepared(Box::new(Prepared { nth, result })));
             });
         if let Err(error) = started {
             self.refuse(format!("cannot start a thread: {error}"));
@@ -157,9 +175,9 @@ impl Actor {
 
     /// Takes a prepared candidate into use as planned, if it is still the one that is waited for.
     pub(super) fn prepared(&mut self, prepared: Prepared) {
-        let Prepared { transport, result } = prepared;
         let Some(Swap::Preparing {
-            transport: awaited,
+            nth,
+            transport,
             backlog,
             began,
             ..
@@ -167,10 +185,11 @@ impl Actor {
         else {
             return;
         };
-        if !Arc::ptr_eq(awaited, &transport) {
+        if *nth != prepared.nth {
             return;
         }
-        let mut twin = match result {
+        let transport = transport.clone();
+        let mut twin = match prepared.result {
             Ok(twin) => twin,
             Err(reason) => return self.refuse(reason),
         };
@@ -182,8 +201,8 @@ impl Actor {
             return self.run_ahead(transport, Some(twin), steps);
         }
         for (step, setting) in &steps {
-            if let Err(failure) = twin.take(step, setting.as_ref()) {
-                return self.refuse(failure.to_string());
+            if let Err(reason) = twin.take(step, setting.as_ref()) {
+                return self.refuse(reason);
             }
         }
         let Some(used) = &self.profile else { return };
@@ -204,11 +223,7 @@ impl Actor {
                 began: Instant::now(),
                 verdict,
             },
-            Then::TakeOver { keep } => Swap::Due {
-                twin,
-                keep,
-                groups: 0,
-            },
+            Then::TakeOver { keep } => Swap::due(twin, keep),
         });
     }
 
@@ -228,11 +243,7 @@ impl Actor {
                 | Swap::Due { twin, .. }
                 | Swap::Watched { twin, .. },
             ) if Arc::ptr_eq(&twin.transport, &transport) => {
-                self.swap = Some(Swap::Due {
-                    twin,
-                    keep,
-                    groups: 0,
-                });
+                self.swap = Some(Swap::due(twin, keep));
             }
             _ => self.prepare(transport, Then::TakeOver { keep }),
         }
@@ -254,9 +265,9 @@ impl Actor {
             }
             Swap::Watched { .. } => false,
         };
-        if self.swap.take_if(is_of).is_some() {
-            self.follow_table();
-        }
+        let _ = self.swap.take_if(is_of);
+        // Also if it was given up before: another one in the table may have been, for it.
+        self.follow_table();
     }
 
     /// Begins to switch to the component in the table if that is another one: the candidate that was given up may have
@@ -285,6 +296,9 @@ impl Actor {
             Swap::Watched { until, group, .. } => is_proven(*until, now, newest > Some(*group)),
             _ => false,
         };
+        if let Some(Swap::Due { since, .. }) = &self.swap {
+            self.keyframe.wanted |= now >= *since + DUE_WITHOUT_KEYFRAME;
+        }
         match self.swap.take_if(is_over) {
             Some(Swap::Trial {
                 mut twin,
@@ -304,7 +318,7 @@ impl Actor {
                     );
                     self.swap = Some(Swap::Passed { twin });
                 }
-                let _ = verdict.send(judged);
+                verdict.send(judged);
             }
             Some(Swap::Watched { twin, .. }) => tracing::info!(
                 stream = self.muxer.stream,
@@ -335,6 +349,7 @@ impl Actor {
             until: Instant::now() + WATCH,
             group,
             silent: (0, group),
+            without_start: 0,
         });
         // If a join fails, the predecessor takes over again.
         self.rejoin();
@@ -349,6 +364,8 @@ impl Actor {
         };
         let failed = self.transport.clone();
         self.hold_unless_same(&twin.profile);
+        // Viewers that wait for a start point see nothing meanwhile.
+        self.keyframe.wanted |= self.held.is_waiting();
         self.put_in_place(*twin);
         self.muxers.roll_back(&failed, reason);
         true
@@ -359,6 +376,7 @@ impl Actor {
         if Arc::ptr_eq(&self.transport, &transport) {
             return;
         }
+        self.hold_unless_same(&transport.profile);
         *self.muxer.used.lock() = transport.clone();
         self.transport = transport;
         // It is tried at once, whatever the one before did.
@@ -371,6 +389,32 @@ impl Actor {
         self.muxers.switched(&self.transport.name);
     }
 
+    /// Takes the component that is in the table into use although it could not be prepared, since there is no other: the
+    /// one that the muxer has must not stay.
+    fn adopt_anyway(&mut self, transport: Arc<Transport>, reason: &str) {
+        tracing::warn!(
+            stream = self.muxer.stream,
+            transport = transport.name,
+            plugin = %transport.plugin,
+            "an instance could not be prepared ({reason}); viewers wait for another one"
+        );
+        self.adopt(transport);
+    }
+
+    /// The muxer ends, and needs no component any more.
+    pub(super) fn end_swap(&mut self) {
+        if let Some(
+            Swap::Trial { verdict, .. }
+            | Swap::Preparing {
+                then: Then::Compare(verdict),
+                ..
+            },
+        ) = self.swap.take()
+        {
+            verdict.ended();
+        }
+    }
+
     /// Gives up the twin, for this reason.
     pub(super) fn refuse(&mut self, reason: String) {
         match self.swap.take() {
@@ -379,15 +423,19 @@ impl Actor {
                 transport, then, ..
             }) => match then {
                 Then::Compare(verdict) => {
-                    let _ = verdict.send(Err(reason));
+                    verdict.send(Err(reason));
                     self.follow_table();
                 }
-                Then::TakeOver { .. } => self.muxers.roll_back(&transport, &reason),
+                Then::TakeOver { keep: true } => self.muxers.roll_back(&transport, &reason),
+                Then::TakeOver { keep: false } => self.adopt_anyway(transport, &reason),
             },
             Some(Swap::Trial { verdict, .. }) => {
-                let _ = verdict.send(Err(reason));
+                verdict.send(Err(reason));
                 self.follow_table();
             }
+            Some(Swap::Due {
+                twin, keep: false, ..
+            }) => self.adopt_anyway(twin.transport.clone(), &reason),
             Some(Swap::Passed { twin } | Swap::Due { twin, .. }) => {
                 self.muxers.roll_back(&twin.transport, &reason);
             }
@@ -419,8 +467,7 @@ fn catch_up(
         None => Box::new(Twin::open(transport, muxer)?),
     };
     for (step, setting) in steps {
-        let taken = twin.take(step, setting.as_ref());
-        taken.map_err(|failure| failure.to_string())?;
+        twin.take(step, setting.as_ref())?;
     }
     Ok(twin)
 }

@@ -1,13 +1,13 @@
 //! Compares a candidate with the instance in use, while both get the same calls. Pure: the caller passes outputs and
 //! times.
 //!
-//! A candidate must not fail, must have start points where the one in use has them, and must emit between half as much
-//! and twice as much, in at most twice the time. If both say that their output is the same, it must be byte for byte.
+//! A candidate must not fail, must have start points in each lane and group where the one in use has them, and must emit
+//! between half as much and twice as much, in at most twice the time. If both say that their output is the same, it must be byte for byte.
 //! Times are processor times and their medians count, so that a busy machine condemns nobody.
 
 use crate::{Answer, Chunk, Profile};
 use sluicegate_viewer::Content;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// A trial is long enough after this many samples and the start of a group.
 const MIN_SAMPLES: usize = 30;
@@ -27,15 +27,21 @@ const BYTES_TOLERANCE: usize = 4 << 10;
 #[derive(Debug, Default)]
 struct Side {
     chunks: usize,
-    starts: usize,
+    /// For each lane: groups in which viewers can start, and the number of the newest of them.
+    starts: BTreeMap<u8, (usize, usize)>,
     bytes: usize,
     times: Vec<Duration>,
 }
 
 impl Side {
-    fn add(&mut self, chunks: &[Chunk], took: Duration) {
+    /// Adds what it emitted for a sample of the group with this number.
+    fn add(&mut self, chunks: &[Chunk], took: Duration, group: usize) {
         self.chunks += chunks.len();
-        self.starts += chunks.iter().filter(|chunk| chunk.independent).count();
+        for chunk in chunks.iter().filter(|chunk| chunk.independent) {
+            let (groups, newest) = self.starts.entry(chunk.lane).or_insert((0, usize::MAX));
+            *groups += usize::from(*newest != group);
+            *newest = group;
+        }
         self.bytes += chunks
             .iter()
             .map(|chunk| chunk.content.len())
@@ -43,6 +49,11 @@ impl Side {
         if self.times.len() < MAX_TIMES {
             self.times.push(took);
         }
+    }
+
+    /// Number of groups in which viewers can start in the lane.
+    fn starts(&self, lane: u8) -> usize {
+        self.starts.get(&lane).map_or(0, |(groups, _)| *groups)
     }
 
     fn median(&self) -> Duration {
@@ -116,8 +127,8 @@ impl Judge {
         used: (&[Chunk], Duration),
         candidate: (&[Chunk], Duration),
     ) -> Result<(), String> {
-        self.used.add(used.0, used.1);
-        self.candidate.add(candidate.0, candidate.1);
+        self.used.add(used.0, used.1, self.groups);
+        self.candidate.add(candidate.0, candidate.1, self.groups);
         self.slow = match candidate.1 > MAX_TIME {
             true => self.slow + 1,
             false => 0,
@@ -151,7 +162,11 @@ impl Judge {
             (Answer::Done(used), Answer::Done(candidate)) => {
                 let is_alike = (used.status, &used.content_type)
                     == (candidate.status, &candidate.content_type);
-                is_alike && (self.output.is_none() || used.body.content_eq(&candidate.body))
+                let is_equal = || {
+                    (used.max_age, &used.headers) == (candidate.max_age, &candidate.headers)
+                        && used.body.content_eq(&candidate.body)
+                };
+                is_alike && (self.output.is_none() || is_equal())
             }
             (Answer::Pending, Answer::Pending) => true,
             (Answer::Follow(used), Answer::Follow(candidate)) => used == candidate,
@@ -183,12 +198,16 @@ impl Judge {
     /// Why the candidate is refused.
     pub(super) fn verdict(&self) -> Result<(), String> {
         let (used, candidate) = (&self.used, &self.candidate);
-        if used.starts > 0 && candidate.starts == 0 {
-            return Err(format!(
-                "viewers could not start: in {} samples it emitted {} chunks, none of them independent, and the \
-                 component in use {} independent ones",
-                self.samples, candidate.chunks, used.starts
-            ));
+        for (lane, (usual, _)) in &used.starts {
+            let starts = candidate.starts(*lane);
+            // What is emitted late may be in the next group.
+            if starts == 0 || starts + 1 < *usual {
+                return Err(format!(
+                    "viewers could not start: in {} samples it emitted {} chunks, with start points of lane {lane} in \
+                     {starts} groups, and the component in use in {usual}",
+                    self.samples, candidate.chunks
+                ));
+            }
         }
         let is_twice = |more: usize, less: usize| more >= 2 * less && more > less + BYTES_TOLERANCE;
         // Anything is better than nothing.
@@ -227,8 +246,8 @@ impl Judge {
 
 fn same_chunks(one: &[Chunk], other: &[Chunk]) -> bool {
     let same = |(one, other): (&Chunk, &Chunk)| {
-        (one.lane, one.independent, one.leading) == (other.lane, other.independent, other.leading)
-            && one.content.same(&other.content)
+        let stated = |chunk: &Chunk| (chunk.lane, chunk.independent, chunk.leading, chunk.time);
+        stated(one) == stated(other) && one.content.same(&other.content)
     };
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
@@ -299,6 +318,42 @@ mod tests {
         ] {
             let refused = verdict(&emits, takes).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
+        }
+    }
+
+    #[test]
+    fn each_lane_and_group_needs_its_start_points() {
+        /// Both emit a chunk for each sample, in this lane and with this independence.
+        fn verdict(
+            used: impl Fn(usize) -> (u8, bool),
+            candidate: impl Fn(usize) -> (u8, bool),
+        ) -> Result<(), String> {
+            let mut judge = Judge::new(&profile(""), &profile(""));
+            let emitted = |(lane, independent)| {
+                let chunk = chunk(1000, independent);
+                [Chunk { lane, ..chunk }]
+            };
+            for nth in 0..60 {
+                judge.count(false, nth % 10 == 0);
+                judge.compare(
+                    (&emitted(used(nth)), USUAL),
+                    (&emitted(candidate(nth)), USUAL),
+                )?;
+            }
+            judge.verdict()
+        }
+        let usual = |nth: usize| ((nth % 2) as u8, nth % 10 < 2);
+        assert_eq!(verdict(usual, usual), Ok(()));
+        let more = |nth: usize| ((nth % 2) as u8, true);
+        assert_eq!(
+            (verdict(usual, more), verdict(more, usual)),
+            (Ok(()), Ok(()))
+        );
+        // As if only sound had start points, or only one picture in sixty.
+        let sound = |nth: usize| ((nth % 2) as u8, nth % 2 == 1);
+        let once = |nth: usize| ((nth % 2) as u8, nth < 2);
+        for candidate in [verdict(usual, sound), verdict(usual, once)] {
+            assert!(candidate.unwrap_err().contains("start points of lane 0"));
         }
     }
 

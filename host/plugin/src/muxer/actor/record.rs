@@ -34,8 +34,9 @@ impl Actor {
         let past = steps.iter().filter_map(|step| call(step, &setting));
         let joined = viewers.iter();
         let joined = joined.map(|(viewer, request)| Call::Join(Viewer::of(*viewer, request)));
-        let mut lines = past.chain(joined).map(Record::past);
-        if recorder.add(Line::Opening(opening)) && lines.all(|line| recorder.record(line)) {
+        let past = past.chain(joined).map(Record::past);
+        let mut past = past.map(|record| Line::Record(Box::new(record)));
+        if recorder.begin(Line::Opening(opening)) && past.all(|line| recorder.begin(line)) {
             let recorded = instance.record_to(recorder);
             if let Err(recorder) = recorded {
                 recorder.end("it is being recorded already; end that recording first");

@@ -31,9 +31,11 @@ pub(super) struct Join {
 impl Actor {
     /// Handles new messages; returns the reason if the muxer is told to end.
     pub(super) fn read_inbox(&mut self) -> Option<End> {
-        let messages = self.muxer.lock().take();
         let now = Instant::now();
-        for message in messages {
+        // One at a time: a panic must not lose those that follow. Those that come meanwhile have to wait.
+        let waiting = self.muxer.lock().messages.len();
+        for _ in 0..waiting {
+            let message = self.muxer.lock().pop()?;
             match message {
                 Message::End(end) => return Some(end),
                 Message::Try { transport, verdict } => {
@@ -164,7 +166,7 @@ impl Actor {
 
     /// Whether answers would be outdated. A transport without lanes, which only answers requests, is called once it has
     /// all samples.
-    fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         let has_no_lanes = self.transport.profile.lanes.is_empty();
         has_no_lanes && self.source.as_ref().is_some_and(Source::is_behind)
     }

@@ -11,10 +11,11 @@ use super::{
     judge::Judge,
 };
 use crate::{
-    Answer, Chunk, Failure, Instance, JoinRequest, Profile, guest::thread_time, muxer::Muxer,
-    transports::Transport,
+    Answer, Chunk, Failure, Instance, JoinRequest, Profile, guest::thread_time,
+    instance::MAX_LANES, muxer::Muxer, transports::Transport,
 };
 use sluicegate_media::{group::Group, sample::Sample};
+use sluicegate_telemetry::contain;
 use sluicegate_viewer::{Content, Header, SampleTime};
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,43 @@ pub(super) struct Twin {
     pub(super) profile: Profile,
     /// What its `configure` returned last.
     pub(super) header: Vec<Content>,
+    /// Bytes that it has emitted in each lane.
+    emitted: [u64; MAX_LANES],
+}
+
+/// Lanes, as bits, whose chunks are held back until their next start point.
+#[derive(Debug, Default)]
+pub(super) struct HeldLanes {
+    waiting: u16,
+    /// Those of which a chunk was held back.
+    missed: u16,
+}
+
+impl HeldLanes {
+    const ALL: HeldLanes = HeldLanes {
+        waiting: u16::MAX,
+        missed: 0,
+    };
+
+    /// Whether viewers get the chunk.
+    fn passes(&mut self, chunk: &Chunk) -> bool {
+        let lane = 1u16.checked_shl(chunk.lane.into()).unwrap_or(0);
+        if chunk.independent {
+            self.waiting &= !lane;
+        }
+        let is_held = self.waiting & lane != 0;
+        self.missed |= if is_held { lane } else { 0 };
+        !is_held
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting != 0
+    }
+
+    /// Whether viewers miss a lane that has chunks.
+    fn lacks_start(&self) -> bool {
+        self.waiting & self.missed != 0
+    }
 }
 
 impl Twin {
@@ -46,25 +84,57 @@ impl Twin {
             instance,
             profile,
             header: Vec::new(),
+            emitted: [0; MAX_LANES],
         })
     }
 
-    /// Makes one call.
+    /// Makes a call. That it fails, and also that the host panics, concerns the twin alone, not the instance in use.
+    fn call<R>(
+        &mut self,
+        call: impl FnOnce(&mut Instance) -> Result<R, Failure>,
+    ) -> Result<R, String> {
+        match contain(|| call(&mut self.instance)) {
+            Ok(result) => result.map_err(|failure| failure.to_string()),
+            Err(panicked) => Err(format!("the host {panicked}")),
+        }
+    }
+
+    /// Makes one of the calls by which a guest follows its stream.
+    ///
+    /// # Errors
+    /// Why it is given up.
     pub(super) fn take(
         &mut self,
         step: &Step,
         setting: Option<&Setting>,
-    ) -> Result<Vec<Chunk>, Failure> {
+    ) -> Result<Vec<Chunk>, String> {
         match step {
             Step::Configure(info) => {
                 if let Some(setting) = setting {
-                    self.header = configure(&mut self.instance, info, setting)?;
+                    self.header = self.call(|instance| configure(instance, info, setting))?;
                 }
                 Ok(Vec::new())
             }
-            Step::Push(sample, group, _) => self.instance.push(sample, *group),
-            Step::Stop(reason) => self.instance.stop(reason, false),
+            Step::Push(sample, group, _) => {
+                let chunks = self.call(|instance| instance.push(sample, *group))?;
+                for chunk in &chunks {
+                    if let Some(emitted) = self.emitted.get_mut(usize::from(chunk.lane)) {
+                        *emitted += chunk.content.len() as u64;
+                    }
+                }
+                Ok(chunks)
+            }
+            Step::Stop(reason) => self.call(|instance| instance.stop(reason, false)),
         }
+    }
+
+    /// Whether viewers see something from one of these chunks on. Of several lanes, the one that carries most has the
+    /// picture.
+    fn can_start(&self, chunks: &[Chunk]) -> bool {
+        let lanes = 0..self.emitted.len();
+        let main = lanes.rev().max_by_key(|lane| self.emitted.get(*lane));
+        let is_start = |chunk: &Chunk| chunk.independent && Some(usize::from(chunk.lane)) == main;
+        chunks.iter().any(is_start)
     }
 }
 
@@ -90,8 +160,8 @@ impl Actor {
         let began = thread_time();
         match twin.take(step, setting.as_ref()) {
             Ok(chunks) => Some((chunks, thread_time().saturating_sub(began))),
-            Err(failure) => {
-                self.refuse(failure.to_string());
+            Err(reason) => {
+                self.refuse(reason);
                 None
             }
         }
@@ -132,8 +202,14 @@ impl Actor {
                 .is_some_and(|(chunks, _)| !chunks.is_empty());
         if self.has_fallen_silent(is_silent, ours.is_empty(), group.number) {
             self.fall_back(&format!("it emitted nothing for {MAX_SILENT} samples"));
-            // Viewers have missed what came meanwhile.
-            self.held_lanes = u16::MAX;
+            self.hold_all();
+            return true;
+        }
+        if self.has_no_start(starts_group) {
+            self.fall_back(&format!(
+                "viewers could start nowhere in {MAX_GROUPS_DUE} groups of a lane"
+            ));
+            self.hold_all();
             return true;
         }
         if let (Some(Swap::Trial { judge, .. }), Some((theirs, their_time))) =
@@ -160,7 +236,7 @@ impl Actor {
             (Some(Swap::Due { twin, .. }), Some(_)) if twin.profile.lanes.is_empty() => {
                 starts_group && sample.independent
             }
-            (Some(Swap::Due { .. }), Some(chunks)) => chunks.iter().any(|chunk| chunk.independent),
+            (Some(Swap::Due { twin, .. }), Some(chunks)) => twin.can_start(chunks),
             _ => false,
         };
         // The one in use gets the sample in any case, so that it can take over again.
@@ -185,7 +261,7 @@ impl Actor {
         self.take_over(group.number);
         if Arc::ptr_eq(&used, &self.transport) {
             // The twin has failed at once. Viewers can start here with the one in use, too.
-            self.held_lanes = 0;
+            self.held = HeldLanes::default();
             return self.publish_held(ours, time);
         }
         self.publish_held(theirs, time)
@@ -206,6 +282,19 @@ impl Actor {
             (false, true) => {}
         }
         silent.0 >= MAX_SILENT && silent.1 != group
+    }
+
+    /// Counts the groups in which viewers wait for a start point of a lane that a successor has chunks of; returns
+    /// whether these are too many.
+    fn has_no_start(&mut self, starts_group: bool) -> bool {
+        let Some(Swap::Watched { without_start, .. }) = &mut self.swap else {
+            return false;
+        };
+        *without_start = match self.held.lacks_start() {
+            true => without_start.saturating_add(u8::from(starts_group)),
+            false => 0,
+        };
+        *without_start > MAX_GROUPS_DUE
     }
 
     /// Gives up a candidate that has passed and then lets viewers start nowhere.
@@ -231,14 +320,8 @@ impl Actor {
         let Some(mut chunks) = chunks else {
             return false;
         };
-        if self.held_lanes != 0 {
-            chunks.retain(|chunk| {
-                let lane = 1u16.checked_shl(chunk.lane.into()).unwrap_or(0);
-                if chunk.independent {
-                    self.held_lanes &= !lane;
-                }
-                self.held_lanes & lane == 0
-            });
+        if self.held.is_waiting() {
+            chunks.retain(|chunk| self.held.passes(chunk));
         }
         self.publish(chunks, time);
         true
@@ -247,10 +330,16 @@ impl Actor {
     /// Lets viewers wait for a start point of each lane, unless what follows is what they had: they cannot continue with
     /// another format in the middle of a group.
     pub(super) fn hold_unless_same(&mut self, next: &Profile) {
-        self.held_lanes = match self.has_output_of(next) {
-            true => 0,
-            false => u16::MAX,
+        self.held = match self.has_output_of(next) {
+            true => HeldLanes::default(),
+            false => HeldLanes::ALL,
         };
+    }
+
+    /// Lets viewers wait for a start point of each lane: they have missed chunks.
+    fn hold_all(&mut self) {
+        self.held = HeldLanes::ALL;
+        self.keyframe.wanted = true;
     }
 
     /// Whether the output of a component with the profile `next` is what viewers have now.
@@ -273,10 +362,8 @@ impl Actor {
         let Some(Swap::Trial { twin, judge, .. }) = &mut self.swap else {
             return;
         };
-        let compared = match twin.instance.request(path, query) {
-            Ok(theirs) => judge.compare_answers(path, ours, &theirs),
-            Err(failure) => Err(failure.to_string()),
-        };
+        let theirs = twin.call(|instance| instance.request(path, query));
+        let compared = theirs.and_then(|theirs| judge.compare_answers(path, ours, &theirs));
         if let Err(reason) = compared {
             self.refuse(reason);
         }
@@ -289,32 +376,32 @@ impl Actor {
         judge: &mut Judge,
     ) -> Result<(), String> {
         let entry = self.transport.profile.entry.clone();
-        if !self.transport.profile.lanes.is_empty() || twin.profile.entry != entry {
+        let has_lanes = !self.transport.profile.lanes.is_empty();
+        if has_lanes || twin.profile.entry != entry || self.is_behind() {
             return Ok(());
         }
         let Some(ours) = self.try_guest(|instance| instance.request(&entry, "")) else {
             return Ok(());
         };
-        let theirs = twin.instance.request(&entry, "");
-        let theirs = theirs.map_err(|failure| failure.to_string())?;
+        let theirs = twin.call(|instance| instance.request(&entry, ""))?;
         judge.compare_answers(&entry, &ours, &theirs)
     }
 
     /// Tells the predecessor that a viewer has joined.
     pub(super) fn mirror_join(&mut self, viewer: u64, request: &Arc<JoinRequest>) {
         if let Some(Swap::Watched { twin, .. }) = &mut self.swap
-            && let Err(failure) = twin.instance.join(viewer, request)
+            && let Err(reason) = twin.call(|instance| instance.join(viewer, request))
         {
-            self.refuse(failure.to_string());
+            self.refuse(reason);
         }
     }
 
     /// Tells the predecessor that a viewer has left.
     pub(super) fn mirror_leave(&mut self, viewer: u64) {
         if let Some(Swap::Watched { twin, .. }) = &mut self.swap
-            && let Err(failure) = twin.instance.leave(viewer)
+            && let Err(reason) = twin.call(|instance| instance.leave(viewer))
         {
-            self.refuse(failure.to_string());
+            self.refuse(reason);
         }
     }
 
@@ -325,6 +412,7 @@ impl Actor {
             instance,
             profile,
             header,
+            ..
         } = twin;
         let before = self.muxer.outlet.header();
         if self
@@ -349,6 +437,7 @@ impl Actor {
             instance: predecessor,
             profile,
             header: before,
+            emitted: [0; MAX_LANES],
         })
     }
 }
