@@ -344,6 +344,8 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     });
   }
 
+  const hasBeenConnecting = (page) => page.evaluate(() => window.states.includes("connecting: "));
+
   test("one that breaks without a word is started again, and the silence before is told", async () => {
     const { page, frame, close } = await spoiled(() => {
       half.received = 0;
@@ -354,7 +356,10 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     });
     const { painted } = await statsThat(page, () => true);
     await followState(page);
-    for (let second = 0; second < 31; second++) await nextSecond(page, frame);
+    await until("its end", async () => {
+      await nextSecond(page, frame);
+      return hasBeenConnecting(page);
+    });
     const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
     assert.ok(stats.transport === "canvas" && stats.painted > painted, JSON.stringify(stats));
     assert.deepEqual(await page.evaluate(() => window.states), ["silent: connected, but no new frames arrive", "connecting: ", "playing: "]);
@@ -368,7 +373,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await followState(page);
     await until("its end", async () => {
       await page.clock.fastForward(1000);
-      return (await page.evaluate(() => window.states)).length > 0;
+      return hasBeenConnecting(page);
     });
     const { transport } = await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
     assert.equal(transport, "canvas");
@@ -589,11 +594,12 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
       // The player tells the silence, and then starts the transport again in a new frame, which ends the old one.
       await followState(page);
       let number = first;
-      for (let second = 0; second < 35; second += 5) {
+      await until("its end", async () => {
         await page.clock.fastForward(5000);
         await until("the other player's later pictures", async () => (await numberOfOther()) > number);
         number = await numberOfOther();
-      }
+        return hasBeenConnecting(page);
+      });
       await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
       assert.deepEqual(await page.evaluate(() => window.states), ["silent: connected, but no new frames arrive", "connecting: ", "playing: "]);
       assert.equal(await looping, "ended");

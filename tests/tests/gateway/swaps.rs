@@ -543,9 +543,11 @@ async fn a_component_that_keeps_failing_is_exchanged_while_it_is_restarted() {
     for _ in 0..120 {
         within("a frame", viewer.next_unit()).await.unwrap();
     }
-    let later = entry(&gateway, "mine").await;
-    assert_eq!(later["failures"], after["failures"], "{later}");
-    assert_eq!(later["muxers"][0]["state"], "running", "{later}");
+    // Those of the transport may include one of the predecessor that was kept ready.
+    let (later, after) = (entry(&gateway, "mine").await, &after["muxers"][0]);
+    let muxer = &later["muxers"][0];
+    assert_eq!(muxer["failures"], after["failures"], "{later}");
+    assert_eq!(muxer["state"], "running", "{later}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
