@@ -27,6 +27,7 @@ const JAVASCRIPT: Parts = &[
     ("plugins/sdk-js/template", ""),
     ("host/kit/templates/sluicegate.toml.in", "sluicegate.toml"),
     ("plugins/sdk-js/sluicegate.js", "sluicegate/sluicegate.js"),
+    ("plugins/sdk-js/build.mjs", "sluicegate/build.mjs"),
     ("plugins/sdk-js/gateway.d.ts", "sluicegate/gateway.d.ts"),
     ("wit/gateway.wit", "sluicegate/gateway.wit"),
     ("LICENSE", "sluicegate/LICENSE"),

@@ -16,9 +16,9 @@
  */
 import { write } from "sluicegate:gateway/log";
 import { Buffer } from "sluicegate:gateway/media";
-import { find, keyframe } from "sluicegate:gateway/viewers";
+import { find, keyframe, Viewer } from "sluicegate:gateway/viewers";
 
-export { Buffer, find as findViewer, keyframe as requestKeyframe };
+export { Buffer, Viewer, keyframe as requestKeyframe };
 
 /**
  * @typedef {import("sluicegate:gateway/media").Piece} Piece
@@ -26,7 +26,6 @@ export { Buffer, find as findViewer, keyframe as requestKeyframe };
  * @typedef {import("sluicegate:gateway/media").Sample} Sample
  * @typedef {import("sluicegate:gateway/media").Track} Track
  * @typedef {import("sluicegate:gateway/media").Video} Video
- * @typedef {import("sluicegate:gateway/viewers").Viewer} Viewer
  * @typedef {import("sluicegate:gateway/transport").Transport} Exports
  * @typedef {import("sluicegate:gateway/transport").Profile} FullProfile
  * @typedef {import("sluicegate:gateway/transport").Lane} Lane
@@ -91,29 +90,58 @@ export const log = {
  * @returns {Exports}
  */
 export function component(Type) {
-  /** @type {Transport} */
+  if (typeof Type !== "function") throw new TypeError(`\`component\` takes the class of a transport, not ${shown(Type)}`);
+  /** @type {any} */
   let transport;
+  /** Calls a method. @param {string} name @param {any[]} given */
+  const call = (name, ...given) => {
+    const value = transport[name](...given);
+    if (typeof value?.then === "function") {
+      throw new TypeError(
+        `\`${name}\` is async or returned a Promise: a component has no event loop; return the result directly`,
+      );
+    }
+    return value;
+  };
   return {
     open: guard((options) => {
       transport = new Type(JSON.parse(options || "{}"));
+      for (const [name, byDefault] of Object.entries(METHODS)) {
+        const method = transport[name] ?? byDefault;
+        if (method === null) throw new TypeError(`the transport has no method \`${name}\``);
+        if (typeof method !== "function") throw new TypeError(`\`${name}\` is ${shown(method)}, not a method`);
+        transport[name] = method;
+      }
       const profile = complete("profile", transport.profile, PROFILE);
       return { ...profile, lanes: profile.lanes.map((lane) => complete("lane", lane, LANE)) };
     }, true),
-    configure: guard((info) => array("configure", transport.configure(info)).map(payload)),
-    push: guard((sample) => array("push", transport.push(sample)).map(lower)),
-    stop: guard((reason, final) => array("stop", transport.stop?.(reason, final) ?? []).map(lower)),
-    request: guard((path, query) => answer(transport.request ? transport.request(path, query) : reply.notFound(path))),
-    join: guard((viewer) => {
-      if (transport.join) return transport.join(viewer);
-      if (viewer.path() !== "") throw new Refusal(`this transport has nothing at "${viewer.path()}"`);
-    }, true),
+    configure: guard((info) => array("configure", call("configure", info)).map(payload)),
+    push: guard((sample) => array("push", call("push", sample)).map(lower)),
+    stop: guard((reason, final) => array("stop", call("stop", reason, final)).map(lower)),
+    request: guard((path, query) => answer(call("request", path, query))),
+    join: guard((viewer) => call("join", viewer), true),
     received: guard((id, message) => {
       const viewer = find(id);
-      if (viewer) transport.received?.(viewer, message);
+      if (viewer) call("received", viewer, message);
     }),
-    leave: guard((id) => transport.leave?.(id)),
+    leave: guard((id) => call("leave", id)),
   };
 }
+
+/** The methods of a transport, with what those do that it need not have. @type {Record<string, Function | null>} */
+const METHODS = {
+  configure: null,
+  push: null,
+  stop: () => [],
+  /** @param {string} path */
+  request: (path) => reply.notFound(path),
+  /** @param {Viewer} viewer */
+  join: (viewer) => {
+    if (viewer.path() !== "") throw new Refusal(`this transport has nothing at "${viewer.path()}"`);
+  },
+  received: () => {},
+  leave: () => {},
+};
 
 /**
  * A buffer of these pieces in order: bytes, text as UTF-8, whole buffers, or a {@link slice}.
@@ -131,6 +159,8 @@ export function join(...pieces) {
  * @returns {Piece}
  */
 export function slice(source, offset, length) {
+  if (!(source instanceof Buffer)) throw new TypeError(`the source of a slice is ${shown(source)}, not a Buffer`);
+  complete("slice", { offset, length }, { offset: 0, length: 0 });
   return { tag: "slice", val: { source, offset, length } };
 }
 
@@ -157,7 +187,7 @@ export function payload(content) {
     return { tag: "binary", val: content };
   }
   if (content instanceof Uint8Array) return { tag: "binary", val: join(content) };
-  throw new TypeError(`a payload is a Buffer, a Uint8Array or a string, not ${typeof content}`);
+  throw new TypeError(`a payload is a Buffer, a Uint8Array or a string, not ${shown(content)}`);
 }
 
 /**
@@ -189,6 +219,15 @@ export function parameterSets(avcc) {
     }
   }
   return Uint8Array.from(sets);
+}
+
+/**
+ * A new handle of a connected viewer, by its id; null if it is not connected.
+ * @param {number} id
+ */
+export function findViewer(id) {
+  if (typeof id !== "number") throw new TypeError(`the id of a viewer is ${shown(id)}, not a number`);
+  return find(id);
 }
 
 /** `maxAge` of content that never changes under its URL. */
@@ -269,6 +308,9 @@ const PROFILE = {
 const LANE = { staleMs: 0, datagrams: false };
 const CHUNK = { lane: 0, independent: false, leading: false };
 const RESPONSE = { status: 200, contentType: "", maxAge: 0, headers: [] };
+const TIME = { track: 0, presentation: 0 };
+/** The highest value of an integer that is not a u32. @type {Record<string, number>} */
+const HIGHEST = { lane: 0xff, status: 0xffff, presentation: Number.MAX_SAFE_INTEGER };
 
 /**
  * Runs a call so that an exception reaches the log, since the bindings drop its message. Of a call that may refuse they
@@ -310,22 +352,53 @@ function describe(error) {
  * @returns {T}
  */
 function complete(what, given, defaults) {
-  for (const name in given) {
-    const [is, wanted] = [kind(given[name]), kind(defaults[name])];
-    if (is !== wanted) {
-      throw new TypeError(
-        wanted === "undefined" ? `a ${what} has no "${name}"` : `"${name}" of a ${what} is ${is}, not ${wanted}`,
-      );
+  if (kind(given) !== "object") throw new TypeError(`a ${what} is ${shown(given)}, not an object`);
+  for (const [name, value] of Object.entries(given)) {
+    const wanted = kind(defaults[name]);
+    if (wanted === "undefined") throw new TypeError(`a ${what} has no "${name}"`);
+    const highest = HIGHEST[name] ?? 0xffffffff;
+    if (kind(value) !== wanted || (wanted === "number" && !isInteger(value, highest))) {
+      const type = wanted === "number" ? `an integer from 0 to ${highest}` : wanted;
+      throw new TypeError(`"${name}" of a ${what} is ${shown(value)}, not ${type}`);
     }
+    if (wanted === "an array" && name !== "lanes") list(`"${name}" of a ${what}`, value, PAIRS.includes(name));
   }
   return { ...defaults, ...given };
 }
 
+/** Lists of names with values; the others but `lanes` are lists of strings. */
+const PAIRS = ["more", "headers"];
+
+/**
+ * Checks the items of a list.
+ * @param {string} what
+ * @param {unknown[]} items
+ * @param {boolean} isOfPairs
+ */
+function list(what, items, isOfPairs) {
+  const isText = (/** @type {unknown} */ item) => typeof item === "string";
+  for (const [nth, item] of items.entries()) {
+    const fits = isOfPairs ? Array.isArray(item) && item.length === 2 && item.every(isText) : isText(item);
+    if (!fits) {
+      throw new TypeError(`item ${nth} of ${what} is ${shown(item)}, not ${isOfPairs ? "a pair of strings" : "a string"}`);
+    }
+  }
+}
+
+/** @param {number} value @param {number} highest */
+function isInteger(value, highest) {
+  return Number.isInteger(value) && value >= 0 && value <= highest;
+}
+
 /** @param {unknown} value */
 function kind(value) {
-  if (Array.isArray(value)) return "an array";
-  if (typeof value !== "number") return typeof value;
-  return Number.isInteger(value) && value >= 0 && value <= 0xffffffff ? "an integer from 0" : String(value);
+  if (value === null) return "null";
+  return Array.isArray(value) ? "an array" : typeof value;
+}
+
+/** A value in a message: a number itself, or what else it is. @param {unknown} value */
+function shown(value) {
+  return typeof value === "number" ? String(value) : kind(value);
 }
 
 /**
@@ -334,9 +407,39 @@ function kind(value) {
  * @param {T[]} value
  */
 function array(call, value) {
-  if (!Array.isArray(value)) throw new TypeError(`\`${call}\` returned ${typeof value}, not an array`);
+  if (!Array.isArray(value)) throw new TypeError(`\`${call}\` returned ${shown(value)}, not an array`);
   return value;
 }
+
+/**
+ * Checks what a method of the host gets, by the `typeof` or the class of each argument: the bindings end an instance
+ * without a word if one is wrong.
+ * @param {{ prototype: any }} Type
+ * @param {string} name
+ * @param {...(string | (new (...given: any[]) => unknown))} types
+ */
+function checked(Type, name, ...types) {
+  const call = Type.prototype[name];
+  Type.prototype[name] = function (/** @type {unknown[]} */ ...given) {
+    for (const [nth, type] of types.entries()) {
+      const fits = typeof type === "string" ? kind(given[nth]) === type : given[nth] instanceof type;
+      if (!fits) {
+        const wanted = typeof type === "string" ? type : `a ${type.name}`;
+        const hint = name === "send" ? "; write `payload(…)`" : "";
+        throw new TypeError(`argument ${nth + 1} of \`${name}\` is ${shown(given[nth])}, not ${wanted}${hint}`);
+      }
+    }
+    return call.apply(this, given);
+  };
+}
+checked(Buffer, "read", "number", "number");
+checked(Viewer, "may", "string");
+checked(Viewer, "send", "object");
+checked(Viewer, "choose", Uint8Array);
+checked(Viewer, "streamHead", "number", Uint8Array);
+checked(Viewer, "reply", "number", Buffer, "boolean");
+checked(Viewer, "talk", "string", Buffer);
+checked(Viewer, "close", "string");
 
 /** Buffers that were given away to the host, whose handles are void. @type {WeakSet<Buffer>} */
 const returned = new WeakSet();
@@ -345,7 +448,7 @@ const returned = new WeakSet();
 function answer(given) {
   if (given?.tag === "done") {
     const { body, ...rest } = given.val;
-    if (!(body instanceof Buffer)) throw new TypeError(`the body of a response is ${typeof body}, not a Buffer`);
+    if (!(body instanceof Buffer)) throw new TypeError(`the body of a response is ${shown(body)}, not a Buffer`);
     complete("response", rest, RESPONSE);
   } else if (given?.tag === "follow" ? typeof given.val !== "string" : given?.tag !== "pending") {
     throw new TypeError("`request` did not return one of `reply`");
@@ -355,8 +458,10 @@ function answer(given) {
 
 /** @param {Chunk} chunk */
 function lower(chunk) {
+  if (kind(chunk) !== "object") throw new TypeError(`a chunk is ${shown(chunk)}, not an object`);
   const { payload: content, time = null, ...rest } = chunk;
-  return { payload: payload(content), time, ...complete("chunk", rest, CHUNK) };
+  const at = time && complete("time", time, TIME);
+  return { payload: payload(content), time: at, ...complete("chunk", rest, CHUNK) };
 }
 
 /**
@@ -367,6 +472,7 @@ function piece(part) {
   if (typeof part === "string") return { tag: "bytes", val: utf8(part) };
   if (part instanceof Uint8Array) return { tag: "bytes", val: part };
   if (part instanceof Buffer) return slice(part, 0, part.size());
+  if (part?.tag !== "slice") throw new TypeError(`a piece is bytes, a string, a Buffer or a slice, not ${shown(part)}`);
   return part;
 }
 

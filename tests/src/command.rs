@@ -1,7 +1,7 @@
 //! Runs `sluicegate` to its end, for tests of its output and exit code.
 
 use crate::{Gateway, PATIENCE, scratch, within};
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
 
 /// Result of a command that has ended.
@@ -13,10 +13,29 @@ pub struct CommandResult {
     pub err: String,
 }
 
+impl From<Output> for CommandResult {
+    fn from(output: Output) -> CommandResult {
+        CommandResult {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 impl CommandResult {
     /// Fails the test unless the command failed with an error that contains all `parts`.
     pub fn refused(&self, parts: &[&str]) {
-        assert_eq!(self.code, Some(1), "{self:?}");
+        self.ended_with(1, parts);
+    }
+
+    /// Fails the test unless the command refused its arguments with an error that contains all `parts`.
+    pub fn misused(&self, parts: &[&str]) {
+        self.ended_with(2, parts);
+    }
+
+    fn ended_with(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
         for part in parts {
             assert!(self.err.contains(part), "{part:?} is not in {self:#?}");
         }
@@ -32,11 +51,7 @@ pub async fn sluicegate(arguments: &[&str]) -> CommandResult {
     let output = within(&format!("sluicegate {arguments:?}"), command)
         .await
         .unwrap();
-    CommandResult {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    output.into()
 }
 
 /// Writes a config to a file `sluice.toml` in a directory of its own.
@@ -52,9 +67,15 @@ pub async fn check(config: &str) -> CommandResult {
     sluicegate(&["check", file.to_str().unwrap()]).await
 }
 
-/// Runs another program, which must succeed; returns its standard output. It may compile or fetch something, so it has
-/// more time than anything else.
+/// Runs another program, which must succeed; returns its standard output.
 pub async fn tool(program: &str, arguments: &[&str]) -> String {
+    let CommandResult { code, out, err } = try_tool(program, arguments).await;
+    assert_eq!(code, Some(0), "{program} {arguments:?}: {err}");
+    out
+}
+
+/// Runs another program. It may compile or fetch something, so it has more time than anything else.
+pub async fn try_tool(program: &str, arguments: &[&str]) -> CommandResult {
     let command = Command::new(program)
         .args(arguments)
         .kill_on_drop(true)
@@ -63,7 +84,5 @@ pub async fn tool(program: &str, arguments: &[&str]) -> String {
     let output = output
         .unwrap_or_else(|_| panic!("timed out: {program} {arguments:?}"))
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
+    output.into()
 }

@@ -5,11 +5,15 @@ use super::{count, print};
 use anyhow::Context;
 use clap::Subcommand;
 use hyper::{Method, StatusCode};
+use sluicegate::{
+    api::recording::{MAX_BYTES, MAX_SECONDS},
+    gateway::built_in,
+};
 use sluicegate_config as config;
 use sluicegate_kit::{
     Finding, RecordingFile, Verdict,
     project::{self, Language},
-    replay, test_component,
+    replay, test_component, try_component,
 };
 use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{
@@ -18,15 +22,19 @@ use sluicegate_plugin::{
 };
 use sluicegate_source as source;
 use std::{
-    fs::File,
-    io::{BufWriter, Write},
+    fs::{self, File},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    str::FromStr,
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
 /// Bytes of samples that `test` takes from a recording.
 const MAX_RECORDED_BYTES: usize = 256 << 20;
+/// After so long people are told that a component is being compiled.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Subcommand)]
 pub enum PluginCommand {
@@ -60,7 +68,7 @@ pub enum PluginCommand {
         file: PathBuf,
         /// Its options and other keys as under [transports.NAME], as a JSON object.
         #[arg(long, default_value = "{}", value_name = "JSON")]
-        options: String,
+        options: JsonObject,
         #[command(flatten)]
         gateway: RunningGateway,
     },
@@ -113,10 +121,7 @@ pub struct Component {
 #[derive(clap::Args)]
 pub struct Test {
     #[command(flatten)]
-    component: Component,
-    /// Options that its `open` gets, as JSON.
-    #[arg(long, default_value = "{}", value_name = "JSON")]
-    options: String,
+    check: Check,
     /// Test it on the stream of this recording, too; may be given several times.
     #[arg(long, value_name = "FILE")]
     recording: Vec<PathBuf>,
@@ -126,9 +131,30 @@ pub struct Test {
 pub struct Check {
     #[command(flatten)]
     component: Component,
-    /// Options that its `open` gets, as JSON.
+    /// Options that its `open` gets, as a JSON object.
     #[arg(long, default_value = "{}", value_name = "JSON")]
-    options: String,
+    options: JsonObject,
+}
+
+/// A JSON object, given as text.
+#[derive(Clone, Debug)]
+pub struct JsonObject(serde_json::Map<String, serde_json::Value>);
+
+impl FromStr for JsonObject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<JsonObject, String> {
+        let object = serde_json::from_str(text).map(JsonObject);
+        object.map_err(|error| {
+            format!("it is not a JSON object such as {{\"stale\": \"2s\"}}: {error}")
+        })
+    }
+}
+
+impl std::fmt::Display for JsonObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&serde_json::Value::from(self.0.clone()).to_string())
+    }
 }
 
 #[derive(clap::Args)]
@@ -142,10 +168,10 @@ pub struct Record {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Length of the recording, at most 1h.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = recording_length)]
     duration: config::Span,
     /// Size at which it ends, at most 1GiB.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = recording_size)]
     max_size: config::ByteSize,
     #[command(flatten)]
     gateway: RunningGateway,
@@ -161,7 +187,27 @@ pub struct Replay {
 
 impl Component {
     fn load(&self) -> anyhow::Result<Arc<Plugin>> {
-        Ok(Engine::new()?.load_file(&self.file, self.limits())?)
+        let engine = Engine::new()?;
+        Ok(self.patiently(|| engine.load_file(&self.file, self.limits()))?)
+    }
+
+    /// Loads it in this way, and says so if that takes long.
+    fn patiently<R>(&self, load: impl FnOnce() -> R) -> R {
+        let (loaded, waiting) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let file = self.file.display();
+                    let _ = writeln!(
+                        io::stderr(),
+                        "{file}: is being compiled, once for each build of it"
+                    );
+                }
+            });
+            let result = load();
+            drop(loaded);
+            result
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -206,9 +252,7 @@ impl PluginCommand {
                 options,
                 gateway,
             } => {
-                let options = serde_json::from_str(&options);
-                let mut keys: serde_json::Map<_, _> =
-                    options.context("--options is not a JSON object")?;
+                let JsonObject(mut keys) = options;
                 let file = std::path::absolute(&file).context("cannot resolve the file's path")?;
                 keys.insert("name".into(), name.into());
                 keys.insert("plugin".into(), file.display().to_string().into());
@@ -292,7 +336,8 @@ fn inspect(arguments: &Check) -> anyhow::Result<()> {
         plugin.exports.join(", "),
     ))?;
     let began = Instant::now();
-    let opened = Instance::open(&plugin, "(inspect)", &arguments.options, Arc::default());
+    let options = arguments.options.to_string();
+    let opened = Instance::open(&plugin, "(inspect)", &options, Arc::default());
     let (mut instance, profile) = opened?;
     let opened = began.elapsed();
     let browser = BrowserModule::of(&plugin, Arc::default())?;
@@ -351,23 +396,24 @@ pub fn new(arguments: &New) -> anyhow::Result<()> {
         Lang::Rust => Language::Rust,
         Lang::Js => Language::JavaScript,
     };
-    let steps = project::create(language, &arguments.folder)?;
+    let transports = built_in::TRANSPORTS.names();
+    let taken: Vec<&str> = transports.chain(built_in::POLICIES.names()).collect();
+    let steps = project::create(language, &arguments.folder, &taken)?;
     let folder = arguments.folder.display();
     print(&format!("{folder}: made. Build and watch it:\n\n{steps}"))
 }
 
 /// Says whether the gateway can use a component, and what it lacks.
 pub fn check(arguments: &Check) -> anyhow::Result<()> {
-    let file = arguments.component.file.display();
+    let component = &arguments.component;
+    let (path, limits) = (&component.file, component.limits());
+    let file = path.display();
     let engine = Engine::new()?;
-    let limits = arguments.component.limits();
-    let loaded = engine.load_file(&arguments.component.file, limits);
+    let loaded = component.patiently(|| engine.load_file(path, limits));
     let plugin: Arc<Plugin> = match loaded {
         Ok(plugin) => plugin,
         Err(wrong @ LoadError::OtherWorld { .. }) => {
-            let policy =
-                engine.load_file::<PolicyPluginPre<Guest>>(&arguments.component.file, limits);
-            match policy {
+            match engine.load_file::<PolicyPluginPre<Guest>>(path, limits) {
                 Ok(policy) => {
                     return print(&format!(
                         "{file}: valid: {policy} is a policy; name it under [policy] in a config\n"
@@ -379,7 +425,10 @@ pub fn check(arguments: &Check) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    let (_, profile) = Instance::open(&plugin, "(check)", &arguments.options, Arc::default())?;
+    let (profile, failure) = try_component(&plugin, &arguments.options.to_string())?;
+    if let Some(failure) = failure {
+        anyhow::bail!("{file}: {failure}");
+    }
     for note in lacks(&profile) {
         print(&format!("{file}: note: {note}\n"))?;
     }
@@ -420,9 +469,10 @@ fn lacks(profile: &Profile) -> Vec<String> {
 /// # Errors
 /// It cannot be tested, or a check failed.
 pub fn test(arguments: &Test) -> anyhow::Result<()> {
-    let plugin = arguments.component.load()?;
+    let Test { check, recording } = arguments;
+    let plugin = check.component.load()?;
     let mut recorded = Vec::new();
-    for path in &arguments.recording {
+    for path in recording {
         recorded.push(RecordingFile::open(path)?.script(MAX_RECORDED_BYTES)?);
     }
     print(&format!("{plugin}, {} bytes\n", plugin.size))?;
@@ -437,7 +487,8 @@ pub fn test(arguments: &Test) -> anyhow::Result<()> {
             printed = print(&format!("{verdict}  {}\n", finding.text));
         }
     };
-    let report = test_component(&plugin, &arguments.options, recorded, &mut tell)?;
+    let options = check.options.to_string();
+    let report = test_component(&plugin, &options, recorded, &mut tell)?;
     printed?;
     match report.failed {
         0 => print(&format!("{} checks passed\n", report.checks)),
@@ -468,6 +519,26 @@ pub fn record(arguments: &Record) -> anyhow::Result<()> {
             None => default_file(&arguments.stream, &transport),
         };
         write(answer, &path).await
+    })
+}
+
+/// Reads `--duration`.
+fn recording_length(text: &str) -> Result<config::Span, String> {
+    let span: config::Span = text.parse()?;
+    let is_fine = !span.duration().is_zero() && span.duration() <= Duration::from_secs(MAX_SECONDS);
+    is_fine.then_some(span).ok_or_else(|| {
+        let most = config::Span::from_duration(Duration::from_secs(MAX_SECONDS));
+        format!("a recording is longer than 0s and at most {most} long")
+    })
+}
+
+/// Reads `--max-size`.
+fn recording_size(text: &str) -> Result<config::ByteSize, String> {
+    let size: config::ByteSize = text.parse()?;
+    let is_fine = (1..=MAX_BYTES).contains(&size.bytes());
+    is_fine.then_some(size).ok_or_else(|| {
+        let most = config::ByteSize::from_bytes(MAX_BYTES);
+        format!("a recording has more than 0B and at most {most}")
     })
 }
 
@@ -518,11 +589,16 @@ async fn only_transport(arguments: &Record) -> anyhow::Result<String> {
         .collect();
     match names[..] {
         [name] => Ok(name.to_owned()),
-        [] => anyhow::bail!(
-            "nobody watches `{stream}` now, and only what runs can be recorded; open {}/watch/{} first",
-            arguments.gateway.url,
-            config::path_segment(stream)
-        ),
+        [] => {
+            // Refused if there is no such stream.
+            let name = stream.split(['@', '?']).next().unwrap_or_default();
+            let name = config::path_segment(name);
+            get(arguments, &format!("/api/devices/{name}")).await?;
+            anyhow::bail!(
+                "nobody watches `{stream}` now, and only what runs can be recorded; open {}/watch/{name} first",
+                arguments.gateway.url
+            )
+        }
         _ => anyhow::bail!(
             "`{stream}` is being watched by several transports; say which by --transport: {}",
             names.join(", ")
@@ -546,11 +622,15 @@ async fn write(mut answer: Answer, path: &Path) -> anyhow::Result<()> {
     }
     file.flush()
         .with_context(|| format!("cannot write {shown}"))?;
+    // The last line says why it ended, which is of interest if that was too early.
+    let opened = RecordingFile::open(path);
+    let mut recording = opened.inspect_err(|_| {
+        // Nothing was recorded.
+        let _ = fs::remove_file(path);
+    })?;
     // All but the first and the last one.
     let calls = lines.saturating_sub(2);
     print(&format!("{shown}: {calls} calls, {bytes} bytes\n"))?;
-    // The last line says why it ended, which is of interest if that was too early.
-    let mut recording = RecordingFile::open(path)?;
     while recording.next_record()?.is_some() {}
     match recording.end {
         Some(end) => print(&format!("it ended because {end}\n")),

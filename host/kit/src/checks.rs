@@ -6,14 +6,14 @@
 
 use crate::{
     compare::difference,
-    demux,
     film::{Film, FilmError},
+    players,
     replay::shown,
     script::Script,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sluicegate_plugin::{
-    Embed, Held, Instance, OpenError, Plugin, Profile,
+    Held, Instance, OpenError, Plugin, Profile,
     recording::{Answer, Call, Chunk, Payload, Record, Viewer},
     thread_time,
 };
@@ -29,8 +29,6 @@ const LONG_RUN: usize = 10_000;
 const WARM_UP: usize = 5_000;
 /// Growth of memory after the warm-up that is not taken for a leak, in bytes: a few pages.
 const MAX_GROWTH: usize = 256 << 10;
-/// Segments of a playlist that are fetched.
-const MAX_SEGMENTS: usize = 64;
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,22 +80,16 @@ pub fn test_component(
     recorded: Vec<Script>,
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<Report, TestError> {
-    let (_, profile) = Instance::open(plugin, "(test)", options, Arc::default())?;
-    let mut checks = Checks {
-        plugin,
-        options,
-        profile,
-        tell,
-        report: Report::default(),
-    };
+    let mut checks = Checks::open(plugin, options, tell)?;
     checks.opens_fast()?;
     let mut scripts = Vec::new();
     for film in Film::all(&checks.profile) {
         scripts.push(film.make(&checks.profile)?);
     }
     for script in &scripts {
-        checks.check(script)?;
-        checks.does_not_grow(script)?;
+        if checks.check(script)? {
+            checks.does_not_grow(script)?;
+        }
     }
     for script in recorded {
         checks.check(&script)?;
@@ -108,24 +100,82 @@ pub fn test_component(
     Ok(checks.report)
 }
 
+/// Opens a transport with these options and lets it run on the beginning of each stream that it may get. Returns its
+/// profile, and the first failure, in words, if there is one.
+///
+/// # Errors
+/// It does not open, or there is nothing to run it on.
+pub fn try_component(
+    plugin: &Arc<Plugin>,
+    options: &str,
+) -> Result<(Profile, Option<String>), TestError> {
+    let mut failure = None;
+    let mut tell = |finding: &Finding| {
+        if finding.verdict == Verdict::Failed {
+            failure = Some(finding.text.clone());
+        }
+    };
+    let mut checks = Checks::open(plugin, options, &mut tell)?;
+    for film in Film::all(&checks.profile) {
+        let script = film.beginning(&checks.profile)?;
+        checks.emits(&checks.with_requests(&script))?;
+        if checks.report.failed > 0 {
+            break;
+        }
+    }
+    let profile = checks.profile;
+    Ok((profile, failure))
+}
+
 struct Checks<'a> {
     plugin: &'a Arc<Plugin>,
     options: &'a str,
     profile: Profile,
     tell: &'a mut dyn FnMut(&Finding),
     report: Report,
+    /// Why calls failed, as far as it was told.
+    told: BTreeSet<String>,
 }
 
-/// A run of one instance.
+/// A run of one instance, up to a call that fails.
 struct Run {
     records: Vec<Record>,
     /// Processor time of each `push`.
     times: Vec<Duration>,
-    /// The call that failed, and why.
-    failure: Option<String>,
 }
 
-impl Checks<'_> {
+impl Run {
+    /// The call that failed, and why.
+    fn failure(&self) -> Option<(&Call, &str)> {
+        failure(self.records.last()?)
+    }
+}
+
+/// The call and why it failed, if it did.
+fn failure(record: &Record) -> Option<(&Call, &str)> {
+    match &record.answer {
+        Some(Answer::Failed(reason)) => Some((&record.call, reason)),
+        _ => None,
+    }
+}
+
+impl<'a> Checks<'a> {
+    fn open(
+        plugin: &'a Arc<Plugin>,
+        options: &'a str,
+        tell: &'a mut dyn FnMut(&Finding),
+    ) -> Result<Checks<'a>, OpenError> {
+        let (_, profile) = open(plugin, options)?;
+        Ok(Checks {
+            plugin,
+            options,
+            profile,
+            tell,
+            report: Report::default(),
+            told: BTreeSet::new(),
+        })
+    }
+
     fn tell(&mut self, verdict: Verdict, text: String) {
         self.report.checks += usize::from(verdict != Verdict::Note);
         self.report.failed += usize::from(verdict == Verdict::Failed);
@@ -140,17 +190,24 @@ impl Checks<'_> {
         }
     }
 
-    fn open(&self) -> Result<Instance, OpenError> {
-        let opened = Instance::open(self.plugin, "(test)", self.options, Arc::default());
-        opened.map(|(instance, _)| instance)
+    /// A call that failed, for people. The reason may be long, with a stack, so it is told once.
+    fn failed(&mut self, (call, reason): (&Call, &str)) -> String {
+        let call = shown(call);
+        match self.told.insert(reason.to_owned()) {
+            true => format!("{call} fails: {reason}"),
+            false => format!("{call} fails as above"),
+        }
+    }
+
+    fn instance(&self) -> Result<Instance, OpenError> {
+        open(self.plugin, self.options).map(|(instance, _)| instance)
     }
 
     fn run<'c>(&self, calls: impl IntoIterator<Item = &'c Call>) -> Result<Run, OpenError> {
-        let mut instance = self.open()?;
+        let mut instance = self.instance()?;
         let mut run = Run {
             records: Vec::new(),
             times: Vec::new(),
-            failure: None,
         };
         for call in calls {
             let began = thread_time();
@@ -159,13 +216,9 @@ impl Checks<'_> {
             if let Call::Push(_) = call {
                 run.times.push(took);
             }
-            let failure = match &record.answer {
-                Some(Answer::Failed(reason)) => Some(format!("{} fails: {reason}", shown(call))),
-                _ => None,
-            };
+            let has_failed = failure(&record).is_some();
             run.records.push(record);
-            if failure.is_some() {
-                run.failure = failure;
+            if has_failed {
                 break;
             }
         }
@@ -174,7 +227,7 @@ impl Checks<'_> {
 
     fn opens_fast(&mut self) -> Result<(), OpenError> {
         let began = thread_time();
-        let mut instance = self.open()?;
+        let mut instance = self.instance()?;
         let took = thread_time().saturating_sub(began);
         let Held { memory, .. } = instance.holds();
         let text = format!("opens in {}, with {} of memory", time(took), size(memory));
@@ -186,18 +239,16 @@ impl Checks<'_> {
         Ok(())
     }
 
-    /// The checks of one stream.
-    fn check(&mut self, script: &Script) -> Result<(), OpenError> {
-        let script = self.with_requests(script);
+    /// Runs it on a stream, of which viewers must see something; `None` if a call fails.
+    fn emits(&mut self, script: &Script) -> Result<Option<Run>, OpenError> {
         let label = &script.label;
         let reference = self.run(&script.calls)?;
         let times = reference.times.len();
-        if let Some(failure) = reference.failure {
-            self.tell(
-                Verdict::Failed,
-                format!("{label}: after {times} samples {failure}"),
-            );
-            return Ok(());
+        if let Some(failure) = reference.failure() {
+            let failure = self.failed(failure);
+            let text = format!("{label}: after {times} samples {failure}");
+            self.tell(Verdict::Failed, text);
+            return Ok(None);
         }
         let output = output(&reference.records);
         let passed = format!(
@@ -218,6 +269,17 @@ impl Checks<'_> {
                 format!("{passed}: viewers see nothing; does it take the track's id and format?"),
             ),
         }
+        Ok(Some(reference))
+    }
+
+    /// The checks of one stream; returns whether it ran to its end.
+    fn check(&mut self, script: &Script) -> Result<bool, OpenError> {
+        let script = self.with_requests(script);
+        let Some(reference) = self.emits(&script)? else {
+            let text = "the other checks of this stream cannot run because of that";
+            self.tell(Verdict::Note, text.into());
+            return Ok(false);
+        };
         self.is_fast(&reference.times);
         let again = self.run(&script.calls)?;
         let same = first_difference(&reference.records, &again.records);
@@ -229,10 +291,11 @@ impl Checks<'_> {
         self.check_of("a new instance continues from each group", restarted);
         let interrupted = self.goes_on_after_a_break(&script)?;
         self.check_of("goes on after the source was lost", interrupted);
-        if let Some(readable) = self.is_readable(&script, &reference.records)? {
+        let (mut instance, records) = (self.instance()?, &reference.records);
+        if let Some(readable) = players::read(&mut instance, &self.profile, &script, records) {
             self.check_of("players can read it", readable);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The script, for a transport without lanes with a request for its entry where a group begins.
@@ -277,7 +340,7 @@ impl Checks<'_> {
     /// Starts a new instance with the groups of `profile.history` before each group, and compares what it emits from
     /// there on with the reference.
     fn continues_from_any_group(
-        &self,
+        &mut self,
         script: &Script,
         reference: &[Record],
     ) -> Result<Result<String, String>, OpenError> {
@@ -296,28 +359,25 @@ impl Checks<'_> {
             };
             // Into the next group but one.
             let end = starts.get(nth + 2).copied().unwrap_or(script.calls.len());
-            let mut instance = self.open()?;
-            let _ = instance.make(configure.clone());
-            for index in *from..end {
-                let (Some(call), Some(expected)) = (script.calls.get(index), reference.get(index))
-                else {
-                    break;
-                };
-                let found = instance.make(call.clone());
-                let failure = match &found.answer {
-                    Some(Answer::Failed(reason)) => Some(format!("fails: {reason}")),
-                    _ if index >= *at => difference(expected, &found),
-                    _ => None,
-                };
-                if let Some(what) = failure {
-                    return Ok(Err(format!(
-                        "an instance that gets {history} groups, from group {} on, differs from one that got all: {}: \
-                         {what}. What `push` returns may depend on the newest `configure` and on those groups only; \
-                         keep no counter that began earlier, or raise `history`",
-                        nth + 1 - history,
-                        shown(call)
-                    )));
+            let Some(calls) = script.calls.get(*from..end) else {
+                continue;
+            };
+            let found = self.run([configure].into_iter().chain(calls))?;
+            let what = match found.failure() {
+                Some(failure) => Some(self.failed(failure)),
+                // Without `configure`, and only from the group on.
+                None => {
+                    let found = found.records.get(1 + at - from..).unwrap_or_default();
+                    first_difference(reference.get(*at..end).unwrap_or_default(), found)
                 }
+            };
+            if let Some(what) = what {
+                return Ok(Err(format!(
+                    "an instance that gets {history} groups, from group {} on, differs from one that got all: {what}. \
+                     What `push` returns may depend on the newest `configure` and on those groups only; keep no \
+                     counter that began earlier, or raise `history`",
+                    nth + 1 - history
+                )));
             }
             compared += 1;
         }
@@ -325,7 +385,10 @@ impl Checks<'_> {
     }
 
     /// The source is lost in the middle and comes back with the same tracks.
-    fn goes_on_after_a_break(&self, script: &Script) -> Result<Result<String, String>, OpenError> {
+    fn goes_on_after_a_break(
+        &mut self,
+        script: &Script,
+    ) -> Result<Result<String, String>, OpenError> {
         let starts = script.group_starts();
         let (Some(first), Some(at)) = (starts.first(), starts.get(starts.len() / 2)) else {
             return Ok(Err("the stream has no group".into()));
@@ -343,8 +406,8 @@ impl Checks<'_> {
         let pause = [stop(false), Call::Configure(info)];
         let end = [stop(true)];
         let run = self.run(before.iter().chain(&pause).chain(after).chain(&end))?;
-        if let Some(failure) = run.failure {
-            return Ok(Err(failure));
+        if let Some(failure) = run.failure() {
+            return Ok(Err(self.failed(failure)));
         }
         let emits = |records: &[Record]| output(records).iter().any(|chunk| chunk.independent);
         let (before, after) = run.records.split_at(before.len());
@@ -359,17 +422,15 @@ impl Checks<'_> {
         let Some(calls) = script.endless() else {
             return Ok(());
         };
-        let mut instance = self.open()?;
+        let mut instance = self.instance()?;
         let mut pushed = 0;
         let mut middle = Held::default();
         for call in calls {
             pushed += usize::from(matches!(call, Call::Push(_)));
             let record = instance.make(call);
-            if let Some(Answer::Failed(reason)) = &record.answer {
-                let text = format!(
-                    "after {pushed} samples {} fails: {reason}",
-                    shown(&record.call)
-                );
+            if let Some(failure) = failure(&record) {
+                let failure = self.failed(failure);
+                let text = format!("after {pushed} samples {failure}");
                 self.tell(Verdict::Failed, text);
                 return Ok(());
             }
@@ -405,7 +466,7 @@ impl Checks<'_> {
 
     /// Viewers of all carriers join, talk nonsense and leave; URLs that exist and that do not are requested.
     fn serves_viewers(&mut self, script: &Script) -> Result<(), OpenError> {
-        let mut instance = self.open()?;
+        let mut instance = self.instance()?;
         let mut refusals = BTreeSet::new();
         let requests =
             ["", "no/such/path", self.profile.entry.as_str()].map(|path| Call::Request {
@@ -432,11 +493,11 @@ impl Checks<'_> {
         let mut outcome = Ok(String::new());
         while let Some(call) = calls.pop_front() {
             let record = instance.make(call);
+            if let Some(failure) = failure(&record) {
+                outcome = Err(self.failed(failure));
+                break;
+            }
             match (&record.call, &record.answer) {
-                (call, Some(Answer::Failed(reason))) => {
-                    outcome = Err(format!("{} fails: {reason}", shown(call)));
-                    break;
-                }
                 (Call::Join(viewer), Some(Answer::Refused(reason))) => {
                     refusals.insert(format!("{}: {reason}", viewer.carrier));
                 }
@@ -458,46 +519,10 @@ impl Checks<'_> {
         }
         Ok(())
     }
+}
 
-    /// Lets libav read what a viewer gets from each start point; `None` if the format is not one that libav knows.
-    fn is_readable(
-        &mut self,
-        script: &Script,
-        records: &[Record],
-    ) -> Result<Option<Result<String, String>>, OpenError> {
-        if self.profile.embeds.contains(&Embed::Playlist) {
-            return self.playlist_is_readable(script).map(Some);
-        }
-        let mut instance = self.open()?;
-        if let Some(configure) = script.calls.first() {
-            let _ = instance.make(configure.clone());
-        }
-        let asked = instance.make(Call::Request {
-            path: self.profile.entry.clone(),
-            query: String::new(),
-        });
-        let name = match (
-            &asked.answer,
-            self.profile.embeds.contains(&Embed::AccessUnits),
-        ) {
-            (_, true) => Some("a.h264"),
-            (Some(Answer::Follow(content_type)), _) => demux::file_name(content_type),
-            _ => None,
-        };
-        let Some(name) = name else {
-            return Ok(None);
-        };
-        Ok(Some(starts_are_readable(records, name)))
-    }
-
-    /// Fetches the playlists and segments as a player does, and lets libav read the segments.
-    fn playlist_is_readable(&self, script: &Script) -> Result<Result<String, String>, OpenError> {
-        let mut instance = self.open()?;
-        for call in &script.calls {
-            let _ = instance.make(call.clone());
-        }
-        Ok(read_playlist(&mut instance, &self.profile.entry))
-    }
+fn open(plugin: &Arc<Plugin>, options: &str) -> Result<(Instance, Profile), OpenError> {
+    Instance::open(plugin, "(check)", options, Arc::default())
 }
 
 /// All chunks of a run.
@@ -514,143 +539,6 @@ fn first_difference(expected: &[Record], found: &[Record]) -> Option<String> {
     pairs.find_map(|(expected, found)| {
         difference(expected, found).map(|what| format!("{}: {what}", shown(&expected.call)))
     })
-}
-
-/// Reads the stream of a viewer from each start point of the first lane to the next one.
-fn starts_are_readable(records: &[Record], file_name: &str) -> Result<String, String> {
-    let mut header: Vec<Payload> = Vec::new();
-    let mut streams: Vec<BytesMut> = Vec::new();
-    for record in records {
-        match &record.answer {
-            Some(Answer::Header(newest)) => header = newest.clone(),
-            Some(Answer::Chunks(chunks)) => {
-                for chunk in chunks {
-                    if chunk.independent && chunk.lane == 0 {
-                        streams.push(binary(&header));
-                    }
-                    // A viewer that starts here does without leading chunks.
-                    if let Some(stream) = streams.last_mut().filter(|_| !chunk.leading) {
-                        stream.extend_from_slice(&binary(std::slice::from_ref(&chunk.payload)));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut sum = demux::Read::default();
-    let starts = streams.len();
-    for (nth, stream) in streams.into_iter().enumerate() {
-        let read = demux::read(stream.freeze(), file_name);
-        let read = read.map_err(|reason| format!("start point {nth}: {reason}"))?;
-        if read.frames == 0 && read.audio == 0 {
-            return Err(format!(
-                "start point {nth}: {} packets of {} and none of them can be decoded",
-                read.packets, read.format
-            ));
-        }
-        if read.packets > 0 && !read.starts_with_key {
-            return Err(format!("start point {nth} does not begin with a keyframe"));
-        }
-        sum.format = read.format;
-        sum.frames += read.frames;
-        sum.audio += read.audio;
-    }
-    Ok(format!(
-        ": {} frames of video and {} packets of audio from {starts} start points, as {}",
-        sum.frames, sum.audio, sum.format
-    ))
-}
-
-/// Binary payloads, as a carrier without text messages sends them.
-fn binary(payloads: &[Payload]) -> BytesMut {
-    let mut all = BytesMut::new();
-    for payload in payloads {
-        if let Payload::Base64(bytes) = payload {
-            all.extend_from_slice(&bytes.0.to_bytes());
-        }
-    }
-    all
-}
-
-/// Requests `path` of an instance that is not asked by anybody else.
-fn fetch(instance: &mut Instance, url: &str) -> Result<Bytes, String> {
-    let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    let asked = instance.make(Call::Request {
-        path: path.to_owned(),
-        query: query.to_owned(),
-    });
-    match asked.answer {
-        Some(Answer::Response(response)) if response.status == 200 => {
-            Ok(response.body.0.to_bytes())
-        }
-        Some(Answer::Response(response)) => Err(format!("\"{url}\" gives {}", response.status)),
-        Some(Answer::Pending) => Err(format!("\"{url}\" is pending")),
-        Some(Answer::Failed(reason)) => Err(format!("a request for \"{url}\" fails: {reason}")),
-        _ => Err(format!("\"{url}\" gives no response")),
-    }
-}
-
-/// URL of `reference` in a playlist at `base`, both relative to the transport (RFC 3986 section 5.2).
-fn resolve(base: &str, reference: &str) -> String {
-    let folder = base.split('?').next().unwrap_or_default();
-    let folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
-    match folder {
-        "" => reference.to_owned(),
-        folder => format!("{folder}/{reference}"),
-    }
-}
-
-fn read_playlist(instance: &mut Instance, entry: &str) -> Result<String, String> {
-    let mut url = entry.to_owned();
-    let mut text = String::new();
-    // A multivariant playlist, then the media playlist.
-    for _ in 0..2 {
-        let body = fetch(instance, &url)?;
-        text = String::from_utf8_lossy(&body).into_owned();
-        if !text.starts_with("#EXTM3U") {
-            return Err(format!("\"{url}\" does not begin with #EXTM3U"));
-        }
-        let mut lines = text
-            .lines()
-            .skip_while(|line| !line.starts_with("#EXT-X-STREAM-INF"));
-        match lines.nth(1) {
-            Some(variant) => url = resolve(&url, variant),
-            None => break,
-        }
-    }
-    let mut init = Bytes::new();
-    let mut stream = BytesMut::new();
-    let mut segments = 0;
-    for line in text.lines() {
-        if let Some(map) = line.strip_prefix("#EXT-X-MAP:") {
-            let uri = map
-                .split("URI=\"")
-                .nth(1)
-                .and_then(|rest| rest.split('"').next());
-            let uri = uri.ok_or("#EXT-X-MAP has no URI")?;
-            init = fetch(instance, &resolve(&url, uri))?;
-        } else if !line.starts_with('#') && !line.is_empty() && segments < MAX_SEGMENTS {
-            if stream.is_empty() {
-                stream.extend_from_slice(&init);
-            }
-            stream.extend_from_slice(&fetch(instance, &resolve(&url, line))?);
-            segments += 1;
-        }
-    }
-    if segments == 0 {
-        return Err(format!("the playlist \"{url}\" has no segments"));
-    }
-    let name = if init.is_empty() { "a.ts" } else { "a.mp4" };
-    let read = demux::read(stream.freeze(), name)?;
-    match read.frames + read.audio {
-        0 => Err(format!(
-            "{segments} segments, and nothing in them can be decoded"
-        )),
-        _ => Ok(format!(
-            ": {} frames of video and {} packets of audio in {segments} segments, as {}",
-            read.frames, read.audio, read.format
-        )),
-    }
 }
 
 /// A duration with three digits.

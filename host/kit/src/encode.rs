@@ -6,7 +6,7 @@ use ffmpeg::{
     ChannelLayout, Dictionary, Rational,
     codec::{self, Id},
     format::{Pixel, Sample, sample::Type},
-    frame,
+    frame, picture,
 };
 use ffmpeg_next as ffmpeg;
 use sluicegate_media::{image::I420View, time::TIMESCALE};
@@ -38,7 +38,8 @@ impl VideoEncoder {
         context.set_time_base(Rational(1, TIMESCALE as i32));
         context.set_frame_rate(Some(Rational(frame_rate as i32, 1)));
         context.set_max_b_frames(2);
-        context.set_gop(frame_rate);
+        // Each keyframe is requested.
+        context.set_gop(2 * frame_rate);
         let options: Dictionary<'_> = [
             ("preset", "veryfast"),
             ("crf", "28"),
@@ -55,8 +56,13 @@ impl VideoEncoder {
         })
     }
 
-    /// Encodes a frame; returns what is complete now.
-    pub fn encode(&mut self, image: I420View<'_>, at: i64) -> Result<Vec<Packet>, ffmpeg::Error> {
+    /// Encodes a frame, on request as a keyframe; returns what is complete now.
+    pub fn encode(
+        &mut self,
+        image: I420View<'_>,
+        at: i64,
+        is_key: bool,
+    ) -> Result<Vec<Packet>, ffmpeg::Error> {
         for plane in 0..3 {
             let stride = self.frame.stride(plane);
             let into = self.frame.data_mut(plane).chunks_mut(stride);
@@ -65,6 +71,10 @@ impl VideoEncoder {
             }
         }
         self.frame.set_pts(Some(at));
+        self.frame.set_kind(match is_key {
+            true => picture::Type::I,
+            false => picture::Type::None,
+        });
         self.encoder.send_frame(&self.frame)?;
         receive(|packet| self.encoder.receive_packet(packet))
     }

@@ -27,12 +27,15 @@ use sluicegate_stream::{
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
-/// Size and rate of the video. Small, because a component only moves it. A group has an odd number of frames, so that a
-/// counter which goes on from group to group is noticed.
+/// Size and rate of the video. Small, because a component only moves it.
 const SIZE: (u32, u32) = (320, 180);
 const FRAME_RATE: u32 = 25;
 /// Distance of keyframes.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of the frame that is missing, the last one before the second keyframe. Otherwise groups of one length would have
+/// the same number of frames each, and a counter of a component that goes on from group to group, but starts again after
+/// as many frames, would not be noticed.
+const LOST: u64 = FRAME_RATE as u64 - 1;
 /// When the stream begins, in Unix microseconds: 2026-01-01.
 const STARTED_AT: u64 = 1_767_225_600_000_000;
 /// Groups besides those of `profile.history`, and the shortest film in seconds.
@@ -104,11 +107,33 @@ impl Film {
     /// # Errors
     /// An encoder is missing or failed.
     pub fn make(self, profile: &Profile) -> Result<Script, FilmError> {
+        let groups = u64::from(profile.history) + MORE_GROUPS;
+        self.generate(profile, groups, MIN_SECONDS)
+    }
+
+    /// Generates its first group, the start of the second one, and the end of the stream.
+    ///
+    /// # Errors
+    /// See [`Film::make`].
+    pub fn beginning(self, profile: &Profile) -> Result<Script, FilmError> {
+        let mut script = self.generate(profile, 1, 1)?;
+        let second = script.group_starts().get(1).copied();
+        script
+            .calls
+            .truncate(second.map_or(usize::MAX, |at| at + 1));
+        script.calls.push(Call::Stop {
+            reason: "the test ends".into(),
+            last: true,
+        });
+        Ok(script)
+    }
+
+    /// Generates so many groups that are complete, and at least so many seconds.
+    fn generate(self, profile: &Profile, groups: u64, least: u64) -> Result<Script, FilmError> {
         let group = u64::from(profile.group_ms).max(KEYFRAME_INTERVAL.as_millis() as u64);
         let group = group.next_multiple_of(KEYFRAME_INTERVAL.as_millis() as u64);
-        let seconds = (u64::from(profile.history) + MORE_GROUPS) * group / 1000;
         // One more group, because the last one has no end.
-        let seconds = seconds.max(MIN_SECONDS) + group / 1000;
+        let seconds = (groups * group / 1000).max(least) + group / 1000;
         let mut camera = Camera::new(self, profile);
         let mut frames = Frames::new(self)?;
         let mut audio = match self.audio {
@@ -129,9 +154,10 @@ impl Film {
         for nth in 0..seconds * u64::from(FRAME_RATE) {
             let at = nth * u64::from(TIMESCALE / FRAME_RATE);
             camera.set_clock(at);
-            if self.video.is_some() {
+            if self.video.is_some() && nth != LOST {
                 let image = painter.paint(nth, STARTED_AT / 1000 + at / 90);
-                frames.encode(image, at as i64, &mut camera.ingest)?;
+                let is_key = nth.is_multiple_of(FRAME_RATE.into());
+                frames.encode(image, at as i64, is_key, &mut camera.ingest)?;
             }
             if let Some(audio) = &mut audio {
                 let until = at * u64::from(AudioEncoder::RATE) / u64::from(TIMESCALE);
@@ -289,7 +315,8 @@ impl Frames {
                 height: SIZE.1,
                 frame_rate: FRAME_RATE,
                 bitrate: 500_000,
-                keyframe_interval_ms: KEYFRAME_INTERVAL.as_millis() as u32,
+                // Each keyframe is requested.
+                keyframe_interval_ms: 2 * KEYFRAME_INTERVAL.as_millis() as u32,
                 ..Settings::default()
             })
         };
@@ -309,6 +336,7 @@ impl Frames {
         &mut self,
         image: I420View<'_>,
         at: i64,
+        is_key: bool,
         sink: &mut dyn Sink,
     ) -> Result<(), FilmError> {
         let times = |decode, presentation| SourceTimes {
@@ -319,12 +347,12 @@ impl Frames {
         match self {
             Frames::None => {}
             Frames::H264(encoder) => {
-                for packet in encoder.encode(image, at, false)? {
+                for packet in encoder.encode(image, at, is_key)? {
                     sink.access_unit(annexb::split(&packet.data), times(packet.dts, packet.pts));
                 }
             }
             Frames::Reordered(encoder) => {
-                for packet in encoder.encode(image, at)? {
+                for packet in encoder.encode(image, at, is_key)? {
                     let times = times(packet.decode, packet.presentation);
                     sink.access_unit(annexb::split(&packet.data), times);
                 }
@@ -341,5 +369,71 @@ impl Frames {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn profile(group_ms: u32) -> Profile {
+        Profile {
+            carriers: Vec::new(),
+            protocols: Vec::new(),
+            formats: Vec::new(),
+            lanes: Vec::new(),
+            group_ms,
+            history: 1,
+            repeat: None,
+            latency_ms: 0,
+            entry: String::new(),
+            label: String::new(),
+            embeds: Vec::new(),
+            output: String::new(),
+            ignored: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_counter_is_in_step_with_all_groups() {
+        for (format, reordered) in [
+            (Format::H264AnnexB, false),
+            (Format::H264AnnexB, true),
+            (Format::Jpeg, false),
+        ] {
+            for group_ms in [0, 1000, 2000, 3000, 4000, 6000, 10_000] {
+                let film = Film {
+                    video: Some(format),
+                    audio: None,
+                    reordered,
+                };
+                let script = film.make(&profile(group_ms)).unwrap();
+                let starts = script.group_starts();
+                assert!(starts.len() >= 5, "{film:?} {group_ms}: {starts:?}");
+                let first = starts[0];
+                // The greatest common divisor of all distances from the first group.
+                let step = starts.iter().fold(0, |mut step, at| {
+                    let mut other = at - first;
+                    while other > 0 {
+                        (step, other) = (other, step % other);
+                    }
+                    step
+                });
+                assert_eq!(step, 1, "{film:?} {group_ms}: {starts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_beginning_is_one_group() {
+        let film = Film {
+            video: Some(Format::H264AnnexB),
+            audio: None,
+            reordered: false,
+        };
+        let script = film.beginning(&profile(2000)).unwrap();
+        assert_eq!(script.group_starts(), [1, 50]);
+        assert_eq!(script.calls.len(), 52);
     }
 }

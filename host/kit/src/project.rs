@@ -27,6 +27,9 @@ pub enum ProjectError {
         "`{0}` cannot be the name of a component; use lower-case letters, digits and hyphens, beginning with a letter, and not `policy`"
     )]
     Name(String),
+    /// The binary has a component of that name.
+    #[error("`{0}` is the name of a component in the gateway; choose another name")]
+    Taken(String),
     /// The folder exists.
     #[error("{0} exists already; choose another name, or remove it first")]
     Exists(PathBuf),
@@ -73,13 +76,15 @@ impl Language {
     }
 }
 
-/// Makes the folder with a project in that language, named after the folder. Returns the commands to type next.
+/// Makes the folder with a project in that language, named after the folder. `taken` are the names of the components in
+/// the binary. Returns the commands to type next.
 ///
 /// # Errors
-/// The name is not valid, the folder exists, or a file cannot be written.
-pub fn create(language: Language, folder: &Path) -> Result<String, ProjectError> {
-    let name = folder.file_name().map(|name| name.to_string_lossy());
-    let name = name.unwrap_or_default().into_owned();
+/// The name is not valid or taken, the folder exists, or a file cannot be written.
+pub fn create(language: Language, folder: &Path, taken: &[&str]) -> Result<String, ProjectError> {
+    // Of `..` it is missing.
+    let name = folder.file_name().unwrap_or(folder.as_os_str());
+    let name = name.to_string_lossy().into_owned();
     let is_fine = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
             .chars()
@@ -88,6 +93,9 @@ pub fn create(language: Language, folder: &Path) -> Result<String, ProjectError>
     // In a config it means the policy.
     if !is_fine || name == "policy" {
         return Err(ProjectError::Name(name));
+    }
+    if taken.contains(&name.as_str()) {
+        return Err(ProjectError::Taken(name));
     }
     let failed = |path: &Path| {
         let path = path.to_owned();

@@ -129,6 +129,14 @@ pub enum RecordingError {
         /// Error of the operating system.
         reason: io::Error,
     },
+    /// The file is not a recording of this version.
+    #[error("{path} is not a recording: {reason}; `sluicegate plugin record` writes one")]
+    Other {
+        /// Path of the file.
+        path: String,
+        /// What is wrong with its first line.
+        reason: String,
+    },
     /// A line is not one of a recording.
     #[error(
         "{path}, line {line}: {reason}; a recording is written by `sluicegate plugin record`, one JSON object per line"
@@ -173,12 +181,14 @@ impl RecordingFile {
             reason,
         })?;
         let mut lines = BufReader::new(file);
-        let wrong = |reason: String| RecordingError::Line {
+        let wrong = |reason: String| RecordingError::Other {
             path: shown.clone(),
-            line: 1,
             reason,
         };
         let text = read_line(&mut lines).map_err(|error| wrong(error.to_string()))?;
+        if text.is_empty() {
+            return Err(wrong("it is empty".into()));
+        }
         let opening = match Line::parse(&text) {
             Ok(Line::Opening(opening)) if opening.recording == FORMAT => opening,
             Ok(Line::Opening(opening)) => {
@@ -190,8 +200,12 @@ impl RecordingFile {
             Ok(Line::End(end)) => {
                 return Err(wrong(format!("it has no calls: {}", end.end)));
             }
-            Ok(Line::Record(_)) => return Err(wrong("the first line is missing".into())),
-            Err(error) => return Err(wrong(error.to_string())),
+            Ok(Line::Record(_)) => return Err(wrong("its first line has no `recording`".into())),
+            Err(error) => {
+                return Err(wrong(format!(
+                    "its first line is not that of a recording: {error}"
+                )));
+            }
         };
         Ok(RecordingFile {
             path: shown,

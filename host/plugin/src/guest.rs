@@ -113,7 +113,8 @@ pub struct Guest {
     output: OutputBudget,
     ran_at_first_tick: Option<Duration>,
     memory_use: MemoryUse,
-    memory_refused: bool,
+    /// Bytes of memory that it would have with the growth that the current call was refused.
+    memory_refused: Option<usize>,
     log: LogBudget,
     last_error: Option<String>,
 }
@@ -195,7 +196,7 @@ impl Guest {
             output: OutputBudget::new(&limits),
             ran_at_first_tick: None,
             memory_use: MemoryUse::default(),
-            memory_refused: false,
+            memory_refused: None,
             log: LogBudget::new(),
             last_error: None,
         }
@@ -224,7 +225,7 @@ impl Guest {
     /// Resets the state of one call; call it before each.
     pub fn begin_call(&mut self) {
         self.ran_at_first_tick = None;
-        self.memory_refused = false;
+        self.memory_refused = None;
         self.last_error = None;
         self.requests = Requests::default();
         self.output = OutputBudget::new(&self.limits);
@@ -364,9 +365,17 @@ impl Guest {
         }
     }
 
-    /// The memory limit in bytes, if the guest was refused memory in this call.
+    /// Bytes of memory that the guest would have, if it was refused some in this call.
     pub fn memory_refused(&self) -> Option<usize> {
-        self.memory_refused.then_some(self.limits.memory)
+        self.memory_refused
+    }
+
+    /// Grants the growth of a memory or table, or remembers that it was refused; see [`MemoryUse::grow`].
+    fn grow(&mut self, current: usize, desired: usize, item: usize) -> bool {
+        let limit = self.limits.memory;
+        let grown = self.memory_use.grow(current, desired, item, limit);
+        self.memory_refused = grown.err().or(self.memory_refused);
+        grown.is_ok()
     }
 
     /// Checks the deadline; called at each tick during a call. It measures the processor time of this thread, so a busy
@@ -597,16 +606,24 @@ struct MemoryUse {
 }
 
 impl MemoryUse {
-    /// Grants the growth of a memory or table from `current` to `desired` items of `item` bytes, if the total stays
-    /// within `limit` bytes.
-    fn grow(&mut self, current: usize, desired: usize, item: usize, limit: usize) -> bool {
+    /// Grants the growth of a memory or table from `current` to `desired` items of `item` bytes.
+    ///
+    /// # Errors
+    /// The total would exceed `limit` bytes; it is the error.
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        item: usize,
+        limit: usize,
+    ) -> Result<(), usize> {
         let more = desired.saturating_sub(current).saturating_mul(item);
         let bytes = self.bytes.saturating_add(more);
-        let granted = bytes <= limit;
-        if granted {
-            (self.bytes, self.last) = (bytes, more);
+        if bytes > limit {
+            return Err(bytes);
         }
-        granted
+        (self.bytes, self.last) = (bytes, more);
+        Ok(())
     }
 
     fn failed(&mut self) {
@@ -625,11 +642,7 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = self
-            .memory_use
-            .grow(current, desired, 1, self.limits.memory);
-        self.memory_refused |= !granted;
-        Ok(granted)
+        Ok(self.grow(current, desired, 1))
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -643,11 +656,7 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = self
-            .memory_use
-            .grow(current, desired, ENTRY, self.limits.memory);
-        self.memory_refused |= !granted;
-        Ok(granted)
+        Ok(self.grow(current, desired, ENTRY))
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -721,6 +730,6 @@ mod tests {
         assert_eq!(grow("second", 1), 1);
         assert_eq!(grow("first", 1), -1);
         assert_eq!(grow("entries", 1), -1);
-        assert!(store.data().memory_refused().is_some());
+        assert_eq!(store.data().memory_refused(), Some((5 << 16) + 8));
     }
 }

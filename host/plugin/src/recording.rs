@@ -397,6 +397,7 @@ impl Line {
         #[derive(Deserialize)]
         struct Keys {
             recording: Option<serde::de::IgnoredAny>,
+            call: Option<serde::de::IgnoredAny>,
             end: Option<serde::de::IgnoredAny>,
         }
         let keys: Keys = serde_json::from_str(text)?;
@@ -405,7 +406,12 @@ impl Line {
                 recording: Some(_), ..
             } => Line::Opening(serde_json::from_str(text)?),
             Keys { end: Some(_), .. } => Line::End(serde_json::from_str(text)?),
-            Keys { .. } => Line::Record(serde_json::from_str(text)?),
+            Keys { call: Some(_), .. } => Line::Record(serde_json::from_str(text)?),
+            Keys { .. } => {
+                return Err(serde_json::Error::custom(
+                    "it has none of the keys `recording`, `call` and `end`",
+                ));
+            }
         })
     }
 

@@ -10,6 +10,7 @@ use super::{
     guest::{Guest, Name},
     world::World,
 };
+use sluicegate_config::ByteSize;
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -27,7 +28,7 @@ pub struct Failure {
     pub stream: String,
     /// Name of the function that was called.
     pub call: &'static str,
-    /// The limit or trap, and the last error that the guest logged.
+    /// The last error that the guest logged, and the limit or trap.
     pub reason: String,
 }
 
@@ -138,26 +139,29 @@ impl Sandbox {
     }
 }
 
-/// Describes the failure: the limit or trap, and the last error that the guest logged.
+/// Describes the failure: the limit or trap, and the last error that the guest logged. What a guest says before it ends
+/// the call itself comes first, since the trap is only how it does that.
 fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
-    let cause = error.root_cause().to_string();
-    let mut reason = match guest.memory_refused() {
-        Some(limit) => format!(
-            "it requested more memory than its limit of {limit} bytes (limits.memory): {cause}"
-        ),
-        None => cause,
-    };
-    match guest.last_error() {
-        Some(last_error) => {
-            reason.push_str("; it logged: ");
-            reason.push_str(&last_error);
-        }
-        None if guest.memory_refused().is_none() && is_abort(error) => {
-            reason.push_str("; it logged no error that says why, as the SDKs do");
-        }
-        None => {}
+    let said = guest.last_error();
+    if let Some(needed) = guest.memory_refused() {
+        // In whole pages: memories have no other sizes, and tables come on top.
+        let needed = ByteSize::from_bytes((needed as u64).next_multiple_of(64 << 10));
+        let limit = ByteSize::from_bytes(guest.limits().memory as u64);
+        let said = said.map_or_else(String::new, |said| format!("; it logged: {said}"));
+        return format!(
+            "it needs at least {needed} of memory, and its limit is {limit} (limits.memory){said}"
+        );
     }
-    reason
+    let cause = error.root_cause();
+    match (said, is_abort(error)) {
+        (Some(said), true) => format!("{said} ({cause})"),
+        (Some(said), false) => format!("{cause}; it logged: {said}"),
+        (None, true) => format!(
+            "{cause}; it logged no error that says why, as the SDKs do. In JavaScript: is `transport` exported, and have \
+             all values the right types? `npm run check` says so"
+        ),
+        (None, false) => cause.to_string(),
+    }
 }
 
 /// Whether the guest ended the call by itself, as languages do after a panic or an exception.

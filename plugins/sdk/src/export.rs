@@ -7,9 +7,9 @@
 /// Exports a type that implements [`Transport`](crate::Transport) as this crate's component. Use it once per crate, in
 /// a `cdylib`. On targets other than wasm32 it exports nothing.
 ///
-/// A panic writes `panicked at FILE:LINE: message` to the gateway's log before it traps. The package's version and the
-/// last part of its name (`h264` of `sluicegate-example-h264`) are written to the custom sections `version` and
-/// `sluicegate:name`.
+/// A panic writes `panicked at FILE:LINE: message` to the gateway's log before it traps. The package's version and name
+/// are written to the custom sections `version` and `sluicegate:name`; of a name that begins with `sluicegate-` only the
+/// last part is (`h264` of `sluicegate-example-h264`).
 ///
 /// `export!(Mine, browser: include_str!("half.js"))` also exports the ES module that plays the transport in browsers.
 #[macro_export]
@@ -85,7 +85,7 @@ macro_rules! name_component {
         static VERSION: [u8; env!("CARGO_PKG_VERSION").len()] =
             $crate::__private::bytes(env!("CARGO_PKG_VERSION"), 0);
 
-        const NAME_AT: usize = $crate::__private::last_part(env!("CARGO_PKG_NAME"));
+        const NAME_AT: usize = $crate::__private::own_part(env!("CARGO_PKG_NAME"));
 
         #[used]
         #[unsafe(link_section = "sluicegate:name")]
@@ -99,16 +99,25 @@ macro_rules! name_component {
 #[cfg(target_arch = "wasm32")]
 pub mod __private {
     pub use super::guest::{Cell, Component, Slot};
-    pub use super::{bytes, last_part};
+    pub use super::{bytes, own_part};
     pub use crate::{bindings, browser};
 }
 
-/// Byte offset of the last part of a package name, after its last `-`.
+/// Byte offset of a component's name in that of its package: of the part after the last `-` if it begins with
+/// `sluicegate-`, or else 0.
 #[cfg(any(target_arch = "wasm32", test))]
-pub const fn last_part(name: &str) -> usize {
+pub const fn own_part(name: &str) -> usize {
+    const PREFIX: &[u8] = b"sluicegate-";
     let name = name.as_bytes();
+    let mut at = 0;
+    while at < PREFIX.len() {
+        if at == name.len() || name[at] != PREFIX[at] {
+            return 0;
+        }
+        at += 1;
+    }
     let mut at = name.len();
-    while at > 0 && name[at - 1] != b'-' {
+    while name[at - 1] != b'-' {
         at -= 1;
     }
     at
@@ -357,11 +366,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn section_bytes_are_the_text_from_its_last_part() {
+    fn section_bytes_are_the_text_from_its_own_part() {
         const NAME: &str = "sluicegate-example-h264";
-        const AT: usize = last_part(NAME);
+        const AT: usize = own_part(NAME);
         let section: [u8; NAME.len() - AT] = bytes(NAME, AT);
         assert_eq!(&section, b"h264");
-        assert_eq!(last_part("plain"), 0);
+        for name in ["", "plain", "my-own", "sluicegate"] {
+            assert_eq!(own_part(name), 0, "{name}");
+        }
     }
 }

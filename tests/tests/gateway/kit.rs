@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 use sluicegate_tests::{
-    Gateway, Nal,
+    Camera, Gateway, Nal, Raw,
+    camera::{GROUP, clip},
     command::{CommandResult, sluicegate},
     exchange::Exchanged,
     http_get,
@@ -37,7 +38,7 @@ async fn the_transports_of_the_gateway_pass_their_tests() {
         ("nal", "as h264"),
         ("mse", "packets of audio from 7 start points, as mov,mp4"),
         ("hls", "in 10 segments, as mov,mp4"),
-        ("mjpeg", "175 start points, as mjpeg"),
+        ("mjpeg", "174 start points, as mjpeg"),
     ] {
         let tested = test(name, &json!({})).await;
         assert_eq!(tested.code, Some(0), "{tested:#?}");
@@ -91,6 +92,15 @@ async fn mistakes_of_a_component_are_found_and_told() {
         );
         tested.refused(&["checks failed"]);
     }
+    // What is wrong with each call is told once.
+    let tested = test("hostile", &json!({ "in": "push", "do": "panic" })).await;
+    let reason = "hostile was told to panic in Push";
+    assert_eq!(tested.out.matches(reason).count(), 1, "{tested:#?}");
+    let again = failed(&tested);
+    let again = again.iter().filter(|line| line.ends_with("fails as above"));
+    assert_eq!(again.count(), 2, "{tested:#?}");
+    let note = "note  the other checks of this stream cannot run because of that";
+    assert_eq!(tested.out.matches(note).count(), 2, "{tested:#?}");
     // The same stream with more processor time than usual is fine.
     let component = Gateway::component("hostile");
     let slow = json!({ "in": "push", "do": "slow" }).to_string();
@@ -103,6 +113,48 @@ async fn mistakes_of_a_component_are_found_and_told() {
     ];
     let tested = sluicegate(&[&["plugin", "test"], &arguments[..]].concat()).await;
     assert_eq!(tested.code, Some(0), "{tested:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_lets_a_component_run() {
+    let hostile = Gateway::component("hostile");
+    for (options, part) in [
+        (
+            json!({ "in": "push", "do": "panic" }),
+            "`push` of a sample of track 1, group 1767225600000, decode time 0, ",
+        ),
+        (
+            json!({ "in": "push", "do": "panic" }),
+            " fails: panicked at ",
+        ),
+        (
+            json!({ "in": "configure", "do": "trap" }),
+            "`configure` fails: wasm trap: ",
+        ),
+        (
+            json!({ "in": "stop", "do": "panic" }),
+            "`stop` fails: panicked at ",
+        ),
+        (
+            json!({ "in": "push", "do": "loop" }),
+            "it ran longer than its limit of 20ms",
+        ),
+        (
+            json!({ "in": "push", "do": "silent" }),
+            "viewers see nothing",
+        ),
+    ] {
+        let options = options.to_string();
+        let arguments = [hostile.to_str().unwrap(), "--options", &options];
+        let checked = sluicegate(&[&["plugin", "check"], &arguments[..]].concat()).await;
+        checked.refused(&["hostile.wasm: h264/annexb, 320×180", part]);
+    }
+    for (memory, needed) in [("64KiB", "1152KiB"), ("1MiB", "1152KiB")] {
+        let arguments = [hostile.to_str().unwrap(), "--memory", memory];
+        let checked = sluicegate(&[&["plugin", "check"], &arguments[..]].concat()).await;
+        let limit = format!("and its limit is {memory} (limits.memory)");
+        checked.refused(&[&format!("it needs at least {needed} of memory"), &limit]);
+    }
 }
 
 async fn record(
@@ -143,6 +195,12 @@ async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
 
     let none = record(&gateway, "demo", None, &folder.join("none")).await;
     none.refused(&["nobody watches `demo` now", "/watch/demo first"]);
+    let none = record(&gateway, "dmo", None, &folder.join("none")).await;
+    none.refused(&["404", "there is no stream `dmo`; did you mean `demo`?"]);
+    let none = record(&gateway, "street", Some("mine"), &folder.join("none")).await;
+    none.refused(&["404", "there is no stream `street`; there are: demo"]);
+    let none = record(&gateway, "demo@low", Some("mine"), &folder.join("none")).await;
+    none.refused(&["404", "there is no rendition `low`"]);
     let none = record(&gateway, "demo", Some("mine"), &folder.join("none")).await;
     none.refused(&["404", "nobody watches a stream by the transport `mine`"]);
     let none = record(&gateway, "demo", Some("mime"), &folder.join("none")).await;
@@ -250,6 +308,9 @@ async fn wrong_input_gets_an_error_that_says_what_to_do() {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     std::fs::write(path("text.jsonl"), "hello\n").unwrap();
     std::fs::write(path("empty.jsonl"), "").unwrap();
+    std::fs::write(path("other.jsonl"), "{\"some\":\"object\"}\n").unwrap();
+    let call = "{\"call\":{\"leave\":{\"viewer\":1}},\"answer\":null}\n";
+    std::fs::write(path("headless.jsonl"), call).unwrap();
     std::fs::write(path("end.jsonl"), "{\"end\":\"nothing\"}\n").unwrap();
     let newer = "{\"recording\":2,\"interface\":\"0.3.0\",\"component\":\"a@1\",\"sha256\":\"\",\"transport\":\"a\",\"stream\":\"b\",\"options\":\"{}\"}\n";
     std::fs::write(path("newer.jsonl"), newer).unwrap();
@@ -274,9 +335,42 @@ async fn wrong_input_gets_an_error_that_says_what_to_do() {
         ),
         (
             vec!["replay", &path("text.jsonl"), &nal],
-            &["line 1: ", "`sluicegate plugin record`"],
+            &[
+                "text.jsonl is not a recording: ",
+                "`sluicegate plugin record` writes one",
+            ],
         ),
-        (vec!["replay", &path("empty.jsonl"), &nal], &["line 1: "]),
+        (
+            vec!["replay", &path("empty.jsonl"), &nal],
+            &["empty.jsonl is not a recording: it is empty"],
+        ),
+        (
+            vec!["replay", &path("other.jsonl"), &nal],
+            &[
+                "is not a recording: ",
+                "none of the keys `recording`, `call` and `end`",
+            ],
+        ),
+        (
+            vec!["replay", &path("headless.jsonl"), &nal],
+            &["is not a recording: its first line has no `recording`"],
+        ),
+        (
+            vec!["new", "--lang", "js", &path("hls")],
+            &["`hls` is the name of a component in the gateway"],
+        ),
+        (
+            vec!["new", "--lang", "rust", &path("auto")],
+            &["`auto` is the name of a component in the gateway"],
+        ),
+        (
+            vec!["new", "--lang", "js", ".."],
+            &["`..` cannot be the name"],
+        ),
+        (
+            vec!["new", "--lang", "js", "."],
+            &["`.` cannot be the name"],
+        ),
         (
             vec!["replay", &path("end.jsonl"), &nal],
             &["it has no calls: nothing"],
@@ -292,10 +386,6 @@ async fn wrong_input_gets_an_error_that_says_what_to_do() {
             &["rejected its options"],
         ),
         (
-            vec!["check", &nal, "--options", "7"],
-            &["rejected its options"],
-        ),
-        (
             vec!["test", &nal, "--recording", &path("end.jsonl")],
             &["it has no calls"],
         ),
@@ -303,6 +393,25 @@ async fn wrong_input_gets_an_error_that_says_what_to_do() {
         sluicegate(&[&["plugin"], &arguments[..]].concat())
             .await
             .refused(parts);
+    }
+    for arguments in [
+        &["new", "--lang", "js", ""][..],
+        &["record", "demo", "--duration", "0s"],
+        &["record", "demo", "--duration", "61m"],
+        &["record", "demo", "--max-size", "0B"],
+        &["record", "demo", "--max-size", "2GiB"],
+        &["test", &nal, "--options", "7"],
+        &["check", &nal, "--options", "[]"],
+        &["inspect", &nal, "--options", "{"],
+        &["add", "mine", &nal, "--options", "stale=2s"],
+    ] {
+        let used = sluicegate(&[&["plugin"], arguments].concat()).await;
+        let name = arguments[arguments.len() - 2];
+        let name = if name == "js" { "<FOLDER>" } else { name };
+        used.misused(&[name]);
+        if name == "--options" {
+            used.misused(&["it is not a JSON object such as {\"stale\": \"2s\"}"]);
+        }
     }
     for (name, kind) in [("nal", "is a transport"), ("auto", "is a policy")] {
         let file = Gateway::component(name);
@@ -319,4 +428,55 @@ async fn wrong_input_gets_an_error_that_says_what_to_do() {
     for note in ["no `label`", "no `output`"] {
         assert!(checked.out.contains(note), "{checked:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_waits_for_an_instance() {
+    let folder = scratch("waits");
+    let hostile = Gateway::component("hostile");
+    let mut camera = Camera::new(clip()).await;
+    let config = format!(
+        "{}[transports.fails]\nplugin = {hostile:?}\nin = \"configure\"\ndo = \"trap\"\n",
+        camera.config()
+    );
+    let gateway = Gateway::with_config(&config).await;
+
+    let mut viewer = Raw::connect(gateway.address).await;
+    let file = folder.join("nal.jsonl");
+    let recorded = async {
+        let runs = |plugins: &Value| plugins.to_string().contains("\"stream\":\"cam\"");
+        gateway.api_until("/api/plugins", "it runs", runs).await;
+        record(&gateway, "cam", Some("nal"), &file).await
+    };
+    let delivered = async {
+        // The recording was accepted before the source has delivered anything.
+        let accepted = |_: &Value| file.exists();
+        gateway
+            .api_until("/api/plugins", "a file is written", accepted)
+            .await;
+        for _ in 0..2 * GROUP {
+            camera.send().await;
+        }
+    };
+    let open = viewer.upgrade(gateway.address, "/live/cam/nal");
+    let (recorded, ..) = tokio::join!(recorded, delivered, open);
+    assert_eq!(recorded.code, Some(0), "{recorded:?}");
+    assert!(
+        recorded.out.contains("it ended because 2 s were recorded"),
+        "{recorded:?}"
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("{\"call\":{\"push\":"), "{text}");
+
+    let mut other = Raw::connect(gateway.address).await;
+    let request = format!(
+        "GET /live/cam/fails HTTP/1.1\r\nHost: {}\r\n\r\n",
+        gateway.address
+    );
+    other.write(request).await;
+    gateway.logged("`configure` failed").await;
+    let file = folder.join("fails.jsonl");
+    let nothing = record(&gateway, "cam", Some("fails"), &file).await;
+    nothing.refused(&["there was nothing to record for 2 s: the component is being restarted"]);
+    assert!(!file.exists(), "the name can be used again");
 }

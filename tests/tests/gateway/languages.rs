@@ -4,7 +4,7 @@
 use serde_json::Value;
 use sluicegate_tests::{
     Gateway, Raw,
-    command::{sluicegate, tool},
+    command::{CommandResult, sluicegate, tool, try_tool},
     http_get,
     raw::masked,
     within,
@@ -45,9 +45,14 @@ impl Project {
         self.0.join(name)
     }
 
-    async fn npm(&self, arguments: &[&str]) -> String {
+    async fn npm(&self, arguments: &[&str]) {
+        let run = self.try_npm(arguments).await;
+        assert_eq!(run.code, Some(0), "{arguments:?}: {run:?}");
+    }
+
+    async fn try_npm(&self, arguments: &[&str]) -> CommandResult {
         let folder = ["--prefix", self.0.to_str().unwrap()];
-        tool("npm", &[&folder[..], arguments].concat()).await
+        try_tool("npm", &[&folder[..], arguments].concat()).await
     }
 }
 
@@ -79,11 +84,44 @@ async fn a_new_project_in_rust_plays() {
     plays(&project, "my-own").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_module_without_its_export_is_not_built() {
+    let project = Project::javascript("unexported").await;
+    let transport = std::fs::read_to_string(project.file("transport.js")).unwrap();
+    for (from, to, said) in [
+        (
+            "export const transport",
+            "const transport",
+            "transport.js: Failed to evaluate user JavaScript module",
+        ),
+        (
+            "component(H264)",
+            "H264",
+            "write `export const transport = component(CLASS)`",
+        ),
+        (
+            "component(H264)",
+            "component(new H264({}))",
+            "`component` takes the class of a transport, not object",
+        ),
+    ] {
+        let wrong = transport.replace(from, to);
+        std::fs::write(project.file("transport.js"), wrong).unwrap();
+        let built = project.try_npm(&["run", "build"]).await;
+        assert!(built.err.contains(said), "{said:?} is not in {built:#?}");
+        assert_ne!(built.code, Some(0), "{built:?}");
+    }
+    assert!(!project.file("unexported.wasm").exists());
+}
+
 /// The component of a new project passes the tests of the kit, and plays.
 async fn plays(project: &Project, name: &str) {
     let component = project.file(&format!("{name}.wasm"));
     let tested = sluicegate(&["plugin", "test", component.to_str().unwrap()]).await;
     assert_eq!(tested.code, Some(0), "{tested:?}");
+    // The name and version of the package.
+    let about = format!("{name}@0.1.0, ");
+    assert!(tested.out.starts_with(&about), "{tested:?}");
     assert!(tested.out.contains("players can read it"), "{tested:?}");
     let transport = std::fs::read_to_string(project.file("sluicegate.toml")).unwrap();
     let (_, transport) = transport.split_once("[transports").unwrap();
@@ -136,7 +174,7 @@ async fn play(gateway: &Gateway, transport: &str) -> String {
 
 /// A transport that makes the mistake which its option names.
 const MISTAKEN: &str = r#"
-import { FOREVER, Refusal, chunk, component, join, log } from "./sluicegate/sluicegate.js";
+import { FOREVER, Refusal, chunk, component, findViewer, join, log } from "./sluicegate/sluicegate.js";
 import { millis, options, payload, reply, slice } from "./sluicegate/sluicegate.js";
 
 export const transport = component(class {
@@ -149,12 +187,28 @@ export const transport = component(class {
     this.profile = { carriers: ["http", "websocket"], formats: ["h264/annexb"], lanes: [{ staleMs: 2000 }] };
     if (this.made === "field") this.profile.lables = "Mine";
     if (this.made === "number") this.profile.latencyMs = 12.5;
+    if (this.made === "item") this.profile.embeds = ["file", 5];
+    if (this.made === "pair") this.profile.more = [["name", 5]];
+    if (this.made === "lane-item") this.profile.lanes = [2000];
+    if (this.made === "profile") this.profile = undefined;
+    if (this.made === "method") this.push = undefined;
+    if (this.made === "no-method") this.stop = [];
+    if (this.made === "async") this.push = async () => [];
   }
-  configure() { return ["text", Uint8Array.of(0)]; }
+  configure() {
+    if (this.made === "configure") throw new Error("nothing to configure");
+    return ["text", Uint8Array.of(0)];
+  }
   push(sample) {
     this.pushed = (this.pushed ?? 0) + 1;
     if (this.made === "late" && this.pushed === 40) this.missing.part = 1;
     if (this.made === "nothing") return;
+    if (this.made === "loop") for (;;);
+    if (this.made === "null") return [null];
+    if (this.made === "time") return [{ ...chunk(sample), time: "now" }];
+    if (this.made === "piece") return [chunk(sample, join(5))];
+    if (this.made === "read") sample.data.read("0", 5);
+    if (this.made === "find") findViewer("1");
     if (this.made === "lane") return [{ payload: sample.data, lane: "first" }];
     if (this.made === "payload") return [{ payload: 5 }];
     if (this.made === "twice") return [chunk(sample), chunk(sample)];
@@ -165,6 +219,8 @@ export const transport = component(class {
   request(path) {
     if (path === "exception") throw new RangeError("two\nlines");
     if (path === "nothing") return;
+    if (path === "headers") return reply.body("text/plain", "", { headers: ["link"] });
+    if (path === "status") return reply.text(70000, "");
     if (path === "forever") return reply.body("text/plain", "ünï 🎥", { maxAge: FOREVER });
     return path === "" ? reply.follow("video/h264") : reply.notFound(path);
   }
@@ -191,37 +247,76 @@ async fn mistakes_in_javascript_are_named_and_exceptions_logged_with_their_stack
         ("refusal", "rejected its options: write ünïcode 🎥"),
         (
             "exception",
-            "it logged: TypeError: cannot set property 'part' of undefined | at ",
+            "`open` failed: TypeError: cannot set property 'part' of undefined | at ",
         ),
         ("option", "unknown option `made`; known: `stale`"),
         ("duration", "`2 parsecs` is not a valid duration"),
         ("field", "TypeError: a profile has no \"lables\" | at "),
         (
             "number",
-            "\"latencyMs\" of a profile is 12.5, not an integer from 0 | at ",
+            "\"latencyMs\" of a profile is 12.5, not an integer from 0 to 4294967295 | at ",
         ),
+        (
+            "item",
+            "item 1 of \"embeds\" of a profile is 5, not a string | at ",
+        ),
+        (
+            "pair",
+            "item 0 of \"more\" of a profile is an array, not a pair of strings | at ",
+        ),
+        ("lane-item", "a lane is 2000, not an object | at "),
+        ("profile", "a profile is undefined, not an object | at "),
+        ("method", "the transport has no method `push` | at "),
+        ("no-method", "`stop` is an array, not a method | at "),
     ] {
         let options = format!("{{\"made\": \"{made}\"}}");
         let inspect = ["plugin", "inspect", component, "--options", &options];
         sluicegate(&inspect).await.refused(&[said]);
+    }
+    // What only shows when it runs.
+    for (made, said) in [
+        (
+            "async",
+            "fails: TypeError: `push` is async or returned a Promise: a component has no event loop; return the result",
+        ),
+        (
+            "configure",
+            "`configure` fails: Error: nothing to configure | at configure (/transport.js:",
+        ),
+        ("loop", "it ran longer than its limit of 20ms"),
+        ("null", "a chunk is null, not an object"),
+        ("time", "a time is string, not an object"),
+        (
+            "piece",
+            "a piece is bytes, a string, a Buffer or a slice, not 5",
+        ),
+        ("read", "argument 1 of `read` is string, not number"),
+        ("find", "the id of a viewer is string, not a number"),
+    ] {
+        let options = format!("{{\"made\": \"{made}\"}}");
+        let check = ["plugin", "check", component, "--options", &options];
+        sluicegate(&check).await.refused(&[said]);
     }
 
     let of_push = [
         ("nothing", "`push` returned undefined, not an array"),
         (
             "lane",
-            "\"lane\" of a chunk is string, not an integer from 0",
+            "\"lane\" of a chunk is string, not an integer from 0 to 255",
         ),
         (
             "payload",
-            "a payload is a Buffer, a Uint8Array or a string, not number",
+            "a payload is a Buffer, a Uint8Array or a string, not 5",
         ),
         (
             "twice",
             "a buffer was returned before; return `join(buffer)`",
         ),
         ("slice", "`push` failed: a slice of "),
-        ("memory", "it logged: InternalError: out of memory"),
+        (
+            "memory",
+            "its limit is 32MiB (limits.memory); it logged: InternalError: out of memory",
+        ),
     ];
     let mut config = DEMO.to_owned();
     for made in ["right", "other", "late"]
@@ -236,7 +331,7 @@ async fn mistakes_in_javascript_are_named_and_exceptions_logged_with_their_stack
     assert!(failures(&gateway, "late").await > 0);
     let line = gateway.logged("transport=\"late\"").await;
     for part in [
-        "it logged: TypeError: cannot set property 'part' of undefined | at push (/transport.js:",
+        "`push` failed: TypeError: cannot set property 'part' of undefined | at push (/transport.js:",
         " | at <anonymous> (/sluicegate/sluicegate.js:",
     ] {
         assert!(line.contains(part), "{part:?} is not in {line}");
@@ -280,7 +375,17 @@ async fn mistakes_in_javascript_are_named_and_exceptions_logged_with_their_stack
         (
             "right/exception",
             503,
-            "it logged: RangeError: two | lines | at request (/transport.js:",
+            "`request` failed: RangeError: two | lines | at request (/transport.js:",
+        ),
+        (
+            "right/headers",
+            503,
+            "item 0 of \"headers\" of a response is string, not a pair of strings",
+        ),
+        (
+            "right/status",
+            503,
+            "\"status\" of a response is 70000, not an integer from 0 to 65535",
         ),
         (
             "other/nothing",

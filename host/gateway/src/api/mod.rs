@@ -16,7 +16,7 @@ mod media_query;
 mod metrics;
 mod pages;
 mod plugins;
-mod recording;
+pub mod recording;
 mod routes;
 mod session;
 mod state;

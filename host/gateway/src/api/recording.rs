@@ -4,7 +4,7 @@
 //! The lines are queued by the muxer's thread and become text here (`sluicegate_plugin::recording`). A recording ends
 //! after the time or size that was asked for, or when the muxer or the gateway ends, with a line that says why.
 
-use super::{Body, boxed, error, set};
+use super::{Body, boxed, error, live, media_query, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use hyper::{Response, StatusCode, body::Frame, header};
@@ -20,10 +20,13 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// Bounds and defaults of the query's numbers.
+/// Longest recording, in seconds.
 pub const MAX_SECONDS: u64 = 3600;
+/// Its length if the query has none.
 pub const DEFAULT_SECONDS: u64 = 10;
+/// Largest recording, in bytes.
 pub const MAX_BYTES: u64 = 1 << 30;
+/// Size at which it ends if the query has none.
 pub const DEFAULT_BYTES: u64 = 64 << 20;
 
 /// What the query asks for.
@@ -75,7 +78,14 @@ pub fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Bo
     let running = gateway.muxers.list();
     let muxer = match find(&running, name, wanted.stream.as_deref()) {
         Ok(muxer) => muxer,
-        Err(text) => return error(true, StatusCode::NOT_FOUND, &text),
+        Err(text) => {
+            let wrong = wanted.stream.as_deref().and_then(|stream| {
+                let (stream, _) = stream.split_once('?').unwrap_or((stream, ""));
+                let (stream, rendition) = media_query::split(stream);
+                live::stream(gateway, stream, rendition).err()
+            });
+            return error(true, StatusCode::NOT_FOUND, &wrong.unwrap_or(text));
+        }
     };
     let recording = match muxer.record() {
         Ok(recording) => recording,
@@ -85,6 +95,7 @@ pub fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Bo
     };
     let mut response = Response::new(boxed(Lines {
         recording,
+        has_begun: false,
         left: wanted.bytes,
         deadline: Box::pin(sleep(Duration::from_secs(wanted.seconds))),
         drain: gateway.drain(),
@@ -138,6 +149,8 @@ fn listed(names: &[&String]) -> String {
 /// A body of lines.
 struct Lines {
     recording: Recording,
+    /// Whether there was an instance to record.
+    has_begun: bool,
     wanted: Wanted,
     /// Bytes that may still be sent.
     left: u64,
@@ -155,7 +168,14 @@ impl Lines {
             return Some(format!("{} bytes were recorded", self.wanted.bytes));
         }
         let is_late = self.deadline.as_mut().poll(context).is_ready();
-        is_late.then(|| format!("{} s were recorded", self.wanted.seconds))
+        is_late.then(|| match self.has_begun {
+            true => format!("{} s were recorded", self.wanted.seconds),
+            false => format!(
+                "there was nothing to record for {} s: the component is being restarted, or the source delivers \
+                 nothing; the log says why",
+                self.wanted.seconds
+            ),
+        })
     }
 }
 
@@ -175,6 +195,7 @@ impl hyper::body::Body for Lines {
             },
             None => ready!(self.recording.poll_next(context)),
         };
+        self.has_begun = true;
         Poll::Ready(next.map(|line| {
             let text = line.to_text();
             self.left = self.left.saturating_sub(text.len() as u64);

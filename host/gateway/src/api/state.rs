@@ -4,7 +4,7 @@
 //! except the list of devices, which many dashboards poll. The types derive `JsonSchema`, so their doc comments are the
 //! descriptions in `/api/openapi.json`. All rates are bits per second. Called by `route_to` in [`super`].
 
-use super::{Body, error, full, json};
+use super::{Body, error, full, json, live};
 use crate::gateway::Gateway;
 use crate::session::SessionView;
 use bytes::Bytes;
@@ -344,16 +344,12 @@ fn all_devices(gateway: &Gateway) -> Vec<Device> {
 
 /// Describes one stream; 404 if no stream has the name `serial`.
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
-    match gateway.streams.get(serial) {
-        Some(stream) => {
+    match live::stream(gateway, serial, None) {
+        Ok(stream) => {
             let watching = watched(gateway).remove(&stream.name).unwrap_or_default();
             json(StatusCode::OK, &describe(gateway, &stream, watching))
         }
-        None => error(
-            true,
-            StatusCode::NOT_FOUND,
-            "there is no stream of that name; /api/devices lists them",
-        ),
+        Err(text) => error(true, StatusCode::NOT_FOUND, &text),
     }
 }
 

@@ -16,7 +16,9 @@ mod twin;
 pub(super) use exchange::Prepared;
 
 use super::{End, Muxer, Muxers, Refusal};
-use crate::{Chunk, Failure, Instance, OpenError, Profile, transports::Transport};
+use crate::{
+    Chunk, Failure, Instance, OpenError, Profile, recording::Recorder, transports::Transport,
+};
 use exchange::Swap;
 use follow::{KeyframeRequest, Progress, Source};
 use serve::{Join, Viewer};
@@ -60,6 +62,8 @@ pub(super) struct Actor {
     dropped: Vec<u64>,
     joins: Vec<Join>,
     keyframe: KeyframeRequest,
+    /// A recording that waits for an instance.
+    recorder: Option<Recorder>,
     /// End of the stream's feed when this muxer started, if the feed had no start point then; taken when a feed is
     /// chosen. The guest starts at the first start point after it, and so gets all of the first burst.
     waited_since: Option<u64>,
@@ -114,6 +118,7 @@ impl Actor {
             dropped: Vec::new(),
             joins: Vec::new(),
             keyframe: KeyframeRequest::default(),
+            recorder: None,
             waited_since: None,
         }
     }
@@ -164,6 +169,7 @@ impl Actor {
         }
         let now = Instant::now();
         self.ensure_instance(now);
+        self.begin_recording();
         let more = self.follow(lease);
         self.serve();
         self.tell_dropped();

@@ -531,7 +531,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (
                     404,
-                    "There is no such transport, or nobody watches the stream by it.",
+                    "There is no such transport or stream, or nobody watches the stream by it.",
                     None,
                 ),
                 (503, "The transport is just being stopped.", None),

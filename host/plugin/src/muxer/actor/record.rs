@@ -1,5 +1,5 @@
 //! Begins the recording of a muxer's instance, with what a new instance would be given: the tracks, the history, and the
-//! viewers that are connected.
+//! viewers that are connected. While there is no instance, the recording waits for one.
 
 use super::{
     Actor,
@@ -10,16 +10,30 @@ use crate::{
     world::Version,
 };
 
+/// Reason for which a recording ends.
+const TWICE: &str = "it is being recorded already; end that recording first";
+
 impl Actor {
-    /// Records the instance from now on; ends the recording at once if there is none, or if it is being recorded.
+    /// Records the instance from now on, or the next one if there is none now. There is one recording at a time.
     pub(super) fn record(&mut self, recorder: Recorder) {
+        match &self.recorder {
+            Some(waiting) if !waiting.is_closed() => recorder.end(TWICE),
+            _ => self.recorder = Some(recorder),
+        }
+    }
+
+    /// Begins the recording that waits, if there is an instance with a source now.
+    pub(super) fn begin_recording(&mut self) {
+        if self.recorder.is_none() || self.instance.is_none() {
+            return;
+        }
         let Some(setting) = self.setting() else {
-            return recorder.end("the source has delivered nothing yet");
+            return;
         };
         let steps = self.history();
         let viewers = self.known_viewers();
-        let Some(instance) = &mut self.instance else {
-            return recorder.end("the component has failed and is being restarted");
+        let (Some(instance), Some(recorder)) = (&mut self.instance, self.recorder.take()) else {
+            return;
         };
         let plugin = &self.transport.plugin;
         let opening = Opening {
@@ -39,7 +53,7 @@ impl Actor {
         if recorder.begin(Line::Opening(opening)) && past.all(|line| recorder.begin(line)) {
             let recorded = instance.record_to(recorder);
             if let Err(recorder) = recorded {
-                recorder.end("it is being recorded already; end that recording first");
+                recorder.end(TWICE);
             }
         }
     }
