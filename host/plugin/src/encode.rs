@@ -5,7 +5,7 @@
 //! circle. Called by `Engine::load` and, in the child process, by `compile`.
 //!
 //! The reader of component types calls itself for each type within a type. So types may only be so large, and are read
-//! on a thread whose stack suffices for as many of them as fit.
+//! on a thread whose stack suffices for as many of them as they can have.
 
 use super::{
     engine::{LoadError, quoted, shown_text},
@@ -20,8 +20,9 @@ use wasmparser::{
 
 /// Most bytes of component types in a module. Those for the gateway's interface have 6 KB.
 const MAX_TYPE_BYTES: usize = 64 << 10;
-/// Stack for reading them. A type within a type has at least three bytes, and takes a few KiB of the stack.
-const STACK: usize = 256 << 20;
+/// Stack for reading them: a type within a type has at least three bytes, and takes less than 4 KiB.
+const STACK: usize = 1 << 20;
+const STACK_PER_BYTE: usize = (4 << 10) / 3;
 
 /// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`],
 /// or this may not terminate.
@@ -47,7 +48,7 @@ pub fn check_world(origin: &str, module: &[u8], kind: &'static Kind) -> Result<(
         path: path(),
         reason,
     };
-    let WorldNames { imports, exports } = named_with_stack(module).map_err(cannot)?;
+    let WorldNames { imports, exports } = named(module).map_err(cannot)?;
     kind.check_names(origin, &imports, &exports)?;
     let foreign = exports.iter().filter(|name| interface(name).is_none());
     let foreign: Vec<String> = foreign.cloned().collect();
@@ -78,11 +79,26 @@ struct WorldNames {
     exports: Vec<String>,
 }
 
-fn named_with_stack(module: &[u8]) -> Result<WorldNames, String> {
+/// Names in the component types of a module.
+fn named(module: &[u8]) -> Result<WorldNames, String> {
+    let types = component_types(module)?;
+    let size: usize = types.iter().map(|data| data.len()).sum();
+    if size > MAX_TYPE_BYTES {
+        return Err(format!(
+            "its component types have more than {MAX_TYPE_BYTES} bytes"
+        ));
+    }
+    let read = || {
+        let mut named = WorldNames::default();
+        let mut types = types.iter();
+        let read = types.try_for_each(|data| named.read(data));
+        read.map(|()| named)
+            .map_err(|error| shown_text(&format!("its component type cannot be read: {error}")))
+    };
     thread::scope(|scope| {
         let reader = thread::Builder::new().name("component type".into());
-        let reader = reader.stack_size(STACK);
-        let reading = reader.spawn_scoped(scope, || contain(|| named(module)));
+        let reader = reader.stack_size(STACK + size * STACK_PER_BYTE);
+        let reading = reader.spawn_scoped(scope, || contain(read));
         let reading = reading.map_err(|error| format!("no thread can be started: {error}"))?;
         match reading.join() {
             Ok(Ok(named)) => named,
@@ -92,34 +108,22 @@ fn named_with_stack(module: &[u8]) -> Result<WorldNames, String> {
     })
 }
 
-fn named(module: &[u8]) -> Result<WorldNames, String> {
-    let mut named = WorldNames::default();
-    let mut typed = false;
-    let mut size = 0;
+/// The custom sections with component types. Without one the encoder makes a component that imports and exports nothing.
+fn component_types(module: &[u8]) -> Result<Vec<&[u8]>, String> {
+    let mut types = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
-        let section = match payload {
-            Ok(Payload::CustomSection(section)) => section,
-            Ok(_) => continue,
-            Err(error) => return Err(format!("it is truncated or damaged: {error}")),
-        };
-        if section.name().starts_with("component-type") {
-            typed = true;
-            size += section.data().len();
-            if size > MAX_TYPE_BYTES {
-                return Err(format!(
-                    "its component types have more than {MAX_TYPE_BYTES} bytes"
-                ));
+        match payload {
+            Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type") => {
+                types.push(section.data());
             }
-            named
-                .read(section.data())
-                .map_err(|error| format!("its component type cannot be read: {error}"))
-                .map_err(|error| shown_text(&error))?;
+            Ok(_) => {}
+            Err(error) => return Err(format!("it is truncated or damaged: {error}")),
         }
     }
-    // Without a component type the encoder makes a component that imports and exports nothing.
-    typed
-        .then_some(named)
-        .ok_or_else(|| "it has no embedded component type".to_owned())
+    match types[..] {
+        [] => Err("it has no embedded component type".to_owned()),
+        _ => Ok(types),
+    }
 }
 
 impl WorldNames {
