@@ -1,5 +1,5 @@
-// WebTransport from a page of the gateway: a browser accepts its certificate by the hash that the gateway tells, over plain
-// HTTP on loopback and over TLS, and gets groups as streams and notes as datagrams.
+// WebTransport from a page of the gateway: a browser accepts its certificate by the hash that the gateway tells, over
+// plain HTTP on loopback and over TLS, and gets groups as streams and notes as datagrams.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

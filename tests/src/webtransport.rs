@@ -1,5 +1,5 @@
-//! WebTransport clients: [`Session`] on the crate `wtransport`, which verifies the certificate as browsers do, by its hash;
-//! [`RawHttp3`] on QUIC alone, for requests that no browser sends and for the status of the answer.
+//! WebTransport clients: [`Session`] on the crate `wtransport`, which verifies the certificate as browsers do, by its
+//! hash; [`RawHttp3`] on QUIC alone, for requests that no browser sends and for the status of the answer.
 
 use crate::{Gateway, PATIENCE, choose, within};
 use anyhow::{Context, Result, bail};

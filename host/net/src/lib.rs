@@ -3,7 +3,8 @@
 //! [`serve`] and [`quic::serve`] accept connections within the [`ConnectionLimiter`] and call the gateway for each
 //! request. The carriers below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body,
 //! [`websocket::serve_viewer`] as WebSocket messages, [`webtransport::serve_viewer`] as streams and datagrams. They are
-//! handed a `Delivery` and know neither transports nor muxers. [`auth`] decides who may request what. Called by the gateway.
+//! handed a `Delivery` and know neither transports nor muxers. [`auth`] decides who may request what. Called by the
+//! gateway.
 
 pub mod auth;
 mod body;

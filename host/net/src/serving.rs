@@ -14,13 +14,13 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// Timeout of a connection's end: for the data that waits, our close, and the client's.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Messages to one viewer alone that may wait for its connection, in bytes, with this much more for each. Beyond that they
-/// wait in the muxer's queue, which drops a viewer that lets it overflow.
+/// Messages to one viewer alone that may wait for its connection, in bytes, with this much more for each. Beyond that
+/// they wait in the muxer's queue, which drops a viewer that lets it overflow.
 const MAX_MESSAGE_BACKLOG: usize = 256 << 10;
 const MESSAGE_OVERHEAD: usize = 64;
 
-/// Code and reason with which a connection ends: those of a close frame of a WebSocket (RFC 6455 7.4.1), and the same of
-/// a WebTransport session.
+/// Code and reason with which a connection ends: those of a close frame of a WebSocket (RFC 6455 7.4.1), and the same
+/// of a WebTransport session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// Status code.

@@ -2,9 +2,10 @@
 //!
 //! A carrier moves items to a client and knows nothing of transports: it takes the next items, encodes them by its own
 //! [`Encoding`](super::Encoding) and writes them. A carrier with one byte stream writes chunk after chunk. One that has
-//! several, such as QUIC, opens a stream where a chunk [starts a group](Chunk::starts_group), gives it a priority by its
-//! [lane](Chunk::lane) and time, and resets it when a later chunk of the lane [restarts](Chunk::restarts) or is further
-//! ahead of it than the [rule of the lane](LaneRule) allows: the unsent rest of the older group is useless then.
+//! several, such as QUIC, opens a stream where a chunk [starts a group](Chunk::starts_group), gives it a priority by
+//! its [lane](Chunk::lane) and time, and resets it when a later chunk of the lane [restarts](Chunk::restarts) or is
+//! further ahead of it than the [rule of the lane](LaneRule) allows: the unsent rest of the older group is useless
+//! then.
 
 use super::{
     outlet::{Header, LaneRule},

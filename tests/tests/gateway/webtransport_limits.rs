@@ -78,7 +78,8 @@ async fn a_session_that_never_reads_costs_only_itself() {
     viewers(&gateway, STALLED + 1).await;
     let grown = mib(gateway.memory().saturating_sub(before));
     println!("{grown:.1} MiB more with {STALLED} sessions that do not read");
-    assert!(grown < 0.5 * STALLED as f64, "{grown} MiB");
+    // 15 MB were sent to each.
+    assert!(grown < STALLED as f64, "{grown} MiB");
     gateway.no_panic();
 }
 

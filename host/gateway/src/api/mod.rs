@@ -2,8 +2,9 @@
 //!
 //! [`respond`] is the one entry for every request: it finds the route, checks the caller against the route's role
 //! (`sluicegate_net::auth`), calls the handler, and adds the headers that every response has. `net::serve` calls it for
-//! each request, and [`connect`] for each WebTransport session; handlers read and change the [`Gateway`]. The table also yields the OpenAPI document (`describe`), so
-//! a route without a description does not compile (`docs/decisions/0035-openapi-from-routes.md`).
+//! each request, and [`connect`] for each WebTransport session; handlers read and change the [`Gateway`]. The table
+//! also yields the OpenAPI document (`describe`), so a route without a description does not compile
+//! (`docs/decisions/0035-openapi-from-routes.md`).
 
 mod capture;
 mod choice;

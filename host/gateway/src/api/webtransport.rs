@@ -28,8 +28,8 @@ pub struct Access {
     /// UDP port, if it is not that of the gateway's pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
-    /// SHA-256 of the certificate in use and of the one that follows it, in base64, for `serverCertificateHashes`. Empty
-    /// if the certificate is that of the gateway's pages, and has to be verified in the same way.
+    /// SHA-256 of the certificate in use and of the one that follows it, in base64, for `serverCertificateHashes`.
+    /// Empty if the certificate is that of the gateway's pages, and has to be verified in the same way.
     hashes: Vec<String>,
 }
 

@@ -496,8 +496,8 @@ fn listen(gateway: &mut Gateway) -> Result<Sockets, StartError> {
     }
 }
 
-/// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT or SIGHUP (its terminal was closed); a second SIGTERM or
-/// SIGINT ends the process at once.
+/// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT or SIGHUP
+/// (its terminal was closed); a second SIGTERM or SIGINT ends the process at once.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.

@@ -1,5 +1,5 @@
-//! What the sender of the connection that carries a session's video knows of its path (the kernel's `TCP_INFO`, or QUIC),
-//! and how that completes a report.
+//! What the sender of the connection that carries a session's video knows of its path (the kernel's `TCP_INFO`, or
+//! QUIC), and how that completes a report.
 //!
 //! A player cannot see queues on the path. The sender can, but its figures count only if the player itself is at the
 //! other end of the connection (a proxy's link is not the viewer's), and delivery says something about the link only

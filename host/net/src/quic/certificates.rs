@@ -1,8 +1,8 @@
 //! The certificate of the UDP port.
 //!
-//! With certificate files it is that of the TCP port. Otherwise the port has certificates of its own, which pages of the
-//! gateway accept by their hashes (`serverCertificateHashes`, W3C WebTransport section 5.9): ECDSA P-256, valid for less
-//! than 14 days. There are always two, the one in use and the next, so that a page that has the hashes of both can
+//! With certificate files it is that of the TCP port. Otherwise the port has certificates of its own, which pages of
+//! the gateway accept by their hashes (`serverCertificateHashes`, W3C WebTransport section 5.9): ECDSA P-256, valid for
+//! less than 14 days. There are always two, the one in use and the next, so that a page that has the hashes of both can
 //! connect after the change, too. They are not saved: a page learns the hashes together with its session.
 
 use crate::tls::{Tls, TlsError, self_sign};

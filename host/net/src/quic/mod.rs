@@ -2,9 +2,9 @@
 //!
 //! [`Quic`] owns the socket; [`serve`] accepts connections within the same [`ConnectionLimiter`] as TCP, and calls the
 //! gateway for each WebTransport session that a client requests. Three things keep clients from costing more than they
-//! do over TCP: handshakes are limited in number and time, and from some number on a client has to show that its address
-//! is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send are small; and what waits to be sent is
-//! limited by the viewer's session (`crate::webtransport`).
+//! do over TCP: handshakes are limited in number and time, and from some number on a client has to show that its
+//! address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send are small; and what waits to be
+//! sent is limited by the viewer's session (`crate::webtransport`).
 
 mod certificates;
 mod path;
@@ -160,8 +160,8 @@ fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
 }
 
 /// Serves until the gateway shuts down; `answer` handles each request for a session. `page` is the TCP port of the
-/// gateway's pages, and whether it has TLS. Returns when every connection has ended, also those of the same limiter over
-/// TCP.
+/// gateway's pages, and whether it has TLS. Returns when every connection has ended, also those of the same limiter
+/// over TCP.
 pub async fn serve<A, F>(
     quic: Quic,
     limiter: Arc<ConnectionLimiter>,

@@ -37,8 +37,8 @@ pub enum Refusal {
 
 impl SessionRequest {
     /// The request as HTTP has it. `port` is the one that it came to; the authority of a request to it becomes that of
-    /// the gateway's pages, which have the TCP port `page`. `None` if its path or authority is not a valid one, which is
-    /// answered.
+    /// the gateway's pages, which have the TCP port `page`. `None` if its path or authority is not a valid one, which
+    /// is answered.
     pub(crate) async fn read(
         session: wtransport::endpoint::SessionRequest,
         permit: Permit,

@@ -1,9 +1,9 @@
 //! Serves one viewer over a WebTransport session: groups, datagrams and messages down, datagrams and streams up, and a
 //! clean end.
 //!
-//! It takes chunks from the viewer's [`Delivery`] while little of them waits here, and gives them to QUIC in the order of
-//! [`Streams`], as much as the path needs. So a slow viewer's data stays in the outlet, where the viewer can jump to a
-//! newer start point, and one that never reads holds a bounded number of references to chunks. Runs as one task per
+//! It takes chunks from the viewer's [`Delivery`] while little of them waits here, and gives them to QUIC in the order
+//! of [`Streams`], as much as the path needs. So a slow viewer's data stays in the outlet, where the viewer can jump to
+//! a newer start point, and one that never reads holds a bounded number of references to chunks. Runs as one task per
 //! viewer.
 
 use super::{
@@ -25,7 +25,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
@@ -33,16 +33,16 @@ use wtransport::proto::stream_header::StreamHeader;
 
 /// Bytes taken from the outlet at a time.
 const BATCH: usize = 64 << 10;
-/// Bytes that may wait here; beyond, chunks stay in the outlet, except where the viewer restarts: a client that does not
-/// read one stream may read the next. Beyond the second limit those stay there, too.
+/// Bytes that may wait here; beyond, chunks stay in the outlet, except where the viewer restarts: a client that does
+/// not read one stream may read the next. Beyond the second limit those stay there, too.
 const MAX_QUEUED: usize = 256 << 10;
 const MAX_QUEUED_BY_RESTARTS: usize = 1 << 20;
 /// Buffers given to QUIC at a time.
 const BUFFERS: usize = 32;
 /// Most that QUIC may hold, sent or not, until it is acknowledged, in bytes. The least is [`SEND_WINDOW`].
 const MAX_SEND_WINDOW: u64 = 8 << 20;
-/// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and so
-/// many bytes.
+/// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and
+/// so many bytes.
 const UNSENT_SHARE: u64 = 4;
 const UNSENT: u64 = 16 << 10;
 /// How much longer than two round trips the last part of a group may need until it is acknowledged.
@@ -51,8 +51,8 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(100);
 /// Code of a stream that is given up (draft-ietf-webtrans-http3 section 4.4): 0 of the application's codes.
 const GIVEN_UP: u64 = 0x52e4_a40f_a8db;
 
-/// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `in_pieces` says that the transport takes
-/// data of client streams as it arrives.
+/// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `in_pieces` says that the transport
+/// takes data of client streams as it arrives.
 pub async fn serve_viewer(
     session: Session,
     mut viewer: impl Delivery,
@@ -159,11 +159,10 @@ impl Sender {
         let _ = VarInt::from_u64(GIVEN_UP).map(|code| self.quic().reset(code));
     }
 
-    /// Whether the client has acknowledged all of it, or does not want it.
-    fn is_done(&mut self) -> bool {
-        let mut stopped = pin!(self.quic().stopped());
-        let mut nobody = Context::from_waker(Waker::noop());
-        stopped.as_mut().poll(&mut nobody).is_ready()
+    /// Whether the client has acknowledged all of it: QUIC does not know the stream any more. To wait for that, even
+    /// once, would leave something behind in the connection if the stream is reset.
+    fn is_acknowledged(&mut self) -> bool {
+        self.quic().priority().is_err()
     }
 }
 
@@ -216,7 +215,7 @@ impl Wire {
 
     /// Adds the items to the streams, or sends them as datagrams; returns the end if it is among them.
     fn add_items(&mut self) -> Option<Close> {
-        self.streams.remove_done(Sender::is_done);
+        self.streams.remove_done(Sender::is_acknowledged);
         while let Some(item) = self.items.pop_front() {
             match item {
                 Item::Chunk(chunk) => self.add_chunk(&chunk),

@@ -1,5 +1,5 @@
-//! What a session sends, and in which order: one stream for each group of each lane, one for each message to this viewer
-//! alone, and the answers on streams that the client opened.
+//! What a session sends, and in which order: one stream for each group of each lane, one for each message to this
+//! viewer alone, and the answers on streams that the client opened.
 //!
 //! Data is held here until QUIC takes it, which is as little as the path needs (see `session`); what QUIC has, it sends
 //! in the order of the lanes. So the order is decided here:
@@ -175,8 +175,8 @@ impl<S> Streams<S> {
         !self.all.iter().any(Stream::is_to_send)
     }
 
-    /// Adds a chunk: to the newest stream of its lane, or on a new one if it starts a group. Older groups may be given up
-    /// by that. `under_way` is how long QUIC may need for what it has.
+    /// Adds a chunk: to the newest stream of its lane, or on a new one if it starts a group. Older groups may be given
+    /// up by that. `under_way` is how long QUIC may need for what it has.
     pub fn add_chunk(&mut self, chunk: &Chunk, under_way: Duration) {
         let kind = Kind::Group(chunk.lane);
         // What does not fit into a datagram has a stream of its own.

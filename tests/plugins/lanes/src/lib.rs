@@ -1,7 +1,7 @@
-//! Test transport `lanes`: video on lane 0, and on lane 1, which may go as datagrams, a note for each sample,
-//! `note GROUP DECODE-TIME`. The header is `head`. What a viewer sends comes back: a datagram as a message, a stream as an
-//! answer on it if it is bidirectional, and otherwise as a message. A viewer at `refuse` is refused; one at `named` has a
-//! stream head with its id on lane 0, after a message `hello ID`.
+//! Test transport `lanes`: video on lane 0, and on lane 1, which may go as datagrams, a note for each sample, `note
+//! GROUP DECODE-TIME`. The header is `head`. What a viewer sends comes back: a datagram as a message, a stream as an
+//! answer on it if it is bidirectional, and otherwise as a message. A viewer at `refuse` is refused; one at `named` has
+//! a stream head with its id on lane 0, after a message `hello ID`.
 
 use sluicegate_sdk::{
     Buffer, Chunk, Lane, Message, Millis, Payload, Profile, Sample, StreamInfo, Transport, Viewer,
