@@ -19,7 +19,7 @@ use std::{
 use tokio::process::Command;
 
 /// Built-in transports, in alphabetical order.
-const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const BUILT_IN: [&str; 5] = ["hls", "mjpeg", "mse", "nal", "webcodecs"];
 /// Including the policy.
 const COMPONENTS: usize = BUILT_IN.len() + 1;
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
@@ -30,6 +30,7 @@ async fn inspect_says_what_a_good_component_is() {
         ("nal", "websocket", "h264/annexb"),
         ("mjpeg", "http", "jpeg"),
         ("mse", "websocket, http", "h264/avcc"),
+        ("webcodecs", "webtransport, websocket", "h264/avcc"),
         ("h264", "http", "h264/annexb"),
     ] {
         let file = Gateway::component(name);
