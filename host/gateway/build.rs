@@ -5,7 +5,7 @@
 use std::{env, fmt::Write, fs, path::Path, process::exit};
 
 /// Names of the built-in transports.
-const TRANSPORTS: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const TRANSPORTS: [&str; 5] = ["hls", "mjpeg", "mse", "nal", "webcodecs"];
 /// Names of the built-in policies; the first is the default.
 const POLICIES: [&str; 1] = ["auto"];
 

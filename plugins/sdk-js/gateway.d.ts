@@ -169,14 +169,14 @@ declare module "sluicegate:gateway/viewers" {
     path(): string;
     /** The query as sent, without the gateway's own parameters `session` and `ticket`. */
     query(): string;
-    /** The subprotocol that was agreed on: the first of `profile.protocols` that the client offers. */
+    /** The subprotocol of a WebSocket that was agreed on: the first of `profile.protocols` that the client offers. */
     protocol(): string | null;
     /**
      * Whether it may do this: "view" the stream, "capture" images of it, "talk" to the source, "control" the
      * device. False for names that the host does not know.
      */
     may(role: string): boolean;
-    /** Send this to the viewer only. */
+    /** Send this to the viewer only. On WebTransport it is a stream of its own. */
     send(content: Payload): void;
     /** Lanes, as indices, that the viewer gets from now on. It gets all lanes until the first such call. */
     choose(lanes: Uint8Array): void;
@@ -198,7 +198,10 @@ declare module "sluicegate:gateway/viewers" {
      * @throws {string}
      */
     talk(format: string, frame: Buffer): void;
-    /** Disconnect the viewer with this reason, which a WebSocket carries in its close frame. */
+    /**
+     * Disconnect the viewer with this reason, which a WebSocket carries in its close frame, and WebTransport in the
+     * close of the connection.
+     */
     close(reason: string): void;
     /** Frees the handle now. Otherwise it is freed once nothing refers to the object. */
     [Symbol.dispose](): void;
@@ -234,7 +237,10 @@ declare module "sluicegate:gateway/transport" {
      * always gets the newest.
      */
     staleMs: number;
-    /** Send chunks that fit as datagrams, on carriers that have them. No carrier of this version has. */
+    /**
+     * Send chunks that fit as datagrams, on carriers that have them (WebTransport): without a header, and before
+     * everything that waits. Others of the lane are streams of their own.
+     */
     datagrams: boolean;
   }
   /**
@@ -242,7 +248,7 @@ declare module "sluicegate:gateway/transport" {
    * know, and rejects a profile in which it knows no carrier or no format, or in which a number is out of range.
    */
   export interface Profile {
-    /** Carriers that the transport can use: "http", "websocket". "webtransport" and "rtc" are reserved. */
+    /** Carriers that the transport can use: "http", "websocket", "webtransport". "rtc" is reserved. */
     carriers: string[];
     /**
      * WebSocket subprotocols (RFC 6455 section 1.9) that it speaks, best first; at most 16 tokens of at most 64
@@ -360,8 +366,8 @@ declare module "sluicegate:gateway/transport" {
   }
   /**
    * Output of the muxer, for every viewer of its lane: one WebSocket message, or the next bytes of an HTTP body. On
-   * WebTransport (reserved) an independent chunk opens a new stream, header first; newer streams have priority, and
-   * stale ones are reset.
+   * WebTransport an independent chunk opens a new stream, header first, and the chunks up to the next independent
+   * one follow on it; newer streams come first, and stale ones are reset.
    */
   export interface Chunk {
     /** The bytes or the text to send. */

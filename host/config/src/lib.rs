@@ -23,6 +23,7 @@ mod tls;
 mod transport;
 mod units;
 mod unsupported;
+mod webtransport;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -48,6 +49,7 @@ pub use source::{host_and_port, is_scheme};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};
+pub use webtransport::{Congestion, WebTransport};
 
 /// The largest config file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -305,6 +307,11 @@ pub struct Server {
     pub open: bool,
     /// Where the TLS certificate comes from. Default: none, plain HTTP.
     pub tls: Option<Tls>,
+    /// UDP port for WebTransport: `true`, the one with the number of the TCP port; another number; or `false`, none.
+    /// Default `true`.
+    pub webtransport: WebTransport,
+    /// Congestion controller of WebTransport: `"cubic"` or `"bbr"`. Default `"cubic"`.
+    pub congestion: Congestion,
     /// List of proxies whose `Forwarded` or `X-Forwarded-For` is trusted for the client's address. Default: none.
     pub trusted_proxies: Vec<Network>,
     /// Largest number of simultaneous connections, 1 to 1,000,000; lower if the process may open fewer files. Default
@@ -358,6 +365,8 @@ impl Default for Server {
             origins: Vec::new(),
             open: false,
             tls: None,
+            webtransport: WebTransport::default(),
+            congestion: Congestion::default(),
             trusted_proxies: Vec::new(),
             connections: 16_384,
             connections_per_address: 256,

@@ -174,7 +174,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime")?;
-            runtime.block_on(gateway::run(settings, api::respond))?;
+            runtime.block_on(gateway::run(settings, api::respond, api::connect))?;
             // Does not wait for connections that missed the shutdown's deadline.
             runtime.shutdown_background();
             Ok(())

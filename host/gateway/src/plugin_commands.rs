@@ -21,6 +21,7 @@ use sluicegate_plugin::{
     bindings::PolicyPluginPre,
 };
 use sluicegate_source as source;
+use sluicegate_viewer::LaneRule;
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -375,10 +376,15 @@ fn inspect(arguments: &Check) -> anyhow::Result<()> {
 }
 
 /// Describes the lanes of a profile.
-fn lanes(lanes: &[Duration]) -> String {
-    let each = lanes.iter().map(|lane| match lane.as_millis() {
-        0 => "viewers get the newest".to_owned(),
-        stale => format!("viewers more than {stale} ms behind jump to the newest"),
+fn lanes(lanes: &[LaneRule]) -> String {
+    let each = lanes.iter().map(|lane| {
+        let datagrams = if lane.datagrams { ", by datagrams" } else { "" };
+        match lane.max_lag.as_millis() {
+            0 => format!("viewers get the newest{datagrams}"),
+            stale => {
+                format!("viewers more than {stale} ms behind jump to the newest{datagrams}")
+            }
+        }
     });
     match lanes {
         [] => "(none): it only answers requests".into(),

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use sluicegate_plugin::{
     Held, Instance, OpenError, Plugin, Profile,
-    recording::{Answer, Call, Chunk, Payload, Record, Viewer},
+    recording::{Answer, Blob, Call, Chunk, Payload, Record, Viewer},
     thread_time,
 };
 use std::{
@@ -502,12 +502,24 @@ impl<'a> Checks<'a> {
                     refusals.insert(format!("{}: {reason}", viewer.carrier));
                 }
                 (Call::Join(viewer), _) => {
+                    let has_streams = viewer.carrier == "webtransport";
                     let viewer = viewer.viewer;
                     let text = Payload::Text("{\"nonsense\": [1, 2".into());
                     let bytes = Payload::Base64(Bytes::from_static(&[0, 255, 128, 7]).into());
                     calls.push_front(Call::Leave { viewer });
                     for message in [text, bytes, Payload::Text("".into())] {
                         calls.push_front(Call::Received { viewer, message });
+                    }
+                    if has_streams {
+                        let data = Blob::from(Bytes::from_static(&[0, 255, 128, 7]));
+                        calls.push_front(Call::ClientStream {
+                            viewer,
+                            id: 4,
+                            bidirectional: true,
+                            data: data.clone(),
+                            last: true,
+                        });
+                        calls.push_front(Call::Datagram { viewer, data });
                     }
                 }
                 _ => {}

@@ -41,7 +41,7 @@ use tokio::{
 };
 
 /// Timeout of the TLS handshake, of a request's head, and of an idle connection.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest request head, and the part of a response that hyper buffers before the socket accepts it, in bytes: one
 /// frame, not ten.
 const BUFFER: usize = 16 << 10;
@@ -59,7 +59,7 @@ const CONNECTION_WINDOW: u32 = (64 << 10) - 1;
 /// Interval of HTTP/2 pings, and the timeout of an answer.
 const PING: Duration = Duration::from_secs(20);
 /// How long a client that is still connecting when the gateway shuts down may take to send a request.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// How long an HTTP/2 connection without requests may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `TCP_NOTSENT_LOWAT`: unsent bytes in the kernel, beyond which the socket is not writable and the viewer counts as

@@ -1,9 +1,10 @@
-//! Networking: the listener, TLS, HTTP/1.1, HTTP/2 and WebSocket, and access rules.
+//! Networking: the listener, TLS, HTTP/1.1, HTTP/2, WebSocket, QUIC and WebTransport, and access rules.
 //!
-//! [`serve`] accepts connections within the [`ConnectionLimiter`] and calls the gateway for each request. The carriers
-//! below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body,
-//! [`websocket::serve_viewer`] as WebSocket messages. Both are handed a `Delivery` and know neither transports nor
-//! muxers. [`auth`] decides who may request what. Called by the gateway.
+//! [`serve`] and [`quic::serve`] accept connections within the [`ConnectionLimiter`] and call the gateway for each
+//! request. The carriers below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body,
+//! [`websocket::serve_viewer`] as WebSocket messages, [`webtransport::serve_viewer`] as streams and datagrams. They are
+//! handed a `Delivery` and know neither transports nor muxers. [`auth`] decides who may request what. Called by the
+//! gateway.
 
 pub mod auth;
 mod body;
@@ -12,11 +13,14 @@ mod drain;
 mod http;
 mod limiter;
 mod listener;
+pub mod quic;
+mod serving;
 mod socket;
 mod stall;
 mod tls;
 mod token_bucket;
 pub mod websocket;
+pub mod webtransport;
 
 pub use body::{ViewerBody, WholeBody};
 pub use drain::Drain;

@@ -23,7 +23,7 @@ use super::{
 };
 use sluicegate_media::{group::Group, sample::Sample};
 use sluicegate_stream::{Info, Selection};
-use sluicegate_viewer::Content;
+use sluicegate_viewer::{ClientStreamData, Content, FromClient};
 use std::sync::{Arc, atomic::Ordering};
 use thiserror::Error;
 use values::{Timescales, lend_message, take_answer, take_chunks, take_header};
@@ -212,12 +212,9 @@ impl Instance {
         self.sandbox.guest().remove_viewer(viewer);
     }
 
-    /// Passes a message from a viewer.
-    pub fn received(&mut self, viewer: u64, data: Content) -> Result<(), Failure> {
-        let made = self.recorded(|| Call::Received {
-            viewer,
-            message: recording::Payload::of(&data),
-        });
+    /// Passes what a viewer sent.
+    pub fn received(&mut self, viewer: u64, data: FromClient) -> Result<(), Failure> {
+        let made = self.recorded(|| Call::received(viewer, &data));
         let received = self.call("received", |mut store, guest| {
             let message = lend_message(store.data_mut(), data)?;
             guest.call_received(&mut store, viewer, &message)
@@ -266,7 +263,27 @@ impl Instance {
                 joined.map(|joined| recording::Answer::joined(&joined))
             }
             Call::Received { viewer, message } => {
-                self.received(viewer, message.content()).map(done)
+                let message = FromClient::Message(message.content());
+                self.received(viewer, message).map(done)
+            }
+            Call::Datagram { viewer, data } => {
+                let data = FromClient::Datagram(data.0);
+                self.received(viewer, data).map(done)
+            }
+            Call::ClientStream {
+                viewer,
+                id,
+                bidirectional,
+                data,
+                last,
+            } => {
+                let data = FromClient::Stream(ClientStreamData {
+                    id,
+                    bidirectional,
+                    data: data.0,
+                    last,
+                });
+                self.received(viewer, data).map(done)
             }
             Call::Leave { viewer } => self.leave(viewer).map(done),
         };

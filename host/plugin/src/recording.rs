@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sluicegate_media::{buffer::Buffer, group::Group};
 use sluicegate_stream::{Info, Selection};
-use sluicegate_viewer::{Carrier, Content};
+use sluicegate_viewer::{Carrier, Content, FromClient};
 use std::sync::Arc;
 
 /// Version of the format.
@@ -66,6 +66,19 @@ pub enum Call {
         viewer: u64,
         message: Payload,
     },
+    /// `received` of a datagram.
+    Datagram {
+        viewer: u64,
+        data: Blob,
+    },
+    /// `received` of data of a stream that the client has opened.
+    ClientStream {
+        viewer: u64,
+        id: u64,
+        bidirectional: bool,
+        data: Blob,
+        last: bool,
+    },
     Leave {
         viewer: u64,
     },
@@ -93,6 +106,27 @@ impl Call {
         Some(Call::Push(instance::pushed(sample, group, data)))
     }
 
+    /// `received` of what a client sent.
+    pub(crate) fn received(viewer: u64, sent: &FromClient) -> Call {
+        match sent {
+            FromClient::Message(content) => Call::Received {
+                viewer,
+                message: Payload::of(content),
+            },
+            FromClient::Datagram(data) => Call::Datagram {
+                viewer,
+                data: Blob(data.clone()),
+            },
+            FromClient::Stream(stream) => Call::ClientStream {
+                viewer,
+                id: stream.id,
+                bidirectional: stream.bidirectional,
+                data: Blob(stream.data.clone()),
+                last: stream.last,
+            },
+        }
+    }
+
     /// Name of the function.
     pub fn name(&self) -> &'static str {
         match self {
@@ -101,7 +135,7 @@ impl Call {
             Call::Stop { .. } => "stop",
             Call::Request { .. } => "request",
             Call::Join(_) => "join",
-            Call::Received { .. } => "received",
+            Call::Received { .. } | Call::Datagram { .. } | Call::ClientStream { .. } => "received",
             Call::Leave { .. } => "leave",
         }
     }
@@ -110,6 +144,7 @@ impl Call {
         match self {
             Call::Push(sample) => sample.data.len(),
             Call::Received { message, .. } => message.len(),
+            Call::Datagram { data, .. } | Call::ClientStream { data, .. } => data.len(),
             Call::Request { path, query } => path.len() + query.len(),
             Call::Join(viewer) => viewer.path.len() + viewer.query.len(),
             _ => 0,

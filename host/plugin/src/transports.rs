@@ -104,12 +104,12 @@ impl Transport {
         }
     }
 
-    /// What to tell the user about it: the parts of its profile that this host ignores, and an option that may be a
-    /// misspelled key.
+    /// What to tell the user about it: the parts of its profile that this host ignores, unless it comes with the host, and
+    /// an option that may be a misspelled key.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let name = &self.name;
         let ignored = self.profile.ignored.join(", ");
-        let ignored = (!ignored.is_empty()).then(|| {
+        let ignored = (!ignored.is_empty() && !self.built_in).then(|| {
             format!(
                 "the profile of [transports.{name}] has values that this gateway ignores: {ignored}"
             )

@@ -12,6 +12,7 @@ mod histogram;
 mod logs;
 mod once;
 mod panics;
+mod path_info;
 pub mod process;
 mod rate_limit;
 mod sequence;
@@ -25,10 +26,11 @@ pub use histogram::{Histogram, Reading};
 pub use logs::{Chain, LogFormat, init};
 pub use once::LogOnce;
 pub use panics::{Panicked, contain, panic_point};
+pub use path_info::{Packets, PathInfo};
 pub use process::resident_memory;
 pub use rate_limit::LogRateLimit;
 pub use sequence::{Sequence, Size};
-pub use tcp_info::{SocketPair, TcpInfo, TcpProbe};
+pub use tcp_info::{SocketPair, TcpProbe};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

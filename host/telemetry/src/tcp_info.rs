@@ -10,7 +10,7 @@ pub use linux::TcpProbe;
 #[cfg(not(target_os = "linux"))]
 pub use other::TcpProbe;
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 /// Addresses of the two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,25 +21,9 @@ pub struct SocketPair {
     pub peer: SocketAddr,
 }
 
-/// What the kernel knows of a connection to a viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpInfo {
-    /// Smoothed round-trip time; zero before the first measurement.
-    pub round_trip: Duration,
-    /// Shortest round-trip time of the last five minutes (or as set by `tcp_min_rtt_wlen`).
-    pub min_rtt: Duration,
-    /// Bytes in the send buffer that were not sent yet.
-    pub unsent: u32,
-    /// Bytes that were sent and not acknowledged yet, without retransmissions.
-    pub under_way: u32,
-    /// Delivery rate in bits per second, the best of the last round trips. `None` before the first measurement, and if
-    /// the sender had too little to send for the rate to be the network's.
-    pub delivered: Option<u64>,
-}
-
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::TcpInfo;
+    use crate::PathInfo;
     use netlink_packet_core::{
         ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
         Parseable,
@@ -103,7 +87,7 @@ mod linux {
             &mut self,
             local: SocketAddr,
             peer: SocketAddr,
-        ) -> io::Result<Option<TcpInfo>> {
+        ) -> io::Result<Option<PathInfo>> {
             let queried = Endpoints::new(local, peer);
             self.sequence = self.sequence.wrapping_add(1);
             self.socket.send(&request(queried, self.sequence), 0)?;
@@ -178,7 +162,7 @@ mod linux {
 
     #[derive(Debug, PartialEq, Eq)]
     enum Answer {
-        Is(Option<TcpInfo>),
+        Is(Option<PathInfo>),
         /// The message answers another query.
         Other,
     }
@@ -206,7 +190,7 @@ mod linux {
         }
     }
 
-    fn info(found: &InetResponse, queried: Endpoints) -> io::Result<Option<TcpInfo>> {
+    fn info(found: &InetResponse, queried: Endpoints) -> io::Result<Option<PathInfo>> {
         // If the connection is gone, the kernel returns the listening socket of that address.
         if !queried.is(&found.header.socket_id) {
             return Ok(None);
@@ -225,14 +209,14 @@ mod linux {
         Ok(Some(info))
     }
 
-    fn fields(raw: &[u8], written: u32) -> Option<TcpInfo> {
+    fn fields(raw: &[u8], written: u32) -> Option<PathInfo> {
         let [flags] = at(raw, FLAGS)?;
         let round_trip = u32::from_ne_bytes(at(raw, RTT)?);
         let shortest = u32::from_ne_bytes(at(raw, MIN_RTT)?);
         let unsent = u32::from_ne_bytes(at(raw, NOTSENT_BYTES)?);
         let rate = u64::from_ne_bytes(at(raw, DELIVERY_RATE)?);
         let micros = |micros: u32| Duration::from_micros(micros.into());
-        Some(TcpInfo {
+        Some(PathInfo {
             round_trip: micros(round_trip),
             // All bits are set before the first measurement.
             min_rtt: micros(match shortest {
@@ -240,8 +224,9 @@ mod linux {
                 shortest => shortest,
             }),
             unsent,
-            under_way: written.saturating_sub(unsent),
+            under_way: Some(written.saturating_sub(unsent)),
             delivered: (rate > 0 && flags & APP_LIMITED == 0).then(|| rate.saturating_mul(8)),
+            packets: None,
         })
     }
 
@@ -276,7 +261,7 @@ mod linux {
             (socket.local_addr().unwrap(), socket.peer_addr().unwrap())
         }
 
-        fn query((local, peer): (SocketAddr, SocketAddr)) -> Option<TcpInfo> {
+        fn query((local, peer): (SocketAddr, SocketAddr)) -> Option<PathInfo> {
             TcpProbe::open().unwrap().query(local, peer).unwrap()
         }
 
@@ -307,7 +292,7 @@ mod linux {
                     let info = probe.query(local, peer).unwrap().unwrap();
                     assert!(info.min_rtt > Duration::ZERO, "{local} {info:?}");
                     assert!(info.round_trip < Duration::from_secs(5), "{local} {info:?}");
-                    assert_eq!((info.unsent, info.under_way), (0, 0), "{local}");
+                    assert_eq!((info.unsent, info.under_way), (0, Some(0)), "{local}");
                     // In whatever form the addresses are given.
                     let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port()).into();
                     assert!(probe.query(plain(local), peer).unwrap().is_some());
@@ -332,7 +317,7 @@ mod linux {
             let info = query(ends(&server)).unwrap();
             assert!(info.unsent > 0, "{info:?}");
             assert!(
-                (info.unsent + info.under_way) as usize <= written,
+                (info.unsent + info.under_way.unwrap()) as usize <= written,
                 "{info:?}"
             );
             client.read_exact(&mut vec![0; written]).unwrap();
@@ -434,12 +419,13 @@ mod linux {
             assert_eq!(early.delivered, None);
             assert_eq!(early.min_rtt, early.round_trip);
             set(MIN_RTT, &30_000_u32.to_ne_bytes());
-            let told = TcpInfo {
+            let told = PathInfo {
                 round_trip: Duration::from_millis(40),
                 min_rtt: Duration::from_millis(30),
                 unsent: 3000,
-                under_way: 2000,
+                under_way: Some(2000),
                 delivered: Some(1_000_000),
+                packets: None,
             };
             assert_eq!(set(DELIVERY_RATE, &125_000_u64.to_ne_bytes()), told);
             assert_eq!(set(FLAGS, &[!APP_LIMITED]), told);
@@ -484,7 +470,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod other {
-    use super::TcpInfo;
+    use crate::PathInfo;
     use std::{io, net::SocketAddr};
 
     /// Handle for queries to the kernel, which only Linux supports.
@@ -498,7 +484,7 @@ mod other {
         }
 
         /// Cannot be called: there is no value of this type.
-        pub fn query(&mut self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<TcpInfo>> {
+        pub fn query(&mut self, _: SocketAddr, _: SocketAddr) -> io::Result<Option<PathInfo>> {
             match *self {}
         }
     }

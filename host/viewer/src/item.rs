@@ -2,17 +2,18 @@
 //!
 //! A carrier moves items to a client and knows nothing of transports: it takes the next items, encodes them by its own
 //! [`Encoding`](super::Encoding) and writes them. A carrier with one byte stream writes chunk after chunk. One that has
-//! several, such as QUIC, can open a stream where a chunk [starts a group](Chunk::starts_group), give it a priority by
-//! its [lane](Chunk::lane) and time, and reset it when a later chunk of the lane [restarts](Chunk::restarts): the
-//! unsent rest of the older group is useless then.
+//! several, such as QUIC, opens a stream where a chunk [starts a group](Chunk::starts_group), gives it a priority by
+//! its [lane](Chunk::lane) and time, and resets it when a later chunk of the lane [restarts](Chunk::restarts) or is
+//! further ahead of it than the [rule of the lane](LaneRule) allows: the unsent rest of the older group is useless
+//! then.
 
 use super::{
-    outlet::Header,
+    outlet::{Header, LaneRule},
     piece::{Content, Encoding, Piece},
 };
 use bytes::Bytes;
 use sluicegate_media::buffer::Buffer;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,11 +22,13 @@ pub enum Carrier {
     Http,
     /// Messages of a WebSocket.
     WebSocket,
+    /// Streams and datagrams of a WebTransport session.
+    WebTransport,
 }
 
 impl Carrier {
     /// All carriers of this gateway.
-    pub const ALL: [Carrier; 2] = [Carrier::Http, Carrier::WebSocket];
+    pub const ALL: [Carrier; 3] = [Carrier::Http, Carrier::WebSocket, Carrier::WebTransport];
 
     /// The carrier of that name, if this gateway has it.
     pub fn from_name(name: &str) -> Option<Carrier> {
@@ -38,6 +41,7 @@ impl Carrier {
         match self {
             Carrier::Http => "http",
             Carrier::WebSocket => "websocket",
+            Carrier::WebTransport => "webtransport",
         }
     }
 }
@@ -75,6 +79,10 @@ pub enum Item {
 pub struct Chunk {
     /// Index into the lanes of the transport's profile. Lanes are independent of each other.
     pub lane: u8,
+    /// How chunks of that lane are delivered.
+    pub rule: LaneRule,
+    /// When it was published, since the muxer started. Lag is the difference of two of these.
+    pub at: Duration,
     /// A viewer may start here.
     pub starts_group: bool,
     /// The viewer starts here, or starts again because it was too far behind: chunks of the lane before this one were
@@ -225,7 +233,7 @@ mod tests {
     #[test]
     fn a_carrier_can_open_prioritise_and_reset_a_stream_per_lane_and_group() {
         let outlet = Outlet::default();
-        outlet.set_lanes(vec![Duration::from_secs(1), Duration::from_secs(1)]);
+        outlet.set_lanes(vec![LaneRule::new(Duration::from_secs(1)); 2]);
         let content = |text: &str| Content::Binary(Bytes::copy_from_slice(text.as_bytes()).into());
         outlet.set_header(Header::new(vec![content("<h>")]));
         let publish = |text: &str, lane: u8, access: Access, ms: u64| {

@@ -11,9 +11,9 @@ mod outlet;
 mod piece;
 mod registry;
 
-pub use delivery::{Delivery, Want};
+pub use delivery::{ClientStreamData, Delivery, FromClient, Want};
 pub use item::{Carrier, Chunk, Closing, Item, SampleTime, Track};
-pub use outlet::{Access, Cursor, Header, Next, Outlet, TakenChunks};
+pub use outlet::{Access, Cursor, Header, LaneRule, Next, Outlet, TakenChunks};
 pub use piece::{Content, Encoding, Piece, buffers};
 pub use registry::{
     Counter, Delays, Entry, Meter, MetricKey, REQUEST_CLIENT_TIMEOUT, Registration, Registry,

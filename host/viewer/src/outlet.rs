@@ -59,6 +59,30 @@ impl Header {
     }
 }
 
+/// How the chunks of a lane are delivered; `transport.lane` in `wit/gateway.wit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneRule {
+    /// Lag bound. Zero: only the newest group counts, however short the lag.
+    pub max_lag: Duration,
+    /// Chunks that fit go as datagrams, on carriers that have them.
+    pub datagrams: bool,
+}
+
+impl LaneRule {
+    /// A lane with this lag bound, without datagrams.
+    pub fn new(max_lag: Duration) -> LaneRule {
+        LaneRule {
+            max_lag,
+            datagrams: false,
+        }
+    }
+
+    /// Whether what lags so much is skipped once there is a newer start point.
+    pub fn is_stale(&self, lag: Duration) -> bool {
+        self.max_lag.is_zero() || lag > self.max_lag
+    }
+}
+
 /// A chunk in the ring.
 #[derive(Debug)]
 struct Slot {
@@ -107,10 +131,10 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Sets the lag bound of each lane. If a component is replaced, its lanes take the place of the old ones with the
-    /// same index.
-    pub fn set_lanes(&self, max_lag: Vec<Duration>) {
-        self.lock().set_lanes(max_lag);
+    /// Sets the rule of each lane. If a component is replaced, its lanes take the place of the old ones with the same
+    /// index.
+    pub fn set_lanes(&self, rules: Vec<LaneRule>) {
+        self.lock().set_lanes(rules);
     }
 
     /// Position after the newest chunk, for [`Cursor::since`].
@@ -192,13 +216,39 @@ impl Outlet {
         budget: usize,
         items: &mut VecDeque<Item>,
     ) -> Poll<Next> {
+        self.poll(context, cursor, budget, items, |_| true)
+    }
+
+    /// Like [`Outlet::poll_take`], but appends nothing unless a lane starts or restarts.
+    pub fn poll_restart(
+        &self,
+        context: &mut Context<'_>,
+        cursor: &mut Cursor,
+        budget: usize,
+        items: &mut VecDeque<Item>,
+    ) -> Poll<Next> {
+        self.poll(context, cursor, budget, items, Cursor::restarts)
+    }
+
+    fn poll(
+        &self,
+        context: &mut Context<'_>,
+        cursor: &mut Cursor,
+        budget: usize,
+        items: &mut VecDeque<Item>,
+        takes: impl Fn(&Cursor) -> bool,
+    ) -> Poll<Next> {
         let mut ring = self.lock();
-        let taken = ring.take(cursor, budget, items);
+        let mut taken = ring.place(cursor);
+        let is_left = !takes(cursor);
+        if !is_left {
+            ring.take(cursor, budget, items, &mut taken);
+        }
         ring.start_wanted |= taken.waits;
         if taken.chunks > 0 {
             return Poll::Ready(Next::TakenChunks(taken));
         }
-        if let Some(reason) = &ring.closed {
+        if let Some(reason) = ring.closed.as_ref().filter(|_| !is_left) {
             return Poll::Ready(Next::Closed(reason.clone()));
         }
         ring.wait(cursor, context.waker());
@@ -214,7 +264,10 @@ impl Outlet {
 
     #[cfg(test)]
     fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
-        self.lock().take(cursor, budget, items)
+        let ring = self.lock();
+        let mut taken = ring.place(cursor);
+        ring.take(cursor, budget, items, &mut taken);
+        taken
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -350,6 +403,12 @@ impl Cursor {
         }
     }
 
+    /// Whether a lane starts or restarts with a chunk that was not taken yet.
+    fn restarts(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|place| matches!(place, LanePosition::Starting(_)))
+    }
+
     /// From now on the viewer gets only these lanes.
     pub fn choose(&mut self, lanes: &[u8]) {
         self.has_chosen = true;
@@ -387,7 +446,7 @@ struct Ring {
 
 #[derive(Debug)]
 struct Lane {
-    max_lag: Duration,
+    rule: LaneRule,
     newest_start: Option<u64>,
     /// Time of its newest chunk.
     newest: Duration,
@@ -413,15 +472,15 @@ impl Ring {
         }
     }
 
-    fn set_lanes(&mut self, max_lag: Vec<Duration>) {
+    fn set_lanes(&mut self, rules: Vec<LaneRule>) {
         let old = std::mem::take(&mut self.lanes);
         let mut old = old.into_iter();
-        self.lanes = max_lag
+        self.lanes = rules
             .into_iter()
-            .map(|max_lag| {
+            .map(|rule| {
                 let before = old.next();
                 Lane {
-                    max_lag,
+                    rule,
                     newest_start: before.as_ref().and_then(|lane| lane.newest_start),
                     newest: before.map_or(Duration::ZERO, |lane| lane.newest),
                 }
@@ -447,7 +506,7 @@ impl Ring {
         let max_lag = self
             .lanes
             .iter()
-            .map(|lane| lane.max_lag)
+            .map(|lane| lane.rule.max_lag)
             .max()
             .unwrap_or_default();
         let pinned = self
@@ -468,7 +527,8 @@ impl Ring {
         }
     }
 
-    fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
+    /// Places a cursor where its viewer goes on.
+    fn place(&self, cursor: &mut Cursor) -> TakenChunks {
         let mut taken = TakenChunks::default();
         if cursor.lanes.len() < self.lanes.len() {
             let place = match cursor.has_chosen {
@@ -478,9 +538,19 @@ impl Ring {
             cursor.lanes.resize(self.lanes.len(), place);
         }
         self.start_or_jump(cursor, &mut taken);
+        taken
+    }
+
+    fn take(
+        &self,
+        cursor: &mut Cursor,
+        budget: usize,
+        items: &mut VecDeque<Item>,
+        taken: &mut TakenChunks,
+    ) {
         let from = cursor.lanes.iter().filter_map(|place| place.position());
         let Some(mut position) = from.min() else {
-            return taken;
+            return;
         };
         while let Some(slot) = self.slots.get(position) {
             let place = cursor.lanes.get_mut(usize::from(slot.lane));
@@ -488,7 +558,7 @@ impl Ring {
                 && place.position().is_some_and(|at| at <= position)
             {
                 if taken.chunks > 0 && taken.bytes >= budget {
-                    return taken;
+                    return;
                 }
                 let restarts = matches!(place, LanePosition::Starting(_));
                 let gets;
@@ -510,8 +580,11 @@ impl Ring {
                 if taken.published.is_none() && slot.published >= cursor.since {
                     taken.published = Some(slot.published);
                 }
+                let lane = self.lanes.get(usize::from(slot.lane));
                 items.push_back(Item::Chunk(Chunk {
                     lane: slot.lane,
+                    rule: lane.map(|lane| lane.rule).unwrap_or_default(),
+                    at: slot.at,
                     starts_group: slot.access == Access::Start,
                     restarts,
                     sample: slot.sample,
@@ -527,7 +600,6 @@ impl Ring {
         for place in &mut cursor.lanes {
             *place = place.skip_to(end);
         }
-        taken
     }
 
     /// Starts waiting lanes that have a start point now, and moves lanes beyond their lag bound to the newest one.
@@ -548,8 +620,7 @@ impl Ring {
                 (_, Some(at), Some(start))
                     if start > at
                         && (at < self.slots.first()
-                            || lane.max_lag.is_zero()
-                            || self.behind(number, at) > lane.max_lag) =>
+                            || lane.rule.is_stale(self.behind(number, at))) =>
                 {
                     *place = LanePosition::Starting(start);
                     taken.jumps += 1;
@@ -564,8 +635,8 @@ impl Ring {
                     *place = LanePosition::Waiting(since.or(Some(self.slots.end())));
                     taken.waits = true;
                 }
-                (_, Some(at), _) if !lane.max_lag.is_zero() => {
-                    taken.waits |= self.behind(number, at) > lane.max_lag;
+                (_, Some(at), _) if !lane.rule.max_lag.is_zero() => {
+                    taken.waits |= self.behind(number, at) > lane.rule.max_lag;
                 }
                 _ => {}
             }
@@ -579,8 +650,8 @@ impl Ring {
             (slot.access == Access::Start && usize::from(slot.lane) == lane).then_some(position)
         });
         let first = starts.next().filter(|first| *first >= since)?;
-        let max_lag = self.lanes.get(lane)?.max_lag;
-        (!max_lag.is_zero() && self.behind(lane, first) <= max_lag).then_some(first)
+        let rule = self.lanes.get(lane)?.rule;
+        (!rule.is_stale(self.behind(lane, first))).then_some(first)
     }
 
     /// Lag: how much older the lane's first chunk at or after `at` is than the newest chunk.

@@ -119,13 +119,20 @@ mod tests {
             "mjpeg@mobile",
             "nal",
             "nal@mobile",
+            "webcodecs",
+            "webcodecs@mobile",
         ];
         let (names, far) = rungs(&all, "");
         assert_eq!(
             (names.join(" ").as_str(), far),
+            ("webcodecs hls hls@mobile", Some(1))
+        );
+        let (names, far) = rungs(&all, "webcodecs");
+        assert_eq!(
+            (names.join(" ").as_str(), far),
             ("nal hls hls@mobile", Some(1))
         );
-        let (names, far) = rungs(&all, "nal");
+        let (names, far) = rungs(&all[..4], "");
         assert_eq!(
             (names.join(" ").as_str(), far),
             ("mjpeg hls hls@mobile", Some(1))

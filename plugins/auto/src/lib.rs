@@ -66,7 +66,7 @@ struct Options {
 }
 
 /// Defaults of `near` and `far`.
-const NEAR: [&str; 3] = ["nal", "mse", "mjpeg"];
+const NEAR: [&str; 4] = ["webcodecs", "nal", "mse", "mjpeg"];
 const FAR: [&str; 2] = ["hls", "mse"];
 
 impl Default for Options {

@@ -16,7 +16,7 @@ use sluicegate_plugin::{
     Answer, Chunk, Effect, Engine, Instance, JoinRequest, Limits, Plugin, Requests,
 };
 use sluicegate_stream::Info;
-use sluicegate_viewer::{Carrier, Content, Cursor, Header, Item, Next, Outlet};
+use sluicegate_viewer::{Carrier, Content, Cursor, FromClient, Header, Item, Next, Outlet};
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
@@ -120,7 +120,7 @@ fuzz_target!(|input: &[u8]| {
                     false => Content::Binary(Bytes::copy_from_slice(input.bytes()).into()),
                 };
                 // The viewer that joined last, if the call before was its join.
-                instance.received(at - 1, data)
+                instance.received(at - 1, FromClient::Message(data))
             }
             _ => instance.leave(input.quad()),
         };

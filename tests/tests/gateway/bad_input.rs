@@ -85,7 +85,7 @@ async fn a_mistake_outside_the_config_is_reported_with_the_name_of_its_part() {
             "[transports.flv]\n",
             &[
                 "[transports.flv] has no `plugin`",
-                "built in are: hls, mjpeg, mse, nal",
+                "built in are: hls, mjpeg, mse, nal, webcodecs",
             ],
         ),
         (

@@ -40,7 +40,7 @@ async fn a_wrong_request_is_refused_with_advice() {
         (
             "/live/demo/webrtc",
             404,
-            "there is no transport `webrtc`; there are: hls, mjpeg, mse, nal",
+            "there is no transport `webrtc`; there are: hls, mjpeg, mse, nal, webcodecs",
         ),
         ("/live/demo/nal", 426, "Connect with a WebSocket"),
         ("/live/demo/nal/x", 404, ""),

@@ -232,8 +232,68 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ("events", "telemetry/src/events.rs", "MAX_BYTES", "1 MiB"),
     (
         "a client's WebSocket message",
-        "net/src/websocket/frame.rs",
+        "net/src/serving.rs",
         "MAX_MESSAGE_BYTES",
+        "64 KiB",
+    ),
+    (
+        "WebTransport: bytes for a viewer",
+        "net/src/webtransport/session.rs",
+        "MAX_QUEUED",
+        "256 KiB",
+    ),
+    (
+        "WebTransport: bytes for a viewer",
+        "net/src/webtransport/session.rs",
+        "MAX_QUEUED_BY_RESTARTS",
+        "1 MiB",
+    ),
+    (
+        "WebTransport: bytes for a viewer",
+        "net/src/webtransport/session.rs",
+        "MAX_SEND_WINDOW",
+        "8 MiB",
+    ),
+    (
+        "WebTransport: streams to a viewer",
+        "net/src/webtransport/streams.rs",
+        "MAX_STREAMS",
+        "128",
+    ),
+    (
+        "QUIC: handshakes",
+        "net/src/quic/mod.rs",
+        "MAX_HANDSHAKES",
+        "512",
+    ),
+    (
+        "QUIC: handshakes",
+        "net/src/quic/mod.rs",
+        "RETRY_FROM",
+        "64",
+    ),
+    (
+        "QUIC: handshakes",
+        "net/src/quic/mod.rs",
+        "INCOMING_BUFFERS",
+        "2 MiB",
+    ),
+    (
+        "QUIC: what a client may send",
+        "net/src/quic/mod.rs",
+        "MAX_CLIENT_STREAMS",
+        "16",
+    ),
+    (
+        "QUIC: what a client may send",
+        "net/src/quic/mod.rs",
+        "CONNECTION_WINDOW",
+        "256 KiB",
+    ),
+    (
+        "QUIC: what a client may send",
+        "net/src/quic/mod.rs",
+        "DATAGRAM_BUFFER",
         "64 KiB",
     ),
     (
@@ -401,6 +461,7 @@ fn bounds_are_what_the_code_says() {
                 .trim_start()
                 .trim_start_matches("pub(crate) ")
                 .trim_start_matches("pub ")
+                .trim_start_matches("pub(crate) ")
                 .strip_prefix("const ")?;
             // The type of a constant is before its value, in Rust.
             let rest = line.strip_prefix(name)?;

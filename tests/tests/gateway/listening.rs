@@ -54,6 +54,12 @@ async fn an_unmuted_player_gets_a_transport_with_audio_where_there_is_one() {
         assert_eq!(chosen["transport"], transport, "{stream} {listening}");
         assert_eq!(chosen["pattern"], stream != "demo", "{chosen}");
     }
+    // It carries audio and has the lowest latency.
+    for listening in ["", "&listening=true"] {
+        let query = format!("{ALL},webcodecs{listening}");
+        let (_, chosen) = choose(&gateway, "demo", &query, &[]).await;
+        assert_eq!(chosen["transport"], "webcodecs", "{chosen}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

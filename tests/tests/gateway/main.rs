@@ -66,4 +66,6 @@ mod swaps;
 mod swaps_requests;
 mod third_party;
 mod tls;
+mod webtransport;
+mod webtransport_limits;
 mod workers;

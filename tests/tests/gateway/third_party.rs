@@ -19,7 +19,7 @@ use std::{
 use tokio::process::Command;
 
 /// Built-in transports, in alphabetical order.
-const BUILT_IN: [&str; 4] = ["hls", "mjpeg", "mse", "nal"];
+const BUILT_IN: [&str; 5] = ["hls", "mjpeg", "mse", "nal", "webcodecs"];
 /// Including the policy.
 const COMPONENTS: usize = BUILT_IN.len() + 1;
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";

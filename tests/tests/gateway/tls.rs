@@ -6,104 +6,24 @@ use sluicegate_tests::{
     Camera, Gateway, Nal, PATIENCE, Raw, Watcher,
     camera::{self, COUNT},
     command::{config_file, sluicegate},
-    scratch, tls, within,
+    scratch,
+    tls::{self, Pair, run},
+    within,
 };
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Command,
 };
 use tokio_rustls::client::TlsStream;
 
 /// Small frames, so that the tests need not wait for their encoder.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width = 320, height = 192, frame-rate = 30 }\n";
 const SELF_SIGNED: &str = "[server]\ntls = \"self-signed\"\nnames = [\"cam.home.example\"]\n";
-
-async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
-    let command = Command::new(program)
-        .args(arguments)
-        .kill_on_drop(true)
-        .output();
-    let output = within(program, command).await.unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&text).into_owned(),
-    )
-}
-
-/// A directory with a certificate and its key, and the setting `tls = { … }` for it.
-struct Pair {
-    dir: PathBuf,
-}
-
-impl Pair {
-    async fn new() -> Pair {
-        let pair = Pair {
-            dir: scratch("pair"),
-        };
-        pair.renew().await;
-        pair
-    }
-
-    /// Creates a new pair, writing the key first.
-    async fn renew(&self) {
-        let (key, certificate) = Pair::make(&scratch("new")).await;
-        fs::rename(key, self.key()).unwrap();
-        fs::rename(certificate, self.certificate()).unwrap();
-    }
-
-    async fn make(dir: &Path) -> (PathBuf, PathBuf) {
-        let (key, certificate) = (dir.join("key.pem"), dir.join("cert.pem"));
-        let made = run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "9",
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-                "-keyout",
-                key.to_str().unwrap(),
-                "-out",
-                certificate.to_str().unwrap(),
-            ],
-        )
-        .await;
-        assert!(made.0, "{}", made.1);
-        (key, certificate)
-    }
-
-    fn key(&self) -> PathBuf {
-        self.dir.join("key.pem")
-    }
-
-    fn certificate(&self) -> PathBuf {
-        self.dir.join("cert.pem")
-    }
-
-    fn config(&self) -> String {
-        format!(
-            "[server]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
-            self.certificate(),
-            self.key()
-        )
-    }
-}
 
 /// Waits until new clients are shown a certificate other than `old`; returns it.
 async fn another(address: SocketAddr, old: &[u8]) -> Vec<u8> {

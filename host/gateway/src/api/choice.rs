@@ -4,7 +4,7 @@
 //! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. All
 //! answers name paths relative to the origin or to this path, so that they hold behind a reverse proxy.
 
-use super::{Body, error, full, json, live, media_query, set};
+use super::{Body, error, full, json, live, media_query, set, webtransport::Access};
 use crate::gateway::Gateway;
 use crate::session::{
     Allowed, ClientRequest, Pin, PlaybackTarget, RedirectTarget, SessionError, SessionRequest,
@@ -36,6 +36,8 @@ pub struct PlaybackChoice<'a> {
     reason: &'a str,
     /// Path of the session's control channel, "/api/sessions/ID".
     session: String,
+    /// How to open WebTransport sessions; null if the gateway has none.
+    webtransport: Option<Access>,
     /// Whether the stream is the gateway's test pattern, whose frames contain their number and time as a block code.
     pattern: bool,
 }
@@ -158,6 +160,7 @@ async fn answer(
             form: &decision.target,
             reason: &decision.reason,
             session: format!("/api/sessions/{}", session.id),
+            webtransport: Access::of(gateway),
             pattern: session.stream.source.is_test_pattern(),
         },
     )

@@ -150,14 +150,17 @@ static DOCUMENT: LazyLock<(String, String)> = LazyLock::new(|| {
 fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gateway) -> String {
     let (script, media) = match host {
         // `http:` also matches `https:`, and `ws:` matches `wss:` (Content Security Policy 3, section 6.7.2.8).
-        Some(host) => (
-            format!("http://{host}{}", module_path(module)),
-            ["http", "ws"]
-                .map(|scheme| {
-                    format!("{scheme}://{host}/live/{path} {scheme}://{host}/live/{path}/")
-                })
-                .join(" "),
-        ),
+        Some(host) => {
+            let mut media = vec![format!("http://{host}"), format!("ws://{host}")];
+            media.extend(webtransport_origin(host, gateway));
+            let media = media
+                .iter()
+                .map(|origin| format!("{origin}/live/{path} {origin}/live/{path}/"));
+            (
+                format!("http://{host}{}", module_path(module)),
+                media.collect::<Vec<_>>().join(" "),
+            )
+        }
         None => ("'self'".into(), "'self'".into()),
     };
     let hash = &DOCUMENT.1;
@@ -171,6 +174,14 @@ fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gate
     format!(
         "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{hash}' {script} 'wasm-unsafe-eval'; connect-src {media}; worker-src blob:; img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'{origins}"
     )
+}
+
+/// Where WebTransport sessions are opened, if that is another port than the one that was requested.
+fn webtransport_origin(host: &str, gateway: &Gateway) -> Option<String> {
+    let own = gateway.webtransport.as_ref()?;
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    (own.port != gateway.config.server.listen.port())
+        .then(|| format!("https://{name}:{}", own.port))
 }
 
 fn module_file(module: &BrowserModule) -> String {

@@ -2,12 +2,17 @@
 //!
 //! A request either has a complete answer (an HLS playlist), or follows the muxer's chunks as a viewer: over WebSocket,
 //! or as an endless HTTP body. The handler finds or starts the muxer, enters the viewer in the registry and hands its
-//! cursor to `sluicegate_net`, which writes. No media passes through here. Whatever a component answers is sandboxed in
+//! cursor to `sluicegate_net`, which writes; a [`Visit`] is what `webtransport` shares of that. No media passes through
+//! here. Whatever a component answers is sandboxed in
 //! browsers by a Content Security Policy (`docs/decisions/0030-component-answers-are-sandboxed.md`).
 
-use super::{Body, boxed, component_response, endless, error, media_query, set};
+use super::{
+    Body, boxed, component_response, endless, error,
+    media_query::{self, MediaQuery},
+    set,
+};
 use crate::gateway::Gateway;
-use crate::session::Session;
+use crate::session::{Measured, Session};
 use http_body_util::Either;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
@@ -18,11 +23,12 @@ use sluicegate_net::{
 };
 use sluicegate_plugin::{
     JoinRequest,
-    muxer::{Refusal, Reply},
+    muxer::{MuxerUser, Refusal, Reply},
+    transports::Transport,
 };
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::SocketPair;
-use sluicegate_viewer::Carrier;
+use sluicegate_viewer::{Carrier, Registration};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// What a viewer may do, by the names in `wit/gateway.wit`: there are no accounts yet, so all may do the same.
@@ -66,73 +72,30 @@ async fn answer(
 ) -> Response<Body> {
     let started = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let (query, own) = OwnParameters::split(&query);
-    let (name, rendition) = media_query::split(stream);
-    let stream = match self::stream(gateway, name, rendition) {
-        Ok(stream) => stream,
-        Err(text) => return error(false, StatusCode::NOT_FOUND, &text),
-    };
-    let Some(transport) = gateway.transports.get(transport) else {
-        return error(
-            false,
-            StatusCode::NOT_FOUND,
-            &config::unknown("transport", transport, gateway.transports.all().keys()),
-        );
+    let visit = match Visit::find(gateway, stream, transport, rest, &query) {
+        Ok(visit) => visit,
+        Err(refused) => return refused.into(),
     };
     let handshake = match handshake(&request) {
         Ok(handshake) => handshake,
         Err(refused) => return *refused,
     };
-    if gateway.is_draining() {
-        return error(
-            false,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the gateway is shutting down",
-        );
-    }
-    let media = match media_query::read(
-        rendition.unwrap_or_default(),
-        &query,
-        &transport.profile.formats,
-    ) {
-        Ok(media) => media,
-        Err(text) => return error(false, StatusCode::BAD_REQUEST, &text),
-    };
-    let user = match gateway
-        .muxers
-        .enter(&stream, &media.variant, &transport.name)
-    {
+    let user = match visit.enter() {
         Ok(user) => user,
-        Err(refusal) => return refused(&refusal),
+        Err(refused) => return refused.into(),
     };
-    let key = user.muxer().metric_key.clone();
-    let registration = gateway.viewers.clone();
-    let session = own.session(
-        gateway,
-        Media {
-            stream: name,
-            rendition: rendition.unwrap_or_default(),
-            transport: &transport.name,
-        },
-    );
     let ends = request.extensions().get::<SocketPair>().copied();
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
-    let join = |carrier, protocol| JoinRequest {
-        carrier,
-        path: rest.to_owned(),
-        query: query.clone(),
-        protocol,
-        roles: ROLES.map(str::to_owned).into(),
-    };
+    let measured = ends.map(Measured::ByKernel);
     if let Some(mut handshake) = handshake {
-        let registration = registration.enter(key, peer);
-        session.inspect(|session| session.add_connection(registration.counter(), ends));
+        let registration = visit.register(&user, peer);
+        visit.add_to_session(&registration, measured);
         // During an exchange the muxer may still use another component than the table has.
         let protocol = handshake.agree(&user.muxer().profile().protocols);
-        let joining = join(Carrier::WebSocket, protocol);
+        let joining = visit.join_request(Carrier::WebSocket, protocol);
         let viewing = match user.join(registration.id, joining).await {
             Ok(viewing) => viewing,
-            Err(refusal) => return refused(&refusal),
+            Err(refusal) => return Refused::from(refusal).into(),
         };
         let (meter, drain) = (registration.meter(started), gateway.drain());
         let response = handshake.upgrade(&mut request, |socket, first| async move {
@@ -141,18 +104,19 @@ async fn answer(
         });
         return response.map(boxed);
     }
-    let content_type = match user.request(rest, &query).await {
-        Err(refusal) => return refused(&refusal),
+    let content_type = match user.request(rest, &visit.query).await {
+        Err(refusal) => return Refused::from(refusal).into(),
         Ok(Reply::Done(response)) => {
             let (mut answer, bytes) = component_response::respond(&response, request.headers());
-            if own.ticket.is_some() {
+            if visit.has_ticket {
                 component_response::make_private(&mut answer);
             }
             // Requests count as a viewer only where the transport has no lanes; elsewhere viewers join the muxer.
             let counts_as_viewer =
-                transport.profile.lanes.is_empty() && answer.status().is_success();
+                visit.transport.profile.lanes.is_empty() && answer.status().is_success();
             let request_client = counts_as_viewer
                 .then(|| component_response::request_client(peer, request.headers()));
+            let key = user.muxer().metric_key.clone();
             gateway
                 .viewers
                 .answered(key, bytes, request_client, Instant::now());
@@ -163,16 +127,160 @@ async fn answer(
     if request.method() == hyper::Method::HEAD {
         return endless(StatusCode::OK, &content_type);
     }
-    let registration = registration.enter(key, peer);
-    session.inspect(|session| session.add_connection(registration.counter(), ends));
-    match user.join(registration.id, join(Carrier::Http, None)).await {
-        Err(refusal) => refused(&refusal),
+    let registration = visit.register(&user, peer);
+    visit.add_to_session(&registration, measured);
+    let joining = visit.join_request(Carrier::Http, None);
+    match user.join(registration.id, joining).await {
+        Err(refusal) => Refused::from(refusal).into(),
         Ok(viewing) => {
-            let body = ViewerBody::new(viewing, registration, started, media.pace);
+            let body = ViewerBody::new(viewing, registration, started, visit.media.pace);
             let mut response = Response::new(Either::Left(body));
             set(&mut response, header::CONTENT_TYPE, &content_type);
             response
         }
+    }
+}
+
+/// A client at a transport of a stream, on whatever carrier.
+pub(super) struct Visit<'a> {
+    gateway: &'a Arc<Gateway>,
+    stream: Arc<Stream>,
+    pub(super) transport: Arc<Transport>,
+    /// The form of the stream that it requests.
+    media: MediaQuery,
+    /// Path below the transport.
+    path: &'a str,
+    /// Query without the gateway's own parameters.
+    query: String,
+    session: Option<Arc<Session>>,
+    has_ticket: bool,
+}
+
+impl<'a> Visit<'a> {
+    /// Finds what the client requests. Starts nothing.
+    ///
+    /// # Errors
+    /// There is no such stream or transport, or the query is invalid.
+    pub(super) fn find(
+        gateway: &'a Arc<Gateway>,
+        stream: &str,
+        transport: &str,
+        path: &'a str,
+        query: &str,
+    ) -> Result<Visit<'a>, Refused> {
+        let (query, own) = OwnParameters::split(query);
+        let (name, rendition) = media_query::split(stream);
+        let not_found = |text| Refused::new(StatusCode::NOT_FOUND, text);
+        let stream = self::stream(gateway, name, rendition).map_err(not_found)?;
+        let Some(transport) = gateway.transports.get(transport) else {
+            let all = gateway.transports.all();
+            return Err(not_found(config::unknown(
+                "transport",
+                transport,
+                all.keys(),
+            )));
+        };
+        let rendition = rendition.unwrap_or_default();
+        let media = media_query::read(rendition, &query, &transport.profile.formats)
+            .map_err(|text| Refused::new(StatusCode::BAD_REQUEST, text))?;
+        let played = Media {
+            stream: name,
+            rendition,
+            transport: &transport.name,
+        };
+        Ok(Visit {
+            session: own.session(gateway, played),
+            has_ticket: own.ticket.is_some(),
+            gateway,
+            stream,
+            transport,
+            media,
+            path,
+            query,
+        })
+    }
+
+    /// Finds or starts the muxer.
+    ///
+    /// # Errors
+    /// It cannot start, or the gateway is shutting down.
+    pub(super) fn enter(&self) -> Result<MuxerUser, Refused> {
+        if self.gateway.is_draining() {
+            let text = "the gateway is shutting down";
+            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, text));
+        }
+        let (variant, transport) = (&self.media.variant, &self.transport.name);
+        let entered = self.gateway.muxers.enter(&self.stream, variant, transport);
+        entered.map_err(Refused::from)
+    }
+
+    /// Registers the client as a viewer.
+    pub(super) fn register(&self, user: &MuxerUser, peer: SocketAddr) -> Registration {
+        let key = user.muxer().metric_key.clone();
+        self.gateway.viewers.enter(key, peer)
+    }
+
+    /// Adds the viewer's connection to its session, if it has one.
+    pub(super) fn add_to_session(&self, registration: &Registration, measured: Option<Measured>) {
+        if let Some(session) = &self.session {
+            session.add_connection(registration.counter(), measured);
+        }
+    }
+
+    /// What the client tells when it joins the muxer.
+    pub(super) fn join_request(&self, carrier: Carrier, protocol: Option<String>) -> JoinRequest {
+        JoinRequest {
+            carrier,
+            path: self.path.to_owned(),
+            query: self.query.clone(),
+            protocol,
+            roles: ROLES.map(str::to_owned).into(),
+        }
+    }
+}
+
+/// Why a client does not get what it requests.
+pub(super) struct Refused {
+    /// Status of the answer.
+    pub(super) status: StatusCode,
+    /// What is wrong and what to do, for people.
+    pub(super) text: String,
+    /// Whether it may try again in a second.
+    may_retry: bool,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Refused {
+        Refused {
+            status,
+            text: text.into(),
+            may_retry: false,
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        let status = match refusal {
+            Refusal::Rejected(_) | Refusal::Carrier(_) => StatusCode::BAD_REQUEST,
+            Refusal::Format(_) => StatusCode::NOT_ACCEPTABLE,
+            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TooLong => StatusCode::URI_TOO_LONG,
+        };
+        Refused {
+            may_retry: status == StatusCode::SERVICE_UNAVAILABLE,
+            ..Refused::new(status, refusal.to_string())
+        }
+    }
+}
+
+impl From<Refused> for Response<Body> {
+    fn from(refused: Refused) -> Response<Body> {
+        let mut response = error(false, refused.status, &refused.text);
+        if refused.may_retry {
+            set(&mut response, header::RETRY_AFTER, "1");
+        }
+        response
     }
 }
 
@@ -248,19 +356,4 @@ impl OwnParameters {
         let grant = gateway.tickets.check(ticket, media, Instant::now());
         gateway.sessions.numbered(grant.ok()?.session)
     }
-}
-
-/// The response that a muxer's refusal becomes.
-fn refused(refusal: &Refusal) -> Response<Body> {
-    let status = match refusal {
-        Refusal::Rejected(_) | Refusal::Carrier(_) => StatusCode::BAD_REQUEST,
-        Refusal::Format(_) => StatusCode::NOT_ACCEPTABLE,
-        Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::TooLong => StatusCode::URI_TOO_LONG,
-    };
-    let mut response = error(false, status, &refusal.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        set(&mut response, header::RETRY_AFTER, "1");
-    }
-    response
 }

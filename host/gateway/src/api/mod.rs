@@ -2,8 +2,9 @@
 //!
 //! [`respond`] is the one entry for every request: it finds the route, checks the caller against the route's role
 //! (`sluicegate_net::auth`), calls the handler, and adds the headers that every response has. `net::serve` calls it for
-//! each request; handlers read and change the [`Gateway`]. The table also yields the OpenAPI document (`describe`), so
-//! a route without a description does not compile (`docs/decisions/0035-openapi-from-routes.md`).
+//! each request, and [`connect`] for each WebTransport session; handlers read and change the [`Gateway`]. The table
+//! also yields the OpenAPI document (`describe`), so a route without a description does not compile
+//! (`docs/decisions/0035-openapi-from-routes.md`).
 
 mod capture;
 mod choice;
@@ -20,9 +21,11 @@ pub mod recording;
 mod routes;
 mod session;
 mod state;
+mod webtransport;
 
 pub use describe::openapi;
 pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
+pub use webtransport::connect;
 
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -32,7 +35,7 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
-use sluicegate_net::auth::{self, Denied, Peer, Permission, Role, Scope};
+use sluicegate_net::auth::{self, Caller, Denied, Peer, Permission, Role, Scope};
 use sluicegate_net::{ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, muxer::Viewing};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
@@ -70,8 +73,7 @@ pub async fn respond(
         true => routes::find(&method_asked_for(request.headers()), path),
         false => routes::find(request.method(), path),
     };
-    let server = &gateway.config.server;
-    let caller = auth::caller(server, peer, request.headers());
+    let caller = auth::caller(&gateway.config.server, peer, request.headers());
     let needed = match &found {
         Found::Route(route, parameters) => route.permission(parameters),
         _ => Permission {
@@ -79,27 +81,11 @@ pub async fn respond(
             scope: Scope::Gateway,
         },
     };
-    let cors_origin = match auth::check(
-        server,
-        &gateway.tickets,
-        &caller,
-        needed,
-        (&request).into(),
-        Instant::now(),
-    ) {
+    let cors_origin = match check_access(&gateway, &caller, needed, &request) {
         // Pages of other origins may read responses of routes only.
         Ok(cors_origin) => cors_origin.filter(|_| matches!(found, Found::Route(..))),
         Err(denied) => {
             let text = denied.to_string();
-            let client = caller.address.ip();
-            // Keyed by the kind of refusal, not by text that the client controls, so the set stays small.
-            let kind = std::mem::discriminant(&denied);
-            if gateway
-                .refusals
-                .is_new(&format!("{kind:?} {}", client.is_loopback()))
-            {
-                tracing::warn!(%client, %needed, "refused a request; further ones of this kind are not logged: {text}");
-            }
             return finish(to_head(head, error(json, status(&denied), &text)), None);
         }
     };
@@ -127,6 +113,35 @@ pub async fn respond(
         }
     };
     finish(to_head(head, response), cors_origin)
+}
+
+/// Checks whether the caller may make this request, and logs the first refusal of each kind. Returns the foreign origin
+/// for the CORS headers, if the request has an allowed one.
+fn check_access<B>(
+    gateway: &Gateway,
+    caller: &Caller,
+    needed: Permission<'_>,
+    request: &Request<B>,
+) -> Result<Option<String>, Denied> {
+    let server = &gateway.config.server;
+    let now = Instant::now();
+    let checked = auth::check(
+        server,
+        &gateway.tickets,
+        caller,
+        needed,
+        request.into(),
+        now,
+    );
+    checked.inspect_err(|denied| {
+        let client = caller.address.ip();
+        // Keyed by the kind of refusal, not by text that the client controls, so the set stays small.
+        let kind = std::mem::discriminant(denied);
+        let key = format!("{kind:?} {}", client.is_loopback());
+        if gateway.refusals.is_new(&key) {
+            tracing::warn!(%client, %needed, "refused a request; further ones of this kind are not logged: {denied}");
+        }
+    })
 }
 
 fn status(denied: &Denied) -> StatusCode {

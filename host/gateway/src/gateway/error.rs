@@ -89,6 +89,19 @@ pub enum StartError {
         /// The system's error.
         reason: io::Error,
     },
+    /// The gateway cannot listen on the UDP port of WebTransport.
+    #[error(
+        "cannot listen on UDP port {} of {} for WebTransport: {reason}; {}set another port with `webtransport = {free}` under [server], or turn it off with `webtransport = false`",
+        address.port(), address.ip(),
+        explain_listen_error(reason),
+        free = another_port(address.port())
+    )]
+    ListenUdp {
+        /// The address as configured.
+        address: SocketAddr,
+        /// The system's error.
+        reason: io::Error,
+    },
     /// The system refuses something that the gateway needs.
     #[error("cannot {what}: {reason}")]
     System {

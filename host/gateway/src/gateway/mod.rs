@@ -33,6 +33,8 @@ use sluicegate_config as config;
 use sluicegate_config::Config;
 use sluicegate_net as net;
 use sluicegate_net::auth::{Peer, Tickets};
+use sluicegate_net::quic::{self, Certificates, Quic};
+use sluicegate_net::webtransport::SessionRequest;
 use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls};
 use sluicegate_plugin::{
     Engine,
@@ -47,11 +49,13 @@ use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 use threads::Threads;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::timeout_at,
@@ -59,6 +63,8 @@ use tokio::{
 
 /// Longest time from the signal to the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+/// Ports of the system's choice that are tried until one is free for TCP and UDP.
+const MAX_PORTS: u32 = 64;
 /// How often idle streams are looked for and rates are measured.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of discovered devices for which file descriptors are reserved while discovery is on.
@@ -96,10 +102,21 @@ pub struct Gateway {
     pub tickets: Tickets,
     /// Locked while a component is being read again.
     pub reloading: Arc<tokio::sync::Mutex<()>>,
+    /// WebTransport; `None` if the config turns it off.
+    pub webtransport: Option<WebTransport>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
     /// Rates to viewers by stream.
     rates: Mutex<BTreeMap<String, Rate>>,
+}
+
+/// WebTransport of the gateway.
+#[derive(Debug)]
+pub struct WebTransport {
+    /// UDP port. After listening, the one that is in use.
+    pub port: u16,
+    /// Its certificates.
+    pub certificates: Arc<Certificates>,
 }
 
 /// Rate at which a stream is sent to its viewers, and the count of bytes at the last measurement.
@@ -152,6 +169,22 @@ impl Gateway {
             mistakes.push(error.into());
             None
         });
+        let listen = config.server.listen.port();
+        let port = match config.server.webtransport {
+            config::WebTransport::Off => None,
+            config::WebTransport::SamePort => Some(listen),
+            config::WebTransport::Port(port) => Some(port),
+        };
+        let certificates = port.map(|port| {
+            Certificates::new(tls.as_ref()).map(|certificates| WebTransport {
+                port,
+                certificates: Arc::new(certificates),
+            })
+        });
+        let webtransport = certificates.transpose().unwrap_or_else(|error| {
+            mistakes.push(error.into());
+            None
+        });
         let engine = Engine::new()?;
         let transports = Transports::load(&engine, built_in::TRANSPORTS, &config.transports);
         let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
@@ -195,6 +228,7 @@ impl Gateway {
             refusals: LogOnce::default(),
             tickets,
             reloading: Arc::default(),
+            webtransport,
             tls,
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
@@ -420,25 +454,72 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
     StartError::any(mistakes)
 }
 
-/// Serves each request with `answer` until SIGTERM, SIGINT, or SIGHUP in a terminal; a second SIGTERM or SIGINT ends the
-/// process at once.
+/// The sockets of a gateway.
+struct Sockets {
+    tcp: TcpListener,
+    udp: Option<Quic>,
+}
+
+/// Opens the sockets, and notes their ports if the system chose them.
+fn listen(gateway: &mut Gateway) -> Result<Sockets, StartError> {
+    let server = &mut gateway.config.server;
+    let address = server.listen;
+    let mut attempts = 0;
+    loop {
+        let refused = |reason| StartError::Listen { address, reason };
+        let tcp = net::listen(address).map_err(refused)?;
+        let local = tcp.local_addr().map_err(refused)?;
+        let Some(webtransport) = &mut gateway.webtransport else {
+            server.listen = local;
+            return Ok(Sockets { tcp, udp: None });
+        };
+        let port = match webtransport.port {
+            0 => local.port(),
+            port => port,
+        };
+        let at = SocketAddr::new(local.ip(), port);
+        match Quic::open(at, webtransport.certificates.clone(), server.congestion) {
+            Ok(quic) => {
+                server.listen = local;
+                webtransport.port = port;
+                let udp = Some(quic);
+                return Ok(Sockets { tcp, udp });
+            }
+            // The port that the system chose for TCP need not be free for UDP.
+            Err(reason)
+                if webtransport.port == 0
+                    && reason.kind() == io::ErrorKind::AddrInUse
+                    && attempts < MAX_PORTS =>
+            {
+                attempts += 1;
+            }
+            Err(reason) => {
+                return Err(StartError::ListenUdp {
+                    address: at,
+                    reason,
+                });
+            }
+        }
+    }
+}
+
+/// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in a
+/// terminal; a second SIGTERM or SIGINT ends the process at once.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
-pub async fn run<A, F, B>(config: Config, answer: A) -> Result<(), StartError>
+pub async fn run<A, F, B, C, S>(config: Config, answer: A, connect: C) -> Result<(), StartError>
 where
     A: Fn(Arc<Gateway>, Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    C: Fn(Arc<Gateway>, Peer, SessionRequest) -> S + Clone + Send + Sync + 'static,
+    S: Future<Output = ()> + Send + 'static,
 {
     let mut gateway = Gateway::prepare(config)?;
-    let address = gateway.config.server.listen;
-    let listener = net::listen(address).map_err(|reason| StartError::Listen { address, reason })?;
+    let Sockets { tcp, udp } = listen(&mut gateway)?;
     let system = |what| move |reason| StartError::System { what, reason };
-    let local = listener
-        .local_addr()
-        .map_err(system("read the address listened on"))?;
-    gateway.config.server.listen = local;
+    let local = gateway.config.server.listen;
     let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
@@ -476,10 +557,28 @@ where
         };
         let streams = gateway.streams.names().len() + found;
         let limiter = ConnectionLimiter::new(&gateway.config.server, streams);
+        let page = quic::Page {
+            port: local.port(),
+            tls: gateway.tls.is_some(),
+        };
+        let sessions = udp.map(|udp| {
+            let (served, drain) = (gateway.clone(), gateway.drain());
+            quic::serve(udp, limiter.clone(), page, drain, move |peer, request| {
+                connect(served.clone(), peer, request)
+            })
+        });
         let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
-        net::serve(listener, limiter, tls, drain, move |peer, request| {
+        let requests = net::serve(tcp, limiter, tls, drain, move |peer, request| {
             answer(served.clone(), peer, request)
-        })
+        });
+        async move {
+            // Each has a task of its own.
+            let sessions = sessions.map(tokio::spawn);
+            requests.await;
+            if let Some(sessions) = sessions {
+                let _ = sessions.await;
+            }
+        }
     });
     let mut tick = tokio::time::interval(TIDY_INTERVAL);
     loop {

@@ -20,7 +20,7 @@ pub use messages::{Moved, ServerMessage, SessionView, TargetChoice, base};
 pub use policy_actor::{Call, Decision, LoggedCall, PlaybackTarget, PolicyHandle, SessionEvent};
 pub use redirect_target::{RedirectTarget, redirect_target, wants_json};
 pub use rules::{ClientRequest, first};
-pub use watching::Session;
+pub use watching::{Measured, Session};
 
 use candidates::{candidates, is_similar, wait_for_probes};
 use link::Link;
@@ -32,7 +32,7 @@ use sluicegate_plugin::{
     transports::Transports,
 };
 use sluicegate_stream::{State, Stream};
-use sluicegate_telemetry::{Events, SocketPair, TcpInfo, TcpProbe};
+use sluicegate_telemetry::{Events, PathInfo, TcpProbe};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -293,7 +293,7 @@ impl Sessions {
             report.stalled_ms = 0;
         }
         report.queued_ms = report.queued_ms.max(session.blocked_for());
-        let info = session.ends().and_then(|ends| self.query(ends));
+        let info = session.measured().and_then(|by| self.query(&by));
         let mut inner = session.lock();
         if inner
             .reported
@@ -306,9 +306,9 @@ impl Sessions {
             .round_trip_ms
             .map(|ms| Duration::from_millis(ms.into()));
         inner.shortest_trip = trip.into_iter().chain(inner.shortest_trip).min();
-        inner.link = info.map(|info| Link::new(&info, inner.shortest_trip));
+        inner.link = info.map(|info| Link::new(&info, inner.shortest_trip, inner.link.as_ref()));
         if let Some(link) = &inner.link {
-            link.add_kernel_stats(&mut report);
+            link.complete(&mut report);
         }
         inner.report = Some(report.clone());
         drop(inner);
@@ -317,10 +317,15 @@ impl Sessions {
             .report_event(session.number, SessionEvent::Report(report));
     }
 
-    /// The kernel's figures of a connection.
-    fn query(&self, SocketPair { local, peer }: SocketPair) -> Option<TcpInfo> {
-        let mut probe = self.probe.as_ref()?.lock();
-        probe.query(local, peer).ok().flatten()
+    /// What the sender of a connection knows of its path.
+    fn query(&self, measured: &Measured) -> Option<PathInfo> {
+        match measured {
+            Measured::ByKernel(ends) => {
+                let mut probe = self.probe.as_ref()?.lock();
+                probe.query(ends.local, ends.peer).ok().flatten()
+            }
+            Measured::ByQuic(path) => Some(path.upgrade()?.info()),
+        }
     }
 
     /// Whether the transport and rendition exist; if not, a refusal is sent to the player.

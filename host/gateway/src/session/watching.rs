@@ -10,6 +10,7 @@ use super::{
     Allowed, Decision, Moved, Pin, PlaybackTarget, ServerMessage, SessionView, base, link::Link,
 };
 use parking_lot::{Mutex, MutexGuard};
+use sluicegate_net::quic;
 use sluicegate_plugin::policy::{Candidate, Report};
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::SocketPair;
@@ -22,6 +23,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::mpsc;
+
+/// Who can tell about the path of a connection.
+#[derive(Clone, Debug)]
+pub enum Measured {
+    /// The kernel, of the TCP connection with these ends.
+    ByKernel(SocketPair),
+    /// QUIC, as long as the connection lasts.
+    ByQuic(Weak<quic::Path>),
+}
 
 /// One user's watching of one stream.
 #[derive(Debug)]
@@ -64,11 +74,11 @@ pub(super) struct Inner {
     pub(super) reported: Option<Instant>,
     /// The newest report.
     pub(super) report: Option<Report>,
-    /// Counters of the session's connections, and the addresses of their ends unless a proxy announced itself.
-    pub(super) counters: Vec<(Weak<Counter>, Option<SocketPair>)>,
+    /// Counters of the session's connections, and what measures them unless a proxy announced itself.
+    pub(super) counters: Vec<(Weak<Counter>, Option<Measured>)>,
     /// The player's shortest round trip so far.
     pub(super) shortest_trip: Option<Duration>,
-    /// The kernel's figures at the newest report.
+    /// The connection's figures at the newest report.
     pub(super) link: Option<Link>,
     /// Sender to the control channel; `None` while there is none.
     pub(super) player: Option<mpsc::UnboundedSender<ServerMessage>>,
@@ -130,21 +140,20 @@ impl Session {
         });
     }
 
-    /// Adds a connection that carries the session's video. `ends` are its addresses, `None` if a proxy announced
-    /// itself.
-    pub fn add_connection(&self, counter: &Arc<Counter>, ends: Option<SocketPair>) {
+    /// Adds a connection that carries the session's video. `measured` is `None` if a proxy announced itself.
+    pub fn add_connection(&self, counter: &Arc<Counter>, measured: Option<Measured>) {
         let mut inner = self.lock();
         inner.counters.retain(|(known, _)| known.strong_count() > 0);
-        inner.counters.push((Arc::downgrade(counter), ends));
+        inner.counters.push((Arc::downgrade(counter), measured));
     }
 
-    /// Addresses of the newest connection that is still open.
-    pub(super) fn ends(&self) -> Option<SocketPair> {
+    /// What measures the newest connection that is still open.
+    pub(super) fn measured(&self) -> Option<Measured> {
         let inner = self.lock();
         let mut there = inner.counters.iter().rev();
         there
             .find(|(known, _)| known.strong_count() > 0)
-            .and_then(|(_, ends)| *ends)
+            .and_then(|(_, measured)| measured.clone())
     }
 
     /// How long data has been waiting at the gateway for the session's sockets to take it, the longest of its

@@ -7,6 +7,8 @@
 mod files;
 mod self_signed;
 
+pub(crate) use self_signed::self_sign;
+
 use files::{Files, Stamp};
 use parking_lot::Mutex;
 use rustls::{
@@ -86,6 +88,7 @@ struct State {
 /// A certificate with its key, as a server configuration.
 #[derive(Clone, Debug)]
 struct Identity {
+    key: Arc<CertifiedKey>,
     config: Arc<ServerConfig>,
     /// SHA-256 of the certificate, in the format that browsers show.
     fingerprint: String,
@@ -126,6 +129,16 @@ impl Tls {
     pub fn acceptor(&self) -> TlsAcceptor {
         let state = self.state.lock();
         TlsAcceptor::from(state.identity.config.clone())
+    }
+
+    /// Whether the certificate is from files, rather than self-signed.
+    pub(crate) fn is_from_files(&self) -> bool {
+        matches!(self.source, Source::Files(_))
+    }
+
+    /// The certificate in use.
+    pub(crate) fn key(&self) -> Arc<CertifiedKey> {
+        self.state.lock().identity.key.clone()
     }
 
     /// SHA-256 of the certificate in use, in hexadecimal with colons.
@@ -187,6 +200,7 @@ impl Tls {
 
 impl Identity {
     fn new(key: CertifiedKey, renew: Option<SystemTime>) -> Result<Identity, TlsError> {
+        let key = Arc::new(key);
         let certificate = key.cert.first().map(|certificate| certificate.as_ref());
         let digest = Sha256::digest(certificate.unwrap_or_default());
         let hex: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -194,9 +208,10 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Make(error.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Identity {
+            key,
             config: Arc::new(config),
             fingerprint: hex.join(":"),
             renew,

@@ -3,7 +3,9 @@
 
 use super::TlsError;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::{
+    Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
+};
 use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -98,17 +100,27 @@ impl SelfSigned {
     }
 }
 
-fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, rcgen::Error> {
+/// A new ECDSA P-256 certificate for these names with its key, to be used from `start` until `until`.
+pub(crate) fn self_sign(
+    names: &[String],
+    start: SystemTime,
+    until: SystemTime,
+) -> Result<(Certificate, KeyPair), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
         .push(DnType::CommonName, "Sluicegate");
-    params.not_before = (now - BACKDATED).into();
+    params.not_before = (start - BACKDATED).into();
     params.not_after = until.into();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.self_signed(&key)?;
+    Ok((certificate, key))
+}
+
+fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, rcgen::Error> {
+    let (certificate, key) = self_sign(names, now, until)?;
     let seconds = until.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(format!(
         "{EXPIRY_PREFIX}{}\n{}{}",

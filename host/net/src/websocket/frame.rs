@@ -1,32 +1,12 @@
 //! WebSocket frames (RFC 6455 5): encodes the server's, parses the client's. Pure: bytes in, events out.
 
+use crate::serving::{Close, MAX_MESSAGE_BYTES};
 use bytes::{Buf, Bytes, BytesMut};
 use sluicegate_viewer::{Content, Encoding, buffers};
 
-/// Largest message of a client, in bytes.
-const MAX_MESSAGE_BYTES: usize = 64 << 10;
-
-/// Code and reason of a close frame (RFC 6455 7.4.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Close {
-    /// Status code.
-    pub code: u16,
-    /// Reason for the user; cut to 123 bytes when sent.
-    pub reason: String,
-}
-
-impl Close {
-    /// A close with this code and reason.
-    pub fn new(code: u16, reason: impl Into<String>) -> Close {
-        Close {
-            code,
-            reason: reason.into(),
-        }
-    }
-
-    fn protocol(reason: &str) -> Close {
-        Close::new(1002, reason)
-    }
+/// The close frame for a violation of the protocol.
+fn violation(reason: &str) -> Close {
+    Close::new(1002, reason)
 }
 
 /// A message or control frame from a client.
@@ -144,16 +124,16 @@ impl Reader {
                 *byte ^= mask[at % 4];
             }
             match (opcode, &mut self.message) {
-                (0, None) => return Err(Close::protocol("a continuation frame without a message")),
+                (0, None) => return Err(violation("a continuation frame without a message")),
                 (0, Some((_, message))) => message.extend_from_slice(&payload),
                 (1 | 2, None) => self.message = Some((opcode == 1, payload)),
                 (1 | 2, Some(_)) => {
-                    return Err(Close::protocol("a new message inside a fragmented one"));
+                    return Err(violation("a new message inside a fragmented one"));
                 }
                 (8, _) => return closing(&payload).map(|close| Some(Event::Close(close))),
                 (9, _) => return Ok(Some(Event::Ping(payload.freeze()))),
                 (10, _) => return Ok(Some(Event::Pong)),
-                _ => return Err(Close::protocol("an unknown opcode")),
+                _ => return Err(violation("an unknown opcode")),
             }
             if last && let Some((text, message)) = self.message.take() {
                 return if text {
@@ -173,16 +153,16 @@ impl Reader {
             return Ok(None);
         };
         if head & 0x70 != 0 {
-            return Err(Close::protocol(
+            return Err(violation(
                 "reserved bits are set, but no extension was agreed on",
             ));
         }
         if length & 0x80 == 0 {
-            return Err(Close::protocol("frames of a client must be masked"));
+            return Err(violation("frames of a client must be masked"));
         }
         let control = head & 0x08 != 0;
         if control && (head & 0x80 == 0 || length & 0x7f > 125) {
-            return Err(Close::protocol(
+            return Err(violation(
                 "a control frame that is fragmented or longer than 125 bytes",
             ));
         }
@@ -206,10 +186,7 @@ impl Reader {
             .ok()
             .filter(|length| length.saturating_add(held) <= MAX_MESSAGE_BYTES);
         let Some(length) = length else {
-            return Err(Close::new(
-                1009,
-                format!("a message of more than {MAX_MESSAGE_BYTES} bytes"),
-            ));
+            return Err(Close::too_large());
         };
         let mask = [
             self.buffer[header - 4],
@@ -234,14 +211,14 @@ fn closing(payload: &[u8]) -> Result<Option<Close>, Close> {
         return if payload.is_empty() {
             Ok(None)
         } else {
-            Err(Close::protocol("a close code of one byte"))
+            Err(violation("a close code of one byte"))
         };
     };
     let code = u16::from_be_bytes(*code);
     let good = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
     match (good, std::str::from_utf8(reason)) {
         (true, Ok(reason)) => Ok(Some(Close::new(code, reason))),
-        (false, _) => Err(Close::protocol("a close code that must not be sent")),
+        (false, _) => Err(violation("a close code that must not be sent")),
         (_, Err(_)) => Err(Close::new(1007, "a close reason that is not UTF-8")),
     }
 }

@@ -10,19 +10,19 @@ mod handshake;
 mod messages;
 mod session;
 
-pub use frame::{Close, Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame};
+pub use crate::serving::Close;
+pub use frame::{Event, MessageEncoding, Reader, close_frame, ping_frame, pong_frame};
 pub use handshake::{Handshake, HandshakeError};
 pub use messages::{MessageHandler, RateLimit, serve_messages};
 pub use session::serve_viewer;
 
-use std::{io, time::Duration};
+use crate::serving::CLOSE_TIMEOUT;
+use std::io;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout_at},
 };
 
-/// Timeout of the closing handshake: for the data that waits, our close frame, and the client's.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of ignored input that are read at a time.
 const DISCARD_BUFFER: usize = 8 << 10;
 

@@ -6,24 +6,20 @@
 use super::{
     super::{
         Drain,
-        stall::{DRAIN_WRITE_TIMEOUT, WRITE_TIMEOUT},
+        serving::{MessageBacklog, WriteTimer, pass_on},
     },
     Close, Event, MessageEncoding, Reader, close_after, close_frame, pong_frame,
 };
 use bytes::{Buf, Bytes};
-use sluicegate_viewer::{Closing, Content, Delivery, Encoding, Item, Meter, Want};
+use sluicegate_viewer::{Content, Delivery, Encoding, FromClient, Item, Meter, Want};
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     io::{self, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::{Instant, Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// Bytes taken from the outlet per write: enough to be worth a system call, small enough that a slow viewer soon jumps.
 const BATCH: usize = 64 << 10;
@@ -31,9 +27,6 @@ const BATCH: usize = 64 << 10;
 const SLICES: usize = 32;
 /// Most pongs that may wait; a client that sends more pings without reading is disconnected.
 const MAX_CONTROL: usize = 64;
-/// Messages to this viewer alone that may wait for its socket, in bytes, with this much more for each.
-const MAX_MESSAGE_BACKLOG: usize = 256 << 10;
-const MESSAGE_OVERHEAD: usize = 64;
 
 /// How a connection ends.
 enum End {
@@ -63,9 +56,8 @@ pub async fn serve_viewer<S>(
         queue: VecDeque::new(),
         flushed: true,
         control: 0,
-        message_bytes: 0,
-        stalled: None,
-        write_timeout: WRITE_TIMEOUT,
+        messages: MessageBacklog::default(),
+        timer: WriteTimer::new(),
         meter,
     };
     wire.reader.buffer().extend_from_slice(&first);
@@ -107,8 +99,7 @@ where
             }
             let want = match wire.is_idle() {
                 true => Some(Want::All(BATCH)),
-                // Beyond that, messages wait in the muxer's queue, which drops a viewer that lets it overflow.
-                false => (wire.message_bytes < MAX_MESSAGE_BACKLOG).then_some(Want::Messages),
+                false => wire.messages.has_room().then_some(Want::Messages),
             };
             if let Some(want) = want
                 && let Poll::Ready(taken) = viewer.poll_next(context, want, &mut wire.items)
@@ -133,10 +124,9 @@ where
             }
             // The muxer ends on shutdown, too, and may have last chunks. If it has not ended, this is the end.
             if wire.is_idle() && !viewer.has_ended() {
-                let close = Close::new(1001, "the gateway is shutting down");
-                return Poll::Ready(End::Close(close));
+                return Poll::Ready(End::Close(Close::shutting_down()));
             }
-            if !wire.shorten_write_timeout() {
+            if !wire.timer.shorten() {
                 return Poll::Pending;
             }
         }
@@ -159,24 +149,13 @@ fn on_event<S>(event: Event, viewer: &impl Delivery, wire: &mut Wire<S>) -> Opti
             let code = close.map_or(1000, |close| close.code);
             Some(End::Answered(Close::new(code, "")))
         }
-        Event::Text(text) => pass_on(Content::Text(text.into()), viewer),
-        Event::Binary(data) => pass_on(Content::Binary(data.into()), viewer),
+        Event::Text(text) => pass_message(Content::Text(text.into()), viewer),
+        Event::Binary(data) => pass_message(Content::Binary(data.into()), viewer),
     }
 }
 
-/// Passes a message on. One that is refused ends the connection, unless the viewer's end is on its way.
-fn pass_on(message: Content, viewer: &impl Delivery) -> Option<End> {
-    let reason = viewer.message(message).err()?;
-    (!viewer.has_ended()).then(|| End::Close(Close::new(1013, reason)))
-}
-
-/// The close frame for `closing` (RFC 6455 7.4.1).
-fn close(closing: Closing) -> Close {
-    match closing {
-        Closing::Requested(reason) => Close::new(1000, reason),
-        Closing::Dropped => Close::new(1008, "the transport dropped this viewer"),
-        Closing::Ended(reason) => Close::new(1001, &*reason),
-    }
+fn pass_message(message: Content, viewer: &impl Delivery) -> Option<End> {
+    pass_on(FromClient::Message(message), viewer).map(End::Close)
 }
 
 /// The socket with its read buffer and send queue.
@@ -190,11 +169,9 @@ struct Wire<S> {
     flushed: bool,
     /// Pongs queued since the queue was last empty.
     control: usize,
-    /// Bytes of messages that were put into the queue since it was last empty.
-    message_bytes: usize,
-    /// Timer of a socket that accepts no data; `None` while nothing is pending.
-    stalled: Option<Pin<Box<Sleep>>>,
-    write_timeout: Duration,
+    /// Messages that were put into the queue since it was last empty.
+    messages: MessageBacklog,
+    timer: WriteTimer,
     meter: Meter,
 }
 
@@ -211,28 +188,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     .queue
                     .extend(chunk.encoded::<MessageEncoding>().cloned()),
                 Item::Message(content) => {
-                    self.message_bytes += MESSAGE_OVERHEAD + content.len();
+                    self.messages.add(content.len());
                     self.queue.extend(MessageEncoding::encode(&content));
                 }
                 // A WebSocket is one stream, and the client opens none.
                 Item::StreamHead { .. } | Item::Reply { .. } => {}
-                Item::Close(closing) => return Some(End::Close(close(closing))),
+                Item::Close(closing) => return Some(End::Close(closing.into())),
             }
         }
         None
-    }
-
-    /// Lets a socket that accepts no data have less time for it, since the gateway shuts down; whether that is new.
-    fn shorten_write_timeout(&mut self) -> bool {
-        if self.write_timeout == DRAIN_WRITE_TIMEOUT {
-            return false;
-        }
-        self.write_timeout = DRAIN_WRITE_TIMEOUT;
-        if let Some(stalled) = &mut self.stalled {
-            let due = stalled.deadline().min(Instant::now() + DRAIN_WRITE_TIMEOUT);
-            stalled.as_mut().reset(due);
-        }
-        true
     }
 
     /// Writes a part of the queue, or flushes. Fails if the socket has accepted nothing for the write timeout.
@@ -245,13 +209,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.poll_write_some(context)
         };
         if wrote.is_ready() {
-            self.stalled = None;
+            self.timer.progressed();
             return wrote;
         }
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
-        ready!(stalled.as_mut().poll(context));
+        ready!(self.timer.poll_stalled(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -278,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         if self.queue.is_empty() {
             self.control = 0;
-            self.message_bytes = 0;
+            self.messages.clear();
         }
         self.meter
             .wrote(wrote, self.queue.is_empty(), std::time::Instant::now());
@@ -309,10 +270,16 @@ mod tests {
     //! A session over a connection in memory, with a viewer whose items are written down.
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::serving::CLOSE_TIMEOUT;
     use parking_lot::Mutex;
     use sluicegate_telemetry::Events;
-    use sluicegate_viewer::{Chunk, Header, MetricKey, Piece, Registration, Registry, TakenChunks};
-    use std::{sync::Arc, time::Instant};
+    use sluicegate_viewer::{
+        Chunk, Closing, Header, LaneRule, MetricKey, Piece, Registration, Registry, TakenChunks,
+    };
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
     use tokio::{
         io::{AsyncWriteExt, duplex},
         sync::watch,
@@ -345,7 +312,10 @@ mod tests {
             false
         }
 
-        fn message(&self, data: Content) -> Result<(), String> {
+        fn received(&self, data: FromClient) -> Result<(), String> {
+            let FromClient::Message(data) = data else {
+                panic!("{data:?}");
+            };
             let mut heard = self.heard.lock();
             if heard.len() == 2 {
                 return Err("too many".into());
@@ -387,7 +357,7 @@ mod tests {
         };
         let began = tokio::time::Instant::now();
         let ((), received) = tokio::join!(session, client);
-        assert!(began.elapsed() < super::super::CLOSE_TIMEOUT);
+        assert!(began.elapsed() < CLOSE_TIMEOUT);
         let heard = heard.lock().clone();
         (received, heard)
     }
@@ -396,6 +366,8 @@ mod tests {
         let content = |text: &'static str| Content::Binary(Bytes::from(text).into());
         Item::Chunk(Chunk {
             lane: 0,
+            rule: LaneRule::default(),
+            at: Duration::ZERO,
             starts_group: true,
             restarts: false,
             sample: None,

@@ -7,7 +7,7 @@
 
 use crate::bindings::transport;
 use sluicegate_media::sample::{Format, Sample};
-use sluicegate_viewer::Carrier;
+use sluicegate_viewer::{Carrier, LaneRule};
 use std::time::Duration;
 
 /// Upper limits of a profile: no group is worth waiting for longer than a minute, and no viewer is ten minutes behind.
@@ -39,8 +39,8 @@ pub struct Profile {
     pub protocols: Vec<String>,
     /// Formats that it takes, of those that the host knows, in order of preference; at least one.
     pub formats: Vec<Format>,
-    /// Lag bound of each lane: how far a viewer may fall behind. Empty for a transport that only answers requests.
-    pub lanes: Vec<Duration>,
+    /// How the chunks of each lane are delivered. Empty for a transport that only answers requests.
+    pub lanes: Vec<LaneRule>,
     /// Shortest group, in milliseconds; `profile.group-ms` in `wit/gateway.wit`.
     pub group_ms: u32,
     /// Past groups that a new instance gets; `profile.history`.
@@ -49,6 +49,8 @@ pub struct Profile {
     pub repeat: Option<Duration>,
     /// Latency that the transport adds, in milliseconds; `profile.latency-ms`.
     pub latency_ms: u32,
+    /// Data of client streams is passed on as it arrives; `profile.partial-streams`.
+    pub partial_streams: bool,
     /// See `profile.entry`.
     pub entry: String,
     /// See `profile.label`; empty if the component has none.
@@ -115,7 +117,7 @@ impl Profile {
             .collect();
         if carriers.is_empty() {
             return Err(format!(
-                "its profile names no carrier of this gateway: {}; available are http and websocket",
+                "its profile names no carrier of this gateway: {}; available are http, websocket and webtransport",
                 named(&raw.carriers)
             ));
         }
@@ -193,13 +195,17 @@ impl Profile {
             lanes: raw
                 .lanes
                 .iter()
-                .map(|lane| Duration::from_millis(lane.stale_ms.into()))
+                .map(|lane| LaneRule {
+                    max_lag: Duration::from_millis(lane.stale_ms.into()),
+                    datagrams: lane.datagrams,
+                })
                 .collect(),
             group_ms: raw.group_ms,
             history: raw.history,
             repeat: (raw.repeat_ms > 0)
                 .then(|| MIN_REPEAT_INTERVAL.max(Duration::from_millis(raw.repeat_ms.into()))),
             latency_ms: raw.latency_ms,
+            partial_streams: raw.partial_streams,
         })
     }
 
@@ -251,7 +257,7 @@ fn check_entry(entry: &str) -> Result<(), String> {
     }
 }
 
-/// What of a profile this gateway does not know, or does not support yet.
+/// What of a profile this gateway does not know.
 fn ignored(raw: &transport::Profile) -> Vec<String> {
     let unknown = |what: &str, names: &[String], is_known: &dyn Fn(&str) -> bool| {
         let names: Vec<String> = names
@@ -262,7 +268,6 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
         (!names.is_empty()).then(|| format!("{what} {}", named(&names)))
     };
     let more: Vec<String> = raw.more.iter().map(|(name, _)| name.clone()).collect();
-    let datagrams = raw.lanes.iter().any(|lane| lane.datagrams);
     [
         unknown("carriers", &raw.carriers, &|name| {
             Carrier::from_name(name).is_some()
@@ -274,9 +279,6 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
             Embed::from_name(name).is_some()
         }),
         unknown("properties", &more, &|_| false),
-        datagrams.then(|| "datagrams of lanes".to_owned()),
-        raw.partial_streams
-            .then(|| "partial-streams, as no carrier has client streams".to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -300,11 +302,12 @@ impl Profile {
             carriers: vec![Carrier::Http],
             protocols: vec![],
             formats: vec![Format::Jpeg],
-            lanes: vec![Duration::from_secs(1)],
+            lanes: vec![LaneRule::new(Duration::from_secs(1))],
             group_ms: 0,
             history: 1,
             repeat: None,
             latency_ms: 0,
+            partial_streams: false,
             entry: String::new(),
             label: String::new(),
             embeds: vec![],
@@ -378,21 +381,17 @@ mod tests {
     #[test]
     fn ignored_entries_of_a_profile_are_listed() {
         let mut asks = raw();
-        asks.carriers.push("webtransport".into());
+        asks.carriers.push("rtc".into());
         asks.formats.push("opus".into());
         asks.embeds = vec!["hologram".into(), "file".into()];
         asks.more = vec![("colour".into(), "red".into())];
-        asks.partial_streams = true;
-        asks.lanes[0].datagrams = true;
         let profile = Profile::from_guest(asks).unwrap();
         assert_eq!(profile.embeds, [Embed::File]);
         let expected = [
-            "carriers [\"webtransport\"]",
+            "carriers [\"rtc\"]",
             "formats [\"opus\"]",
             "embeds [\"hologram\"]",
             "properties [\"colour\"]",
-            "datagrams of lanes",
-            "partial-streams, as no carrier has client streams",
         ];
         assert_eq!(profile.ignored, expected);
     }

@@ -15,7 +15,7 @@ use crate::{
 use bytes::Bytes;
 use sluicegate_media::{group::Group, sample::Sample, time::TIMESCALE};
 use sluicegate_stream::{Info, Offer, Selection};
-use sluicegate_viewer::{Access, Content, SampleTime, Track};
+use sluicegate_viewer::{Access, Content, FromClient, SampleTime, Track};
 use std::sync::Arc;
 use wasmtime::StoreContextMut;
 
@@ -166,14 +166,23 @@ pub(crate) fn pushed(sample: &Sample, group: Group, data: Bytes) -> recording::S
     }
 }
 
-/// Lends the guest a viewer's message.
+/// Lends the guest what a viewer sent.
 pub(super) fn lend_message(
     guest: &mut Guest,
-    content: Content,
+    sent: FromClient,
 ) -> wasmtime::Result<transport::Message> {
-    Ok(match content {
-        Content::Text(text) => transport::Message::Text(text.to_string()),
-        Content::Binary(bytes) => transport::Message::Binary(guest.lend(bytes)?),
+    Ok(match sent {
+        FromClient::Message(Content::Text(text)) => transport::Message::Text(text.to_string()),
+        FromClient::Message(Content::Binary(bytes)) => {
+            transport::Message::Binary(guest.lend(bytes)?)
+        }
+        FromClient::Datagram(bytes) => transport::Message::Datagram(guest.lend(bytes)?),
+        FromClient::Stream(stream) => transport::Message::ClientStream(transport::StreamData {
+            id: stream.id,
+            bidirectional: stream.bidirectional,
+            data: guest.lend(stream.data)?,
+            last: stream.last,
+        }),
     })
 }
 

@@ -27,7 +27,7 @@ use super::{
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_stream::{Stream, Variant};
 use sluicegate_telemetry::{Events, contain};
-use sluicegate_viewer::{Content, Cursor, MetricKey, Outlet};
+use sluicegate_viewer::{Cursor, FromClient, MetricKey, Outlet};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -161,7 +161,7 @@ enum Message {
     },
     FromViewer {
         viewer: u64,
-        data: Content,
+        data: FromClient,
     },
     Leave {
         viewer: u64,

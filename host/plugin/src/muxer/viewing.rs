@@ -7,7 +7,7 @@
 use super::{Message, MuxerUser, effects::Effects};
 use crate::Effect;
 use sluicegate_viewer::{
-    Closing, Content, Cursor, Delivery, Item, Next, Outlet, TakenChunks, Want,
+    Closing, Cursor, Delivery, FromClient, Item, Next, Outlet, TakenChunks, Want,
 };
 use std::{
     collections::VecDeque,
@@ -111,15 +111,17 @@ impl Delivery for Viewing {
         }
         loop {
             let (mut taken, mut ended) = (None, None);
-            if let Want::All(budget) = want
-                && !self.closed
-            {
-                let outlet = &self.user.muxer.outlet;
-                match outlet.poll_take(context, &mut self.cursor, budget, items) {
-                    Poll::Ready(Next::TakenChunks(some)) => taken = Some(some),
-                    Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
-                    Poll::Pending => {}
-                }
+            let (outlet, cursor) = (&self.user.muxer.outlet, &mut self.cursor);
+            let polled = match want {
+                _ if self.closed => Poll::Pending,
+                Want::All(budget) => outlet.poll_take(context, cursor, budget, items),
+                Want::Restarts(budget) => outlet.poll_restart(context, cursor, budget, items),
+                Want::Messages => Poll::Pending,
+            };
+            match polled {
+                Poll::Ready(Next::TakenChunks(some)) => taken = Some(some),
+                Poll::Ready(Next::Closed(reason)) => ended = Some(reason),
+                Poll::Pending => {}
             }
             // Polled even if there were chunks: a slow client always has some.
             let changed = self.poll_effects(context, items);
@@ -143,8 +145,8 @@ impl Delivery for Viewing {
         self.outlet().closed().is_some()
     }
 
-    /// Fails if too many messages wait for the component, or the muxer has ended.
-    fn message(&self, data: Content) -> Result<(), String> {
+    /// Fails if too much waits for the component, or the muxer has ended.
+    fn received(&self, data: FromClient) -> Result<(), String> {
         let viewer = self.viewer;
         let sent = self.user.muxer.send(Message::FromViewer { viewer, data });
         sent.map_err(|refusal| refusal.to_string())

@@ -39,7 +39,7 @@ fn read(outlet: &Outlet, cursor: &mut Cursor) -> (String, u32) {
 
 fn outlet(max_lag: u64) -> Outlet {
     let outlet = Outlet::default();
-    outlet.set_lanes(vec![ms(max_lag)]);
+    outlet.set_lanes(vec![LaneRule::new(ms(max_lag))]);
     outlet.set_header(Header::new(vec![content("<h>")]));
     outlet
 }
@@ -168,7 +168,7 @@ fn a_late_viewer_starts_minutes_into_a_group_as_long_as_its_lane_goes_on() {
 #[test]
 fn a_lane_that_went_quiet_keeps_no_chunks_of_the_others() {
     let outlet = Outlet::default();
-    outlet.set_lanes(vec![ms(1000), ms(1000)]);
+    outlet.set_lanes(vec![LaneRule::new(ms(1000)); 2]);
     outlet.publish([(content("x"), 1, true)], ms(0), None);
     for second in 1..=120 {
         outlet.publish([(content("a"), 0, true)], ms(second * 1000), None);
@@ -207,7 +207,7 @@ fn a_changed_header_comes_before_the_next_chunk_and_an_equal_one_does_not() {
 #[test]
 fn a_viewer_of_one_lane_gets_no_other() {
     let outlet = Outlet::default();
-    outlet.set_lanes(vec![ms(1000), ms(1000)]);
+    outlet.set_lanes(vec![LaneRule::new(ms(1000)); 2]);
     let mut cursor = Cursor::new();
     cursor.choose(&[1]);
     outlet.publish(
@@ -284,7 +284,7 @@ proptest! {
     fn delivery_is_in_order_and_jumps_land_on_start_points(
         events in prop::collection::vec((0u64..400, any::<bool>(), prop::option::of(0usize..40)), 1..300)) {
         let outlet = Outlet::default();
-        outlet.set_lanes(vec![ms(1000)]);
+        outlet.set_lanes(vec![LaneRule::new(ms(1000))]);
         let mut cursor = Cursor::new();
         let (mut now, mut number, mut last) = (0u64, 0u32, None::<u32>);
         let mut starts = Vec::new();
@@ -310,4 +310,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_viewer_that_is_not_ready_gets_only_restarts() {
+    let outlet = outlet(1000);
+    let mut cursor = Cursor::new();
+    let restart = |cursor: &mut Cursor| {
+        let (mut items, mut nobody) = (VecDeque::new(), Context::from_waker(Waker::noop()));
+        match outlet.poll_restart(&mut nobody, cursor, usize::MAX, &mut items) {
+            Poll::Ready(Next::TakenChunks(_)) => text(items),
+            Poll::Ready(Next::Closed(reason)) => reason.to_string(),
+            Poll::Pending => String::new(),
+        }
+    };
+    outlet.publish([(content("A"), 0, true)], ms(0), None);
+    assert_eq!(restart(&mut cursor), "<h>A");
+    outlet.publish(
+        [(content("b"), 0, false), (content("C"), 0, true)],
+        ms(900),
+        None,
+    );
+    assert_eq!(restart(&mut cursor), "");
+    outlet.publish([(content("d"), 0, false)], ms(2000), None);
+    assert_eq!(restart(&mut cursor), "Cd");
+    outlet.publish([(content("e"), 0, false)], ms(2100), None);
+    outlet.close("over");
+    assert_eq!(restart(&mut cursor), "");
+    assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
 }

@@ -1,0 +1,120 @@
+//! WebTransport sessions at `/live/{stream}/{transport}/…`, and what a page needs to know to open one.
+//!
+//! A request for a session passes the same checks as an HTTP request to the same path (`check_access` in [`super`]) and
+//! reaches the muxer in the same way (`live`). What differs is the answer: it has only a status, of which `wtransport`
+//! knows three, so the reason is in the log at debug level.
+
+use super::{
+    check_access,
+    live::{Refused, Visit},
+    routes::{self, Found, Parameters, Target},
+    status,
+};
+use crate::gateway::Gateway;
+use crate::session::Measured;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::{Method, Request, StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
+use sluicegate_net::auth::{self, Peer};
+use sluicegate_net::webtransport::{self, Refusal, SessionRequest};
+use sluicegate_viewer::Carrier;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+/// How a page opens WebTransport sessions: at the path of a transport, with `https`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WebTransport")]
+pub struct Access {
+    /// UDP port, if it is not that of the gateway's pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// SHA-256 of the certificate in use and of the one that follows it, in base64, for `serverCertificateHashes`.
+    /// Empty if the certificate is that of the gateway's pages, and has to be verified in the same way.
+    hashes: Vec<String>,
+}
+
+impl Access {
+    /// That of this gateway; `None` if it has no WebTransport.
+    pub fn of(gateway: &Gateway) -> Option<Access> {
+        let own = gateway.webtransport.as_ref()?;
+        let hashes = own.certificates.hashes();
+        Some(Access {
+            port: (own.port != gateway.config.server.listen.port()).then_some(own.port),
+            hashes: hashes.iter().map(|hash| STANDARD.encode(hash)).collect(),
+        })
+    }
+}
+
+/// Serves a session from its request to its end.
+pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest) {
+    let started = Instant::now();
+    let head = request.head().clone();
+    let admitted = match admit(&gateway, peer, &head) {
+        Ok(admitted) => admitted,
+        Err(refused) => return refuse(request, peer, &refused).await,
+    };
+    let (address, parameters) = admitted;
+    let parameter = |name| parameters.get(name).unwrap_or_default();
+    let query = head.uri().query().unwrap_or_default();
+    let (stream, transport) = (parameter("stream"), parameter("transport"));
+    let visit = match Visit::find(&gateway, stream, transport, parameter("rest"), query) {
+        Ok(visit) => visit,
+        Err(refused) => return refuse(request, peer, &refused).await,
+    };
+    let user = match visit.enter() {
+        Ok(user) => user,
+        Err(refused) => return refuse(request, peer, &refused).await,
+    };
+    let registration = visit.register(&user, address);
+    let joining = visit.join_request(Carrier::WebTransport, None);
+    let viewing = match user.join(registration.id, joining).await {
+        Ok(viewing) => viewing,
+        Err(refusal) => return refuse(request, peer, &refusal.into()).await,
+    };
+    let Some(session) = request.accept().await else {
+        return;
+    };
+    let is_direct = !auth::is_proxied(head.headers());
+    let measured = is_direct.then(|| Measured::ByQuic(Arc::downgrade(session.path())));
+    visit.add_to_session(&registration, measured);
+    let in_pieces = visit.transport.profile.partial_streams;
+    let (meter, drain) = (registration.meter(started), gateway.drain());
+    webtransport::serve_viewer(session, viewing, meter, in_pieces, drain).await;
+}
+
+/// Checks the caller; returns its address, and the parameters of the path to a transport.
+fn admit(
+    gateway: &Gateway,
+    peer: Peer,
+    head: &Request<()>,
+) -> Result<(SocketAddr, Parameters), Refused> {
+    let no_transport = || {
+        let text = "WebTransport sessions are below /live/STREAM/TRANSPORT only";
+        Refused::new(StatusCode::NOT_FOUND, text)
+    };
+    let Found::Route(route, parameters) = routes::find(&Method::GET, head.uri().path()) else {
+        return Err(no_transport());
+    };
+    let caller = auth::caller(&gateway.config.server, peer, head.headers());
+    check_access(gateway, &caller, route.permission(&parameters), head)
+        .map_err(|denied| Refused::new(status(&denied), denied.to_string()))?;
+    match route.target {
+        Target::Live => Ok((caller.address, parameters)),
+        _ => Err(no_transport()),
+    }
+}
+
+async fn refuse(request: SessionRequest, peer: Peer, refused: &Refused) {
+    let Refused { status, text, .. } = refused;
+    tracing::debug!(peer = %peer.address, %status, "refused a WebTransport session: {text}");
+    request.refuse(refusal(*status)).await;
+}
+
+/// The status nearest to this one of those that a session can be refused with.
+fn refusal(status: StatusCode) -> Refusal {
+    match status {
+        StatusCode::NOT_FOUND => Refusal::NotFound,
+        StatusCode::SERVICE_UNAVAILABLE => Refusal::TooManyRequests,
+        _ => Refusal::Forbidden,
+    }
+}

@@ -1,0 +1,296 @@
+//! QUIC: the UDP port, its certificates, and its limits.
+//!
+//! [`Quic`] owns the socket; [`serve`] accepts connections within the same [`ConnectionLimiter`] as TCP, and calls the
+//! gateway for each WebTransport session that a client requests. Three things keep clients from costing more than they
+//! do over TCP: handshakes are limited in number and time, and from some number on a client has to show that its
+//! address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send are small; and what waits to be
+//! sent is limited by the viewer's session (`crate::webtransport`).
+
+mod certificates;
+mod path;
+
+pub use certificates::Certificates;
+pub use path::Path;
+
+use crate::{
+    Drain,
+    auth::Peer,
+    http::{CONNECTION_TIMEOUT, FIRST_REQUEST_GRACE},
+    limiter::{ConnectionLimiter, Permit},
+    webtransport::SessionRequest,
+};
+use quinn::{
+    Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
+    congestion::{BbrConfig, CubicConfig},
+    crypto::rustls::QuicServerConfig,
+};
+use rustls::crypto::ring;
+use sluicegate_config::Congestion;
+use sluicegate_telemetry::LogRateLimit;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use wtransport::endpoint::IncomingSessionFuture;
+
+/// Connections that have not requested a session yet.
+const MAX_HANDSHAKES: usize = 512;
+/// Handshakes in progress, from which on clients have to prove their address by a Retry.
+const RETRY_FROM: usize = 64;
+/// Connections that wait to be accepted, and what they may send until then, in bytes: each, and all together.
+const MAX_INCOMING: usize = 256;
+const INCOMING_BUFFER: u64 = 16 << 10;
+const INCOMING_BUFFERS: u64 = 2 << 20;
+/// Streams that a client may have open, of each kind. HTTP/3 itself needs four.
+const MAX_CLIENT_STREAMS: u32 = 16;
+/// Flow-control windows for what clients send, in bytes: of a stream, and of the connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Datagrams that wait to be read, and to be sent, in bytes. Beyond, the oldest ones are dropped.
+const DATAGRAM_BUFFER: usize = 64 << 10;
+/// Bytes that QUIC holds until they are acknowledged, before the session finds that the path needs more.
+pub(crate) const SEND_WINDOW: u64 = 64 << 10;
+/// A client that is silent for this long is given up. It is asked for a sign of life before.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Buffers of the socket in bytes, as far as the system permits: all connections share it.
+const SOCKET_BUFFER: usize = 2 << 20;
+/// How long the closes of connections may take at the end.
+const LAST_PACKETS: Duration = Duration::from_secs(1);
+
+/// ALPN of HTTP/3 (RFC 9114 section 3.1).
+const HTTP3: &[u8] = b"h3";
+
+/// The UDP port.
+#[derive(Debug)]
+pub struct Quic {
+    endpoint: Endpoint,
+}
+
+impl Quic {
+    /// Opens the port.
+    ///
+    /// # Errors
+    ///
+    /// The address is in use, does not belong to this machine, or is not permitted.
+    pub fn open(
+        address: SocketAddr,
+        certificates: Arc<Certificates>,
+        congestion: Congestion,
+    ) -> io::Result<Quic> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(server_config(certificates, congestion)?),
+            socket.into(),
+            Arc::new(TokioRuntime),
+        )?;
+        Ok(Quic { endpoint })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+}
+
+fn server_config(
+    certificates: Arc<Certificates>,
+    congestion: Congestion,
+) -> io::Result<ServerConfig> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    tls.alpn_protocols = vec![HTTP3.to_vec()];
+    // Each connection verifies the certificate anew.
+    tls.send_tls13_tickets = 0;
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport_config(congestion)?))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFERS);
+    Ok(config)
+}
+
+fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(MAX_CLIENT_STREAMS.into())
+        .max_concurrent_uni_streams(MAX_CLIENT_STREAMS.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        // A stream is sent to its end before another one of the same priority.
+        .send_fairness(false)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(io::Error::other)?))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    match congestion {
+        Congestion::Cubic => {
+            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+        }
+        Congestion::Bbr => {
+            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        }
+    }
+    Ok(config)
+}
+
+/// Serves until the gateway shuts down; `answer` handles each request for a session. `page` is the TCP port of the
+/// gateway's pages, and whether it has TLS. Returns when every connection has ended, also those of the same limiter
+/// over TCP.
+pub async fn serve<A, F>(
+    quic: Quic,
+    limiter: Arc<ConnectionLimiter>,
+    page: Page,
+    mut drain: Drain,
+    answer: A,
+) where
+    A: Fn(Peer, SessionRequest) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Quic { endpoint } = quic;
+    let port = endpoint
+        .local_addr()
+        .map_or(page.port, |local| local.port());
+    let mut door = Door {
+        limiter: limiter.clone(),
+        handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        refusals: LogRateLimit::default(),
+    };
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = drain.wait() => break,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        let address = incoming.remote_address();
+        let Some((incoming, admission)) = door.admit(incoming) else {
+            continue;
+        };
+        let (answer, drain) = (answer.clone(), drain.clone());
+        let peer = Peer {
+            address,
+            tls: page.tls,
+        };
+        tokio::spawn(async move {
+            if let Some((session, permit)) = handshake(incoming, admission, drain).await
+                && let Some(request) = SessionRequest::read(session, permit, port, page.port).await
+            {
+                answer(peer, request).await;
+            }
+        });
+    }
+    endpoint.set_server_config(None);
+    limiter.empty().await;
+    let _ = timeout(LAST_PACKETS, endpoint.wait_idle()).await;
+}
+
+/// The gateway's pages, with which WebTransport shares `Host` and `Origin`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Their TCP port.
+    pub port: u16,
+    /// Whether it has TLS.
+    pub tls: bool,
+}
+
+/// Admits connections.
+struct Door {
+    limiter: Arc<ConnectionLimiter>,
+    handshakes: Arc<Semaphore>,
+    refusals: LogRateLimit,
+}
+
+/// What a connection holds while its handshake goes on.
+struct Admission {
+    permit: Permit,
+    _handshake: OwnedSemaphorePermit,
+}
+
+impl Door {
+    fn admit(&mut self, incoming: Incoming) -> Option<(Incoming, Admission)> {
+        let in_progress = MAX_HANDSHAKES - self.handshakes.available_permits();
+        if in_progress >= RETRY_FROM && incoming.may_retry() {
+            // It may retry, so this does not fail.
+            let _ = incoming.retry();
+            return None;
+        }
+        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
+            // The client tries again, after a second at first.
+            incoming.ignore();
+            return self.refused(&format!(
+                "{MAX_HANDSHAKES} handshakes are in progress, which is the limit"
+            ));
+        };
+        match self.limiter.enter(incoming.remote_address().ip()) {
+            Ok(permit) => Some((
+                incoming,
+                Admission {
+                    permit,
+                    _handshake: handshake,
+                },
+            )),
+            Err(refused) => {
+                incoming.refuse();
+                self.refused(&refused.to_string())
+            }
+        }
+    }
+
+    fn refused<T>(&mut self, reason: &str) -> Option<T> {
+        if let Some(hidden) = self.refusals.tell(Instant::now()) {
+            tracing::warn!(
+                "refused a QUIC connection: {reason} ({hidden} more since the last log line)"
+            );
+        }
+        None
+    }
+}
+
+/// Completes the handshake up to the request for a session.
+async fn handshake(
+    incoming: Incoming,
+    admission: Admission,
+    mut drain: Drain,
+) -> Option<(wtransport::endpoint::SessionRequest, Permit)> {
+    let address = incoming.remote_address();
+    let began = Instant::now();
+    let requested = tokio::select! {
+        requested = timeout(CONNECTION_TIMEOUT, IncomingSessionFuture::with_quic_incoming(incoming)) => requested,
+        () = async { drain.wait().await; sleep(FIRST_REQUEST_GRACE).await } => return None,
+    };
+    let reason = match requested {
+        Ok(Ok(session)) => return Some((session, admission.permit)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => {
+            "timeout: the client requested no session or did not complete the handshake".into()
+        }
+    };
+    tracing::debug!(peer = %address, "QUIC connection ended after {:?}: {reason}", began.elapsed());
+    None
+}

@@ -1,0 +1,88 @@
+// WebTransport from a page of the gateway: a browser accepts its certificate by the hash that the gateway tells, over
+// plain HTTP on loopback and over TLS, and gets groups as streams and notes as datagrams.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gatewayAndBrowser } from "./setup.mjs";
+
+const component = fileURLToPath(new URL("../../target/plugins/lanes.wasm", import.meta.url));
+const CONFIG = `[streams.demo]\nsource = "test-pattern"\n[transports.lanes]\nplugin = ${JSON.stringify(component)}\n`;
+
+/** Runs in the page: opens a session, reads two groups and a datagram, and asks something; `hashes` replaces the real ones. */
+async function openSession({ hashes }) {
+  const response = await fetch("/live/demo?can=lanes", { headers: { accept: "application/json" } });
+  const { webtransport, base } = await response.json();
+  const serverCertificateHashes = (hashes ?? webtransport.hashes).map((hash) => ({
+    algorithm: "sha-256",
+    value: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)),
+  }));
+  const url = new URL(`${base}/lanes`, location.href);
+  url.protocol = "https:";
+  url.port = webtransport.port ?? location.port;
+  const began = performance.now();
+  const session = new WebTransport(url, { serverCertificateHashes });
+  session.closed.catch(() => {});
+  await session.ready;
+  const milliseconds = performance.now() - began;
+  const streams = session.incomingUnidirectionalStreams.getReader();
+  const groups = [];
+  while (groups.length < 2) {
+    const { value } = await streams.read();
+    groups.push(new Uint8Array(await new Response(value).arrayBuffer()));
+  }
+  const { value: note } = await session.datagrams.readable.getReader().read();
+  const question = await session.createBidirectionalStream();
+  const writer = question.writable.getWriter();
+  await writer.write(new TextEncoder().encode("question"));
+  await writer.close();
+  const answer = await new Response(question.readable).text();
+  globalThis.session = session;
+  return {
+    milliseconds,
+    answer,
+    note: new TextDecoder().decode(note),
+    groups: groups.map((group) => [group.length, ...group.subarray(0, 9)]),
+  };
+}
+
+for (const [name, tls] of [["plain HTTP", ""], ["TLS", '[server]\ntls = "self-signed"\n']]) {
+  describe(`WebTransport beside ${name}`, { timeout: 120_000 }, () => {
+    const { gateway, openPage } = gatewayAndBrowser({ config: tls + CONFIG });
+
+    test("a page plays by the hash of the certificate", async (t) => {
+      const { page, problems, close } = await openPage({ ignoreHTTPSErrors: true });
+      await page.goto(gateway.url);
+      const got = await page.evaluate(openSession, {});
+      t.diagnostic(`session after ${got.milliseconds.toFixed()} ms`);
+      const header = [..."head"].map((c) => c.charCodeAt(0));
+      for (const [length, ...begin] of got.groups) {
+        assert.ok(length > 1000, `${length} bytes`);
+        assert.deepEqual(begin.slice(0, 4), header);
+        assert.deepEqual(begin.slice(4, 7), [0, 0, 0], "a start code");
+      }
+      assert.match(got.note, /^note \d+ \d+ $/);
+      assert.equal(got.answer, "question");
+      assert.deepEqual(problems, []);
+      await close();
+    });
+
+    test("a page with the hash of another certificate gets no session", async () => {
+      const { page, close } = await openPage({ ignoreHTTPSErrors: true });
+      await page.goto(gateway.url);
+      const other = btoa(String.fromCharCode(...new Uint8Array(32)));
+      await assert.rejects(page.evaluate(openSession, { hashes: [other] }), /WebTransportError/);
+      await close();
+    });
+
+    test("a page learns that the session has ended", async () => {
+      const { page, close } = await openPage({ ignoreHTTPSErrors: true });
+      await page.goto(gateway.url);
+      await page.evaluate(openSession, {});
+      const ended = page.evaluate(() => session.closed.then((info) => info, (error) => error.source));
+      await gateway.stop();
+      assert.equal(await ended, "session");
+      await close();
+    });
+  });
+}
