@@ -379,6 +379,7 @@ mod tests {
 
     fn profile(group_ms: u32) -> Profile {
         Profile {
+            partial_streams: false,
             carriers: Vec::new(),
             protocols: Vec::new(),
             formats: Vec::new(),

@@ -227,7 +227,7 @@ fn a_viewer_of_one_lane_gets_no_other() {
 fn a_viewer_that_has_chosen_before_it_starts_gets_no_other_lane() {
     for (chosen, expected) in [(&[0][..], "ab"), (&[1], "xy"), (&[], "")] {
         let outlet = Outlet::default();
-        outlet.set_lanes(vec![ms(1000), ms(1000)]);
+        outlet.set_lanes(vec![LaneRule::new(ms(1000)); 2]);
         let mut cursor = Cursor::new();
         cursor.choose(chosen);
         let chunks = [
