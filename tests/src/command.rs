@@ -1,6 +1,6 @@
 //! Runs `sluicegate` to its end, for tests of its output and exit code.
 
-use crate::{Gateway, PATIENCE, scratch, within};
+use crate::{Gateway, PATIENCE, scratch};
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
 
@@ -44,14 +44,8 @@ impl CommandResult {
 
 /// Runs `sluicegate` with these arguments.
 pub async fn sluicegate(arguments: &[&str]) -> CommandResult {
-    let command = Command::new(Gateway::binary())
-        .args(arguments)
-        .kill_on_drop(true)
-        .output();
-    let output = within(&format!("sluicegate {arguments:?}"), command)
-        .await
-        .unwrap();
-    output.into()
+    let binary = Gateway::binary();
+    try_tool(binary.to_str().unwrap(), arguments).await
 }
 
 /// Writes a config to a file `sluice.toml` in a directory of its own.
@@ -74,7 +68,7 @@ pub async fn tool(program: &str, arguments: &[&str]) -> String {
     out
 }
 
-/// Runs another program. It may compile or fetch something, so it has more time than anything else.
+/// Runs a program. It may compile or fetch something, so it has more time than anything else.
 pub async fn try_tool(program: &str, arguments: &[&str]) -> CommandResult {
     let command = Command::new(program)
         .args(arguments)

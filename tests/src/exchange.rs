@@ -57,8 +57,16 @@ impl Exchanged {
 
 /// Asks the gateway to read the transport's component again.
 pub async fn reload(address: SocketAddr, name: &str) -> (u16, Value) {
-    let path = format!("/api/plugins/{name}/reload");
-    let (status, _, body) = within("a reload", request(address, "POST", &path, &[]))
+    ask(address, &format!("/api/plugins/{name}/reload")).await
+}
+
+/// The same without a comparison.
+pub async fn reload_by_force(address: SocketAddr, name: &str) -> (u16, Value) {
+    ask(address, &format!("/api/plugins/{name}/reload?force=true")).await
+}
+
+async fn ask(address: SocketAddr, path: &str) -> (u16, Value) {
+    let (status, _, body) = within("a reload", request(address, "POST", path, &[]))
         .await
         .unwrap();
     (status, serde_json::from_slice(&body).unwrap())

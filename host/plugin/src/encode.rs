@@ -3,15 +3,27 @@
 //! A core module carries its component type in custom sections. [`check_world`] reads them first and rejects packages
 //! other than the gateway's own, because the encoder does not terminate on packages that depend on each other in a
 //! circle. Called by `Engine::load` and, in the child process, by `compile`.
+//!
+//! The reader of component types calls itself for each type within a type. So types may only be so large, and are read
+//! on a thread whose stack suffices for as many of them as they can have.
 
 use super::{
-    engine::{LoadError, quoted},
+    engine::{LoadError, quoted, shown_text},
     world::{Kind, interface},
 };
+use sluicegate_telemetry::contain;
+use std::thread;
 use wasmparser::{
     ComponentExternName, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
     InstanceTypeDeclaration, Parser, Payload,
 };
+
+/// Most bytes of component types in a module. Those for the gateway's interface have 6 KB.
+const MAX_TYPE_BYTES: usize = 32 << 10;
+/// Stack for reading them: a type within a type has at least three bytes, and takes 1 KiB, or several times as much in a
+/// build without optimization.
+const STACK: usize = 1 << 20;
+const STACK_PER_BYTE: usize = (16 << 10) / 3;
 
 /// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`],
 /// or this may not terminate.
@@ -68,26 +80,51 @@ struct WorldNames {
     exports: Vec<String>,
 }
 
+/// Names in the component types of a module.
 fn named(module: &[u8]) -> Result<WorldNames, String> {
-    let mut named = WorldNames::default();
-    let mut typed = false;
+    let types = component_types(module)?;
+    let size: usize = types.iter().map(|data| data.len()).sum();
+    if size > MAX_TYPE_BYTES {
+        return Err(format!(
+            "its component types have more than {MAX_TYPE_BYTES} bytes"
+        ));
+    }
+    let read = || {
+        let mut named = WorldNames::default();
+        let mut types = types.iter();
+        let read = types.try_for_each(|data| named.read(data));
+        read.map(|()| named)
+            .map_err(|error| shown_text(&format!("its component type cannot be read: {error}")))
+    };
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("component type".into());
+        let reader = reader.stack_size(STACK + size * STACK_PER_BYTE);
+        let reading = reader.spawn_scoped(scope, || contain(read));
+        let reading = reading.map_err(|error| format!("no thread can be started: {error}"))?;
+        match reading.join() {
+            Ok(Ok(named)) => named,
+            Ok(Err(panicked)) => Err(format!("the reader {panicked}")),
+            Err(_) => Err("the reader panicked".into()),
+        }
+    })
+}
+
+/// The custom sections with component types. Without one the encoder makes a component that imports and exports nothing.
+fn component_types(module: &[u8]) -> Result<Vec<&[u8]>, String> {
+    let mut types = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
-        let section = match payload {
-            Ok(Payload::CustomSection(section)) => section,
-            Ok(_) => continue,
+        match payload {
+            Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type") => {
+                types.push(section.data());
+            }
+            Ok(_) => {}
             Err(error) => return Err(format!("it is truncated or damaged: {error}")),
-        };
-        if section.name().starts_with("component-type") {
-            typed = true;
-            named
-                .read(section.data())
-                .map_err(|error| format!("its component type cannot be read: {error}"))?;
         }
     }
-    // Without a component type the encoder makes a component that imports and exports nothing.
-    typed
-        .then_some(named)
-        .ok_or_else(|| "it has no embedded component type".to_owned())
+    match types[..] {
+        [] => Err("it has no embedded component type".to_owned()),
+        _ => Ok(types),
+    }
 }
 
 impl WorldNames {
@@ -195,6 +232,42 @@ mod tests {
             let expected = format!("some.wasm imports `{foreign}`, which the gateway");
             assert!(text.starts_with(&expected), "{text}");
         }
+    }
+
+    /// A module whose component type has this many types within each other; `kind` is 0x41 for components, 0x42 for
+    /// instances.
+    fn nested(kind: u8, depth: usize) -> Vec<u8> {
+        let number = |number: usize| {
+            let low = |shift: u32| ((number >> shift) & 0x7f) as u8;
+            [low(0) | 0x80, low(7) | 0x80, low(14)]
+        };
+        let types = [[kind, 1, 1].repeat(depth), vec![kind, 0]].concat();
+        let head = b"\0asm\x0d\0\x01\0\x07";
+        let component = [&head[..], &number(types.len() + 1), &[1], &types].concat();
+        let name = b"\x0ecomponent-type";
+        let size = number(name.len() + component.len());
+        [&b"\0asm\x01\0\0\0\0"[..], &size, name, &component].concat()
+    }
+
+    #[test]
+    fn types_within_types_do_not_end_the_process() {
+        for kind in [0x41, 0x42] {
+            for depth in [10, 2000, MAX_TYPE_BYTES / 3 - 10, MAX_TYPE_BYTES] {
+                let module = nested(kind, depth);
+                // A test has a small stack.
+                let error = check_world("some.wasm", &module, KIND).unwrap_err();
+                let is_large = error.to_string().contains("more than 32768 bytes");
+                assert_eq!(is_large, depth == MAX_TYPE_BYTES, "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_in_messages_are_short_and_in_one_line() {
+        let names: Vec<String> = (0..100_000).map(|nth| format!("a\n\x1b{nth}")).collect();
+        assert!(quoted(&names).ends_with("`a  7`, 99992 more"));
+        let text = shown_text(&"x".repeat(10 << 20));
+        assert_eq!(text.chars().count(), 1001);
     }
 
     #[test]

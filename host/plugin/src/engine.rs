@@ -283,11 +283,11 @@ impl Engine {
         let component = compiled.map_err(|refused| match refused {
             Refused::Encode(reason) => LoadError::Encode {
                 path: path(),
-                reason,
+                reason: shown_text(&reason),
             },
             Refused::Compile(reason) => LoadError::Compile {
                 path: path(),
-                reason,
+                reason: shown_text(&reason),
             },
         })?;
         let (imports, exports) = self.check_world(origin, &component, &W::KIND)?;
@@ -297,7 +297,7 @@ impl Engine {
             .and_then(W::find)
             .map_err(|error| LoadError::Mismatch {
                 path: path(),
-                reason: format!("{error:#}"),
+                reason: shown_text(&format!("{error:#}")),
             })?;
         let stem = Path::new(origin)
             .file_stem()
@@ -374,9 +374,34 @@ pub(super) fn hex_sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Most names that a message lists.
+const MAX_SHOWN: usize = 8;
+/// Longest part of a message that comes from a component, in characters.
+const MAX_SHOWN_LEN: usize = 1000;
+
+/// Names from a component, for a message.
 pub(super) fn quoted(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let shown = names.iter().take(MAX_SHOWN);
+    let mut quoted: Vec<String> = shown
+        .map(|name| format!("`{}`", shown_text(name)))
+        .collect();
+    if names.len() > MAX_SHOWN {
+        quoted.push(format!("{} more", names.len() - MAX_SHOWN));
+    }
     quoted.join(", ")
+}
+
+/// A text that may contain anything that a component or its author wrote, for a message of one line.
+pub(super) fn shown_text(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_SHOWN_LEN)
+        .collect();
+    if text.chars().nth(MAX_SHOWN_LEN).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// How often the ticker checks whether a guest is running.

@@ -16,6 +16,7 @@ pub use values::{Answer, Chunk, Rendition};
 use super::{
     JoinRequest, Plugin, Requests, Usage,
     bindings::{TransportPlugin, transport},
+    engine::shown_text,
     guest::{Guest, Held},
     recording::{self, Call, Record, Recorder},
     sandbox::{Failure, Sandbox},
@@ -94,7 +95,8 @@ impl Instance {
             plugin: plugin.to_string(),
             message,
         };
-        let profile = Profile::from_guest(opened.map_err(refuse)?).map_err(refuse)?;
+        let opened = opened.map_err(|message| refuse(shown_text(&message)))?;
+        let profile = Profile::from_guest(opened).map_err(refuse)?;
         instance.lanes = profile.lanes.len();
         Ok((instance, profile))
     }

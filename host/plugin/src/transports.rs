@@ -20,6 +20,8 @@ use std::{
 };
 use thiserror::Error;
 
+/// Most transports. Each keeps a file descriptor and memory for its code.
+const MAX_TRANSPORTS: usize = 64;
 /// How long a component that was replaced may be put back.
 const ROLL_BACK_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -223,11 +225,12 @@ impl Transports {
     pub fn load_again(&self, name: &str) -> Result<Option<Arc<Transport>>, TransportError> {
         let current = self.get(name);
         let usage = current.as_ref().map(|current| current.usage.clone());
+        let settings = self.config.read().get(name).cloned();
         let loaded = load(
             &self.engine,
             self.built_in,
             name,
-            self.config.read().get(name),
+            settings.as_ref(),
             usage.unwrap_or_default(),
         )?;
         let is_same = current.is_some_and(|current| current.plugin.hash == loaded.plugin.hash);
@@ -265,6 +268,9 @@ impl Transports {
             return Err(TransportError::Taken {
                 name: name.to_owned(),
             });
+        }
+        if self.table.read().len() >= MAX_TRANSPORTS {
+            return Err(TransportError::TooMany);
         }
         let loaded = load(
             &self.engine,
@@ -307,6 +313,13 @@ impl Transports {
         previous.as_ref().map(|(previous, _)| previous.clone())
     }
 
+    /// Lets go of components that are too old to be put back.
+    pub fn tidy(&self, now: Instant) {
+        for swap in self.swaps.lock().values_mut() {
+            let _ = swap.previous.take_if(|(_, until)| *until < now);
+        }
+    }
+
     /// How the newest exchange of the transport `name` went; `None` if there was none.
     pub fn swap_state(&self, name: &str) -> Option<SwapState> {
         self.swaps.lock().get(name)?.state.clone()
@@ -339,6 +352,9 @@ pub enum TransportError {
         /// The name.
         name: String,
     },
+    /// There are as many transports as possible.
+    #[error("there are {MAX_TRANSPORTS} transports, the most that are possible; remove one first")]
+    TooMany,
     /// The config names no component, and no built-in one has that name.
     #[error(
         "[transports.{name}] has no `plugin`, and no transport of that name is built in; built in are: {built_in}{hint}"

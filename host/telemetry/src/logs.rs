@@ -4,7 +4,11 @@
 //! number). [`init`] is called once by `main`; [`Chain`] formats an error with its causes where it is logged.
 
 use super::panics;
-use std::{error::Error, fmt, io::IsTerminal};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Format of log lines.
@@ -27,7 +31,7 @@ pub fn init(format: LogFormat) {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Lines(std::io::stderr()))
         // A line that cannot be written is lost; reporting that on standard error would panic.
         .log_internal_errors(false)
         .with_target(false);
@@ -37,6 +41,32 @@ pub fn init(format: LogFormat) {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     panics::log_uncontained();
+}
+
+/// Writes each event as one line: a text from outside, such as a component's name, cannot begin another one.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    /// Writes a whole event, which ends with a line feed.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        match line.iter().any(breaks) {
+            true => {
+                let mut all = event.to_vec();
+                for byte in &mut all[..line.len()] {
+                    *byte = if breaks(byte) { b' ' } else { *byte };
+                }
+                self.0.write_all(&all)?;
+            }
+            false => self.0.write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Formats an error with its chain of causes in one line. A cause that the previous text already ends with is not
@@ -75,6 +105,21 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("it failed: {0}")]
     struct Middle(#[source] std::fmt::Error);
+
+    #[test]
+    fn an_event_is_one_line() {
+        for (event, line) in [
+            ("12:00 INFO fine\n", "12:00 INFO fine\n"),
+            (
+                "12:00 INFO a\n12:01 ERROR b\r\n",
+                "12:00 INFO a 12:01 ERROR b \n",
+            ),
+        ] {
+            let mut lines = Lines(Vec::new());
+            lines.write_all(event.as_bytes()).ok();
+            assert_eq!(lines.0, line.as_bytes());
+        }
+    }
 
     #[test]
     fn a_chain_says_every_cause_once() {

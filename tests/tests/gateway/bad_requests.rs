@@ -49,7 +49,7 @@ async fn a_wrong_request_is_refused_with_advice() {
         ("/live", 404, "streams are listed at /"),
         ("//", 404, ""),
         ("/api/nothing", 404, "{\"error\":"),
-        ("/api/devices/dem", 404, "/api/devices lists them"),
+        ("/api/devices/dem", 404, "did you mean `demo`?"),
         ("/watch/", 404, ""),
     ] {
         let answer = within(path, request(gateway.address, "GET", path, &[])).await;

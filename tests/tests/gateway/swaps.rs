@@ -7,7 +7,9 @@ use sluicegate_tests::{
     Camera, Gateway, Nal, Watcher,
     camera::{self, GROUP},
     client::request,
-    exchange::{Exchanged, FAST, entry, reload, reload_while_watched, state_until},
+    exchange::{
+        Exchanged, FAST, entry, reload, reload_by_force, reload_while_watched, state_until,
+    },
     hls::player::Player,
     mp4::Sample,
     mse::Mse,
@@ -405,7 +407,8 @@ async fn a_component_that_fails_soon_after_the_switch_is_rolled_back() {
 
 /// A component that needs other samples cannot run beside the one in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples() {
+async fn a_component_that_takes_other_samples_is_refused_while_somebody_watches_unless_it_is_forced()
+ {
     let mine = Exchanged::new("mine", "nal");
     let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(""))).await;
     let address = gateway.address;
@@ -414,7 +417,15 @@ async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples(
         .unwrap();
     within("a frame", viewer.next_unit()).await.unwrap();
     std::fs::copy(Gateway::component("mse"), &mine.path).unwrap();
-    let (status, new) = reload(address, "mine").await;
+    let (status, refused) = reload(address, "mine").await;
+    let reason = refused["error"].as_str().unwrap();
+    assert_eq!(status, 422, "{reason}");
+    assert!(
+        reason.contains("cannot run beside the component in use"),
+        "{reason}"
+    );
+    within("a frame", viewer.next_unit()).await.unwrap();
+    let (status, new) = reload_by_force(address, "mine").await;
     assert_eq!(
         (status, &new["component"]),
         (200, &"mse@0.1.0".into()),
@@ -428,6 +439,20 @@ async fn viewers_are_told_to_come_back_if_the_new_component_takes_other_samples(
     assert!(
         close.reason.contains("the transport was replaced"),
         "{close:?}"
+    );
+}
+
+/// A component for other samples that nobody misses is taken into use at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_nobody_watches_is_replaced_by_any_other() {
+    let mine = Exchanged::new("mine", "nal");
+    let gateway = Gateway::with_config(&format!("{FAST}{}", mine.config(""))).await;
+    std::fs::copy(Gateway::component("mse"), &mine.path).unwrap();
+    let (status, new) = reload(gateway.address, "mine").await;
+    assert_eq!(
+        (status, &new["component"]),
+        (200, &"mse@0.1.0".into()),
+        "{new}"
     );
 }
 
@@ -459,12 +484,10 @@ async fn a_component_that_falls_silent_makes_way_and_a_forced_reload_compares_no
         within("a frame", late.next_unit()).await.unwrap();
     }
 
-    let path = |query| format!("/api/plugins/mine/reload?{query}");
-    let (wrong, right) = (path("force=1"), path("force=true"));
-    let asked = request(address, "POST", &wrong, &[]);
+    let wrong = "/api/plugins/mine/reload?force=1";
+    let asked = request(address, "POST", wrong, &[]);
     assert_eq!(within("an answer", asked).await.unwrap().0, 400);
-    let asked = request(address, "POST", &right, &[]);
-    let (status, _, body) = within("a reload", asked).await.unwrap();
+    let (status, body) = reload_by_force(address, "mine").await;
     assert_eq!(status, 200, "{body:?}");
     let close = within("a close frame", viewer.closed()).await.unwrap();
     assert_eq!(u16::from(close.unwrap().code), 1001);

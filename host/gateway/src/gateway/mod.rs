@@ -202,8 +202,8 @@ impl Gateway {
     }
 
     /// Reads the component of the transport `name` again and, if it has changed, puts it in the place of the current
-    /// one, once all muxers have compared the two. Viewers stay, unless the new one takes other samples, or the reload is
-    /// forced: then nothing is compared. Blocks; compiling may take seconds, and comparing another ten.
+    /// one, once all muxers have compared the two. Viewers stay, unless the reload is forced: then nothing is compared.
+    /// Blocks; compiling may take seconds, and comparing another ten.
     ///
     /// # Errors
     /// The component cannot be used, or a muxer refuses it. The current one then stays.
@@ -326,6 +326,7 @@ impl Gateway {
         let now = Instant::now();
         self.sessions.tidy(now);
         self.captures.tidy(now);
+        self.transports.tidy(now);
         let mut out: BTreeMap<String, u64> = BTreeMap::new();
         for (key, totals) in self.viewers.totals() {
             *out.entry(key.stream).or_default() += totals.bytes;

@@ -204,7 +204,7 @@ impl Profile {
     }
 
     /// Whether a transport with this profile can take the place of one with the profile `used` while viewers stay: it
-    /// takes the same samples, and serves the same carriers.
+    /// takes the same samples, and serves the same carriers and, if it only answers requests, the same entry.
     pub fn can_follow(&self, used: &Profile) -> bool {
         let feed = |profile: &Profile| {
             let (group_ms, history) = (profile.group_ms, profile.history);
@@ -212,6 +212,7 @@ impl Profile {
         };
         let speaks = |protocol| self.protocols.contains(protocol);
         feed(self) == feed(used)
+            && (self.entry == used.entry || !used.lanes.is_empty())
             && self.formats == used.formats
             && used.protocols.iter().all(speaks)
             && used

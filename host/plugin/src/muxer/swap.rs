@@ -4,7 +4,7 @@
 //! none does, the table of transports gets the candidate, and each muxer switches over where its viewers can start. A
 //! muxer in which the new component then fails puts its predecessor back and calls [`Muxers::roll_back`], which does the
 //! same for all others. What one muxer does is in `actor/exchange.rs`. A candidate that takes other samples than the one in
-//! use cannot run beside it: its viewers are disconnected and come back.
+//! use cannot run beside it: it is refused while somebody watches, unless the exchange is forced.
 
 use super::{Message, Muxer, Muxers, REPLACED, Running};
 use crate::transports::Transport;
@@ -46,6 +46,9 @@ impl Drop for Verdict {
 
 /// Why a candidate is refused when the gateway shuts down.
 const ENDING: &str = "the gateway is shutting down";
+/// Why a candidate is refused that cannot run beside the one in use, while somebody watches.
+const INCOMPATIBLE: &str = "it cannot run beside the component in use, since its `formats`, `group-ms`, `history`, \
+    `repeat-ms`, number of lanes, carriers, protocols or entry differ; a forced reload disconnects the viewers";
 /// Longest time for the verdicts of all muxers.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -54,7 +57,7 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum Swapped {
     /// Viewers stay; each muxer switches over where its viewers can start. This many muxers compared it first.
     Beside(usize),
-    /// It takes other samples, so that its viewers are disconnected and come back.
+    /// It was forced, or nobody watched: viewers, if any, are disconnected and come back.
     Restarted,
 }
 
@@ -80,16 +83,22 @@ struct SwapChanged<'a> {
 
 impl Muxers {
     /// Puts the candidate into the place of the transport of the same name, in the table and in all running muxers.
-    /// Blocks for the time of the comparison. If it is forced, nothing is compared and viewers are disconnected.
+    /// Blocks for the time of the comparison. If it is forced, nothing is compared and viewers are disconnected. A candidate
+    /// that takes other samples than the one in use cannot be compared: somebody who watches keeps what there is.
     ///
     /// # Errors
     /// Why it is refused; nothing has changed then.
     pub fn swap(&self, candidate: &Arc<Transport>, is_forced: bool) -> Result<Swapped, String> {
         let name = candidate.name.as_str();
         let current = self.transports.get(name);
-        if let Some(current) = &current
-            && (is_forced || !candidate.profile.can_follow(&current.profile))
-        {
+        let is_compatible =
+            |current: &Arc<Transport>| candidate.profile.can_follow(&current.profile);
+        let is_compatible = current.as_ref().is_none_or(is_compatible);
+        if !is_forced && !is_compatible && !self.of_transport(name).is_empty() {
+            self.set_state(candidate, "refused", INCOMPATIBLE);
+            return Err(INCOMPATIBLE.into());
+        }
+        if is_forced || !is_compatible {
             // Under the lock, so that nothing is rolled back between the two.
             let running = self.lock();
             self.transports.put(candidate.clone(), None);
