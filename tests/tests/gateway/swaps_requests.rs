@@ -294,7 +294,7 @@ async fn mistakes_are_told_with_the_key_that_they_are_in() {
         ),
         (
             "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"stale\": 18446744073709551615}",
-            "`stale`: found integer `18446744073709551615`",
+            "`stale`: u64 value was too large",
         ),
         (too_long.as_str(), "the body is longer than 65536 bytes"),
     ] {
