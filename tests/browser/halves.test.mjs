@@ -601,9 +601,9 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
         return hasBeenConnecting(page);
       });
       // The new frame may wait for the process of the old one, where the loop goes on until it or the browser ends it.
-      const states = await page.evaluate(() => window.states.slice(0, 2));
-      assert.deepEqual(states, ["silent: connected, but no new frames arrive", "connecting: "]);
       await looping;
+      await statsThat(page, (stats) => stats.phase === "playing" && stats.transport === "canvas");
+      assert.deepEqual(await page.evaluate(() => window.states), ["silent: connected, but no new frames arrive", "connecting: ", "playing: "]);
       await close();
     });
 
