@@ -3,10 +3,12 @@
 //!
 //! That libavcodec lists an encoder proves nothing: without its driver and device it fails to open, crashes or hangs.
 //! Each encoder is therefore tested in a child process that encodes two frames and decodes them again. This happens
-//! once, when something is to be encoded for the first time.
+//! once, when something is to be encoded for the first time. If the child cannot be run, nothing is known about the
+//! encoder, and it is tested again at the next use.
 
 use super::{Decoder, Encoder, Error, Settings, init};
 use ffmpeg_next as ffmpeg;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -61,16 +63,16 @@ pub fn set_probe_program(program: PathBuf) {
     let _ = PROGRAM.set(program);
 }
 
-/// The chosen encoder; `None` until something has been encoded. Never blocks.
+/// The chosen encoder; `None` until something has been encoded and all preferred encoders could be tested. Never blocks.
 pub fn encoders() -> Option<&'static EncoderChoice> {
-    CHOICE.get()
+    CHOICE.value.get()
 }
 
 /// Whether [`choose`] finds an encoder; `None` if that has not been tested yet. Never blocks.
 pub(super) fn is_available(pinned: Option<EncoderName>) -> Option<bool> {
     match pinned {
-        Some(name) => OUTCOMES[name as usize].get().map(Result::is_ok),
-        None => CHOICE.get().map(|choice| choice.name.is_some()),
+        Some(name) => OUTCOMES[name as usize].value.get().map(Result::is_ok),
+        None => CHOICE.value.get().map(|choice| choice.name.is_some()),
     }
 }
 
@@ -92,68 +94,102 @@ pub fn answer(name: EncoderName) {
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-static CHOICE: OnceLock<EncoderChoice> = OnceLock::new();
-static OUTCOMES: [OnceLock<Outcome>; EncoderName::ALL.len()] =
-    [const { OnceLock::new() }; EncoderName::ALL.len()];
+static CHOICE: Found<EncoderChoice> = Found::new();
+static OUTCOMES: [Found<Outcome>; EncoderName::ALL.len()] =
+    [const { Found::new() }; EncoderName::ALL.len()];
 
+/// What the test of an encoder found: that it works, or the reason why not.
 type Outcome = Result<(), String>;
+
+/// Reason why an encoder could not be tested.
+type Untested = String;
+
+/// A value that is kept once it has been found, by one thread at a time.
+struct Found<T> {
+    value: OnceLock<T>,
+    search: Mutex<()>,
+}
+
+impl<T: Clone> Found<T> {
+    const fn new() -> Found<T> {
+        Found {
+            value: OnceLock::new(),
+            search: Mutex::new(()),
+        }
+    }
+
+    /// The value, or what `find` returns instead, which is not kept.
+    fn get_or_find<E>(&self, find: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if let Some(value) = self.value.get() {
+            return Ok(value.clone());
+        }
+        let _turn = self.search.lock();
+        // The thread that had the turn before may have found it.
+        if let Some(value) = self.value.get() {
+            return Ok(value.clone());
+        }
+        let value = find()?;
+        Ok(self.value.get_or_init(|| value).clone())
+    }
+}
 
 /// The encoder that the config names, if it works, else the first that does. May block up to [`LIMIT`] the first time,
 /// so do not call it on a thread that serves sockets.
 pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> {
     if let Some(name) = pinned {
         return match outcome(name) {
-            Ok(()) => Ok(name),
-            Err(reason) => Err(Error::Pinned {
-                name,
-                reason: reason.clone(),
-            }),
+            Ok(Ok(())) => Ok(name),
+            Ok(Err(reason)) | Err(reason) => Err(Error::Pinned { name, reason }),
         };
     }
-    let choice = CHOICE.get_or_init(|| {
+    let choice = CHOICE.get_or_find(|| {
         // In parallel, so that several drivers that hang cost one timeout.
-        thread::scope(|scope| {
-            for name in EncoderName::ALL {
-                let _ = thread::Builder::new().spawn_scoped(scope, move || outcome(name));
-            }
+        let outcomes = thread::scope(|scope| {
+            let tests = EncoderName::ALL.map(|name| {
+                let test = move || outcome(name);
+                (name, thread::Builder::new().spawn_scoped(scope, test))
+            });
+            tests.map(|(name, test)| {
+                let tested = test.ok().and_then(|test| test.join().ok());
+                (name, tested.unwrap_or_else(|| outcome(name)))
+            })
         });
-        let choice = choose_from(EncoderName::ALL.map(|name| (name, outcome(name).clone())));
+        let (choice, is_final) = choose_from(outcomes);
+        let rejected = choice.reasons();
         match choice.name {
-            Some(name) => {
-                tracing::info!(
-                    "using the H.264 encoder {name}; rejected: {}",
-                    choice.reasons()
-                );
-            }
-            None => tracing::error!(
-                "no H.264 encoder works on this machine: {}",
-                choice.reasons()
-            ),
+            // Who asked reports a failure, and asks again.
+            _ if !is_final => tracing::debug!("encoders could not be tested: {rejected}"),
+            Some(name) => tracing::info!("using the H.264 encoder {name}; rejected: {rejected}"),
+            None => tracing::error!("no H.264 encoder works on this machine: {rejected}"),
         }
-        choice
+        if is_final { Ok(choice) } else { Err(choice) }
     });
+    let choice = choice.unwrap_or_else(|provisional| provisional);
     choice.name.ok_or_else(|| Error::NoEncoder {
         reasons: choice.reasons(),
     })
 }
 
-fn choose_from(outcomes: impl IntoIterator<Item = (EncoderName, Outcome)>) -> EncoderChoice {
-    let mut passed_over = Vec::new();
+/// The choice, and whether all encoders up to it could be tested: if not, a preferred one may work after all.
+fn choose_from(
+    outcomes: impl IntoIterator<Item = (EncoderName, Result<Outcome, Untested>)>,
+) -> (EncoderChoice, bool) {
+    let mut choice = EncoderChoice {
+        name: None,
+        passed_over: Vec::new(),
+    };
+    let mut is_final = true;
     for (name, outcome) in outcomes {
+        is_final &= outcome.is_ok();
         match outcome {
-            Ok(()) => {
-                return EncoderChoice {
-                    name: Some(name),
-                    passed_over,
-                };
+            Ok(Ok(())) => {
+                choice.name = Some(name);
+                break;
             }
-            Err(reason) => passed_over.push(PassedOver { name, reason }),
+            Ok(Err(reason)) | Err(reason) => choice.passed_over.push(PassedOver { name, reason }),
         }
     }
-    EncoderChoice {
-        name: None,
-        passed_over,
-    }
+    (choice, is_final)
 }
 
 impl EncoderChoice {
@@ -166,12 +202,13 @@ impl EncoderChoice {
     }
 }
 
-fn outcome(name: EncoderName) -> &'static Outcome {
-    let found = || {
+/// Tests an encoder, unless it has been tested.
+fn outcome(name: EncoderName) -> Result<Outcome, Untested> {
+    let test = || {
         panic_point("probe");
         init();
         if ffmpeg::codec::encoder::find_by_name(name.as_str()).is_none() {
-            return Err("not in this build of FFmpeg".into());
+            return Ok(Err("not in this build of FFmpeg".into()));
         }
         match (PROGRAM.get(), name) {
             (Some(program), _) => {
@@ -179,12 +216,12 @@ fn outcome(name: EncoderName) -> &'static Outcome {
                 command.args(["probe-encoder", name.as_str()]);
                 run_probe(command, LIMIT)
             }
-            (None, EncoderName::Libx264) => test_encoder(name),
-            (None, _) => Err("not tested: there is no program to test it in".into()),
+            (None, EncoderName::Libx264) => Ok(test_encoder(name)),
+            (None, _) => Ok(Err("not tested: there is no program to test it in".into())),
         }
     };
-    OUTCOMES[name as usize].get_or_init(|| {
-        contain(found).unwrap_or_else(|panicked| Err(format!("testing it {panicked}")))
+    OUTCOMES[name as usize].get_or_find(|| {
+        contain(test).unwrap_or_else(|panicked| Ok(Err(format!("testing it {panicked}"))))
     })
 }
 
@@ -245,7 +282,7 @@ fn test_encoder(name: EncoderName) -> Outcome {
 }
 
 /// Runs `command`, which tests an encoder, and waits for its result up to `limit`.
-fn run_probe(mut command: Command, limit: Duration) -> Outcome {
+fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested> {
     let deadline = Instant::now() + limit;
     let program = command.get_program().to_string_lossy().into_owned();
     let run = move || -> io::Result<(String, Option<ExitStatus>)> {
@@ -275,19 +312,21 @@ fn run_probe(mut command: Command, limit: Duration) -> Outcome {
         None => what,
     };
     let Some(status) = status else {
-        return Err(because(format!(
+        return Ok(Err(because(format!(
             "it did not finish within {} s and was killed",
             limit.as_secs_f32()
-        )));
+        ))));
     };
     if let Some(signal) = status.signal() {
-        return Err(because(format!("it crashed with signal {signal}")));
+        return Ok(Err(because(format!("it crashed with signal {signal}"))));
     }
-    match words.lines().find_map(|line| line.strip_prefix(ANSWER)) {
-        Some(GOOD) => Ok(()),
-        Some(reason) => Err(because(reason.to_owned())),
-        None => Err(because(format!("it printed no result, {status}"))),
-    }
+    Ok(
+        match words.lines().find_map(|line| line.strip_prefix(ANSWER)) {
+            Some(GOOD) => Ok(()),
+            Some(reason) => Err(because(reason.to_owned())),
+            None => Err(because(format!("it printed no result, {status}"))),
+        },
+    )
 }
 
 /// Reads until all writers have closed the pipe, and returns whether that happened before the deadline.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::document::{Problem, Step};
@@ -56,14 +56,15 @@ impl Transport {
         if let Some(key) = UNSUPPORTED.iter().find(|key| keys.get(key).is_some()) {
             return Err(format!("`{key}` is not supported; remove it"));
         }
-        // One by one first: the error does not say which key it is about.
-        for key in KEYS {
-            if let Some(value) = keys.get(key) {
-                let alone = serde_json::json!({ key: value });
-                serde_json::from_value::<Self>(alone)
-                    .map_err(|error| reword(&error.to_string(), &[key.into()]))?;
-            }
+        if let Some(path) = path_of_null(&keys) {
+            let what = "is null, which no key can be; leave it out";
+            return Err(Problem::value(path, what).to_string());
         }
+        // One by one first: the error does not say which key it is about.
+        if let Some(limits) = keys.get("limits") {
+            check_each::<Limits>(limits, &["limits".into()])?;
+        }
+        check_each::<Self>(&keys, &[])?;
         let transport: Self = serde_json::from_value(keys).map_err(|error| error.to_string())?;
         let checked = transport.check(&[]);
         checked.map_err(|problem| problem.to_string())?;
@@ -122,21 +123,73 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn check(&self, path: &[Step]) -> Result<(), Problem> {
-        let fail = |key: &str, what: String| {
+        for (key, checked) in [
+            ("memory", Limits::check_memory(self.memory)),
+            ("call", Limits::check_call(self.call)),
+        ] {
             let keys = [Step::from("limits"), Step::from(key)];
-            Err(Problem::value([path, &keys].concat(), what))
-        };
-        let memory = self.memory;
-        if !(1 << 20..=4 << 30).contains(&memory.bytes()) {
-            let what = format!("{memory} is out of range; write \"1MiB\" to \"4GiB\"");
-            return fail("memory", what);
-        }
-        let call = self.call;
-        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&call.duration()) {
-            let what = format!("{call} is out of range; write \"1ms\" to \"10s\"");
-            return fail("call", what);
+            checked.map_err(|what| Problem::value([path, &keys].concat(), what))?;
         }
         Ok(())
+    }
+
+    /// Checks that it can be the limit `memory`.
+    ///
+    /// # Errors
+    /// The message for the user: what it can be.
+    pub fn check_memory(memory: ByteSize) -> Result<(), String> {
+        match (1 << 20..=4 << 30).contains(&memory.bytes()) {
+            true => Ok(()),
+            false => Err(format!(
+                "{memory} is out of range; write \"1MiB\" to \"4GiB\""
+            )),
+        }
+    }
+
+    /// Checks that it can be the limit `call`.
+    ///
+    /// # Errors
+    /// The message for the user: what it can be.
+    pub fn check_call(call: Span) -> Result<(), String> {
+        let possible = Duration::from_millis(1)..=Duration::from_secs(10);
+        match possible.contains(&call.duration()) {
+            true => Ok(()),
+            false => Err(format!("{call} is out of range; write \"1ms\" to \"10s\"")),
+        }
+    }
+}
+
+/// Reads each key of a table, which is at `path`, as a table of its own.
+///
+/// # Errors
+/// The message for the user, about the first key that cannot be read.
+fn check_each<T: DeserializeOwned>(table: &serde_json::Value, path: &[Step]) -> Result<(), String> {
+    for (key, value) in table.as_object().into_iter().flatten() {
+        let alone = serde_json::json!({ key: value });
+        serde_json::from_value::<T>(alone)
+            .map_err(|error| reword(&error.to_string(), &[path, &[key.into()]].concat()))?;
+    }
+    Ok(())
+}
+
+/// Where the first null in `value` is, which TOML does not have.
+fn path_of_null(value: &serde_json::Value) -> Option<Vec<Step>> {
+    let within = |step: Step, value| {
+        let mut path = path_of_null(value)?;
+        path.insert(0, step);
+        Some(path)
+    };
+    match value {
+        serde_json::Value::Null => Some(Vec::new()),
+        serde_json::Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| within(Step::Index(index), item))
+        }
+        serde_json::Value::Object(table) => {
+            let mut keys = table.iter();
+            keys.find_map(|(key, value)| within(key.into(), value))
+        }
+        _ => None,
     }
 }
 

@@ -141,10 +141,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     // On Linux this is the running program, even if its file has been replaced by another version since.
-    compile::set_compiler_program(match cfg!(target_os = "linux") {
+    let running = match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
         false => program.clone(),
-    });
+    };
+    compile::set_compiler_program(running.clone());
     match command {
         Command::Serve(Serve {
             config,
@@ -166,7 +167,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             gateway::add_sources(&mut settings, &sources)?;
             source::set_devices_program(program.with_file_name("sluicegate-devices"));
-            codec::set_probe_program(program);
+            codec::set_probe_program(running);
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             #[cfg(debug_assertions)]
             telemetry::workers::watch(&mut runtime);

@@ -17,7 +17,7 @@ use sluicegate_kit::{
 };
 use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{
-    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile,
+    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, World as _,
     bindings::PolicyPluginPre,
 };
 use sluicegate_source as source;
@@ -26,16 +26,20 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    pin::pin,
     str::FromStr,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 /// Bytes of samples that `test` takes from a recording.
 const MAX_RECORDED_BYTES: usize = 256 << 20;
 /// After so long people are told that a component is being compiled.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After so long people are told that a gateway has not answered yet.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub enum PluginCommand {
@@ -112,10 +116,10 @@ pub struct Component {
     /// A component, or a core module with an embedded component type.
     file: PathBuf,
     /// Memory of each instance, as `limits.memory` in the config.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = memory_limit)]
     memory: Option<config::ByteSize>,
     /// Processor time of each call, as `limits.call` in the config.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = call_limit)]
     call: Option<config::Span>,
 }
 
@@ -218,11 +222,22 @@ impl Component {
         let call = self.call.map(config::Span::duration);
         Limits {
             memory: memory.unwrap_or(usual.memory),
-            // As the gateway does.
-            call: call.unwrap_or(usual.call).max(Duration::from_millis(1)),
+            call: call.unwrap_or(usual.call),
             ..usual
         }
     }
+}
+
+/// Reads `--memory`.
+fn memory_limit(text: &str) -> Result<config::ByteSize, String> {
+    let memory = text.parse()?;
+    config::Limits::check_memory(memory).map(|()| memory)
+}
+
+/// Reads `--call`.
+fn call_limit(text: &str) -> Result<config::Span, String> {
+    let call = text.parse()?;
+    config::Limits::check_call(call).map(|()| call)
 }
 
 impl PluginCommand {
@@ -245,7 +260,8 @@ impl PluginCommand {
             } => {
                 let force = if force { "?force=true" } else { "" };
                 let path = format!("/api/plugins/{}/reload{force}", config::path_segment(&name));
-                change(&gateway.url, Method::POST, &path, None)
+                let purpose = "compile and compare the component";
+                change(&gateway.url, Method::POST, &path, None, purpose)
             }
             PluginCommand::Add {
                 name,
@@ -258,11 +274,13 @@ impl PluginCommand {
                 keys.insert("name".into(), name.into());
                 keys.insert("plugin".into(), file.display().to_string().into());
                 let keys = serde_json::Value::from(keys).to_string();
-                change(&gateway.url, Method::POST, "/api/plugins", Some(keys))
+                let (path, purpose) = ("/api/plugins", "compile the component");
+                change(&gateway.url, Method::POST, path, Some(keys), purpose)
             }
             PluginCommand::Remove { name, gateway } => {
                 let path = format!("/api/plugins/{}", config::path_segment(&name));
-                change(&gateway.url, Method::DELETE, &path, None)
+                let purpose = "remove the transport";
+                change(&gateway.url, Method::DELETE, &path, None, purpose)
             }
         }
     }
@@ -277,6 +295,7 @@ fn change(
     method: Method,
     path: &str,
     json: Option<String>,
+    purpose: &str,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -284,7 +303,8 @@ fn change(
         .context("cannot start the runtime")?;
     let is_removal = method == Method::DELETE;
     let tls = source::unverified_tls().context("cannot set up TLS")?;
-    let (status, body) = runtime.block_on(client::request(url, method, path, json, tls))?;
+    let answered = client::request(url, method, path, json, tls);
+    let (status, body) = runtime.block_on(answer_in_time(url, purpose, answered))?;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |key: &str| answer[key].as_str().unwrap_or_default();
     let (name, component) = (text("name"), text("component"));
@@ -301,9 +321,24 @@ fn change(
         (false, None) if is_added => {
             format!("added; watch it at {url}/live/STREAM/{name}")
         }
+        (false, None) if answer["kind"] == PolicyPluginPre::<Guest>::KIND.name => "in use".into(),
         (false, None) => format!("in use by {muxers}"),
     };
     print(&format!("{name}: {component} ({hash}), {outcome}\n"))
+}
+
+/// Waits for the answer of a gateway, and says for what if that takes long.
+async fn answer_in_time<R>(
+    url: &GatewayUrl,
+    purpose: &str,
+    answered: impl Future<Output = R>,
+) -> R {
+    let mut answered = pin!(answered);
+    if let Ok(answer) = timeout(ANSWER_PATIENCE, &mut answered).await {
+        return answer;
+    }
+    let _ = writeln!(io::stderr(), "waiting for {url} to {purpose}…");
+    answered.await
 }
 
 /// The error of a running gateway that refuses a request.
@@ -566,7 +601,8 @@ fn default_file(stream: &str, transport: &str) -> PathBuf {
 async fn get(arguments: &Record, path: &str) -> anyhow::Result<Answer> {
     let url = &arguments.gateway.url;
     let tls = source::unverified_tls().context("cannot set up TLS")?;
-    let answer = client::open(url, Method::GET, path, None, tls).await?;
+    let answered = client::open(url, Method::GET, path, None, tls);
+    let answer = answer_in_time(url, "answer", answered).await?;
     if answer.status.is_success() {
         return Ok(answer);
     }
@@ -619,29 +655,28 @@ async fn write(mut answer: Answer, path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {shown}; --output names another file"))?;
     let mut file = BufWriter::new(file);
     let mut bytes = 0;
-    let mut lines = 0;
     while let Some(data) = answer.next().await? {
         file.write_all(&data)
             .with_context(|| format!("cannot write {shown}"))?;
         bytes += data.len();
-        lines += data.iter().filter(|byte| **byte == b'\n').count();
     }
     file.flush()
         .with_context(|| format!("cannot write {shown}"))?;
-    // The last line says why it ended, which is of interest if that was too early.
-    let opened = RecordingFile::open(path);
-    let mut recording = opened.inspect_err(|_| {
-        // Nothing was recorded.
-        let _ = fs::remove_file(path);
-    })?;
-    // All but the first and the last one.
-    let calls = lines.saturating_sub(2);
-    print(&format!("{shown}: {calls} calls, {bytes} bytes\n"))?;
-    while recording.next_record()?.is_some() {}
-    match recording.end {
-        Some(end) => print(&format!("it ended because {end}\n")),
-        None => anyhow::bail!("the recording was cut off"),
+    // Without a call the file is of no use, and its name can be used again.
+    let discard = || drop(fs::remove_file(path));
+    let mut recording = RecordingFile::open(path).inspect_err(|_| discard())?;
+    let mut calls = 0;
+    while recording.next_record()?.is_some() {
+        calls += 1;
     }
+    // The last line says why it ended, which is of interest if that was too early.
+    let end = recording.end.context("the recording was cut off");
+    if calls == 0 {
+        discard();
+        anyhow::bail!("no call was recorded: it ended because {}", end?);
+    }
+    print(&format!("{shown}: {calls} calls, {bytes} bytes\n"))?;
+    print(&format!("it ended because {}\n", end?))
 }
 
 /// Repeats a recording with a component.

@@ -31,7 +31,13 @@ impl Cache {
     /// The cache in `$XDG_CACHE_HOME/sluicegate/compiled` or `~/.cache/sluicegate/compiled`; without either, nothing is
     /// cached.
     pub fn for_user() -> Cache {
-        Cache::at(private::folder("XDG_CACHE_HOME", ".cache", "compiled"))
+        let dir = private::folder("XDG_CACHE_HOME", ".cache", "compiled");
+        if dir.is_none() {
+            tracing::info!(
+                "compiled components are not cached: neither XDG_CACHE_HOME nor HOME is an absolute path"
+            );
+        }
+        Cache::at(dir)
     }
 
     /// The cache in that folder, which is created if needed. Nothing is cached if other users can write to it.
@@ -66,8 +72,7 @@ impl Cache {
         let compiled = compile(engine, wasm)?;
         let checksum = Sha256::digest(&compiled);
         if let (Some(dir), Some(path)) = (&self.dir, path)
-            && let Err(error) = private::write(&path, &[checksum.as_slice(), &compiled])
-                .and_then(|()| delete_oldest(dir, MAX_CACHE_BYTES))
+            && let Err(error) = write(dir, &path, &[checksum.as_slice(), &compiled])
         {
             tracing::info!("cache of compiled components: {}: {error}", path.display());
         }
@@ -94,6 +99,13 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     // The time of its last use, for `delete_oldest`. Where it cannot be set, the entry counts as old, no more.
     let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
     Some(component)
+}
+
+/// Writes an entry, for which others make room first: the folder may be full because of them.
+fn write(dir: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    delete_oldest(dir, MAX_CACHE_BYTES.saturating_sub(bytes as u64))?;
+    private::write(path, parts)
 }
 
 /// Deletes the entries that were not used for longest until the others take at most `max` bytes.

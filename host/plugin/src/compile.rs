@@ -229,18 +229,26 @@ fn compile_in_child(
         (Some((&CODE, code)), true) => Ok(code.to_vec()),
         (Some((&NOT_ENCODED, reason)), true) => Err(Refused::Encode(text(reason))),
         (Some((&NOT_COMPILED, reason)), true) => Err(Refused::Compile(text(reason))),
-        _ => Err(limit_error(&shown(status))),
+        _ => Err(ended(status)),
     }
 }
 
-fn shown(status: ExitStatus) -> String {
+/// Error of a child that ended without an answer. At the limit of processor time the kernel ends it, but at that of
+/// memory it aborts, as it does because of an error of its own.
+fn ended(status: ExitStatus) -> Refused {
+    const ENDED: [Signal; 2] = [Signal::XCPU, Signal::KILL];
     match status.signal() {
-        Some(signal) => format!("the compiler was ended by signal {signal}"),
-        None => format!("the compiler ended with {status}"),
+        Some(signal) if ENDED.iter().any(|known| known.as_raw() == signal) => {
+            limit_error(&format!("the compiler was ended by signal {signal}"))
+        }
+        Some(signal) => limit_error(&format!(
+            "the compiler crashed with signal {signal}, for want of memory or because of an error of its own"
+        )),
+        None => limit_error(&format!("the compiler ended with {status}")),
     }
 }
 
-/// Error of a child that did not answer. Most likely it exceeded a limit, for which the kernel ends it.
+/// Error of a child that did not answer, most likely because of a limit.
 fn limit_error(what: &str) -> Refused {
     Refused::Compile(format!(
         "{what}; a component may take {SECONDS} s of processor time and {} MiB of memory to compile: make its functions smaller, or \
@@ -342,7 +350,11 @@ mod tests {
                 "printf c; kill -XCPU $$",
                 "the compiler was ended by signal 24; a component may take",
             ),
-            ("kill -ABRT $$", "signal 6; a component may take"),
+            (
+                "kill -ABRT $$",
+                "the compiler crashed with signal 6, for want of memory or because of an error of its own; a component",
+            ),
+            ("kill -SEGV $$", "the compiler crashed with signal 11, "),
             ("exit 101", "the compiler ended with exit status: 101; a"),
             ("", "the compiler ended with exit status: 0; a"),
         ] {

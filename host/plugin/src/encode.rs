@@ -19,10 +19,11 @@ use wasmparser::{
 };
 
 /// Most bytes of component types in a module. Those for the gateway's interface have 6 KB.
-const MAX_TYPE_BYTES: usize = 64 << 10;
-/// Stack for reading them: a type within a type has at least three bytes, and takes less than 4 KiB.
+const MAX_TYPE_BYTES: usize = 32 << 10;
+/// Stack for reading them: a type within a type has at least three bytes, and takes 1 KiB, or several times as much in a
+/// build without optimization.
 const STACK: usize = 1 << 20;
-const STACK_PER_BYTE: usize = (4 << 10) / 3;
+const STACK_PER_BYTE: usize = (16 << 10) / 3;
 
 /// Converts a core module with an embedded component type to a component. The module must have passed [`check_world`],
 /// or this may not terminate.
@@ -255,7 +256,7 @@ mod tests {
                 let module = nested(kind, depth);
                 // A test has a small stack.
                 let error = check_world("some.wasm", &module, KIND).unwrap_err();
-                let is_large = error.to_string().contains("more than 65536 bytes");
+                let is_large = error.to_string().contains("more than 32768 bytes");
                 assert_eq!(is_large, depth == MAX_TYPE_BYTES, "{error}");
             }
         }

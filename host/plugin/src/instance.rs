@@ -297,12 +297,17 @@ impl Instance {
         Record::new(call, answer, &requests)
     }
 
+    /// Whether its calls are recorded, by a recording whose reader has not gone.
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|of| !of.is_closed())
+    }
+
     /// Records its calls from now on. There is one recording at a time.
     ///
     /// # Errors
     /// It is being recorded; the recorder is given back.
     pub fn record_to(&mut self, recorder: Recorder) -> Result<(), Recorder> {
-        if self.recorder.as_ref().is_some_and(|of| !of.is_closed()) {
+        if self.is_recorded() {
             return Err(recorder);
         }
         self.recorder = Some(recorder);

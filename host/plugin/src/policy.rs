@@ -23,7 +23,7 @@ const MAX_REASON_LEN: usize = 300;
 /// The loaded policy.
 #[derive(Debug)]
 pub struct Policy {
-    /// Name or path from the config.
+    /// Name of the built-in policy, or from the component's metadata.
     pub name: String,
     /// The component.
     pub plugin: Arc<Plugin<PolicyPluginPre<Guest>>>,
@@ -94,7 +94,7 @@ impl Policy {
             }
         };
         let policy = Policy {
-            name: name.to_owned(),
+            name: bytes.map_or_else(|| plugin.name.clone(), |_| name.to_owned()),
             plugin,
             options: config.map_or_else(
                 || serde_json::Value::Object(serde_json::Map::new()),

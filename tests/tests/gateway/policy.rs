@@ -11,7 +11,9 @@ use sluicegate_plugin::{
     Engine,
     policy::{Policy, PolicyInstance},
 };
-use sluicegate_tests::{Control, Gateway, client::request, http_get, scratch, within};
+use sluicegate_tests::{
+    Control, Gateway, client::request, command::sluicegate, http_get, scratch, within,
+};
 
 const OPTIONS: &str = r#"{"near": ["mjpeg"]}"#;
 
@@ -102,8 +104,8 @@ async fn a_policy_swap_moves_no_session_and_decides_new_ones() {
     std::fs::copy(Gateway::component("whimsical"), &path).unwrap();
     let (status, body) = reload("policy").await;
     assert_eq!(
-        (status, &body["component"]),
-        (200, &json!("whimsical@0.1.0")),
+        (status, &body["component"], &body["name"]),
+        (200, &json!("whimsical@0.1.0"), &json!("whimsical")),
         "{body}"
     );
     assert_eq!(body["state"], "running");
@@ -134,6 +136,9 @@ async fn a_policy_swap_moves_no_session_and_decides_new_ones() {
         .filter(|asked| asked["call"]["open"].is_object())
         .count();
     assert_eq!(opened, 2, "the new one was told of it: {log:?}");
+    let url = format!("http://{address}");
+    let reloaded = sluicegate(&["plugin", "reload", "policy", "--url", &url]).await;
+    assert!(reloaded.out.ends_with("), in use\n"), "{reloaded:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -254,6 +254,21 @@ async fn fps_paces_one_viewer_and_no_other() {
     assert!(all.len() >= 12, "{all:?}");
 }
 
+/// Encoders are tested when the first viewer comes, by the running program; a new version may be installed by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encoders_are_tested_although_the_programs_file_is_gone() {
+    let program = Gateway::binary().with_file_name(format!("sluicegate-{}", std::process::id()));
+    let shown = program.display();
+    let other = format!("ln \"$0\" '{shown}'; exec '{shown}' \"$@\"");
+    let gateway = Gateway::with_config_after(&other, CONFIG).await;
+    std::fs::remove_file(&program).unwrap();
+    let mut frames = within("connect", mjpeg(gateway.address, "demo"))
+        .await
+        .unwrap();
+    within("a frame", frames.next()).await.unwrap();
+    gateway.logged("using the H.264 encoder ").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_that_waits_for_a_keyframe_gets_one_from_an_encoder_of_ours() {
     let gateway = Gateway::with_config(

@@ -8,7 +8,11 @@ use sluicegate_tests::{
     exchange::{Exchanged, FAST, entry, entry_until, reload},
     http_get, within,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::process::Stdio;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_half_written_or_the_same_changes_nothing() {
@@ -159,6 +163,28 @@ async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_has_to_wait_says_for_what() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let mut command = Command::new(Gateway::binary())
+        .args(["plugin", "reload", "mine", "--url", &url])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (client, _) = within("a request", server.accept()).await.unwrap();
+    let mut lines = BufReader::new(command.stderr.take().unwrap()).lines();
+    let line = within("a line", lines.next_line()).await.unwrap().unwrap();
+    assert_eq!(
+        line,
+        format!("waiting for {url} to compile and compare the component…")
+    );
+    drop(client);
+    let status = within("its end", command.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transports_that_come_and_go_under_load_leave_nothing_behind() {
     let gateway = Gateway::with_config(FAST).await;
     let (address, url) = (gateway.address, format!("http://{}", gateway.address));
@@ -234,6 +260,7 @@ async fn a_watched_file_is_reloaded_when_it_has_changed_and_is_complete() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mistakes_are_told_with_the_key_that_they_are_in() {
     let gateway = Gateway::with_config(FAST).await;
+    let too_long = " ".repeat((64 << 10) + 1);
     for (body, reason) in [
         ("{\"name\": 5}", "`name` is 5, and must be a string"),
         ("{\"plugin\": \"a.wasm\"}", "the key `name` is missing"),
@@ -249,6 +276,27 @@ async fn mistakes_are_told_with_the_key_that_they_are_in() {
             "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"watch\": \"yes\"}",
             "`watch`: found string \"yes\", expected true or false",
         ),
+        (
+            "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"limits\": {\"foo\": 1}}",
+            "unknown key `foo` in [limits]; known keys: `memory`, `call`",
+        ),
+        (
+            "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"limits\": {\"memory\": -1}}",
+            "`memory` in [limits]: ",
+        ),
+        (
+            "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"limits\": {\"call\": \"0s\"}}",
+            "`limits.call` 0s is out of range; write \"1ms\"",
+        ),
+        (
+            "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"x\": {\"stale\": [1, null]}}",
+            "`x.stale.1` is null, which no key can be; leave it out",
+        ),
+        (
+            "{\"name\": \"a\", \"plugin\": \"a.wasm\", \"stale\": 18446744073709551615}",
+            "`stale`: u64 value was too large",
+        ),
+        (too_long.as_str(), "the body is longer than 65536 bytes"),
     ] {
         let asked = request_with(
             gateway.address,

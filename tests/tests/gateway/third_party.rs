@@ -5,7 +5,7 @@ use sluicegate_tests::{
     Camera, Gateway, PATIENCE, Raw, Watcher,
     camera::{self, GROUP},
     client::{self, Nal},
-    command::{CommandResult, check, sluicegate},
+    command::{CommandResult, check, config_file, sluicegate},
     http_get,
     raw::handshake,
     scratch, within,
@@ -406,6 +406,27 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     assert_eq!(cached_files(&dir).len(), COMPONENTS - 1);
 }
 
+#[tokio::test]
+async fn without_a_home_nothing_is_cached_anywhere() {
+    let config = config_file(DEMO);
+    for home in ["", "home"] {
+        let folder = scratch("no-home");
+        let command = Command::new(Gateway::binary())
+            .arg("check")
+            .arg(&config)
+            .current_dir(&folder)
+            .env("HOME", home)
+            .env_remove("XDG_CACHE_HOME")
+            .kill_on_drop(true)
+            .output();
+        let checked: CommandResult = within("sluicegate check", command).await.unwrap().into();
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        let said = "are not cached: neither XDG_CACHE_HOME nor HOME is an absolute path";
+        assert!(checked.err.contains(said), "{checked:?}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
 async fn with_cache(home: &Path, config: &Path) -> CommandResult {
     let command = Command::new(Gateway::binary())
         .arg("check")
@@ -413,12 +434,7 @@ async fn with_cache(home: &Path, config: &Path) -> CommandResult {
         .env("XDG_CACHE_HOME", home)
         .kill_on_drop(true)
         .output();
-    let output = within("sluicegate check", command).await.unwrap();
-    CommandResult {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    within("sluicegate check", command).await.unwrap().into()
 }
 
 /// Files in a directory with size and time; a rewritten file differs.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Runs a shell command in place of the gateway's program.
 fn probe_with(text: &str) -> Outcome {
-    run_probe(shell(text), LIMIT)
+    run_probe(shell(text), LIMIT).unwrap()
 }
 
 fn shell(text: &str) -> Command {
@@ -55,7 +55,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
         "echo $$ > {}; echo 'loading firmware'; exec sleep 1000",
         pid.display()
     );
-    let outcome = run_probe(shell(&hanging), Duration::from_secs(1));
+    let outcome = run_probe(shell(&hanging), Duration::from_secs(1)).unwrap();
     assert_eq!(
         outcome,
         Err("it did not finish within 1 s and was killed: loading firmware".into())
@@ -100,11 +100,36 @@ fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
         ([&amf, &cuda, &amf, &amf, &amf, &Ok(())], Some(Libx264), 5),
         ([&amf, &cuda, &amf, &hang, &amf, &amf], None, 6),
     ] {
-        let choice = choose_from(EncoderName::ALL.into_iter().zip(outcomes.map(Clone::clone)));
+        let tested = outcomes.map(|outcome| Ok(outcome.clone()));
+        let (choice, is_final) = choose_from(EncoderName::ALL.into_iter().zip(tested));
         assert_eq!((choice.name, choice.passed_over.len()), (name, reasons));
+        assert!(is_final);
         for (passed, outcome) in choice.passed_over.iter().zip(outcomes) {
             assert_eq!(Err(passed.reason.clone()), *outcome);
         }
+    }
+}
+
+#[test]
+fn what_could_not_be_tested_is_tested_again() {
+    fn untested<T>() -> Result<T, Untested> {
+        Err("not tested: too many open files".into())
+    }
+    let found = Found::new();
+    assert_eq!(found.get_or_find(untested), untested());
+    assert_eq!(found.get_or_find(|| Ok::<_, Untested>(1)), Ok(1));
+    assert_eq!(found.get_or_find(untested), Ok(1));
+    // A choice is kept only if it cannot be another one later.
+    use EncoderName::*;
+    let (rejected, works) = (Ok(Err("no driver".to_owned())), Ok(Ok(())));
+    for (outcomes, name, is_final) in [
+        ([untested(), works.clone()], Some(Libx264), false),
+        ([rejected.clone(), untested()], None, false),
+        ([rejected, works.clone()], Some(Libx264), true),
+        ([works, untested()], Some(H264Nvenc), true),
+    ] {
+        let (choice, kept) = choose_from([H264Nvenc, Libx264].into_iter().zip(outcomes));
+        assert_eq!((choice.name, kept), (name, is_final));
     }
 }
 

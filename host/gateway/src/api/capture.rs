@@ -5,10 +5,9 @@
 //! the image; only reading the request and writing the answer differ. A client exists as long as its connection or
 //! request, and keeps the stream's decoder running. Capturing itself is `sluicegate_capture`.
 
-use super::{Body, boxed, endless, full, json, live, media_query, set};
+use super::{Body, boxed, endless, full, json, live, media_query, read_body, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
@@ -25,14 +24,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 
 /// Longest body of a POST.
 const MAX_BODY_BYTES: usize = 4096;
-/// How long reading the body of a POST may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of one client's unsent answers, which wait for earlier answers or for a slow socket. At the limit,
 /// reading from the client pauses.
 const MAX_ANSWERS: usize = 64;
@@ -85,16 +81,7 @@ pub async fn post(
     let capture = async {
         let stream = stream(gateway, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
-        let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-        let body = match timeout(BODY_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => {
-                return Err(bad(format!(
-                    "the body cannot be read or is longer than {MAX_BODY_BYTES} bytes"
-                )));
-            }
-            Err(_) => return Err(bad("the body did not arrive within 10 s".into())),
-        };
+        let body = read_body(request, MAX_BODY_BYTES).await.map_err(bad)?;
         let mut raw = read(&body).map_err(bad)?;
         if let Some(Some(format)) = image {
             raw.format.get_or_insert_with(|| format.to_owned());

@@ -340,7 +340,10 @@ impl OwnParameters {
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("session", id)) => own.session = Some(id.to_owned()),
-                Some(("ticket", ticket)) => own.ticket = Some(ticket.to_owned()),
+                // The first one, which admitted the request (`auth::ticket_in`).
+                Some(("ticket", ticket)) => {
+                    own.ticket.get_or_insert_with(|| ticket.to_owned());
+                }
                 _ => rest.push(pair),
             }
         }

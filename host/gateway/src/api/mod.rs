@@ -29,7 +29,7 @@ pub use webtransport::connect;
 
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http_body_util::{Either, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Either, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body as _, Incoming},
@@ -38,10 +38,38 @@ use hyper::{
 use sluicegate_net::auth::{self, Caller, Denied, Peer, Permission, Role, Scope};
 use sluicegate_net::{ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, muxer::Viewing};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// How long reading the body of a request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Body of a response: the chunks of a muxer for a viewer, or any other.
 pub type Body = Either<ViewerBody<Viewing>, UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Reads the body of a request, of at most this many bytes.
+///
+/// # Errors
+/// The message for the client: it is too long, or has not arrived.
+async fn read_body(request: Request<Incoming>, most: usize) -> Result<Bytes, String> {
+    let body = Limited::new(request.into_body(), most).collect();
+    match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(format!("the body is longer than {most} bytes"))
+        }
+        Ok(Err(error)) => Err(format!("the body cannot be read: {error}")),
+        Err(_) => Err(format!(
+            "the body did not arrive within {} s",
+            BODY_TIMEOUT.as_secs()
+        )),
+    }
+}
 
 /// Boxes a body that is not a viewer's.
 fn boxed<B>(body: B) -> Body
@@ -232,7 +260,7 @@ async fn route_to(
         }
         Target::Recording => {
             let name = parameters.get("name").unwrap_or_default();
-            recording::follow(gateway, name, request.uri().query())
+            recording::follow(gateway, name, request.uri().query()).await
         }
         Target::Reload => {
             let name = parameters.get("name").unwrap_or_default();

@@ -4,17 +4,14 @@
 //! One change at a time, on a blocking thread, since compiling takes seconds. Viewers of a transport stay while it is
 //! exchanged, and sessions keep what they play when the policy changes. What was added is not written to the config.
 
-use super::{Body, error, json, set, state};
+use super::{Body, error, json, read_body, set, state};
 use crate::gateway::{Gateway, StartError};
-use http_body_util::{BodyExt, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::sync::Arc;
 
-/// Largest body of a request, in bytes, and the time for it to arrive.
+/// Largest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. With `force=true` a transport is
 /// not compared with the one in use. Answers with its entry of `/api/plugins`.
@@ -57,13 +54,11 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str, query: Option<&str>) -> 
 /// with its entry of `/api/plugins`.
 pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
     let bad = |text: &str| error(true, StatusCode::BAD_REQUEST, text);
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-    let Ok(Ok(body)) = timeout(BODY_TIMEOUT, body).await else {
-        return bad(&format!(
-            "the body did not arrive within 10 s, or is longer than {MAX_BODY_BYTES} bytes"
-        ));
+    let body = match read_body(request, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(reason) => return bad(&reason),
     };
-    let keys = serde_json::from_slice::<serde_json::Map<_, _>>(&body.to_bytes());
+    let keys = serde_json::from_slice::<serde_json::Map<_, _>>(&body);
     let mut keys = match keys {
         Ok(keys) => keys,
         Err(reason) => {

@@ -65,7 +65,7 @@ impl Wanted {
 }
 
 /// Records the muxer of the transport `name` on the stream that the query names, or on the only one that it runs on.
-pub fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body> {
+pub async fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body> {
     let wanted = match Wanted::parse(query) {
         Ok(wanted) => wanted,
         Err(text) => return error(true, StatusCode::BAD_REQUEST, &text),
@@ -87,18 +87,30 @@ pub fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Bo
             return error(true, StatusCode::NOT_FOUND, &wrong.unwrap_or(text));
         }
     };
-    let recording = match muxer.record() {
+    let mut recording = match muxer.record() {
         Ok(recording) => recording,
         Err(refusal) => {
             return error(true, StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string());
         }
     };
+    let mut drain = gateway.drain();
+    let accepted = tokio::select! {
+        biased;
+        accepted = recording.accepted() => accepted,
+        () = drain.wait() => {
+            let text = "the gateway is shutting down";
+            return error(true, StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+    };
+    if let Err(reason) = accepted {
+        return error(true, StatusCode::CONFLICT, &reason);
+    }
     let mut response = Response::new(boxed(Lines {
         recording,
         has_begun: false,
         left: wanted.bytes,
         deadline: Box::pin(sleep(Duration::from_secs(wanted.seconds))),
-        drain: gateway.drain(),
+        drain,
         wanted,
     }));
     set(&mut response, header::CONTENT_TYPE, "application/x-ndjson");

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Bytes that may wait for the reader. When more would, the recording ends.
 const MAX_WAITING_BYTES: usize = 64 << 20;
@@ -19,14 +19,20 @@ type Ended = Arc<OnceLock<String>>;
 /// Both ends of a recording.
 pub fn channel() -> (Recorder, Recording) {
     let (lines, waiting) = mpsc::unbounded_channel();
+    let (accept, accepted) = oneshot::channel();
     let ended = Ended::default();
     let recorder = Recorder {
         lines,
         budget: Budget::new(MAX_WAITING_BYTES),
+        accept: Some(accept),
         ended: ended.clone(),
     };
-    let lines = Some(waiting);
-    (recorder, Recording { lines, ended })
+    let recording = Recording {
+        lines: Some(waiting),
+        accepted,
+        ended,
+    };
+    (recorder, recording)
 }
 
 /// Sending end, held by the instance that is recorded.
@@ -34,10 +40,19 @@ pub fn channel() -> (Recorder, Recording) {
 pub struct Recorder {
     lines: mpsc::UnboundedSender<(Line, Reservation)>,
     budget: Budget,
+    accept: Option<oneshot::Sender<()>>,
     ended: Ended,
 }
 
 impl Recorder {
+    /// Tells the reader that the recording will begin, now or with the next instance.
+    pub(crate) fn accept(&mut self) {
+        if let Some(accept) = self.accept.take() {
+            // The reader may have gone.
+            let _ = accept.send(());
+        }
+    }
+
     /// Ends the recording, for this reason.
     pub(crate) fn end(self, reason: impl Into<String>) {
         // Only the first reason counts.
@@ -74,10 +89,25 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Recording {
     lines: Option<mpsc::UnboundedReceiver<(Line, Reservation)>>,
+    accepted: oneshot::Receiver<()>,
     ended: Ended,
 }
 
 impl Recording {
+    /// Waits for the muxer's thread to accept the recording, which is before there is a line.
+    ///
+    /// # Errors
+    /// The reason for which it refuses.
+    pub async fn accepted(&mut self) -> Result<(), String> {
+        let accepted = (&mut self.accepted).await;
+        accepted.map_err(|_| self.end_reason())
+    }
+
+    fn end_reason(&self) -> String {
+        let end = self.ended.get();
+        end.map_or("the muxer has ended", String::as_str).to_owned()
+    }
+
     /// The next line; `None` after the [`End`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Line>> {
         let Some(lines) = &mut self.lines else {
@@ -87,8 +117,7 @@ impl Recording {
             return Poll::Ready(Some(line));
         }
         self.lines = None;
-        let end = self.ended.get();
-        let end = end.map_or("the muxer has ended", String::as_str).to_owned();
+        let end = self.end_reason();
         Poll::Ready(Some(Line::End(End { end })))
     }
 
@@ -131,6 +160,20 @@ mod tests {
         let end = recording.next().await.unwrap();
         assert_eq!(end.to_text(), "{\"end\":\"the reader was too slow\"}\n");
         assert_eq!(recording.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_recording_is_accepted_or_refused_before_its_first_line() {
+        let (mut recorder, mut recording) = channel();
+        recorder.accept();
+        assert_eq!(recording.accepted().await, Ok(()));
+        let (recorder, mut recording) = channel();
+        recorder.end("not now");
+        assert_eq!(recording.accepted().await, Err("not now".into()));
+        let (recorder, mut recording) = channel();
+        drop(recorder);
+        let gone = recording.accepted().await;
+        assert_eq!(gone, Err("the muxer has ended".into()));
     }
 
     #[tokio::test]

@@ -534,6 +534,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "There is no such transport or stream, or nobody watches the stream by it.",
                     None,
                 ),
+                (
+                    409,
+                    "It is being recorded already, or its last viewer has just left.",
+                    None,
+                ),
                 (503, "The transport is just being stopped.", None),
             ],
         },

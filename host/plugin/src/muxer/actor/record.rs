@@ -6,6 +6,7 @@ use super::{
     follow::{Setting, Step},
 };
 use crate::{
+    Instance,
     recording::{Call, FORMAT, Line, Opening, Record, Recorder, Viewer},
     world::Version,
 };
@@ -15,11 +16,14 @@ const TWICE: &str = "it is being recorded already; end that recording first";
 
 impl Actor {
     /// Records the instance from now on, or the next one if there is none now. There is one recording at a time.
-    pub(super) fn record(&mut self, recorder: Recorder) {
-        match &self.recorder {
-            Some(waiting) if !waiting.is_closed() => recorder.end(TWICE),
-            _ => self.recorder = Some(recorder),
+    pub(super) fn record(&mut self, mut recorder: Recorder) {
+        let instance = self.instance.as_ref();
+        let is_waiting = self.recorder.as_ref().is_some_and(|of| !of.is_closed());
+        if is_waiting || instance.is_some_and(Instance::is_recorded) {
+            return recorder.end(TWICE);
         }
+        recorder.accept();
+        self.recorder = Some(recorder);
     }
 
     /// Begins the recording that waits, if there is an instance with a source now.
