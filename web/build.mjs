@@ -17,6 +17,8 @@ await mkdir(out, { recursive: true });
 await build({
   entryPoints: {
     player: here("src/player/element.ts"),
+    webcodecs_worker: here("src/transport/webcodecs_worker.ts"),
+    sound_worklet: here("src/transport/sound_worklet.ts"),
     dashboard: here("src/dashboard/main.ts"),
     watch: here("src/watch/main.ts"),
     docs: here("src/docs/main.ts"),

@@ -22,6 +22,9 @@ describe("audio", { timeout: 240_000 }, () => {
       [transports.hls]
       part = "200ms"
       segment = "1s"
+      # Without webcodecs, which has sound itself.
+      [policy]
+      near = ["nal", "mse", "mjpeg"]
     `,
   });
 
@@ -109,9 +112,9 @@ describe("audio", { timeout: 240_000 }, () => {
       const player = page.locator("sluicegate-player");
       await player.getByRole("button", { name: "Unmute" }).click();
       await audioPlays(page, "audio over mse");
-      await page.locator("label", { hasText: "WebCodecs" }).click();
+      await page.locator("label", { hasText: "H.264" }).click();
       await plays(page, "nal");
-      await player.getByText("WebCodecs has no sound; choose Auto or one of: MSE, HLS").waitFor();
+      await player.getByText("H.264 has no sound; choose Auto or one of: WebCodecs, MSE, HLS").waitFor();
       assert.equal(await overflow(page), 0);
       await screenshot(page, `audio-none-${width}`);
       await page.locator("label", { hasText: "MSE" }).click();
@@ -125,7 +128,7 @@ describe("audio", { timeout: 240_000 }, () => {
 
 describe("a browser that blocks autoplay with audio", { timeout: 120_000 }, () => {
   const { gateway, openPage } = gatewayAndBrowser({
-    config: `[streams.demo]\nsource = "file:${clip("both.mp4", [...VIDEO, ...SINE, ...X264, ...AAC])}"\n`,
+    config: `[streams.demo]\nsource = "file:${clip("both.mp4", [...VIDEO, ...SINE, ...X264, ...AAC])}"\n[policy]\nnear = ["nal", "mse", "mjpeg"]\n`,
     browserArguments: ["--autoplay-policy=document-user-activation-required"],
   });
 

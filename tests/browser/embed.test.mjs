@@ -50,7 +50,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
       <sluicegate-player ${stream === "" ? "" : `stream="${stream}"`} ${src} transport="${transport}"></sluicegate-player>`);
   }
 
-  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+  for (const transport of ["webcodecs", "nal", "mse", "hls", "mjpeg"]) {
     test(`${transport} plays on a page of an allowed origin`, async () => {
       const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${allowed}/embed?stream=demo&transport=${transport}`);
@@ -65,7 +65,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
   test("src may be the full base URL of the stream", async () => {
     const { page, close } = await openPage({ viewport: { width: 800, height: 600 } });
     await page.goto(`${allowed}/embed?src&transport=auto`);
-    await playing(page, "nal");
+    await playing(page, "webcodecs");
     await close();
   });
 
@@ -77,7 +77,7 @@ describe("a page of another site", { timeout: 120_000 }, () => {
     await close();
   });
 
-  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+  for (const transport of ["webcodecs", "nal", "mse", "hls", "mjpeg"]) {
     test(`${transport}: another origin with its own script gets an error message`, async () => {
       const { page, close } = await openPage({ viewport: { width: 800, height: 600 } });
       await page.goto(`${foreign}/own?stream=demo&transport=${transport}`);

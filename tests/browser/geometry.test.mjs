@@ -65,7 +65,7 @@ describe("geometry", { timeout: 240_000 }, () => {
     ["phone", [360, 640]],
     ["mirror", [360, 640]],
   ]) {
-    for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+    for (const transport of ["webcodecs", "nal", "mse", "hls", "mjpeg"]) {
       test(`${stream} is ${size.join("×")} and upright on ${transport}`, async () => {
         const { page, problems, close } = await openPage({ viewport: { width: 800, height: 600 } });
         await page.goto(`${gateway.url}watch/${stream}?transport=${transport}`);

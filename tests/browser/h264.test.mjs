@@ -57,7 +57,7 @@ describe("H.264", { timeout: 240_000 }, () => {
     await close();
   }
 
-  for (const transport of ["mse", "nal", "hls"]) {
+  for (const transport of ["mse", "webcodecs", "nal", "hls"]) {
     for (const stream of ["open", "pyramid"]) {
       test(`playback starts at an open GOP: ${transport}, ${stream}`, async () => {
         // A first viewer keeps the stream running, so that later ones start in the middle, each at another group.

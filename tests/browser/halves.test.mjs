@@ -113,7 +113,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").readNumber()), null);
     assert.equal(await page.locator("#transport-now").textContent(), "Canvas");
     const labels = await page.locator("#transports label").allTextContents();
-    assert.deepEqual(labels, ["Auto", "WebCodecs", "MSE", "HLS", "MJPEG", "Canvas", "Canvas", "Canvas"]);
+    assert.deepEqual(labels, ["Auto", "WebCodecs", "H.264", "MSE", "HLS", "MJPEG", "Canvas", "Canvas", "Canvas"]);
     assert.equal(await page.locator('#transports input[value="canvas"]').isChecked(), true);
     // The picture has its shape, and covers the player.
     const [player, picture] = await Promise.all(["sluicegate-player", "sluicegate-player iframe"].map((name) => page.locator(name).boundingBox()));
@@ -170,7 +170,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await page.goto(`${gateway.url}watch/demo?client=canvas`);
     await playing(page, "mjpeg");
     const labels = await page.locator("#transports label").allTextContents();
-    assert.deepEqual(labels, ["Auto", "WebCodecs", "MSE", "HLS", "MJPEG"]);
+    assert.deepEqual(labels, ["Auto", "WebCodecs", "H.264", "MSE", "HLS", "MJPEG"]);
     await page.goto(`${gateway.url}watch/demo?transport=canvas`);
     await page.getByText("this browser has no canvas").first().waitFor();
     await close();
@@ -203,7 +203,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await page.locator("sluicegate-player").getByRole("status").getByText('Cannot play: there is no transport "flip"').waitFor();
     const { phase, transport, reason } = await statsThat(page, (stats) => stats.phase === "unplayable");
     assert.deepEqual([phase, transport], ["unplayable", null]);
-    assert.match(reason, /choose one of: auto, nal, mse, hls, mjpeg, canvas/);
+    assert.match(reason, /choose one of: auto, webcodecs, nal, mse, hls, mjpeg, canvas/);
     assert.equal(await page.locator("#transports input:checked").count(), 0);
     await page.locator('#transports input[value="auto"]').check({ force: true });
     await playing(page);

@@ -31,7 +31,7 @@ describe("intra refresh", { timeout: 240_000 }, () => {
     await (await fetch(`${gateway.url}live/demo/hls/media.m3u8`)).text();
   });
 
-  for (const transport of ["auto", "nal", "mse", "hls"]) {
+  for (const transport of ["auto", "webcodecs", "nal", "mse", "hls"]) {
     test(`${transport} falls back to MJPEG, and the page displays the reason`, async (t) => {
       const { page, problems, close } = await openPage({ viewport: { width: 1280, height: 800 } });
       const began = Date.now();

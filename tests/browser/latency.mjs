@@ -40,7 +40,7 @@ async function watch(transport) {
 const found = [];
 try {
   await gateway.start();
-  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+  for (const transport of ["webcodecs", "nal", "mse", "hls", "mjpeg"]) {
     try {
       found.push({ transport, ...(await watch(transport)) });
     } catch (error) {

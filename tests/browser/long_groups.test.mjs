@@ -28,14 +28,14 @@ describe("a group of a minute", { timeout: 120_000 }, () => {
     const reason = (await (await refused).text()).trim();
     await page.waitForFunction(() => {
       const { phase, transport, painted } = document.querySelector("sluicegate-player").stats;
-      return phase === "playing" && transport === "nal" && painted > 10;
+      return phase === "playing" && transport === "webcodecs" && painted > 10;
     });
     t.diagnostic(`${Date.now() - began} ms to the first frame of another transport`);
     const fallback = await page.locator("#fallback").textContent();
     assert.ok(fallback.startsWith("Fell back to WebCodecs: ") && fallback.includes(reason), `${fallback}; the reason is ${reason}`);
     // HLS is not retried in the background.
     await page.waitForFunction(() => document.querySelector("sluicegate-player").stats.painted > 60);
-    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").stats.transport), "nal");
+    assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").stats.transport), "webcodecs");
     await close();
   });
 });

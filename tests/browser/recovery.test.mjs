@@ -8,7 +8,7 @@ import { frameNumberReaches, displayedFrame, playing, setHidden, until } from ".
 describe("recovery", { timeout: 240_000 }, () => {
   const { gateway, openPage } = gatewayAndBrowser();
 
-  for (const transport of ["nal", "mse", "hls", "mjpeg"]) {
+  for (const transport of ["webcodecs", "nal", "mse", "hls", "mjpeg"]) {
     test(`${transport}: a hidden page disconnects and reconnects when visible`, async () => {
       const { page, problems, close } = await openPage();
       await page.goto(`${gateway.url}watch/demo?transport=${transport}`);
@@ -27,7 +27,7 @@ describe("recovery", { timeout: 240_000 }, () => {
   }
 
   for (const signal of ["SIGKILL", "SIGTERM"]) {
-    for (const transports of [["nal", "hls"], ["mse", "mjpeg"]]) {
+    for (const transports of [["nal", "hls"], ["mse", "mjpeg"], ["webcodecs"]]) {
       test(`${transports.join(" and ")}: players reconnect after ${signal} and a restart`, async () => {
         const pages = [];
         for (const transport of transports) {

@@ -1,4 +1,4 @@
-// Components are exchanged while pages play them: by WebCodecs, Media Source Extensions and hls.js. No page reconnects,
+// Components are exchanged while pages play them: by WebCodecs in a worker and in the page, Media Source Extensions and hls.js. No page reconnects,
 // freezes or reports an error.
 
 import assert from "node:assert/strict";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { gatewayAndBrowser } from "./setup.mjs";
 import { displayedFrame, frameNumberReaches, playing, until } from "./support.mjs";
 
-const TRANSPORTS = ["nal", "mse", "hls"];
+const TRANSPORTS = ["webcodecs", "nal", "mse", "hls"];
 /** Exchanges of `hls`; of each other transport there is one in five rounds. */
 const SWAPS = 100;
 /** A time in ms without a new frame: a busy machine may need it now and then, exchanges must not. */
@@ -74,12 +74,12 @@ describe("components that are exchanged", { timeout: 480_000 }, () => {
     return { name, ...opened };
   }
 
-  test("pages that play nal, mse and hls notice nothing", async () => {
+  test("pages that play webcodecs, nal, mse and hls notice nothing", async () => {
     const watching = [];
     for (const name of TRANSPORTS) watching.push(await watch(name));
     for (let nth = 1; nth <= SWAPS; nth++) {
       await exchange("hls", nth);
-      if (nth % 5 === 0) for (const name of ["nal", "mse"]) await exchange(name, nth);
+      if (nth % 5 === 0) for (const name of ["webcodecs", "nal", "mse"]) await exchange(name, nth);
     }
     for (const { name, page, problems, close } of watching) {
       const last = await displayedFrame(page);

@@ -10,7 +10,7 @@ describe("over TLS", { timeout: 120_000 }, () => {
     config: '[server]\ntls = "self-signed"\n[streams.demo]\nsource = "test-pattern"\n',
   });
 
-  for (const transport of ["nal", "mse", "mjpeg"]) {
+  for (const transport of ["webcodecs", "nal", "mse", "mjpeg"]) {
     test(`${transport} plays, and the page is served over HTTP/2`, async () => {
       const { page, problems, close } = await openPage({ ignoreHTTPSErrors: true });
       const sockets = recordMediaSockets(page);

@@ -90,7 +90,7 @@ class World {
     this.choice =
       transport instanceof Error
         ? transport
-        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true };
+        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true, webTransport: null };
     this.director.select({ base: BASE, transport: wanted, rendition: null });
     await settled();
   }
@@ -131,7 +131,7 @@ test("the gateway's choice is played and reported back", async () => {
 test("without a choice from the gateway, the browser chooses", async () => {
   const world = new World();
   await world.play(new Error("404"));
-  assert.deepEqual([world.open, world.director.state.why], [["first nal /live/demo"], ""]);
+  assert.deepEqual([world.open, world.director.state.why], [["first webcodecs /live/demo"], ""]);
   assert.equal(world.opened.at(-1)?.only, false);
   await world.play("unknown-to-us", "mse");
   assert.deepEqual(world.open, ["first mse /live/demo"]);
@@ -283,7 +283,7 @@ test("a gateway that accepts the request but never responds is not awaited", asy
   assert.deepEqual(world.open, []);
   world.advance(1);
   await settled();
-  assert.deepEqual(world.open, ["first nal /live/demo"]);
+  assert.deepEqual(world.open, ["first webcodecs /live/demo"]);
   world.director.stop();
   assert.equal(world.timers, 0);
 
@@ -321,11 +321,11 @@ test("a transport without a frame at the start is reported and replaced", async 
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   const unable = new World();
-  await unable.play("nal");
+  await unable.play("webcodecs");
   unable.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no" });
-  assert.deepEqual([unable.log.at(-1), unable.open], ["failed nal@", ["first mse /live/demo"]]);
+  assert.deepEqual([unable.log.at(-1), unable.open], ["failed webcodecs@", ["first nal /live/demo"]]);
   unable.frame();
-  assert.equal(unable.log.at(-1), "playing mse@");
+  assert.equal(unable.log.at(-1), "playing nal@");
   const refused = new World();
   await refused.play("hls");
   refused.opened.at(-1)?.sink.ended({ kind: "refused", reason: "no" });
@@ -407,20 +407,20 @@ test("unmuted audio is reported, and transports with audio are named", async () 
 
 test("obstacles of transports are displayed after the gateway chose another", async () => {
   const world = new World();
-  await world.play("nal");
+  await world.play("webcodecs");
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "no intra refresh" });
-  assert.deepEqual([world.open, world.log.at(-1)], [["first mse /live/demo"], "failed nal@"]);
+  assert.deepEqual([world.open, world.log.at(-1)], [["first nal /live/demo"], "failed webcodecs@"]);
   world.opened.at(-1)?.sink.ended({ kind: "unsupported", reason: "none here either" });
-  assert.equal(world.log.at(-1), "failed mse@");
+  assert.equal(world.log.at(-1), "failed nal@");
   // A transport that has just failed is not retried before anything plays.
-  world.move("nal");
-  assert.deepEqual([world.open, world.log.at(-1)], [["first hls /live/demo"], "failed nal@"]);
+  world.move("webcodecs");
+  assert.deepEqual([world.open, world.log.at(-1)], [["first mse /live/demo"], "failed webcodecs@"]);
   world.move("mjpeg");
   assert.deepEqual(world.open, ["first mjpeg /live/demo"]);
   world.frame();
   assert.equal(world.director.state.fallback, "no intra refresh; none here either");
   // A transport that plays has no obstacle any more.
-  world.move("mse");
+  world.move("nal");
   world.frame();
   world.move("mjpeg");
   world.frame();

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Decoder, NalFeed, type EncodedUnit } from "../src/transport/nal_feed";
+import { NalFeed } from "../src/transport/nal_feed";
+import type { Decoder, EncodedUnit } from "../src/transport/video_decoder";
 import { annexB, AUD, DELTA, IDR, OTHER_SPS, PPS, RECOVERY, SPS, USER_DATA } from "./support";
 
 /** Records its calls. */

@@ -94,7 +94,7 @@ test("auto plays the first transport that can play, and lists the obstacles", ()
   const able = new World();
   able.play();
   able.frame();
-  assert.deepEqual([able.session.state.transport, able.session.state.phase, able.session.state.fallback], ["nal", "playing", ""]);
+  assert.deepEqual([able.session.state.transport, able.session.state.phase, able.session.state.fallback], ["webcodecs", "playing", ""]);
 
   const unable = new World();
   const against: string[] = [];
@@ -110,7 +110,7 @@ test("a pinned transport that the browser cannot play is replaced", () => {
   const world = new World();
   world.obstacles.hls = "no HLS";
   world.play("hls");
-  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "no HLS"]);
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["webcodecs", "no HLS"]);
 });
 
 test("an ended connection is retried with growing delays until a success", () => {
@@ -169,6 +169,7 @@ test("a hidden page does not retry", () => {
 test("a transport that cannot decode the stream is replaced and not retried", () => {
   const world = new World();
   world.play("nal");
+  world.obstacles.webcodecs = "cannot decode";
   world.end("unsupported", "cannot decode");
   assert.deepEqual([world.last.name, world.session.state.fallback], ["mse", "cannot decode"]);
   world.end("unsupported", "cannot decode either");
@@ -183,7 +184,7 @@ test("a transport that cannot decode the stream is replaced and not retried", ()
 test("auto tries the next transport after two refusals, a pinned one does not", () => {
   const auto = new World();
   auto.play("auto");
-  for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"], ["mjpeg", "mjpeg"]]) {
+  for (const [name, next] of [["webcodecs", "nal"], ["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"], ["mjpeg", "mjpeg"]]) {
     auto.end("refused", `${name} blocked`);
     auto.advance(10_000);
     assert.equal(auto.last.name, name);
@@ -191,7 +192,7 @@ test("auto tries the next transport after two refusals, a pinned one does not", 
     auto.advance(10_000);
     assert.equal(auto.last.name, next);
   }
-  assert.equal(auto.session.state.fallback, "nal blocked; mse blocked; hls blocked");
+  assert.equal(auto.session.state.fallback, "webcodecs blocked; nal blocked; mse blocked; hls blocked");
 
   const pinned = new World();
   pinned.play("mse");
@@ -205,7 +206,7 @@ test("auto tries the next transport after two refusals, a pinned one does not", 
 test("every transport that displays no video is given up, down to MJPEG", () => {
   const world = new World();
   world.play();
-  for (const [name, next] of [["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"]] as const) {
+  for (const [name, next] of [["webcodecs", "nal"], ["nal", "mse"], ["mse", "hls"], ["hls", "mjpeg"]] as const) {
     assert.equal(world.last.name, name);
     world.last.sink.bytes(1000);
     world.feed(7.9);
@@ -214,7 +215,7 @@ test("every transport that displays no video is given up, down to MJPEG", () => 
     assert.deepEqual([world.last.name, world.session.state.phase], [next, "connecting"]);
   }
   const shows = (name: string): string => `${name} receives video but displays none`;
-  assert.equal(world.session.state.fallback, ["WebCodecs", "MSE", "HLS"].map(shows).join("; "));
+  assert.equal(world.session.state.fallback, ["WebCodecs", "H.264", "MSE", "HLS"].map(shows).join("; "));
   // There is no fallback after the last one: the failure is reported, and it is retried.
   world.feed(8.1);
   assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", shows("MJPEG")]);
@@ -224,15 +225,15 @@ test("every transport that displays no video is given up, down to MJPEG", () => 
 
 test("a few undisplayed frames are no failure, however long ago they arrived", () => {
   const world = new World();
-  world.play("nal");
+  world.play("webcodecs");
   for (let nth = 0; nth < 19; nth++) {
     world.last.sink.bytes(100);
     world.last.sink.fed(1);
     world.advance(2000);
   }
-  assert.deepEqual([world.opened.length, world.session.state.transport], [1, "nal"]);
+  assert.deepEqual([world.opened.length, world.session.state.transport], [1, "webcodecs"]);
   world.last.sink.fed(1);
-  assert.equal(world.last.name, "mse");
+  assert.equal(world.last.name, "nal");
 });
 
 test("a transport that stops displaying is reopened, then given up", () => {
@@ -240,16 +241,16 @@ test("a transport that stops displaying is reopened, then given up", () => {
   world.play("mse");
   world.feed(10, world.last.sink);
   const { sink } = world.last;
-  assert.equal(world.last.name, "nal", "it never displayed any");
+  assert.equal(world.last.name, "webcodecs", "it never displayed any");
   world.frame(sink);
   world.feed(14.9, sink);
   assert.equal(world.opened.length, 2);
   world.feed(0.2, sink);
   assert.deepEqual([world.session.state.phase, world.session.state.reason], ["waiting", "WebCodecs receives video but no longer displays it"]);
   world.advance(500);
-  assert.deepEqual([world.last.name, world.opened.length], ["nal", 3]);
+  assert.deepEqual([world.last.name, world.opened.length], ["webcodecs", 3]);
   world.feed(8.1);
-  assert.equal(world.last.name, "hls");
+  assert.equal(world.last.name, "nal");
 });
 
 test("waiting for a click is not a failure to display", () => {
@@ -284,7 +285,7 @@ test("a transport without data yet is replaced, even if selected", () => {
   const world = new World();
   world.play("hls");
   world.end("unready", "no segment is whole yet");
-  assert.deepEqual([world.last.name, world.session.state.fallback], ["nal", "HLS is not ready yet (no segment is whole yet)"]);
+  assert.deepEqual([world.last.name, world.session.state.fallback], ["webcodecs", "HLS is not ready yet (no segment is whole yet)"]);
 });
 
 test("a video element that displays frames counts as playing", () => {
@@ -325,14 +326,14 @@ test("audio is remembered across a reconnect, but not for another transport", ()
   assert.equal(world.session.state.hasAudio, false);
 });
 
-test("an unreachable gateway does not make auto give up nal", () => {
+test("an unreachable gateway does not make auto give up its first choice", () => {
   const world = new World();
   world.play();
   for (let times = 0; times < 5; times++) {
     world.end("unreachable");
     world.advance(10_000);
   }
-  assert.equal(world.last.name, "nal");
+  assert.equal(world.last.name, "webcodecs");
 });
 
 test("silence is reported after 10 s, and the connection reopened after 30 s", () => {

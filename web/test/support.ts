@@ -1,4 +1,4 @@
-// Helpers for the unit tests: H.264 and MP4 data, fake timers and sockets.
+// Helpers for the unit tests: H.264, MP4 and records, fake timers and sockets.
 
 import type { TestContext } from "node:test";
 
@@ -61,6 +61,28 @@ export function fragment(track: number, sync: boolean, flagsIn: "first" | "each"
         ? box("trun", be32(0x0000_0005), be32(1), be32(0), flags)
         : box("trun", be32(0x0000_0001), be32(1), be32(0));
   return Uint8Array.from([...box("moof", box("mfhd"), box("traf", header, box("tfdt"), run)), ...box("mdat", new Array<number>(size).fill(0))]);
+}
+
+/** A record of `webcodecs`. */
+export function record(kind: number, content: readonly number[]): Uint8Array {
+  return Uint8Array.from([...be32(1 + content.length), kind, ...content]);
+}
+
+/** A catalogue with a video track, an audio track and one of an unknown kind. */
+export function catalogue(fields: Record<string, unknown> = {}): Uint8Array {
+  const video = { kind: "video", format: "h264/avcc", codec: "avc1.64001f", config: "AWQAH//gAA==", timescale: 90_000, pixelAspect: [16, 11], rotation: 90, mirrored: false };
+  const audio = { kind: "audio", format: "aac", codec: "mp4a.40.2", config: "EZA=", timescale: 48_000, sampleRate: 48_000, channels: 2 };
+  const json = JSON.stringify({ version: 1, startedAt: 1, epoch: 0, tracks: [video, audio, { kind: "smell" }], ...fields });
+  return record(0, [...new TextEncoder().encode(json)]);
+}
+
+/** A frame's record; `time` in ticks. */
+export function coded(frame: { track?: number; group?: number; time?: number; independent?: boolean; leading?: boolean; data?: readonly number[] }): Uint8Array {
+  const { track = 0, group = 1, time = 0, independent = false, leading = false, data = [1] } = frame;
+  const fields = new DataView(new ArrayBuffer(16));
+  fields.setBigUint64(0, BigInt(group));
+  fields.setBigInt64(8, BigInt(time));
+  return record(1, [track, (independent ? 1 : 0) | (leading ? 2 : 0), 0, ...new Uint8Array(fields.buffer), ...data]);
 }
 
 const originals = new Map<string, PropertyDescriptor | undefined>();

@@ -1,14 +1,15 @@
-// Where a half displays: an element of the player's stage. It is empty while no half plays.
+// Where a transport displays by an element of its own, a half or the canvas of `webcodecs`: an element of the player's
+// stage. It is empty while no such transport plays.
 
-/** The place for one half at a time. */
+/** The place for one transport at a time. */
 export class HalfScreen {
   readonly #element: HTMLElement;
-  readonly #onFrameLoss: () => void;
+  readonly #onFrameLoss: (content: HTMLElement) => void;
   #muted = true;
   #onMuted: ((muted: boolean) => void) | null = null;
 
-  /** `onFrameLoss` is called before the displayed frame disappears with its half. */
-  constructor(element: HTMLElement, onFrameLoss: () => void) {
+  /** `onFrameLoss` is called before the displayed frame disappears with the content. */
+  constructor(element: HTMLElement, onFrameLoss: (content: HTMLElement) => void) {
     this.#element = element;
     this.#onFrameLoss = onFrameLoss;
   }
@@ -23,13 +24,13 @@ export class HalfScreen {
     this.#onMuted?.(muted);
   }
 
-  /** Puts the half's element here; `onMuted` is called at every change. Returns what removes it again. */
+  /** Puts the transport's element here; `onMuted` is called at every change. Returns what removes it again. */
   attach(content: HTMLElement, onMuted: (muted: boolean) => void): () => void {
     this.#element.replaceChildren(content);
     this.#onMuted = onMuted;
     return () => {
       if (content.parentElement !== this.#element) return;
-      this.#onFrameLoss();
+      this.#onFrameLoss(content);
       this.#onMuted = null;
       this.#element.replaceChildren();
     };

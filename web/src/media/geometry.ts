@@ -1,5 +1,5 @@
-// Display geometry of coded frames: pixel aspect ratio and orientation. The gateway sends it as a text message on
-// `nal` if frames are not displayed as coded.
+// Display geometry of coded frames: pixel aspect ratio and orientation. The gateway sends it in the catalogue of
+// `webcodecs`, and as a text message on `nal` if frames are not displayed as coded.
 
 import { flag, number, object } from "../net/json";
 
@@ -28,16 +28,20 @@ export function isSideways({ rotation }: Orientation): boolean {
 
 /** Parses a text message. Null if it is not a geometry. */
 export function readGeometry(message: string): Geometry | null {
-  let fields: Record<string, unknown> | null;
   try {
-    fields = object(JSON.parse(message));
+    const fields = object(JSON.parse(message));
+    return fields === null ? null : geometry(fields);
   } catch {
     return null;
   }
-  const aspect = fields?.["pixelAspect"];
+}
+
+/** The geometry in these fields. Null if there is none. */
+export function geometry(fields: Record<string, unknown>): Geometry | null {
+  const aspect = fields["pixelAspect"];
   const [wide, tall] = Array.isArray(aspect) ? aspect.map(number) : [];
-  const rotation = number(fields?.["rotation"]);
-  const mirrored = flag(fields?.["mirrored"]);
+  const rotation = number(fields["rotation"]);
+  const mirrored = flag(fields["mirrored"]);
   if (rotation !== 0 && rotation !== 90 && rotation !== 180 && rotation !== 270) return null;
   if (mirrored === null || !wide || !tall || wide < 0 || tall < 0) return null;
   return { orientation: { rotation, mirrored }, pixelAspect: [wide, tall] };

@@ -2,7 +2,7 @@
 
 import { ApiError } from "./api";
 import { errorText } from "./errors";
-import { flag, object, text } from "./json";
+import { flag, number, object, text, texts } from "./json";
 
 /** A transport, and a rendition of the stream. */
 export interface PlaybackTarget {
@@ -10,6 +10,14 @@ export interface PlaybackTarget {
   readonly transport: string;
   /** Name of the rendition; empty for the stream itself. */
   readonly rendition: string;
+}
+
+/** Where the gateway accepts WebTransport. */
+export interface WebTransportOffer {
+  /** UDP port; null if it is that of the gateway's pages. */
+  readonly port: number | null;
+  /** SHA-256 of acceptable certificates, in Base64; empty if the certificate is of a known authority. */
+  readonly hashes: readonly string[];
 }
 
 /** A response of `GET /live/{stream}`. */
@@ -21,6 +29,8 @@ export interface Choice extends PlaybackTarget {
   readonly reason: string;
   /** Whether this is the gateway's test pattern, whose frames carry a block code. */
   readonly pattern: boolean;
+  /** Null if the gateway has no WebTransport. */
+  readonly webTransport: WebTransportOffer | null;
 }
 
 /** Capabilities of this client, and the viewer's selection. */
@@ -63,7 +73,19 @@ export function parseChoice(json: unknown, gateway: URL): Choice | null {
   if (fields === null || !transport || !base || !session) return null;
   const [at, control] = [resolvePath(base, gateway), resolvePath(session, gateway)];
   if (at === null || control === null) return null;
-  return { transport, rendition: text(fields["rendition"]), base: at, session: control, reason: text(fields["reason"]), pattern: flag(fields["pattern"]) ?? false };
+  return {
+    transport,
+    rendition: text(fields["rendition"]),
+    base: at,
+    session: control,
+    reason: text(fields["reason"]),
+    pattern: flag(fields["pattern"]) ?? false,
+    webTransport: parseOffer(object(fields["webtransport"])),
+  };
+}
+
+function parseOffer(fields: Record<string, unknown> | null): WebTransportOffer | null {
+  return fields === null ? null : { port: number(fields["port"]), hashes: texts(fields["hashes"]) };
 }
 
 /** Resolves a path on the gateway; null for URLs elsewhere. */

@@ -17,7 +17,7 @@ export interface DirectorState extends SessionState {
   readonly moved: CompletedMove | null;
   /** Whether the stream has audio, even if the current transport does not carry it (that is `hasAudio`). */
   readonly streamHasAudio: boolean;
-  /** Labels of the transports that carry the audio, among those the gateway offers and this browser can play. */
+  /** Labels of the other transports that carry the audio, among those the gateway offers and this browser can play. */
   readonly audioTransports: string;
   /** Whether this is the gateway's test pattern, whose frames carry a block code. */
   readonly pattern: boolean;

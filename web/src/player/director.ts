@@ -486,7 +486,7 @@ export class Director {
     const state = this.#current.session.state;
     const chosen = target !== null && this.#selection.transport === "auto" ? this.#reasonsAgainst(target.transport) : "";
     const fallback = state.fallback === "" ? chosen : state.fallback;
-    const names = this.#candidates.filter(({ hasAudio }) => hasAudio).map(({ transport }) => this.#known(transport));
+    const names = this.#candidates.filter(({ hasAudio, transport }) => hasAudio && transport !== state.transport).map(({ transport }) => this.#known(transport));
     const labels = [...new Set(names)].filter((name) => name !== null).map((name) => this.#env.label(name));
     const { problem } = this.#selection;
     return {

@@ -1,4 +1,4 @@
-// <sluicegate-player stream="demo" src="https://gateway" transport="auto|nal|mse|hls|mjpeg|NAME" stats>: plays one stream
+// <sluicegate-player stream="demo" src="https://gateway" transport="auto|webcodecs|nal|mse|hls|mjpeg|NAME" stats>: plays one stream
 // while the element is in the document and the page is visible. It connects the parts: `PlayerView` (DOM), `Painter`
 // and `VideoScreen` (output), `HalfScreen` (transports that bring their player), `Director` (decisions), `StatsCollector`
 // (statistics).
@@ -26,11 +26,14 @@ import { withTimeout } from "../net/timeout";
 import { hlsObstacle, openHls, prepareHls } from "../transport/hls";
 import { openMjpeg } from "../transport/mjpeg";
 import { mseObstacle, openMse } from "../transport/mse";
-import { nalObstacle, openNal } from "../transport/nal";
+import { openNal } from "../transport/nal";
+import { noteOffer } from "../transport/endpoints";
 import { type BuiltInName, LABELS, TRANSPORTS, type TransportName, isBuiltIn } from "../transport/names";
 import { unreachable } from "../transport/refusal";
 import type { DisplayedFrame, Opener } from "../transport/transport";
 import { VideoScreen, hasBeenActive } from "../transport/video";
+import { webCodecsObstacle } from "../transport/video_decoder";
+import { openWebCodecs } from "../transport/webcodecs";
 import { clockUrl, NO_RENDITION, streamBase } from "./address";
 import { type BlockCode, BlockCodeReader } from "./block_code_reader";
 import { Director, type DirectorState, type StageName } from "./director";
@@ -72,7 +75,7 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #collector = new StatsCollector(performance.now());
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
-  /** The stages whose transport displays in its own place instead of the video element. */
+  /** The stages whose transport displays by an element of its own instead of the video element. */
   readonly #halfStages = new Set<StageName>();
   /** The transports of the gateway that bring their player; null before they are known. */
   #halves: ReadonlyMap<TransportName, KnownHalf> | null = null;
@@ -113,8 +116,8 @@ export class SluicegatePlayer extends HTMLElement {
       second: new VideoScreen(second, () => this.#keepFrame("second")),
     };
     this.#halfScreens = {
-      first: new HalfScreen(this.#view.halves.first, () => this.#loseFrame("first")),
-      second: new HalfScreen(this.#view.halves.second, () => this.#loseFrame("second")),
+      first: new HalfScreen(this.#view.halves.first, (content) => this.#loseFrame("first", content)),
+      second: new HalfScreen(this.#view.halves.second, (content) => this.#loseFrame("second", content)),
     };
     this.#director = new Director(
       {
@@ -126,7 +129,11 @@ export class SluicegatePlayer extends HTMLElement {
         prepare: (name) => {
           if (name === "hls") prepareHls();
         },
-        choose: fetchChoice,
+        choose: async (base, request, signal) => {
+          const choice = await fetchChoice(base, request, signal);
+          noteOffer(base, choice.webTransport);
+          return choice;
+        },
         openControl: (url, events) => new Control(url, events),
         timer,
         now: () => performance.now(),
@@ -350,7 +357,7 @@ export class SluicegatePlayer extends HTMLElement {
       {
         label: this.#label(name),
         open: (...opening) => {
-          if (isBuiltIn(name)) this.#halfStages.delete(stage);
+          if (isBuiltIn(name) && name !== "webcodecs") this.#halfStages.delete(stage);
           else this.#halfStages.add(stage);
           return open(...opening);
         },
@@ -359,6 +366,7 @@ export class SluicegatePlayer extends HTMLElement {
     ];
     const players = (): ReadonlyMap<TransportName, TransportPlayer> =>
       new Map([
+        player("webcodecs", (base, own) => openWebCodecs(base, own, this.#halfScreens[stage], () => this.#soundBlocked(stage))),
         player("nal", openNal),
         player("mse", (base, own) => openMse(base, own, video())),
         player("hls", (base, own, singleRendition) => openHls(base, own, singleRendition, video())),
@@ -410,13 +418,24 @@ export class SluicegatePlayer extends HTMLElement {
     this.#view.displayed("canvas");
   }
 
-  /** The frame that a half displays is about to disappear; it cannot be copied. The player keeps its shape. */
-  #loseFrame(stage: StageName): void {
+  /** The frame in `content` is about to disappear. That of a half cannot be copied; the player keeps its shape. */
+  #loseFrame(stage: StageName, content: HTMLElement): void {
     if (this.#screen !== `${stage}-half`) return;
-    const { width, height } = this.stats;
-    this.#painter.blank(width, height);
     this.#screen = "canvas";
-    this.#view.blank();
+    if (content instanceof HTMLCanvasElement) {
+      this.#painter.copyFrom(content);
+      this.#view.displayed("canvas");
+    } else {
+      const { width, height } = this.stats;
+      this.#painter.blank(width, height);
+      this.#view.blank();
+    }
+  }
+
+  /** The browser plays no sound before the viewer acts: the picture goes on muted, as that of a video element does. */
+  #soundBlocked(stage: StageName): void {
+    this.#view.videos[stage].muted = true;
+    this.#halfScreens[stage].muted = true;
   }
 
   /** Mutes the hidden stage. */
@@ -483,7 +502,8 @@ export class SluicegatePlayer extends HTMLElement {
 }
 
 const OBSTACLES: Readonly<Record<BuiltInName, () => string | null>> = {
-  nal: nalObstacle,
+  webcodecs: webCodecsObstacle,
+  nal: webCodecsObstacle,
   mse: mseObstacle,
   hls: hlsObstacle,
   mjpeg: () => null,

@@ -12,15 +12,15 @@ export interface PainterEvents {
 
 /** Sole owner of the canvas: draws on it and sets its size. */
 export class Painter {
-  readonly #canvas: HTMLCanvasElement;
-  readonly #context: CanvasRenderingContext2D | null;
+  readonly #canvas: HTMLCanvasElement | OffscreenCanvas;
+  readonly #context: CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
   readonly #events: PainterEvents;
   #next: DecodedFrame | null = null;
   #request = 0;
 
-  constructor(canvas: HTMLCanvasElement, events: PainterEvents) {
+  constructor(canvas: HTMLCanvasElement | OffscreenCanvas, events: PainterEvents) {
     this.#canvas = canvas;
-    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#context = (canvas as OffscreenCanvas).getContext("2d", { alpha: false });
     this.#events = events;
   }
 
@@ -55,10 +55,11 @@ export class Painter {
     this.#canvas.height = height;
   }
 
-  /** Copies the current frame of a video element that is about to lose it. */
-  copyFrom(video: HTMLVideoElement): void {
+  /** Copies the current frame of an element that is about to lose it. */
+  copyFrom(element: HTMLVideoElement | HTMLCanvasElement): void {
     this.stop();
-    this.#draw(video, video.videoWidth, video.videoHeight);
+    const isVideo = element instanceof HTMLVideoElement;
+    this.#draw(element, isVideo ? element.videoWidth : element.width, isVideo ? element.videoHeight : element.height);
   }
 
   #paint(): void {

@@ -51,7 +51,7 @@ const LATENCY_LABELS: Readonly<Record<LatencyKind, string>> = {
 export class PlayerView {
   readonly canvas: HTMLCanvasElement;
   readonly videos: Readonly<Record<StageName, HTMLVideoElement>>;
-  /** Where transports display whose player their component brings. */
+  /** Where transports display by an element of their own. */
   readonly halves: Readonly<Record<StageName, HTMLElement>>;
   readonly #frame: HTMLElement;
   readonly #status: HTMLElement;

@@ -2,48 +2,8 @@
 // keyframes, bursts and changing parameter sets can be tested one message at a time.
 
 import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
-
-/** One access unit for the decoder, in Annex B format. */
-export interface EncodedUnit {
-  readonly key: boolean;
-  /** Whether this key unit is a recovery point instead of an IDR picture; not every decoder starts there. */
-  readonly recovery: boolean;
-  /** Arrival time in µs; strictly increasing. */
-  readonly timestamp: number;
-  readonly data: Uint8Array;
-}
-
-/** The part of the decoder that the feed uses. */
-export interface Decoder {
-  /** Reconfigures the decoder for this codec string and discards its queue. */
-  configure(codec: string): void;
-  decode(unit: EncodedUnit): void;
-  /** Number of units waiting to be decoded. */
-  readonly decodeQueueSize: number;
-}
-
-/** Outcome of each frame, reported once. */
-export interface FeedEvents {
-  /** `count` frames were skipped. */
-  dropped(count: number): void;
-  /** One frame was passed to the decoder. */
-  fed(): void;
-}
-
-/** With more units waiting than this, the decoder is behind. */
-const QUEUE_LIMIT = 4;
-
-/**
- * After being behind for this long (µs), everything up to the next keyframe is skipped. Bursts from the network or a
- * busy page are shorter than that.
- */
-const BEHIND_LIMIT = 500_000;
-
-/** A joining viewer receives the newest group at once; decoding it may take this long (µs). */
-const CATCH_UP_LIMIT = 3_000_000;
-
-/** Maximum queue length, however short the time. */
-const BURST_LIMIT = 900;
+import { DecoderLag } from "./decoder_lag";
+import type { Decoder, FeedEvents } from "./video_decoder";
 
 /** Limit for stored parameter sets in bytes; a stream that exceeds it is not sending parameter sets. */
 const PARAMETERS_LIMIT = 64 * 1024;
@@ -60,9 +20,7 @@ export class NalFeed {
   #recoveries = 0;
   /** Decoding started at a recovery point, and no frame that follows it in presentation order has arrived. */
   #atRecovery = false;
-  #catchingUp = true;
-  #hasOutput = false;
-  #keptUpAt: number | null = null;
+  readonly #lag = new DecoderLag();
   #lastTimestamp = -1;
 
   constructor(decoder: Decoder, events: FeedEvents) {
@@ -84,7 +42,7 @@ export class NalFeed {
 
   #handleFrame(unit: AccessUnit, bytes: Uint8Array, now: number): void {
     const key = this.#isKey(unit.idr, unit.recovery);
-    const behind = this.#isBehind(now);
+    const behind = this.#lag.isBehind(this.#decoder.decodeQueueSize, now / 1000);
     if (!key) {
       if (behind) this.#waitsForKey = true;
       if (this.#waitsForKey) {
@@ -102,7 +60,7 @@ export class NalFeed {
       this.#events.dropped(1);
       return;
     } else if (behind) {
-      this.#keptUpAt = now;
+      this.#lag.restarted(now / 1000);
     }
     const complete = !key || (unit.sps !== null && unit.hasPps) || this.#parameters === null;
     this.#lastTimestamp = Math.max(this.#lastTimestamp + 1, Math.round(now));
@@ -117,7 +75,7 @@ export class NalFeed {
 
   /** The decoder has output a frame: the stream can be decoded. */
   frameDecoded(): void {
-    this.#hasOutput = true;
+    this.#lag.frameDecoded();
   }
 
   /** The decoder failed and lost its state; decoding resumes at the next keyframe. */
@@ -138,17 +96,6 @@ export class NalFeed {
       this.#recoveries++;
     }
     return idr || (recovery && (!this.#sawIdr || this.#recoveries > 1));
-  }
-
-  #isBehind(now: number): boolean {
-    const queueSize = this.#decoder.decodeQueueSize;
-    if (queueSize <= QUEUE_LIMIT) {
-      if (this.#hasOutput) this.#catchingUp = false;
-      this.#keptUpAt = now;
-      return false;
-    }
-    const since = now - (this.#keptUpAt ?? now);
-    return queueSize > BURST_LIMIT || since > (this.#catchingUp ? CATCH_UP_LIMIT : BEHIND_LIMIT);
   }
 
   /** Prepares the decoder for a keyframe. Returns false if no SPS has arrived yet. */

@@ -1,7 +1,7 @@
 // Names and labels of the transports that this player implements. Components may bring players for others (`half/`).
 
 /** In order of preference: `auto` tries them in this order. */
-export const TRANSPORTS = ["nal", "mse", "hls", "mjpeg"] as const;
+export const TRANSPORTS = ["webcodecs", "nal", "mse", "hls", "mjpeg"] as const;
 
 /** Name of a transport that this player implements. */
 export type BuiltInName = (typeof TRANSPORTS)[number];
@@ -10,7 +10,7 @@ export type BuiltInName = (typeof TRANSPORTS)[number];
 export type TransportName = string;
 
 /** Labels for the pages. */
-export const LABELS: Readonly<Record<BuiltInName, string>> = { nal: "WebCodecs", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
+export const LABELS: Readonly<Record<BuiltInName, string>> = { webcodecs: "WebCodecs", nal: "H.264", mse: "MSE", hls: "HLS", mjpeg: "MJPEG" };
 
 /** Transports whose URLs are the same for all viewers, so that caches can keep what is behind them. */
 export const CACHEABLE: ReadonlySet<TransportName> = new Set<BuiltInName>(["hls"]);

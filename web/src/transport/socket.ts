@@ -19,7 +19,7 @@ export function openSocket(
     message: (data) => events.message(data),
     ended: (close) => {
       if (close !== null) {
-        events.ended(closed(close));
+        events.ended(endingOf(close));
         return;
       }
       // A proxy may block the upgrade.
@@ -34,7 +34,8 @@ export function openSocket(
   };
 }
 
-function closed({ code, reason }: { readonly code: number; readonly reason: string }): Ending {
+/** The ending that a close code of the gateway announces. */
+export function endingOf({ code, reason }: { readonly code: number; readonly reason: string }): Ending {
   if (code === GOING_AWAY) return { kind: "draining", reason: reason || "the gateway is shutting down" };
   return { kind: "lost", reason: reason || `the connection was lost (${code})` };
 }

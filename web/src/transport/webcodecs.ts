@@ -1,0 +1,140 @@
+// Plays `webcodecs`. A worker receives, decodes and draws on a canvas of its own; this is the page's side, which has
+// the canvas and the sound.
+
+import type { HalfScreen } from "../half/screen";
+import { noteBlocked, webTransportEndpoint } from "./endpoints";
+import { refusal } from "./refusal";
+import { playSound } from "./sound";
+import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
+import type { WorkerEvents, WorkerOrder, WorkerReport } from "./webcodecs_messages";
+import type { Receiver, ReceiverEvents, Source } from "./webcodecs_receiver";
+
+/** The receiver, in a worker or in the page. */
+interface Receiving {
+  send(order: WorkerOrder, transfer?: Transferable[]): void;
+  stop(): void;
+}
+
+/** What the page gets from it. */
+interface PageEvents extends ReceiverEvents, Pick<WorkerEvents, "displayed"> {
+  /** It could not be loaded, or failed. */
+  failed(reason: string): void;
+}
+
+/** After so many failures in a row to load the receiver, it is not the network's fault. */
+const MAX_LOAD_FAILURES = 2;
+let loadFailures = 0;
+
+/** Plays `{base}/webcodecs` on this screen. `soundBlocked`: sound must wait until the viewer acts; it is muted then. */
+export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBlocked: () => void): Transport {
+  const controller = new AbortController();
+  const { signal } = controller;
+  let sound: { readonly sampleRate: number; readonly channels: number } | null = null;
+  let silence: (() => void) | null = null;
+
+  const stop = (): void => {
+    controller.abort();
+    silence?.();
+    receiving.stop();
+    detach();
+  };
+  const end = (ending: Ending): void => {
+    if (signal.aborted) return;
+    stop();
+    sink.ended(ending);
+  };
+  /** Starts or ends the sound, as it should be now. */
+  const applySound = (): void => {
+    const wanted = sound !== null && !screen.muted;
+    if (!wanted && silence !== null) {
+      silence();
+      silence = null;
+      receiving.send({ sound: null });
+    } else if (sound !== null && wanted && silence === null) {
+      silence = playSound(sound.sampleRate, sound.channels, {
+        opened: (port) => receiving.send({ sound: port }, [port]),
+        clock: (clock) => receiving.send({ clock }),
+        blocked: soundBlocked,
+        failed: () => events.audio(false),
+      });
+    }
+  };
+  const events: PageEvents = {
+    frame: (frame) => (signal.aborted ? frame.close() : sink.frame(frame)),
+    displayed: (frame) => {
+      screen.shape(frame.width, frame.height);
+      sink.displayed(frame);
+    },
+    fed: (count) => sink.fed(count),
+    audioPlayed: () => sink.audioPlayed(),
+    audio: (present) => {
+      if (!present) sound = null;
+      sink.audio(present);
+      applySound();
+    },
+    soundFound: (sampleRate, channels) => {
+      sound = { sampleRate, channels };
+      applySound();
+    },
+    bytes: (count) => sink.bytes(count),
+    queueingDelay: (ms) => sink.queueingDelay(ms),
+    dropped: (count) => sink.dropped(count),
+    webTransportBlocked: () => noteBlocked(base),
+    failed: (reason) => {
+      loadFailures++;
+      const ending: Ending = { kind: loadFailures < MAX_LOAD_FAILURES ? "lost" : "unsupported", reason };
+      void refusal(transportUrl(base, "webcodecs"), signal, ending).then(end);
+    },
+    ended: end,
+  };
+
+  const canvas = document.createElement("canvas");
+  const source: Source = { base: base.href, endpoint: webTransportEndpoint(base) };
+  const worker = new URL("webcodecs_worker.js", import.meta.url);
+  // A page of another site cannot start a worker from the gateway's script.
+  const receiving = worker.origin === location.origin ? receiveInWorker(worker, source, canvas, events) : receiveInPage(source, events);
+  const detach = screen.attach(canvas, applySound);
+  return { stop };
+}
+
+function receiveInWorker(url: URL, source: Source, element: HTMLCanvasElement, events: PageEvents): Receiving {
+  const worker = new Worker(url, { type: "module" });
+  worker.onmessage = ({ data: [name, ...values] }: MessageEvent<WorkerReport>) => {
+    loadFailures = 0;
+    if (name === "frame") {
+      const [frame] = values as Parameters<WorkerEvents["frame"]>;
+      events.frame({ ...frame, arrivedAt: frame.arrivedAt - performance.timeOrigin, close: () => frame.image.close() });
+    } else if (name === "displayed") {
+      const [frame] = values as Parameters<WorkerEvents["displayed"]>;
+      events.displayed({ ...frame, at: frame.at - performance.timeOrigin });
+    } else {
+      (events[name] as (...values: unknown[]) => void)(...values);
+    }
+  };
+  worker.onerror = ({ message }) => events.failed(`the player's worker failed (${message || "it could not be loaded"})`);
+  const send = (order: WorkerOrder, transfer: Transferable[] = []): void => worker.postMessage(order, transfer);
+  const canvas = typeof element.transferControlToOffscreen === "function" ? element.transferControlToOffscreen() : null;
+  send({ open: source, canvas }, canvas === null ? [] : [canvas]);
+  return { send, stop: () => worker.terminate() };
+}
+
+function receiveInPage(source: Source, events: PageEvents): Receiving {
+  let receiver: Receiver | null = null;
+  let stopped = false;
+  const start = async (): Promise<void> => {
+    const { Receiver } = await import("./webcodecs_receiver");
+    loadFailures = 0;
+    if (!stopped) receiver = new Receiver(source, events);
+  };
+  start().catch((error: unknown) => events.failed(`a part of the player could not be loaded (${String(error)})`));
+  return {
+    send: (order) => {
+      if ("sound" in order) receiver?.setSound(order.sound);
+      else if ("clock" in order) receiver?.setClock(order.clock);
+    },
+    stop: () => {
+      stopped = true;
+      receiver?.stop();
+    },
+  };
+}

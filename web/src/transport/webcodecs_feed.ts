@@ -1,0 +1,79 @@
+// Decides what of a `webcodecs` stream goes to the video decoder, and when. Decoder and clock are passed in, like those
+// of `NalFeed`.
+
+import { hasIdr } from "../media/avcc";
+import type { CodedFrame, VideoTrack } from "../media/records";
+import { BURST_LIMIT, DecoderLag } from "./decoder_lag";
+import type { Decoder, FeedEvents } from "./video_decoder";
+
+/** Handles the video frames of one connection, in order. Times are ms on one monotonic clock. */
+export class VideoFeed {
+  readonly #decoder: Decoder;
+  readonly #events: FeedEvents;
+  readonly #lag = new DecoderLag();
+  #track: VideoTrack | null = null;
+  #configured = false;
+  #waitsForKey = true;
+  /** Decoding started with this group, so the frames that its leading frames refer to were not decoded. */
+  #skipsLeading = true;
+  /** Arrival times of the frames in the decoder, by their presentation times. */
+  readonly #arrivals = new Map<number, number>();
+
+  constructor(decoder: Decoder, events: FeedEvents) {
+    this.#decoder = decoder;
+    this.#events = events;
+  }
+
+  /** The track whose frames are being decoded. */
+  get track(): VideoTrack | null {
+    return this.#track;
+  }
+
+  /** Handles one frame, which arrived at `arrivedAt`. `gap`: frames before it are missing. */
+  frame(frame: CodedFrame, track: VideoTrack, gap: boolean, arrivedAt: number): void {
+    const behind = this.#lag.isBehind(this.#decoder.decodeQueueSize, arrivedAt);
+    const changed = track !== this.#track;
+    if (changed) this.#configured = false;
+    this.#track = track;
+    if (gap || behind || changed) this.#waitsForKey = true;
+    if (frame.independent) {
+      this.#skipsLeading = this.#waitsForKey;
+      this.#waitsForKey = false;
+      if (!this.#configured || behind) this.#configure(track, arrivedAt);
+    } else if (this.#waitsForKey || (frame.leading && this.#skipsLeading)) {
+      this.#events.dropped(1);
+      return;
+    }
+    this.#arrivals.set(frame.time, arrivedAt);
+    const [oldest] = this.#arrivals.keys();
+    if (this.#arrivals.size > BURST_LIMIT && oldest !== undefined) this.#arrivals.delete(oldest);
+    this.#decoder.decode({
+      key: frame.independent,
+      recovery: frame.independent && !hasIdr(frame.data, track.config),
+      timestamp: frame.time,
+      data: frame.data,
+    });
+    this.#events.fed();
+  }
+
+  /** The decoder has output the frame with this presentation time (µs). Returns when it arrived, if that is known. */
+  frameDecoded(time: number): number | null {
+    this.#lag.frameDecoded();
+    const arrivedAt = this.#arrivals.get(time) ?? null;
+    this.#arrivals.delete(time);
+    return arrivedAt;
+  }
+
+  /** The decoder failed and lost its state; decoding resumes at the next independent frame. */
+  decoderFailed(): void {
+    this.#configured = false;
+    this.#waitsForKey = true;
+  }
+
+  #configure(track: VideoTrack, now: number): void {
+    this.#configured = true;
+    this.#arrivals.clear();
+    this.#lag.restarted(now);
+    this.#decoder.configure(track.codec, track.config);
+  }
+}

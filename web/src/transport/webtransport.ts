@@ -1,0 +1,126 @@
+// WebTransport as a carrier of `webcodecs`: where it works, how it is opened, and how its streams become frames. Each
+// group of a track is a unidirectional stream; streams may end before they are complete.
+
+import { Catalogues, type CodedFrame, type MediaTrack, RecordError, RecordReader } from "../media/records";
+import { endingOf } from "./socket";
+import type { Ending } from "./transport";
+
+/** Where a gateway accepts WebTransport. Sent to the worker. */
+export interface Endpoint {
+  readonly url: string;
+  /** SHA-256 of acceptable certificates, in Base64; empty if the certificate is of a known authority. */
+  readonly hashes: readonly string[];
+}
+
+/** What arrives. */
+export interface GroupEvents {
+  bytes(count: number): void;
+  /** Returns false if the frame's group is of no use any more. */
+  frame(frame: CodedFrame): boolean;
+  /** Nothing more follows of this group. */
+  groupEnded(kind: MediaTrack["kind"], group: number, complete: boolean): void;
+}
+
+/** After this time (ms), UDP is taken to be blocked. */
+export const OPEN_MS = 2000;
+/** Streams that are read at once; the oldest gives way to a new one. */
+const MAX_STREAMS = 64;
+/** First versions with a WebTransport that can be relied on. */
+const CHROMIUM = 100;
+const FIREFOX = 153;
+
+/**
+ * Whether the WebTransport of this browser can be relied on. WebKit's (on iPhones that is every browser) stops
+ * delivering streams after some thousand.
+ */
+export function hasReliableWebTransport(userAgent: string): boolean {
+  const version = (pattern: RegExp): number => Number(pattern.exec(userAgent)?.[1] ?? 0);
+  return version(/Chrom(?:e|ium)\/(\d+)/) >= CHROMIUM || version(/ Firefox\/(\d+)/) >= FIREFOX;
+}
+
+/** Opens a session. Null if that is not possible within two seconds, whatever the reason. */
+export async function openWebTransport({ url, hashes }: Endpoint, signal: AbortSignal): Promise<WebTransport | null> {
+  try {
+    const serverCertificateHashes = hashes.map((hash) => ({ algorithm: "sha-256", value: Uint8Array.from(atob(hash), (letter) => letter.charCodeAt(0)) }));
+    const session = new WebTransport(url, serverCertificateHashes.length === 0 ? {} : { serverCertificateHashes });
+    // Its end is looked at later, or not at all.
+    session.closed.catch(() => undefined);
+    signal.addEventListener("abort", () => close(session));
+    const opened = await Promise.race([session.ready.then(() => true), new Promise<false>((resolve) => setTimeout(() => resolve(false), OPEN_MS))]);
+    if (opened && !signal.aborted) return session;
+    close(session);
+  } catch {
+    // The browser does not say why.
+  }
+  return null;
+}
+
+/** Reads all streams of a session. Returns why it ended. */
+export async function readGroups(session: WebTransport, events: GroupEvents): Promise<Ending> {
+  const catalogues = new Catalogues();
+  const reading = new Set<ReadableStreamDefaultReader<Uint8Array>>();
+  let damage: Ending | null = null;
+  const read = async (stream: ReadableStream<Uint8Array>): Promise<void> => {
+    const bytes = stream.getReader();
+    reading.add(bytes);
+    const [oldest] = reading;
+    if (reading.size > MAX_STREAMS && oldest !== undefined) {
+      reading.delete(oldest);
+      void oldest.cancel().catch(() => undefined);
+    }
+    try {
+      await readGroup(bytes, new RecordReader(catalogues), events);
+    } catch (error) {
+      if (!(error instanceof RecordError)) return;
+      damage ??= { kind: error.unsupported ? "unsupported" : "lost", reason: error.message };
+      close(session);
+    } finally {
+      reading.delete(bytes);
+    }
+  };
+  try {
+    const streams = session.incomingUnidirectionalStreams.getReader();
+    for (;;) {
+      const { done, value } = await streams.read();
+      if (done) break;
+      void read(value as ReadableStream<Uint8Array>);
+    }
+    const { closeCode, reason } = await session.closed;
+    return damage ?? endingOf({ code: closeCode ?? 0, reason: reason ?? "" });
+  } catch {
+    return damage ?? { kind: "lost", reason: "the connection was lost" };
+  }
+}
+
+/** Reads one stream. A stream that is reset ends here too; what is missing shows in the number of the next group. */
+async function readGroup(bytes: ReadableStreamDefaultReader<Uint8Array>, records: RecordReader, events: GroupEvents): Promise<void> {
+  let newest: CodedFrame | null = null;
+  let complete = false;
+  try {
+    for (;;) {
+      const { done, value } = await bytes.read();
+      if (done) {
+        complete = records.isComplete;
+        return;
+      }
+      events.bytes(value.length);
+      for (const frame of records.push(value)) {
+        newest = frame;
+        if (!events.frame(frame)) {
+          void bytes.cancel().catch(() => undefined);
+          return;
+        }
+      }
+    }
+  } finally {
+    if (newest !== null) events.groupEnded(newest.track.kind, newest.group, complete);
+  }
+}
+
+function close(session: WebTransport): void {
+  try {
+    session.close();
+  } catch {
+    // It has never been open.
+  }
+}

@@ -1,0 +1,199 @@
+// Tests of WebTransport as a carrier: which browsers use it, and how its streams become frames, with a fake session.
+
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { parseChoice } from "../src/net/choice";
+import { noteBlocked, noteOffer, webTransportEndpoint } from "../src/transport/endpoints";
+import { hasReliableWebTransport, OPEN_MS, openWebTransport, readGroups } from "../src/transport/webtransport";
+import { catalogue, Clock, coded, record, replace, settled } from "./support";
+
+/** As recorded in 2026. */
+const AGENTS: readonly (readonly [string, boolean])[] = [
+  ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36", true],
+  ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/148.0.0.0 Safari/537.36", true],
+  ["Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36 Edg/148.0.0.0", true],
+  ["Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Mobile Safari/537.36", true],
+  ["Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/96.0.4664.45 Safari/537.36", false],
+  ["Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0", true],
+  ["Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", false],
+  ["Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Safari/605.1.15", false],
+  ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Mobile/15E148 Safari/604.1", false],
+  ["Mozilla/5.0 (iPhone; CPU iPhone OS 26_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/148.0.7700.10 Mobile/15E148 Safari/604.1", false],
+  ["Mozilla/5.0 (iPhone; CPU iPhone OS 26_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) FxiOS/153.0 Mobile/15E148 Safari/605.1.15", false],
+];
+
+test("browsers whose WebTransport can be relied on", () => {
+  for (const [agent, reliable] of AGENTS) assert.equal(hasReliableWebTransport(agent), reliable, agent);
+});
+
+test("an offer becomes an address, until WebTransport turns out to be blocked", (t) => {
+  const stored = new Map<string, string>();
+  replace(t, "navigator", { userAgent: AGENTS[0]?.[0] });
+  replace(t, "WebTransport", class {});
+  replace(t, "sessionStorage", { getItem: (key: string) => stored.get(key) ?? null, setItem: (key: string, value: string) => stored.set(key, value) });
+  const base = new URL("http://gateway:8080/live/demo?session=7");
+  const answer = { transport: "webcodecs", base: "/live/demo", session: "/api/sessions/7", webtransport: { port: 4433, hashes: ["AAAA"] } };
+  const choice = parseChoice(answer, base);
+  noteOffer(base, choice?.webTransport ?? null);
+  assert.deepEqual(webTransportEndpoint(base), { url: "https://gateway:4433/live/demo/webcodecs?session=7", hashes: ["AAAA"] });
+  assert.equal(webTransportEndpoint(new URL("http://other/live/demo")), null);
+  // On the port of the pages.
+  for (const [page, url] of [["http://own:8080", "https://own:8080/live/demo/webcodecs"], ["http://own", "https://own:80/live/demo/webcodecs"], ["https://own", "https://own/live/demo/webcodecs"]] as const) {
+    const samePort = parseChoice({ ...answer, webtransport: { hashes: [] } }, new URL(page));
+    noteOffer(new URL(page), samePort?.webTransport ?? null);
+    assert.equal(webTransportEndpoint(new URL("/live/demo", page))?.url, url);
+  }
+  replace(t, "navigator", { userAgent: AGENTS[7]?.[0] });
+  assert.equal(webTransportEndpoint(base), null, "WebKit");
+  replace(t, "navigator", { userAgent: AGENTS[0]?.[0] });
+  noteBlocked(base);
+  assert.equal(webTransportEndpoint(base), null);
+  assert.deepEqual([...stored.keys()], ["sluicegate-webtransport-blocked/http://gateway:8080"]);
+  noteOffer(new URL("http://third"), null);
+  assert.equal(webTransportEndpoint(new URL("http://third/live/demo")), null);
+});
+
+/** A session whose peer is the test. */
+class FakeSession {
+  static last: FakeSession;
+  readonly url: string;
+  readonly options: { serverCertificateHashes?: { value: Uint8Array }[] };
+  closedByPage = false;
+  #open!: () => void;
+  #refuse!: (error: Error) => void;
+  #end!: (info: { closeCode: number; reason: string }) => void;
+  #streams!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
+  readonly ready = new Promise<void>((resolve, reject) => ([this.#open, this.#refuse] = [resolve, reject]));
+  readonly closed = new Promise<{ closeCode: number; reason: string }>((resolve) => (this.#end = resolve));
+  readonly incomingUnidirectionalStreams = new ReadableStream<ReadableStream<Uint8Array>>({ start: (controller) => void (this.#streams = controller) });
+
+  constructor(url: string, options: FakeSession["options"]) {
+    [this.url, this.options] = [url, options];
+    FakeSession.last = this;
+  }
+
+  close(): void {
+    if (this.closedByPage) return;
+    this.closedByPage = true;
+    this.end(0, "");
+  }
+
+  open(): void {
+    this.#open();
+  }
+
+  refuse(): void {
+    this.#refuse(new Error("no"));
+  }
+
+  end(closeCode: number, reason: string): void {
+    this.#streams.close();
+    this.#end({ closeCode, reason });
+  }
+
+  stream(): ReadableStreamDefaultController<Uint8Array> {
+    let writer!: ReadableStreamDefaultController<Uint8Array>;
+    this.#streams.enqueue(new ReadableStream<Uint8Array>({ start: (controller) => void (writer = controller) }));
+    return writer;
+  }
+}
+
+function opening(t: TestContext) {
+  const clock = new Clock(t);
+  replace(t, "WebTransport", FakeSession);
+  const controller = new AbortController();
+  const opened = openWebTransport({ url: "https://gateway:4433/live/demo/webcodecs", hashes: ["AQID"] }, controller.signal);
+  return { clock, controller, opened, session: FakeSession.last };
+}
+
+test("a session opens with the certificates that the gateway named", async (t) => {
+  const { opened, session } = opening(t);
+  assert.deepEqual(session.options.serverCertificateHashes?.map(({ value }) => [...value]), [[1, 2, 3]]);
+  session.open();
+  assert.equal(await opened, session);
+});
+
+test("a session that does not open is given up after two seconds, one that is refused at once", async (t) => {
+  const silent = opening(t);
+  silent.clock.advance(OPEN_MS - 1);
+  await settled();
+  assert.equal(silent.session.closedByPage, false);
+  silent.clock.advance(1);
+  assert.deepEqual([await silent.opened, silent.session.closedByPage], [null, true]);
+  const refused = opening(t);
+  refused.session.refuse();
+  assert.equal(await refused.opened, null);
+  const stopped = opening(t);
+  stopped.controller.abort();
+  stopped.session.open();
+  assert.deepEqual([await stopped.opened, stopped.session.closedByPage], [null, true]);
+});
+
+function reading(t: TestContext, wanted: (group: number) => boolean = () => true) {
+  const { session } = opening(t);
+  const log: string[] = [];
+  const ending = readGroups(session as unknown as WebTransport, {
+    bytes: () => undefined,
+    frame: ({ track, group, data }) => {
+      log.push(`${track.kind} ${group}: ${[...data]}`);
+      return wanted(group);
+    },
+    groupEnded: (kind, group, complete) => log.push(`${kind} ${group} ${complete ? "complete" : "cut"}`),
+  });
+  return { session, log, ending };
+}
+
+test("streams are read side by side, and end complete, cut or reset", async (t) => {
+  const { session, log, ending } = reading(t);
+  const [first, second, third, unknown] = [session.stream(), session.stream(), session.stream(), session.stream()];
+  for (const stream of [first, second, third, unknown]) stream.enqueue(catalogue());
+  second.enqueue(coded({ group: 2, data: [2] }));
+  first.enqueue(coded({ track: 1, group: 1, data: [1] }));
+  third.enqueue(coded({ group: 3, data: [3] }));
+  third.enqueue(coded({ group: 3, data: [4] }).subarray(0, 9));
+  await settled();
+  second.error(new Error("reset"));
+  first.close();
+  third.close();
+  unknown.error(new Error("reset"));
+  await settled();
+  assert.deepEqual(log, ["audio 1: 1", "video 2: 2", "video 3: 3", "video 2 cut", "audio 1 complete", "video 3 cut"].sort((a, b) => log.indexOf(a) - log.indexOf(b)));
+  assert.equal(log.length, 6);
+  session.end(1001, "restarts");
+  assert.deepEqual(await ending, { kind: "draining", reason: "restarts" });
+});
+
+test("a stream of a group that is too late is cancelled", async (t) => {
+  const { session, log } = reading(t, (group) => group > 1);
+  const stream = session.stream();
+  stream.enqueue(catalogue());
+  stream.enqueue(coded({ group: 1 }));
+  await settled();
+  assert.throws(() => stream.enqueue(coded({ group: 1 })));
+  assert.deepEqual(log, ["video 1: 1", "video 1 cut"]);
+});
+
+test("damage ends the session with its reason", async (t) => {
+  const { session, ending } = reading(t);
+  session.stream().enqueue(record(0, [1]));
+  assert.deepEqual(await ending, { kind: "lost", reason: "the gateway sent a catalogue that is not a JSON object" });
+  assert.equal(session.closedByPage, true);
+  const version = reading(t);
+  version.session.stream().enqueue(catalogue({ version: 2 }));
+  assert.equal((await version.ending).kind, "unsupported");
+});
+
+test("many streams at once are bounded", async (t) => {
+  const { session } = reading(t);
+  const streams = Array.from({ length: 70 }, () => session.stream());
+  await settled();
+  const open = streams.filter((stream) => {
+    try {
+      stream.enqueue(catalogue());
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  assert.deepEqual([open.length, open[0] === streams[6]], [64, true]);
+});
