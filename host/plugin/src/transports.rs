@@ -100,11 +100,12 @@ impl Transport {
         }
     }
 
-    /// What to tell the user about it: the parts of its profile that this host ignores, if any.
+    /// What to tell the user about it: the parts of its profile that this host ignores, if any. Of a built-in transport,
+    /// which comes with the host, there is nothing to tell.
     pub fn note(&self) -> Option<String> {
         let ignored = &self.profile.ignored;
         let (name, list) = (&self.name, ignored.join(", "));
-        (!ignored.is_empty()).then(|| {
+        (!ignored.is_empty() && !self.built_in).then(|| {
             format!(
                 "the profile of [transports.{name}] has values that this gateway ignores: {list}"
             )

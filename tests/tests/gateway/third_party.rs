@@ -30,7 +30,6 @@ async fn inspect_says_what_a_good_component_is() {
         ("nal", "websocket", "h264/annexb"),
         ("mjpeg", "http", "jpeg"),
         ("mse", "websocket, http", "h264/avcc"),
-        ("webcodecs", "webtransport, websocket", "h264/avcc"),
         ("h264", "http", "h264/annexb"),
     ] {
         let file = Gateway::component(name);
