@@ -19,6 +19,10 @@ ifeq ($(origin CHROMIUM),undefined)
 test: export CHROMIUM = $(firstword $(shell command -v chromium chromium-browser google-chrome google-chrome-stable))
 endif
 
+# When each stage of the tests began, in Unix time.
+stages := target/stamps/test-stages
+stage = mkdir -p $(dir $(stages)) && date '+%s $(1)' >>$(stages) && printf '\n== %s\n' '$(1)'
+
 ARGS ?=
 TIME ?= 3600
 TARGETS ?=
@@ -33,25 +37,30 @@ build: setup plugins target/stamps/web
 
 ## test: formatting, lints, docs, unit, end-to-end and browser tests
 test: setup-test web/node_modules/.installed
-	@printf '\n== pages: types and unit tests\n'
+	@rm -f $(stages)
+	@$(call stage,pages: types and unit tests)
 	cd web && npm run --silent check && npm test --silent
-	@printf '\n== formatting\n'
+	@$(call stage,formatting)
 	cargo fmt --all --check
-	@printf '\n== components and pages\n'
+	@$(call stage,components and pages)
 	plugins/build brittle
 	@$(MAKE) --no-print-directory plugins target/stamps/web
-	@printf '\n== lints\n'
+	@$(call stage,lints)
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	@printf '\n== documentation\n'
+	@$(call stage,documentation)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	@printf '\n== the gateway and its tests\n'
+	@$(call stage,build of the gateway and its tests)
 	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
+	cargo test --workspace --locked --no-run
+	@$(call stage,unit and end-to-end tests)
 	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait
 	cargo test --workspace --locked --features sluicegate-plugin/next-interface --test next_interface
-	@printf '\n== fuzzing, a little\n'
+	@$(call stage,a little fuzzing)
 	SMOKE=1 tests/fuzz/run 3
-	@printf '\n== browser\n'
+	@$(call stage,browser)
 	cd web && npm run --silent test:browser
+	@$(call stage,time for each stage)
+	@awk 'NR > 1 { printf "%5d s %s\n", $$1 - began, name } { began = $$1; $$1 = ""; name = $$0 }' $(stages)
 
 ## bench: compare the gateway with a baseline, into docs/benchmarks.md; QUICK=1 checks that it works; ONLY=nal,hls,…
 bench: setup-bench release-and-bench
