@@ -75,6 +75,14 @@ test("a group that stalls is left after its budget, one that is reset at once", 
   assert.deepEqual([later.log, later.lost], [["1:a", "2:a", "!3:a"], 1]);
 });
 
+test("what follows the end of an incomplete group is behind a gap, even if it is of the same group", () => {
+  const world = new World();
+  world.push("1:a");
+  world.order.end(1, false);
+  world.push("1:c", "1:d", "2:a");
+  assert.deepEqual(world.log, ["1:a", "!1:c", "1:d", "!2:a"]);
+});
+
 test("what is held back is bounded", () => {
   const many = new World();
   many.push("1:a");

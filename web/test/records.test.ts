@@ -63,6 +63,17 @@ test("the same catalogue on another stream has the same tracks", () => {
   assert.notEqual(first?.[0]?.catalogue, other?.catalogue);
 });
 
+test("a track that another catalogue of the same run describes the same way is the same, in whatever order they come", () => {
+  const catalogues = new Catalogues();
+  const [first, renamed, again] = [{}, { epoch: 7 }, {}].map((fields) => new RecordReader(catalogues).push(joined(catalogue(fields), coded({}), coded({ track: 1 }))));
+  for (const index of [0, 1]) {
+    assert.equal(first?.[index]?.track, renamed?.[index]?.track);
+    assert.equal(first?.[index]?.track, again?.[index]?.track);
+  }
+  const [other] = new RecordReader(catalogues).push(joined(catalogue({ startedAt: 2 }), coded({})));
+  assert.notEqual(first?.[0]?.track, other?.track);
+});
+
 test("a catalogue describes what the decoders need", () => {
   const [frame] = read(joined(catalogue(), coded({ track: 0 })));
   const [video, audio, unknown] = frame?.catalogue.tracks ?? [];

@@ -63,6 +63,19 @@ test("after a gap, decoding continues at the next independent frame with the sam
   assert.equal(world.dropped, 4);
 });
 
+test("a stream with IDR pictures continues after a gap at one of those", () => {
+  const world = new World();
+  world.send("key");
+  world.send("recovery");
+  world.send("leading");
+  world.send("delta", { gap: true });
+  world.send("key");
+  world.send("recovery", { gap: true });
+  world.send("delta");
+  world.send("key");
+  assert.deepEqual(world.log, ["avc1.first 5", "key 0", "delta 1", "delta 2", "key 4", "key 7"]);
+});
+
 test("another track is decoded from its first independent frame on", () => {
   const world = new World();
   world.send("key");

@@ -70,22 +70,31 @@ const VERSION = 1;
 /** Maximum length of a record in bytes: no frame is that large. */
 export const MAX_RECORD = 16 * 1024 * 1024;
 const MAX_CATALOGUE = 64 * 1024;
+/** Streams with an older catalogue may arrive between those with the newest. */
+const KNOWN_CATALOGUES = 4;
 const INDEPENDENT = 1;
 const LEADING = 2;
 
-/** The catalogue that was read last. One with the same text is the same object, on whichever stream it comes. */
+/**
+ * The last catalogues. One with the same text is the same object, on whichever stream it comes. So is a track that is
+ * also in a later one of the same run: its decoder goes on.
+ */
 export class Catalogues {
-  #text = "";
-  #newest: Catalogue | null = null;
+  /** By their texts, the newest last. */
+  readonly #known = new Map<string, Catalogue>();
 
   read(json: Uint8Array): Catalogue {
     if (json.length > MAX_CATALOGUE) throw new RecordError(`the gateway sent a catalogue of ${json.length} bytes`);
     const text = new TextDecoder().decode(json);
-    if (this.#newest === null || text !== this.#text) {
-      this.#newest = parseCatalogue(text);
-      this.#text = text;
-    }
-    return this.#newest;
+    const known = this.#known.get(text);
+    if (known !== undefined) return known;
+    const { startedAt, tracks } = parseCatalogue(text);
+    const earlier = [...this.#known.values()].filter((other) => other.startedAt === startedAt).flatMap((other) => other.tracks);
+    const catalogue = { startedAt, tracks: tracks.map((track) => earlier.find((other) => sameTrack(track, other)) ?? track) };
+    this.#known.set(text, catalogue);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > KNOWN_CATALOGUES && oldest !== undefined) this.#known.delete(oldest);
+    return catalogue;
   }
 }
 
@@ -207,6 +216,11 @@ function parseTrack(fields: Record<string, unknown>): MediaTrack | null {
   const known = ["aac", "opus"].includes(text(fields["format"]));
   if (!known || sampleRate === null || channels === null || sampleRate <= 0 || channels <= 0) return null;
   return { kind: "audio", ...coded, sampleRate, channels };
+}
+
+function sameTrack(one: MediaTrack | null, other: MediaTrack | null): boolean {
+  const fields = (track: MediaTrack | null): string => JSON.stringify(track && { ...track, config: [...track.config] });
+  return fields(one) === fields(other);
 }
 
 /** Decodes Base64; null if it is not valid. */

@@ -67,7 +67,10 @@ export class GroupOrder<Item> {
 
   /** Nothing more follows of this group; `complete` if all of it arrived. */
   end(number: number, complete: boolean): void {
-    if (number === this.#current) this.#complete = complete;
+    if (number === this.#current) {
+      this.#complete = complete;
+      if (!complete) this.#gap = true;
+    }
     const group = this.#later.get(number);
     if (group !== undefined) group.complete = complete;
     this.#advance();

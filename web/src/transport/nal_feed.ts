@@ -3,6 +3,7 @@
 
 import { type AccessUnit, codecString, inspect, mergeParameters, sameBytes, withParameters } from "../media/annexb";
 import { DecoderLag } from "./decoder_lag";
+import { StartPoints } from "./start_points";
 import type { Decoder, FeedEvents } from "./video_decoder";
 
 /** Limit for stored parameter sets in bytes; a stream that exceeds it is not sending parameter sets. */
@@ -16,8 +17,7 @@ export class NalFeed {
   #sps: Uint8Array | null = null;
   #configured: Uint8Array | null = null;
   #waitsForKey = true;
-  #sawIdr = false;
-  #recoveries = 0;
+  readonly #startPoints = new StartPoints();
   /** Decoding started at a recovery point, and no frame that follows it in presentation order has arrived. */
   #atRecovery = false;
   readonly #lag = new DecoderLag();
@@ -41,7 +41,7 @@ export class NalFeed {
   }
 
   #handleFrame(unit: AccessUnit, bytes: Uint8Array, now: number): void {
-    const key = this.#isKey(unit.idr, unit.recovery);
+    const key = this.#startPoints.includes(unit.idr, unit.recovery);
     const behind = this.#lag.isBehind(this.#decoder.decodeQueueSize, now / 1000);
     if (!key) {
       if (behind) this.#waitsForKey = true;
@@ -82,20 +82,6 @@ export class NalFeed {
   decoderFailed(): void {
     this.#configured = null;
     this.#waitsForKey = true;
-  }
-
-  /**
-   * In a stream with IDR pictures, decoding starts at those. A stream without any, or with a single one at its
-   * beginning (intra refresh), is started at recovery points.
-   */
-  #isKey(idr: boolean, recovery: boolean): boolean {
-    if (idr) {
-      this.#sawIdr = true;
-      this.#recoveries = 0;
-    } else if (recovery) {
-      this.#recoveries++;
-    }
-    return idr || (recovery && (!this.#sawIdr || this.#recoveries > 1));
   }
 
   /** Prepares the decoder for a keyframe. Returns false if no SPS has arrived yet. */

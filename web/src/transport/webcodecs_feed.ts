@@ -4,6 +4,7 @@
 import { hasIdr } from "../media/avcc";
 import type { CodedFrame, VideoTrack } from "../media/records";
 import { BURST_LIMIT, DecoderLag } from "./decoder_lag";
+import { StartPoints } from "./start_points";
 import type { Decoder, FeedEvents } from "./video_decoder";
 
 /** Handles the video frames of one connection, in order. Times are ms on one monotonic clock. */
@@ -11,6 +12,7 @@ export class VideoFeed {
   readonly #decoder: Decoder;
   readonly #events: FeedEvents;
   readonly #lag = new DecoderLag();
+  #startPoints = new StartPoints();
   #track: VideoTrack | null = null;
   #configured = false;
   #waitsForKey = true;
@@ -33,10 +35,15 @@ export class VideoFeed {
   frame(frame: CodedFrame, track: VideoTrack, gap: boolean, arrivedAt: number): void {
     const behind = this.#lag.isBehind(this.#decoder.decodeQueueSize, arrivedAt);
     const changed = track !== this.#track;
-    if (changed) this.#configured = false;
+    if (changed) {
+      this.#configured = false;
+      this.#startPoints = new StartPoints();
+    }
     this.#track = track;
     if (gap || behind || changed) this.#waitsForKey = true;
-    if (frame.independent) {
+    const idr = frame.independent && hasIdr(frame.data, track.config);
+    const key = this.#startPoints.includes(idr, frame.independent);
+    if (key || (frame.independent && !this.#waitsForKey)) {
       this.#skipsLeading = this.#waitsForKey;
       this.#waitsForKey = false;
       if (!this.#configured || behind) this.#configure(track, arrivedAt);
@@ -48,8 +55,8 @@ export class VideoFeed {
     const [oldest] = this.#arrivals.keys();
     if (this.#arrivals.size > BURST_LIMIT && oldest !== undefined) this.#arrivals.delete(oldest);
     this.#decoder.decode({
-      key: frame.independent,
-      recovery: frame.independent && !hasIdr(frame.data, track.config),
+      key,
+      recovery: key && !idr,
       timestamp: frame.time,
       data: frame.data,
     });
