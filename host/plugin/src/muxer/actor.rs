@@ -9,6 +9,7 @@
 mod exchange;
 mod follow;
 mod judge;
+mod push;
 mod record;
 mod serve;
 mod twin;
@@ -21,6 +22,7 @@ use crate::{
 };
 use exchange::Swap;
 use follow::{KeyframeRequest, Progress, Source};
+use push::HeldLanes;
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, panic_point};
@@ -31,7 +33,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use twin::HeldLanes;
 
 /// How long a join waits for a working instance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
