@@ -45,6 +45,7 @@ pub(super) struct Actor {
     muxers: Arc<Muxers>,
     stream: Arc<Stream>,
     variant: Variant,
+    /// The transport with the component in use; see [`Actor::set_transport`].
     transport: Arc<Transport>,
     began: Instant,
     instance: Option<Instance>,
@@ -257,6 +258,12 @@ impl Actor {
         if self.replay() && self.rejoin() && self.muxer.health.recovered() {
             self.publish_phase();
         }
+    }
+
+    /// Says which component is in use from now on, to this thread and to others; returns the one before.
+    fn set_transport(&mut self, transport: Arc<Transport>) -> Arc<Transport> {
+        *self.muxer.used.lock() = transport.clone();
+        std::mem::replace(&mut self.transport, transport)
     }
 
     /// Calls the guest, as [`Actor::try_guest`], and carries out what it requests for viewers.

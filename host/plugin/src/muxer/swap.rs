@@ -6,7 +6,7 @@
 //! same for all others. What one muxer does is in `actor/exchange.rs`. A candidate that takes other samples than the one in
 //! use cannot run beside it: it is refused while somebody watches, unless the exchange is forced.
 
-use super::{Message, Muxer, Muxers, REPLACED, Running};
+use super::{Message, Muxer, Muxers, REPLACED, Running, take_of};
 use crate::transports::Transport;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -99,12 +99,15 @@ impl Muxers {
             return Err(INCOMPATIBLE.into());
         }
         if is_forced || !is_compatible {
-            // Under the lock, so that nothing is rolled back between the two.
-            let running = self.lock();
+            // Under the lock, so that nothing is rolled back meanwhile.
+            let mut running = self.lock();
             self.transports.put(candidate.clone(), None);
             self.set_state(candidate, "switched", "");
-            drop(running);
-            self.retire_replaced();
+            // Viewers get the chunks that are in the outlet, then a reason; when they come back, they get a muxer of the
+            // new component.
+            for slot in take_of(&mut running, name) {
+                slot.muxer.replace(REPLACED);
+            }
             return Ok(Swapped::Restarted);
         }
         self.set_state(candidate, "comparing", "");
@@ -126,7 +129,7 @@ impl Muxers {
     /// # Errors
     /// Why it is refused after all: it has failed in a muxer that waited for the others, or the gateway shuts down.
     fn put_in_force(&self, candidate: &Arc<Transport>) -> Result<(), String> {
-        let mut running = self.lock();
+        let running = self.lock();
         if self.is_ending.load(Ordering::Relaxed) {
             return Err(ENDING.into());
         }
@@ -136,7 +139,7 @@ impl Muxers {
         let previous = self.transports.get(&candidate.name);
         // Before the muxers are told: one may switch, and another roll back, at once.
         self.set_state(candidate, "switching", "");
-        self.put(&mut running, candidate, previous, true);
+        self.put(&running, candidate, previous, true);
         Ok(())
     }
 
@@ -185,7 +188,7 @@ impl Muxers {
     /// is not taken into use any more.
     pub(super) fn roll_back(&self, failed: &Arc<Transport>, reason: &str) {
         // Under the lock, so that a candidate is either refused or put back.
-        let mut running = self.lock();
+        let running = self.lock();
         let Some(previous) = self.transports.previous(failed) else {
             let _ = failed.failure.set(reason.to_owned());
             return tracing::error!(
@@ -196,7 +199,7 @@ impl Muxers {
             );
         };
         // What failed is not put back.
-        self.put(&mut running, &previous, None, false);
+        self.put(&running, &previous, None, false);
         self.set_state(failed, "rolled-back", reason);
         drop(running);
         tracing::error!(
@@ -213,15 +216,14 @@ impl Muxers {
     /// switch to it; whether they keep what they have ready. Each muxer is either told or started with the new component.
     fn put(
         &self,
-        running: &mut Running,
+        running: &Running,
         transport: &Arc<Transport>,
         previous: Option<Arc<Transport>>,
         keep: bool,
     ) {
         self.transports.put(transport.clone(), previous);
-        for slot in running.values_mut() {
-            if slot.transport.name == transport.name {
-                slot.transport = transport.clone();
+        for slot in running.values() {
+            if slot.muxer.transport == transport.name {
                 let transport = transport.clone();
                 let _ = slot.muxer.send(Message::SwitchTo { transport, keep });
             }
@@ -232,7 +234,7 @@ impl Muxers {
     pub(super) fn switched(&self, name: &str) {
         // Under the lock, so that nothing is rolled back meanwhile.
         let running = self.lock();
-        let mut muxers = running.values().filter(|slot| slot.transport.name == name);
+        let mut muxers = running.values().filter(|slot| slot.muxer.transport == name);
         if self.is_switching(name)
             && let Some(current) = self.transports.get(name)
             && muxers.all(|slot| Arc::ptr_eq(&slot.muxer.used.lock(), &current))
@@ -243,7 +245,7 @@ impl Muxers {
 
     fn of_transport(&self, name: &str) -> Vec<Arc<Muxer>> {
         let running = self.lock();
-        let slots = running.values().filter(|slot| slot.transport.name == name);
+        let slots = running.values().filter(|slot| slot.muxer.transport == name);
         slots.map(|slot| slot.muxer.clone()).collect()
     }
 
@@ -268,20 +270,6 @@ impl Muxers {
                 state: &state,
             };
             self.events.publish("swap", &changed);
-        }
-    }
-
-    /// Ends every muxer whose transport was replaced or removed in the table since it started. Its viewers get the
-    /// chunks that are in the outlet, then a reason; when they come back, they get a muxer of the new transport.
-    pub fn retire_replaced(&self) {
-        let mut running = self.lock();
-        let table = self.transports.all();
-        let is_current = |slot: &super::Slot| {
-            let current = table.get(&slot.transport.name);
-            current.is_some_and(|current| Arc::ptr_eq(current, &slot.transport))
-        };
-        for (_, slot) in running.extract_if(.., |_, slot| !is_current(slot)) {
-            slot.muxer.replace(REPLACED);
         }
     }
 }

@@ -416,8 +416,7 @@ impl Actor {
             return;
         }
         self.hold_unless_same(&transport.profile);
-        *self.muxer.used.lock() = transport.clone();
-        self.transport = transport;
+        self.set_transport(transport);
         // It is tried at once, whatever the one before did.
         if self.muxer.health.recovered() {
             self.publish_phase();

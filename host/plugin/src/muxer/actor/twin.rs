@@ -213,8 +213,7 @@ impl Actor {
         if self.muxer.health.recovered() {
             self.publish_phase();
         }
-        *self.muxer.used.lock() = transport.clone();
-        let transport = std::mem::replace(&mut self.transport, transport);
+        let transport = self.set_transport(transport);
         let profile = self.profile.replace(profile)?;
         let mut predecessor = self.instance.replace(instance)?;
         predecessor.end_recording("another component has taken over");
