@@ -15,7 +15,7 @@ mod swap;
 mod viewing;
 
 pub use health::{Health, Phase};
-pub use swap::{SwapState, Swapped};
+pub use swap::{SwapPhase, SwapState, Swapped};
 pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
