@@ -102,10 +102,12 @@ impl Actor {
         }
         if let Some(Stage::Trial { judge, .. }) = self.stage()
             && let Some((theirs, their_time)) = theirs
-            && let Err(reason) = {
-                judge.count(sample.repeat > 0, starts_group);
-                judge.compare((&ours, took), (&theirs, their_time))
-            }
+            && let Err(reason) = judge.compare(
+                sample.repeat > 0,
+                starts_group,
+                (&ours, took),
+                (&theirs, their_time),
+            )
         {
             self.refuse(reason);
         }
