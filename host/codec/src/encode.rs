@@ -70,16 +70,21 @@ impl Settings {
     /// # Errors
     /// [`Error::Pinned`] if the named encoder does not work on this machine, [`Error::NoEncoder`] if none does.
     pub fn of(encode: &Encode) -> Result<Self, Error> {
+        Ok(Self::with(encode, probe::choose(encode.encoder)?))
+    }
+
+    /// Settings for this encoder.
+    fn with(encode: &Encode, encoder: EncoderName) -> Self {
         let keyframes = encode.keyframe_interval.duration().as_millis();
-        Ok(Self {
+        Self {
             width: encode.width,
             height: encode.height,
             frame_rate: encode.frame_rate,
             bitrate: u32::try_from(encode.bitrate.bits_per_second()).unwrap_or(u32::MAX),
             keyframe_interval_ms: u32::try_from(keyframes).unwrap_or(u32::MAX),
-            encoder: probe::choose(encode.encoder)?,
+            encoder,
             fallback: encode.encoder.is_none(),
-        })
+        }
     }
 }
 
@@ -414,13 +419,10 @@ fn known() -> MutexGuard<'static, Vec<(Settings, Option<String>)>> {
 /// Whether these settings can be encoded on this machine; `None` if [`codec_string`] has not found out yet. Never
 /// blocks.
 pub fn is_encodable(encode: &Encode) -> Option<bool> {
-    if !probe::is_available(encode.encoder)? {
-        return Some(false);
-    }
-    // The encoder has been probed, so this does not block.
-    let Ok(settings) = Settings::of(encode) else {
+    let Some(encoder) = probe::chosen(encode.encoder)? else {
         return Some(false);
     };
+    let settings = Settings::with(encode, encoder);
     let known = known();
     let found = known.iter().find(|(of, _)| *of == settings)?;
     Some(found.1.is_some())

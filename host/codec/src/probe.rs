@@ -4,12 +4,16 @@
 //! That libavcodec lists an encoder proves nothing: without its driver and device it fails to open, crashes or hangs.
 //! Each encoder is therefore tested in a child process that encodes two frames and decodes them again. This happens
 //! once, when something is to be encoded for the first time. If the child cannot be run, nothing is known about the
-//! encoder, and it is tested again at the next use.
+//! encoder, and it is tested again at the next use. If the child was killed, perhaps because the machine was busy, the
+//! encoder counts as one that does not work for a while ([`RETRY`]), and is tested again at the next use after that.
 
 use super::{Decoder, Encoder, Error, Settings, init};
 use ffmpeg_next as ffmpeg;
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config::EncoderName;
@@ -17,7 +21,7 @@ use sluicegate_media::{
     h264::{annexb, nal, parameter_sets::ParameterSets},
     pattern::Painter,
 };
-use sluicegate_telemetry::{Chain, contain, panic_point};
+use sluicegate_telemetry::{Backoff, Chain, contain, panic_point};
 use std::{
     io::{self, PipeReader, Read, Write},
     os::unix::process::ExitStatusExt,
@@ -30,6 +34,9 @@ use std::{
 
 /// An encoder whose test takes longer than this is rejected.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How long an encoder is rejected whose test did not finish: each time twice as long, so that a driver that always hangs
+/// rarely delays anybody.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
 /// Largest amount of a child's output that is kept, in bytes.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// The child's result is the line with this prefix; its drivers may print other lines before.
@@ -64,16 +71,22 @@ pub fn set_probe_program(program: PathBuf) {
 }
 
 /// The chosen encoder; `None` until something has been encoded and all preferred encoders could be tested. Never blocks.
-pub fn encoders() -> Option<&'static EncoderChoice> {
-    CHOICE.value.get()
+pub fn encoders() -> Option<EncoderChoice> {
+    CHOICE.newest().map(|kept| kept.value)
 }
 
-/// Whether [`choose`] finds an encoder; `None` if that has not been tested yet. Never blocks.
-pub(super) fn is_available(pinned: Option<EncoderName>) -> Option<bool> {
-    match pinned {
-        Some(name) => OUTCOMES[name as usize].value.get().map(Result::is_ok),
-        None => CHOICE.value.get().map(|choice| choice.name.is_some()),
-    }
+/// The encoder that [`choose`] has found last, or that it finds none; `None` if that has to be tested. Never blocks.
+pub(super) fn chosen(pinned: Option<EncoderName>) -> Option<Option<EncoderName>> {
+    let kept = match pinned {
+        Some(name) => {
+            let tested = OUTCOMES[name as usize].newest()?;
+            tested.map(|outcome| outcome.is_ok().then_some(name))
+        }
+        None => CHOICE.newest()?.map(|choice| choice.name),
+    };
+    // One that works does so while others are tested again.
+    let is_known = kept.value.is_some() || kept.holds(Instant::now());
+    is_known.then_some(kept.value)
 }
 
 /// Runs in the child process: tests one encoder and prints the result.
@@ -98,51 +111,104 @@ static CHOICE: Found<EncoderChoice> = Found::new();
 static OUTCOMES: [Found<Outcome>; EncoderName::ALL.len()] =
     [const { Found::new() }; EncoderName::ALL.len()];
 
-/// What the test of an encoder found: that it works, or the reason why not.
-type Outcome = Result<(), String>;
+/// What the test of an encoder found: that it works, or why not.
+type Outcome = Result<(), Rejection>;
+
+/// Why an encoder does not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rejection {
+    reason: String,
+    /// Whether the test was killed, so that the encoder may work another time.
+    was_killed: bool,
+}
+
+impl<S: Into<String>> From<S> for Rejection {
+    fn from(reason: S) -> Rejection {
+        Rejection {
+            reason: reason.into(),
+            was_killed: false,
+        }
+    }
+}
 
 /// Reason why an encoder could not be tested.
 type Untested = String;
 
+/// A value that is kept until then, or for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept<T> {
+    value: T,
+    until: Option<Instant>,
+}
+
+impl<T> Kept<T> {
+    fn holds(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Kept<U> {
+        Kept {
+            value: change(self.value),
+            until: self.until,
+        }
+    }
+}
+
 /// A value that is kept once it has been found, by one thread at a time.
 struct Found<T> {
-    value: OnceLock<T>,
-    search: Mutex<()>,
+    kept: Mutex<Option<Kept<T>>>,
+    /// How often it has been found; locked while it is looked for.
+    times: Mutex<u32>,
 }
 
 impl<T: Clone> Found<T> {
     const fn new() -> Found<T> {
         Found {
-            value: OnceLock::new(),
-            search: Mutex::new(()),
+            kept: Mutex::new(None),
+            times: Mutex::new(0),
         }
     }
 
-    /// The value, or what `find` returns instead, which is not kept.
-    fn get_or_find<E>(&self, find: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        if let Some(value) = self.value.get() {
-            return Ok(value.clone());
+    /// What was found last, even if it is to be looked for again.
+    fn newest(&self) -> Option<Kept<T>> {
+        self.kept.lock().clone()
+    }
+
+    /// The value that is kept, or what `find` returns, which gets how often it has been found before. An error is not
+    /// kept.
+    fn get_or_find<E>(
+        &self,
+        now: Instant,
+        find: impl FnOnce(u32) -> Result<Kept<T>, E>,
+    ) -> Result<Kept<T>, E> {
+        let known = || self.newest().filter(|kept| kept.holds(now));
+        if let Some(kept) = known() {
+            return Ok(kept);
         }
-        let _turn = self.search.lock();
+        let mut times = self.times.lock();
         // The thread that had the turn before may have found it.
-        if let Some(value) = self.value.get() {
-            return Ok(value.clone());
+        if let Some(kept) = known() {
+            return Ok(kept);
         }
-        let value = find()?;
-        Ok(self.value.get_or_init(|| value).clone())
+        let found = find(*times)?;
+        *times = times.saturating_add(1);
+        *self.kept.lock() = Some(found.clone());
+        Ok(found)
     }
 }
 
-/// The encoder that the config names, if it works, else the first that does. May block up to [`LIMIT`] the first time,
+/// The encoder that the config names, if it works, else the first that does. May block up to [`LIMIT`] when one is tested,
 /// so do not call it on a thread that serves sockets.
 pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> {
     if let Some(name) = pinned {
-        return match outcome(name) {
-            Ok(Ok(())) => Ok(name),
-            Ok(Err(reason)) | Err(reason) => Err(Error::Pinned { name, reason }),
+        let reason = match outcome(name).map(|tested| tested.value) {
+            Ok(Ok(())) => return Ok(name),
+            Ok(Err(rejection)) => rejection.reason,
+            Err(reason) => reason,
         };
+        return Err(Error::Pinned { name, reason });
     }
-    let choice = CHOICE.get_or_find(|| {
+    let choice = CHOICE.get_or_find(Instant::now(), |_| {
         // In parallel, so that several drivers that hang cost one timeout.
         let outcomes = thread::scope(|scope| {
             let tests = EncoderName::ALL.map(|name| {
@@ -155,8 +221,8 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
             })
         });
         let (choice, is_final) = choose_from(outcomes);
-        let rejected = choice.reasons();
-        match choice.name {
+        let rejected = choice.value.reasons();
+        match choice.value.name {
             // Who asked reports a failure, and asks again.
             _ if !is_final => tracing::debug!("encoders could not be tested: {rejected}"),
             Some(name) => tracing::info!("using the H.264 encoder {name}; rejected: {rejected}"),
@@ -164,32 +230,41 @@ pub(super) fn choose(pinned: Option<EncoderName>) -> Result<EncoderName, Error> 
         }
         if is_final { Ok(choice) } else { Err(choice) }
     });
-    let choice = choice.unwrap_or_else(|provisional| provisional);
+    let choice = choice.unwrap_or_else(|provisional| provisional).value;
     choice.name.ok_or_else(|| Error::NoEncoder {
         reasons: choice.reasons(),
     })
 }
 
-/// The choice, and whether all encoders up to it could be tested: if not, a preferred one may work after all.
+/// The choice, which holds as long as what was found about all encoders up to it, and whether these could be tested: if
+/// not, a preferred one may work after all.
 fn choose_from(
-    outcomes: impl IntoIterator<Item = (EncoderName, Result<Outcome, Untested>)>,
-) -> (EncoderChoice, bool) {
+    outcomes: impl IntoIterator<Item = (EncoderName, Result<Kept<Outcome>, Untested>)>,
+) -> (Kept<EncoderChoice>, bool) {
     let mut choice = EncoderChoice {
         name: None,
         passed_over: Vec::new(),
     };
-    let mut is_final = true;
+    let (mut is_final, mut until) = (true, None);
     for (name, outcome) in outcomes {
         is_final &= outcome.is_ok();
-        match outcome {
-            Ok(Ok(())) => {
-                choice.name = Some(name);
-                break;
+        let reason = match outcome {
+            Ok(tested) => {
+                until = until.into_iter().chain(tested.until).min();
+                match tested.value {
+                    Ok(()) => {
+                        choice.name = Some(name);
+                        break;
+                    }
+                    Err(rejection) => rejection.reason,
+                }
             }
-            Ok(Err(reason)) | Err(reason) => choice.passed_over.push(PassedOver { name, reason }),
-        }
+            Err(reason) => reason,
+        };
+        choice.passed_over.push(PassedOver { name, reason });
     }
-    (choice, is_final)
+    let value = choice;
+    (Kept { value, until }, is_final)
 }
 
 impl EncoderChoice {
@@ -203,7 +278,7 @@ impl EncoderChoice {
 }
 
 /// Tests an encoder, unless it has been tested.
-fn outcome(name: EncoderName) -> Result<Outcome, Untested> {
+fn outcome(name: EncoderName) -> Result<Kept<Outcome>, Untested> {
     let test = || {
         panic_point("probe");
         init();
@@ -216,17 +291,28 @@ fn outcome(name: EncoderName) -> Result<Outcome, Untested> {
                 command.args(["probe-encoder", name.as_str()]);
                 run_probe(command, LIMIT)
             }
-            (None, EncoderName::Libx264) => Ok(test_encoder(name)),
+            (None, EncoderName::Libx264) => Ok(test_encoder(name).map_err(Rejection::from)),
             (None, _) => Ok(Err("not tested: there is no program to test it in".into())),
         }
     };
-    OUTCOMES[name as usize].get_or_find(|| {
-        contain(test).unwrap_or_else(|panicked| Ok(Err(format!("testing it {panicked}"))))
+    OUTCOMES[name as usize].get_or_find(Instant::now(), |nth| {
+        let outcome = contain(test)
+            .unwrap_or_else(|panicked| Ok(Err(format!("testing it {panicked}").into())));
+        Ok(kept(outcome?, nth, Instant::now()))
     })
 }
 
+/// Until when the outcome of the `nth` test (from 0) of an encoder is kept.
+fn kept(outcome: Outcome, nth: u32, now: Instant) -> Kept<Outcome> {
+    let was_killed = matches!(&outcome, Err(rejection) if rejection.was_killed);
+    Kept {
+        value: outcome,
+        until: was_killed.then(|| now + RETRY.nth(nth)),
+    }
+}
+
 /// Encodes two frames and decodes them again.
-fn test_encoder(name: EncoderName) -> Outcome {
+fn test_encoder(name: EncoderName) -> Result<(), String> {
     let settings = Settings {
         encoder: name,
         ..Settings::default()
@@ -311,20 +397,32 @@ fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested>
         Some(said) => format!("{what}: {said}"),
         None => what,
     };
+    let was_killed = |what: String| Rejection {
+        reason: because(what),
+        was_killed: true,
+    };
     let Some(status) = status else {
-        return Ok(Err(because(format!(
+        return Ok(Err(was_killed(format!(
             "it did not finish within {} s and was killed",
             limit.as_secs_f32()
         ))));
     };
-    if let Some(signal) = status.signal() {
-        return Ok(Err(because(format!("it crashed with signal {signal}"))));
+    match status.signal() {
+        // As the system does that has no memory left.
+        Some(signal) if signal == Signal::KILL.as_raw() => {
+            return Ok(Err(was_killed("it was killed".into())));
+        }
+        Some(signal) => {
+            let reason = because(format!("it crashed with signal {signal}"));
+            return Ok(Err(reason.into()));
+        }
+        None => {}
     }
     Ok(
         match words.lines().find_map(|line| line.strip_prefix(ANSWER)) {
             Some(GOOD) => Ok(()),
-            Some(reason) => Err(because(reason.to_owned())),
-            None => Err(because(format!("it printed no result, {status}"))),
+            Some(reason) => Err(because(reason.to_owned()).into()),
+            None => Err(because(format!("it printed no result, {status}")).into()),
         },
     )
 }

@@ -71,11 +71,16 @@ impl Transport {
         Ok(transport)
     }
 
-    /// Advice about the first option that is probably one of the gateway's own keys, misspelled. It may as well be an
-    /// option of the component.
+    /// Advice about the first option that is probably one of the gateway's own keys, misspelled: it looks like the key,
+    /// and has a value that the key may have. It may as well be an option of the component.
     pub fn misspelled(&self) -> Option<String> {
-        let options = self.options.as_object()?.keys();
-        let mut meant = options.filter_map(|key| Some((key, nearest(key, &KEYS)?)));
+        let options = self.options.as_object()?.iter();
+        let mut meant = options.filter_map(|(key, value)| {
+            let meant = nearest(key, &KEYS)?;
+            let corrected = serde_json::json!({ meant: value });
+            let is_possible = serde_json::from_value::<Self>(corrected).is_ok();
+            is_possible.then_some((key, meant))
+        });
         let (key, meant) = meant.next()?;
         Some(format!(
             "instead of `{key}`, did you mean the gateway's key `{meant}`?"
@@ -286,4 +291,39 @@ pub(super) fn to_json(value: toml::Value) -> Result<serde_json::Value, String> {
             .collect::<Result<serde_json::Map<_, _>, String>>()?
             .into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_option_is_a_misspelled_key_if_it_could_be_the_key() {
+        let advice = |options: &str| {
+            let transport: Transport = toml::from_str(options).unwrap();
+            transport.misspelled()
+        };
+        for (option, meant) in [
+            ("plugn = \"flv.wasm\"", "plugin"),
+            ("Plugin = \"flv.wasm\"", "plugin"),
+            ("limit = { memory = \"64MiB\" }", "limits"),
+            ("wacth = true", "watch"),
+            ("stale = \"1s\"\ntrustd = true", "trusted"),
+        ] {
+            let told = advice(option);
+            let named = format!("the gateway's key `{meant}`?");
+            assert!(told.is_some_and(|told| told.contains(&named)), "{option}");
+        }
+        // Options that components have.
+        for option in [
+            "limit = 5",
+            "limit = { width = 640 }",
+            "match = \"door\"",
+            "batch = 8",
+            "stale = \"1s\"",
+        ] {
+            assert_eq!(advice(option), None, "{option}");
+        }
+    }
 }

@@ -1,45 +1,40 @@
 //! The commands `sluicegate plugin …`: those for authors of components, and those that change the components of a running
 //! gateway.
 
+mod record;
+mod running;
+
 use super::{count, print};
 use anyhow::Context;
 use clap::Subcommand;
-use hyper::{Method, StatusCode};
-use sluicegate::{
-    api::recording::{MAX_BYTES, MAX_SECONDS},
-    gateway::built_in,
-};
+use hyper::Method;
+use record::{Record, record};
+use running::{RunningGateway, change};
+use sluicegate::gateway::built_in;
 use sluicegate_config as config;
 use sluicegate_kit::{
     Finding, RecordingFile, Verdict,
     project::{self, Language},
     replay, test_component, try_component,
 };
-use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{
-    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, World as _,
+    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile,
     bindings::PolicyPluginPre,
 };
-use sluicegate_source as source;
 use sluicegate_viewer::LaneRule;
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    pin::pin,
+    io::{self, Write},
+    path::PathBuf,
     str::FromStr,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
 
 /// Bytes of samples that `test` takes from a recording.
 const MAX_RECORDED_BYTES: usize = 256 << 20;
 /// After so long people are told that a component is being compiled.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After so long people are told that a gateway has not answered yet.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub enum PluginCommand {
@@ -84,13 +79,6 @@ pub enum PluginCommand {
         #[command(flatten)]
         gateway: RunningGateway,
     },
-}
-
-#[derive(clap::Args)]
-pub struct RunningGateway {
-    /// Address of the gateway, which must run on this machine.
-    #[arg(long, default_value_t, value_name = "URL")]
-    url: GatewayUrl,
 }
 
 #[derive(clap::Args)]
@@ -160,26 +148,6 @@ impl std::fmt::Display for JsonObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&serde_json::Value::from(self.0.clone()).to_string())
     }
-}
-
-#[derive(clap::Args)]
-pub struct Record {
-    /// Stream that is being watched, such as `porch` or `porch@mobile`.
-    stream: String,
-    /// Transport to record; needed if the stream is being watched by several.
-    #[arg(long, value_name = "NAME")]
-    transport: Option<String>,
-    /// File to write; it must not exist. Default: STREAM-TRANSPORT.jsonl.
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Length of the recording, at most 1h.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = recording_length)]
-    duration: config::Span,
-    /// Size at which it ends, at most 1GiB.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = recording_size)]
-    max_size: config::ByteSize,
-    #[command(flatten)]
-    gateway: RunningGateway,
 }
 
 #[derive(clap::Args)]
@@ -284,76 +252,6 @@ impl PluginCommand {
             }
         }
     }
-}
-
-/// Requests a change of the components of a running gateway; prints what it then uses.
-///
-/// # Errors
-/// There is no gateway, or it refuses the change, for its reason.
-fn change(
-    url: &GatewayUrl,
-    method: Method,
-    path: &str,
-    json: Option<String>,
-    purpose: &str,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let is_removal = method == Method::DELETE;
-    let tls = source::unverified_tls().context("cannot set up TLS")?;
-    let answered = client::request(url, method, path, json, tls);
-    let (status, body) = runtime.block_on(answer_in_time(url, purpose, answered))?;
-    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| answer[key].as_str().unwrap_or_default();
-    let (name, component) = (text("name"), text("component"));
-    if !status.is_success() || component.is_empty() {
-        return Err(refused(url, status, &body));
-    }
-    let hash = text("hash").get(..12).unwrap_or_default();
-    let muxers = answer["muxers"].as_array().map_or(0, Vec::len);
-    let muxers = count(muxers, "muxer");
-    let is_added = path == "/api/plugins";
-    let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
-        (true, _) => "removed".to_owned(),
-        (false, Some(state)) => format!("{state}, {muxers}"),
-        (false, None) if is_added => {
-            format!("added; watch it at {url}/live/STREAM/{name}")
-        }
-        (false, None) if answer["kind"] == PolicyPluginPre::<Guest>::KIND.name => "in use".into(),
-        (false, None) => format!("in use by {muxers}"),
-    };
-    print(&format!("{name}: {component} ({hash}), {outcome}\n"))
-}
-
-/// Waits for the answer of a gateway, and says for what if that takes long.
-async fn answer_in_time<R>(
-    url: &GatewayUrl,
-    purpose: &str,
-    answered: impl Future<Output = R>,
-) -> R {
-    let mut answered = pin!(answered);
-    if let Ok(answer) = timeout(ANSWER_PATIENCE, &mut answered).await {
-        return answer;
-    }
-    let _ = writeln!(io::stderr(), "waiting for {url} to {purpose}…");
-    answered.await
-}
-
-/// The error of a running gateway that refuses a request.
-fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
-    let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let body = String::from_utf8_lossy(body);
-    let reason = match answer["error"].as_str() {
-        Some(reason) => reason,
-        // The page of another server is of no use here; a gateway with TLS answers with a line of text.
-        None if body.trim_end().contains('\n') || body.starts_with('<') || body.is_empty() => {
-            "not as a gateway does; is another server there? (--url)"
-        }
-        None => body.trim_end(),
-    };
-    anyhow::anyhow!("{url} answers {status}: {reason}")
 }
 
 /// Prints what a component is; opens it once to print its profile.
@@ -535,148 +433,6 @@ pub fn test(arguments: &Test) -> anyhow::Result<()> {
         0 => print(&format!("{} checks passed\n", report.checks)),
         failed => anyhow::bail!("{failed} of {} checks failed", report.checks),
     }
-}
-
-/// Records a muxer of the running gateway to a file.
-pub fn record(arguments: &Record) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let transport = match &arguments.transport {
-            Some(name) => name.clone(),
-            None => only_transport(arguments).await?,
-        };
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("stream", &arguments.stream)
-            .append_pair("seconds", &whole_seconds(arguments.duration.duration()))
-            .append_pair("bytes", &arguments.max_size.bytes().to_string())
-            .finish();
-        let name = config::path_segment(&transport);
-        let answer = get(arguments, &format!("/api/plugins/{name}/recording?{query}")).await?;
-        let path = match &arguments.output {
-            Some(path) => path.clone(),
-            None => default_file(&arguments.stream, &transport),
-        };
-        write(answer, &path).await
-    })
-}
-
-/// Reads `--duration`.
-fn recording_length(text: &str) -> Result<config::Span, String> {
-    let span: config::Span = text.parse()?;
-    let is_fine = !span.duration().is_zero() && span.duration() <= Duration::from_secs(MAX_SECONDS);
-    is_fine.then_some(span).ok_or_else(|| {
-        let most = config::Span::from_duration(Duration::from_secs(MAX_SECONDS));
-        format!("a recording is longer than 0s and at most {most} long")
-    })
-}
-
-/// Reads `--max-size`.
-fn recording_size(text: &str) -> Result<config::ByteSize, String> {
-    let size: config::ByteSize = text.parse()?;
-    let is_fine = (1..=MAX_BYTES).contains(&size.bytes());
-    is_fine.then_some(size).ok_or_else(|| {
-        let most = config::ByteSize::from_bytes(MAX_BYTES);
-        format!("a recording has more than 0B and at most {most}")
-    })
-}
-
-/// Rounded up, since 0 is no recording.
-fn whole_seconds(duration: Duration) -> String {
-    duration.as_millis().div_ceil(1000).to_string()
-}
-
-/// `STREAM-TRANSPORT.jsonl`, without what file names cannot have.
-fn default_file(stream: &str, transport: &str) -> PathBuf {
-    let name = format!("{stream}-{transport}.jsonl");
-    name.replace(|c: char| "/\\?&=".contains(c), "_").into()
-}
-
-/// Requests a path of the running gateway.
-///
-/// # Errors
-/// There is no gateway, or it refuses, for its reason.
-async fn get(arguments: &Record, path: &str) -> anyhow::Result<Answer> {
-    let url = &arguments.gateway.url;
-    let tls = source::unverified_tls().context("cannot set up TLS")?;
-    let answered = client::open(url, Method::GET, path, None, tls);
-    let answer = answer_in_time(url, "answer", answered).await?;
-    if answer.status.is_success() {
-        return Ok(answer);
-    }
-    let status = answer.status;
-    Err(refused(url, status, &answer.collect().await?))
-}
-
-/// The transport by which the stream is being watched.
-///
-/// # Errors
-/// There is none, or there are several.
-async fn only_transport(arguments: &Record) -> anyhow::Result<String> {
-    let body = get(arguments, "/api/plugins").await?.collect().await?;
-    let plugins: serde_json::Value = serde_json::from_slice(&body)?;
-    let plugins = plugins.as_array().map(Vec::as_slice).unwrap_or_default();
-    let stream = arguments.stream.as_str();
-    let runs = |plugin: &&serde_json::Value| {
-        let muxers = plugin["muxers"].as_array().map(Vec::as_slice);
-        let mut muxers = muxers.unwrap_or_default().iter();
-        muxers.any(|muxer| muxer["stream"].as_str() == Some(stream))
-    };
-    let names: Vec<&str> = plugins
-        .iter()
-        .filter(runs)
-        .filter_map(|plugin| plugin["name"].as_str())
-        .collect();
-    match names[..] {
-        [name] => Ok(name.to_owned()),
-        [] => {
-            // Refused if there is no such stream.
-            let name = stream.split(['@', '?']).next().unwrap_or_default();
-            let name = config::path_segment(name);
-            get(arguments, &format!("/api/devices/{name}")).await?;
-            anyhow::bail!(
-                "nobody watches `{stream}` now, and only what runs can be recorded; open {}/watch/{name} first",
-                arguments.gateway.url
-            )
-        }
-        _ => anyhow::bail!(
-            "`{stream}` is being watched by several transports; say which by --transport: {}",
-            names.join(", ")
-        ),
-    }
-}
-
-/// Writes a recording to a new file.
-async fn write(mut answer: Answer, path: &Path) -> anyhow::Result<()> {
-    let shown = path.display();
-    let file = File::create_new(path)
-        .with_context(|| format!("cannot write {shown}; --output names another file"))?;
-    let mut file = BufWriter::new(file);
-    let mut bytes = 0;
-    while let Some(data) = answer.next().await? {
-        file.write_all(&data)
-            .with_context(|| format!("cannot write {shown}"))?;
-        bytes += data.len();
-    }
-    file.flush()
-        .with_context(|| format!("cannot write {shown}"))?;
-    // Without a call the file is of no use, and its name can be used again.
-    let discard = || drop(fs::remove_file(path));
-    let mut recording = RecordingFile::open(path).inspect_err(|_| discard())?;
-    let mut calls = 0;
-    while recording.next_record()?.is_some() {
-        calls += 1;
-    }
-    // The last line says why it ended, which is of interest if that was too early.
-    let end = recording.end.context("the recording was cut off");
-    if calls == 0 {
-        discard();
-        anyhow::bail!("no call was recorded: it ended because {}", end?);
-    }
-    print(&format!("{shown}: {calls} calls, {bytes} bytes\n"))?;
-    print(&format!("it ended because {}\n", end?))
 }
 
 /// Repeats a recording with a component.

@@ -4,7 +4,10 @@
 //! does not match is compiled again. The entries that were not used for longest are deleted when there are too many.
 //! Called by `Engine::load`.
 
-use super::compile::{Refused, compile, turn};
+use super::{
+    compile::{Refused, compile, turn},
+    engine::hex_sha256,
+};
 use sha2::{Digest, Sha256};
 use sluicegate_config::private;
 use std::{
@@ -84,9 +87,7 @@ impl Cache {
 fn key(engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     let mut compatible = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatible);
-    let digest = Sha256::digest(wasm);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}-{:016x}", compatible.finish())
+    format!("{}-{:016x}", hex_sha256(wasm), compatible.finish())
 }
 
 fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {

@@ -346,7 +346,7 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "media type of a component's answer",
-        "plugin/src/guest.rs",
+        "plugin/src/guest/limits.rs",
         "MAX_TYPE_LEN",
         "256 bytes",
     ),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sluicegate_tests::{
     Camera, Gateway, Nal, Raw,
     camera::{GROUP, clip},
+    client::request,
     command::{CommandResult, sluicegate},
     exchange::Exchanged,
     http_get,
@@ -478,22 +479,31 @@ async fn a_recording_waits_for_an_instance() {
     assert!(!file.exists(), "the name can be used again");
     // One recording at a time.
     let mut first = Raw::connect(gateway.address).await;
-    let request = format!(
+    let begin = format!(
         "GET /api/plugins/nal/recording HTTP/1.1\r\nHost: {}\r\n\r\n",
         gateway.address
     );
-    first.write(request).await;
+    first.write(begin).await;
     assert_eq!(first.head().await.unwrap().status, 200);
     let second = record(&gateway, "cam", Some("nal"), &file).await;
     second.refused(&["409", "it is being recorded already"]);
     assert!(!file.exists(), "the name can be used again");
+    // HEAD is checked as GET is and records nothing, so it is not refused for that.
+    for (query, expected) in [("", 200), ("?seconds=0", 400), ("?stream=other", 404)] {
+        let path = format!("/api/plugins/nal/recording{query}");
+        let answered = request(gateway.address, "HEAD", &path, &[]).await.unwrap();
+        let (status, head, body) = answered;
+        assert_eq!((status, body.len()), (expected, 0), "{path}: {head}");
+        let is_recording = head.contains("application/x-ndjson");
+        assert_eq!(is_recording, expected == 200, "{path}: {head}");
+    }
 
     let mut other = Raw::connect(gateway.address).await;
-    let request = format!(
+    let begin = format!(
         "GET /live/cam/fails HTTP/1.1\r\nHost: {}\r\n\r\n",
         gateway.address
     );
-    other.write(request).await;
+    other.write(begin).await;
     gateway.logged("`configure` failed").await;
     let file = folder.join("fails.jsonl");
     let nothing = record(&gateway, "cam", Some("fails"), &file).await;

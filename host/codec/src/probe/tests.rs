@@ -9,6 +9,13 @@ fn probe_with(text: &str) -> Outcome {
     run_probe(shell(text), LIMIT).unwrap()
 }
 
+fn killed(reason: &str) -> Rejection {
+    Rejection {
+        reason: reason.into(),
+        was_killed: true,
+    }
+}
+
 fn shell(text: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", text]);
@@ -36,6 +43,10 @@ fn failed_probe_children_are_reported_by_kind_of_failure() {
         Err("it crashed with signal 11".into())
     );
     assert_eq!(
+        probe_with("echo 'probe: good'; kill -KILL $$"),
+        Err(killed("it was killed"))
+    );
+    assert_eq!(
         probe_with("echo 'error: no such subcommand'; exit 2"),
         Err("it printed no result, exit status: 2: error: no such subcommand".into())
     );
@@ -58,7 +69,9 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
     let outcome = run_probe(shell(&hanging), Duration::from_secs(1)).unwrap();
     assert_eq!(
         outcome,
-        Err("it did not finish within 1 s and was killed: loading firmware".into())
+        Err(killed(
+            "it did not finish within 1 s and was killed: loading firmware"
+        ))
     );
     assert!(began.elapsed() < LIMIT);
     let written = std::fs::read_to_string(&pid).unwrap();
@@ -73,7 +86,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
 #[test]
 fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
     use EncoderName::*;
-    let bad = |reason: &str| Err(reason.to_owned());
+    let bad = |reason: &str| Err(Rejection::from(reason));
     // A desktop with an NVIDIA card, one with an Intel one, a Raspberry Pi, a server, a broken machine.
     let [amf, hang] = [
         "not in this build of FFmpeg",
@@ -100,12 +113,14 @@ fn the_first_that_works_is_taken_and_the_reasons_before_it_are_kept() {
         ([&amf, &cuda, &amf, &amf, &amf, &Ok(())], Some(Libx264), 5),
         ([&amf, &cuda, &amf, &hang, &amf, &amf], None, 6),
     ] {
-        let tested = outcomes.map(|outcome| Ok(outcome.clone()));
+        let tested = outcomes.map(|outcome| Ok(kept(outcome.clone(), 0, Instant::now())));
         let (choice, is_final) = choose_from(EncoderName::ALL.into_iter().zip(tested));
+        assert_eq!(choice.until, None);
+        let choice = choice.value;
         assert_eq!((choice.name, choice.passed_over.len()), (name, reasons));
         assert!(is_final);
         for (passed, outcome) in choice.passed_over.iter().zip(outcomes) {
-            assert_eq!(Err(passed.reason.clone()), *outcome);
+            assert_eq!(bad(&passed.reason), *outcome);
         }
     }
 }
@@ -115,21 +130,72 @@ fn what_could_not_be_tested_is_tested_again() {
     fn untested<T>() -> Result<T, Untested> {
         Err("not tested: too many open files".into())
     }
+    let now = Instant::now();
     let found = Found::new();
-    assert_eq!(found.get_or_find(untested), untested());
-    assert_eq!(found.get_or_find(|| Ok::<_, Untested>(1)), Ok(1));
-    assert_eq!(found.get_or_find(untested), Ok(1));
+    let one = Kept {
+        value: 1,
+        until: None,
+    };
+    assert_eq!(found.get_or_find(now, |_| untested()), untested());
+    let kept_now = found.get_or_find(now, |_| Ok::<_, Untested>(one.clone()));
+    assert_eq!(kept_now, Ok(one.clone()));
+    assert_eq!(found.get_or_find(now, |_| untested()), Ok(one));
     // A choice is kept only if it cannot be another one later.
     use EncoderName::*;
-    let (rejected, works) = (Ok(Err("no driver".to_owned())), Ok(Ok(())));
+    let (rejected, works) = (Ok(Err("no driver".into())), Ok(Ok(())));
     for (outcomes, name, is_final) in [
         ([untested(), works.clone()], Some(Libx264), false),
         ([rejected.clone(), untested()], None, false),
         ([rejected, works.clone()], Some(Libx264), true),
         ([works, untested()], Some(H264Nvenc), true),
     ] {
-        let (choice, kept) = choose_from([H264Nvenc, Libx264].into_iter().zip(outcomes));
-        assert_eq!((choice.name, kept), (name, is_final));
+        let outcomes = outcomes.map(|tested| tested.map(|outcome| kept(outcome, 0, now)));
+        let (choice, is_kept) = choose_from([H264Nvenc, Libx264].into_iter().zip(outcomes));
+        assert_eq!((choice.value.name, is_kept), (name, is_final));
+    }
+}
+
+#[test]
+fn what_was_killed_is_tested_again_after_a_while() {
+    let minute = Duration::from_secs(60);
+    let began = Instant::now();
+    let found = Found::new();
+    let test = |at: Instant, outcome: Outcome| {
+        let find = |nth| Ok::<_, Untested>(kept(outcome, nth, at));
+        found.get_or_find(at, find).unwrap().value
+    };
+    let hangs = Err(killed("it did not finish within 5 s and was killed"));
+    assert_eq!(test(began, hangs.clone()), hangs);
+    assert_eq!(
+        test(began + minute - Duration::from_millis(1), Ok(())),
+        hangs
+    );
+    // The second time it is rejected for twice as long; then it works, which is kept for ever.
+    let again = began + minute;
+    assert_eq!(test(again, hangs.clone()), hangs);
+    assert_eq!(test(again + minute, Ok(())), hangs);
+    assert_eq!(test(again + 2 * minute, Ok(())), Ok(()));
+    assert_eq!(test(again + 1000 * minute, hangs.clone()), Ok(()));
+    // However often that was, it is bounded.
+    assert_eq!(
+        kept(hangs.clone(), 1000, began).until,
+        Some(began + RETRY.longest())
+    );
+
+    // A choice is looked for again when the first of those that were passed over is; those behind it do not matter.
+    use EncoderName::*;
+    let crashes = || Ok(kept(Err("it crashed with signal 11".into()), 0, began));
+    let hangs = |nth| Ok(kept(hangs.clone(), nth, began));
+    let works = || Ok(kept(Ok(()), 0, began));
+    for (outcomes, until) in [
+        ([hangs(1), hangs(0), works()], Some(began + minute)),
+        ([hangs(1), works(), hangs(0)], Some(began + 2 * minute)),
+        ([crashes(), works(), hangs(0)], None),
+        ([crashes(), crashes(), hangs(2)], Some(began + 4 * minute)),
+    ] {
+        let names = [H264Nvenc, H264Qsv, Libx264];
+        let (choice, is_final) = choose_from(names.into_iter().zip(outcomes));
+        assert_eq!((choice.until, is_final), (until, true));
     }
 }
 

@@ -260,7 +260,7 @@ async fn route_to(
         }
         Target::Recording => {
             let name = parameters.get("name").unwrap_or_default();
-            recording::follow(gateway, name, request.uri().query()).await
+            recording::follow(gateway, name, request.method(), request.uri().query()).await
         }
         Target::Reload => {
             let name = parameters.get("name").unwrap_or_default();

@@ -5,7 +5,7 @@
 //! exchanged, and sessions keep what they play when the policy changes. What was added is not written to the config.
 
 use super::{Body, error, json, read_body, set, state};
-use crate::gateway::{Gateway, StartError};
+use crate::gateway::{ChangeError, Gateway};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
 /// Makes a change, if no other one is being made; answers with the entry of `/api/plugins` that it returns.
 async fn change(
     gateway: &Arc<Gateway>,
-    make: impl FnOnce(&Gateway) -> Result<state::Plugin, StartError> + Send + 'static,
+    make: impl FnOnce(&Gateway) -> Result<state::Plugin, ChangeError> + Send + 'static,
 ) -> Response<Body> {
     let ending = || {
         let text = "the gateway is shutting down; try again when it runs again";

@@ -4,10 +4,10 @@
 //! The lines are queued by the muxer's thread and become text here (`sluicegate_plugin::recording`). A recording ends
 //! after the time or size that was asked for, or when the muxer or the gateway ends, with a line that says why.
 
-use super::{Body, boxed, error, live, media_query, set};
+use super::{Body, boxed, endless, error, live, media_query, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use hyper::{Response, StatusCode, body::Frame, header};
+use hyper::{Method, Response, StatusCode, body::Frame, header};
 use sluicegate_config as config;
 use sluicegate_net::Drain;
 use sluicegate_plugin::{muxer::Muxer, recording::Recording};
@@ -28,6 +28,8 @@ pub const DEFAULT_SECONDS: u64 = 10;
 pub const MAX_BYTES: u64 = 1 << 30;
 /// Size at which it ends if the query has none.
 pub const DEFAULT_BYTES: u64 = 64 << 20;
+/// Media type of a recording: lines of JSON.
+const MEDIA_TYPE: &str = "application/x-ndjson";
 
 /// What the query asks for.
 struct Wanted {
@@ -65,7 +67,12 @@ impl Wanted {
 }
 
 /// Records the muxer of the transport `name` on the stream that the query names, or on the only one that it runs on.
-pub async fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body> {
+pub async fn follow(
+    gateway: &Gateway,
+    name: &str,
+    method: &Method,
+    query: Option<&str>,
+) -> Response<Body> {
     let wanted = match Wanted::parse(query) {
         Ok(wanted) => wanted,
         Err(text) => return error(true, StatusCode::BAD_REQUEST, &text),
@@ -87,6 +94,10 @@ pub async fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Respo
             return error(true, StatusCode::NOT_FOUND, &wrong.unwrap_or(text));
         }
     };
+    // HEAD records nothing.
+    if method == Method::HEAD {
+        return endless(StatusCode::OK, MEDIA_TYPE);
+    }
     let mut recording = match muxer.record() {
         Ok(recording) => recording,
         Err(refusal) => {
@@ -113,7 +124,7 @@ pub async fn follow(gateway: &Gateway, name: &str, query: Option<&str>) -> Respo
         drain,
         wanted,
     }));
-    set(&mut response, header::CONTENT_TYPE, "application/x-ndjson");
+    set(&mut response, header::CONTENT_TYPE, MEDIA_TYPE);
     response
 }
 

@@ -106,7 +106,7 @@ pub struct Device {
     /// Names of the renditions that are configured for the stream.
     renditions: Vec<String>,
     /// Encoder of streams that configure none of their own; null until an encoder was needed.
-    encoder: Option<&'static codec::EncoderChoice>,
+    encoder: Option<codec::EncoderChoice>,
     /// Names of all transports of the gateway.
     transports: Vec<String>,
     /// Problems of the source that do not stop it, for people.

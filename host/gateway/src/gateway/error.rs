@@ -29,19 +29,6 @@ pub enum StartError {
     /// A transport cannot be loaded or opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A component that was to be reloaded cannot be used.
-    #[error("{0}; the component in use stays")]
-    Reload(Box<StartError>),
-    /// A transport was refused because it does worse than the one in use.
-    #[error("[transports.{name}]: {component} is refused: {reason}")]
-    Refused {
-        /// Name of the transport.
-        name: String,
-        /// Component, as name@version.
-        component: String,
-        /// What a muxer found.
-        reason: String,
-    },
     /// The policy cannot be loaded or opened.
     #[error(transparent)]
     Policy(#[from] PolicyError),

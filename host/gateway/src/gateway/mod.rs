@@ -10,6 +10,7 @@ pub mod built_in;
 
 mod announce;
 mod arguments;
+mod changes;
 mod component_files;
 mod devices;
 mod error;
@@ -19,6 +20,7 @@ mod threads;
 pub use shared::SharedResponse;
 
 pub use arguments::add_sources;
+pub use changes::ChangeError;
 pub use error::StartError;
 
 use crate::session::{PolicyHandle, Sessions};
@@ -38,7 +40,7 @@ use sluicegate_net::webtransport::SessionRequest;
 use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls};
 use sluicegate_plugin::{
     Engine,
-    muxer::{Muxers, Swapped},
+    muxer::Muxers,
     policy::Policy,
     transports::{Table, Transport, Transports},
 };
@@ -233,92 +235,6 @@ impl Gateway {
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
         })
-    }
-
-    /// Reads the component of the transport `name` again and, if it has changed, puts it in the place of the current
-    /// one, once all muxers have compared the two. Viewers stay, unless the reload is forced: then nothing is compared.
-    /// Blocks; compiling may take seconds, and comparing another ten.
-    ///
-    /// # Errors
-    /// The component cannot be used, or a muxer refuses it. The current one then stays.
-    pub fn reload_transport(&self, name: &str, is_forced: bool) -> Result<(), StartError> {
-        let reloaded = self.exchange_transport(name, is_forced);
-        reloaded.map_err(|reason| StartError::Reload(reason.into()))
-    }
-
-    fn exchange_transport(&self, name: &str, is_forced: bool) -> Result<(), StartError> {
-        let Some(candidate) = self.transports.load_again(name)? else {
-            tracing::info!(
-                transport = name,
-                "the component has not changed and stays in use"
-            );
-            self.muxers.unchanged(name);
-            return Ok(());
-        };
-        warn_of_notes(&candidate);
-        match self.muxers.swap(&candidate, is_forced) {
-            Ok(Swapped::Beside(muxers)) => {
-                tracing::info!(transport = name, plugin = %candidate.plugin, muxers, "the transport was replaced");
-            }
-            Ok(Swapped::Restarted) => tracing::info!(
-                transport = name,
-                plugin = %candidate.plugin,
-                "the transport was replaced; its viewers were disconnected"
-            ),
-            Err(reason) => {
-                return Err(StartError::Refused {
-                    name: name.to_owned(),
-                    component: candidate.plugin.to_string(),
-                    reason,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds a transport, for streams that are watched from now on. Blocks; compiling may take seconds.
-    ///
-    /// # Errors
-    /// The component cannot be used, or the name is taken.
-    pub fn add_transport(
-        &self,
-        name: &str,
-        settings: config::Transport,
-    ) -> Result<Arc<Transport>, StartError> {
-        let added = self.transports.add(name, settings)?;
-        warn_of_notes(&added);
-        tracing::info!(transport = name, plugin = %added.plugin, "the transport was added");
-        Ok(added)
-    }
-
-    /// Removes a transport. Its viewers get what is left and are then disconnected with a reason; sessions move to
-    /// another transport by the policy.
-    pub fn remove_transport(&self, name: &str) {
-        self.muxers
-            .remove_transport(name, "the transport was removed");
-        tracing::info!(transport = name, "the transport was removed");
-    }
-
-    /// Reads the policy's component again and puts it in force. Blocks; compiling may take seconds.
-    ///
-    /// # Errors
-    /// The component cannot be used, or refuses the options of a rule. The current policy then stays in use.
-    pub fn reload_policy(&self) -> Result<(), StartError> {
-        let reloaded = self.exchange_policy();
-        reloaded.map_err(|reason| StartError::Reload(reason.into()))
-    }
-
-    fn exchange_policy(&self) -> Result<(), StartError> {
-        let names = known_transports(&self.config, &self.transports.all());
-        let policy = Policy::load(
-            &self.engine,
-            built_in::POLICIES,
-            self.config.policy.as_ref(),
-            &names,
-        )?;
-        check_clients(&self.config, &self.transports.all(), &policy)?;
-        self.sessions.policy_actor().replace(policy);
-        Ok(())
     }
 
     /// A receiver that resolves when the gateway shuts down.

@@ -9,6 +9,7 @@
 mod exchange;
 mod follow;
 mod judge;
+mod push;
 mod record;
 mod serve;
 mod twin;
@@ -21,6 +22,7 @@ use crate::{
 };
 use exchange::Swap;
 use follow::{KeyframeRequest, Progress, Source};
+use push::HeldLanes;
 use serve::{Join, Viewer};
 use sluicegate_stream::{Stream, StreamLease, Variant, WakeOn};
 use sluicegate_telemetry::{Panicked, contain, panic_point};
@@ -31,7 +33,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use twin::HeldLanes;
 
 /// How long a join waits for a working instance.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +45,7 @@ pub(super) struct Actor {
     muxers: Arc<Muxers>,
     stream: Arc<Stream>,
     variant: Variant,
+    /// The transport with the component in use; see [`Actor::set_transport`].
     transport: Arc<Transport>,
     began: Instant,
     instance: Option<Instance>,
@@ -256,6 +258,12 @@ impl Actor {
         if self.replay() && self.rejoin() && self.muxer.health.recovered() {
             self.publish_phase();
         }
+    }
+
+    /// Says which component is in use from now on, to this thread and to others; returns the one before.
+    fn set_transport(&mut self, transport: Arc<Transport>) -> Arc<Transport> {
+        *self.muxer.used.lock() = transport.clone();
+        std::mem::replace(&mut self.transport, transport)
     }
 
     /// Calls the guest, as [`Actor::try_guest`], and carries out what it requests for viewers.

@@ -15,7 +15,7 @@ mod swap;
 mod viewing;
 
 pub use health::{Health, Phase};
-pub use swap::{SwapState, Swapped};
+pub use swap::{SwapPhase, SwapState, Swapped};
 pub use viewing::Viewing;
 
 use self::request_cache::{RequestCache, RequestOutcome};
@@ -107,7 +107,7 @@ pub struct Muxer {
     pub transport: String,
     /// Metrics key: as `stream` and `transport`, but without options such as `width` that viewers choose in the URL.
     pub metric_key: MetricKey,
-    /// The transport with the component that it uses.
+    /// The transport with the component that it uses, for others than its thread, which has it in `Actor::transport`.
     used: Mutex<Arc<Transport>>,
     /// Ring of the chunks that the guest emitted.
     pub outlet: Outlet,
@@ -387,7 +387,6 @@ type Running = BTreeMap<(String, String), Slot>;
 #[derive(Debug)]
 struct Slot {
     muxer: Arc<Muxer>,
-    transport: Arc<Transport>,
     /// Serves a size or quality that viewers chose in the URL. Such muxers may be evicted.
     ad_hoc: bool,
     thread: JoinHandle<()>,
@@ -480,7 +479,6 @@ impl Muxers {
             key,
             Slot {
                 muxer: muxer.clone(),
-                transport: transport.clone(),
                 ad_hoc: variant.options.is_for_jpeg(),
                 thread,
                 users: 1,
@@ -517,8 +515,7 @@ impl Muxers {
         // Under the lock, so that no predecessor is put back meanwhile.
         let mut running = self.lock();
         self.transports.remove(transport);
-        let of = |slot: &Slot| slot.transport.name == transport;
-        for (_, slot) in running.extract_if(.., |_, slot| of(slot)) {
+        for slot in take_of(&mut running, transport) {
             let end = End::Finished(reason.to_owned());
             let _ = slot.muxer.send(Message::End(end));
         }
@@ -583,6 +580,12 @@ impl Muxers {
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock()
     }
+}
+
+/// Takes the muxers of a transport out of those that run.
+fn take_of<'a>(running: &'a mut Running, transport: &'a str) -> impl Iterator<Item = Slot> + 'a {
+    let of = running.extract_if(.., move |_, slot| slot.muxer.transport == transport);
+    of.map(|(_, slot)| slot)
 }
 
 impl Slot {

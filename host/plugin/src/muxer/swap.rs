@@ -6,7 +6,7 @@
 //! same for all others. What one muxer does is in `actor/exchange.rs`. A candidate that takes other samples than the one in
 //! use cannot run beside it: it is refused while somebody watches, unless the exchange is forced.
 
-use super::{Message, Muxer, Muxers, REPLACED, Running};
+use super::{Message, Muxer, Muxers, REPLACED, Running, take_of};
 use crate::transports::Transport;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -61,12 +61,49 @@ pub enum Swapped {
     Restarted,
 }
 
-/// How far an exchange of a component has got.
+/// How far an exchange of a component has got, by its name in the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum SwapPhase {
+    /// The candidate is compared with the component in use.
+    Comparing,
+    /// The candidate was refused.
+    Refused,
+    /// Each muxer switches where its viewers can start.
+    Switching,
+    /// All muxers have switched.
+    Switched,
+    /// It failed soon after, and the one before is used again.
+    RolledBack,
+    /// It is the component in use.
+    Unchanged,
+}
+
+impl SwapPhase {
+    /// Name of the phase in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            SwapPhase::Comparing => "comparing",
+            SwapPhase::Refused => "refused",
+            SwapPhase::Switching => "switching",
+            SwapPhase::Switched => "switched",
+            SwapPhase::RolledBack => "rolled-back",
+            SwapPhase::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl Serialize for SwapPhase {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// The newest exchange of a transport's component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SwapState {
-    /// "comparing" with the one in use, "refused", "switching" where viewers can start, "switched", "rolled-back" because
-    /// it failed soon after, or "unchanged" because it is the one in use.
-    pub state: &'static str,
+    /// How far it has got.
+    pub state: SwapPhase,
     /// Component, as name@version.
     pub component: String,
     /// Why it was refused or rolled back; empty otherwise.
@@ -95,19 +132,22 @@ impl Muxers {
             |current: &Arc<Transport>| candidate.profile.can_follow(&current.profile);
         let is_compatible = current.as_ref().is_none_or(is_compatible);
         if !is_forced && !is_compatible && !self.of_transport(name).is_empty() {
-            self.set_state(candidate, "refused", INCOMPATIBLE);
+            self.set_state(candidate, SwapPhase::Refused, INCOMPATIBLE);
             return Err(INCOMPATIBLE.into());
         }
         if is_forced || !is_compatible {
-            // Under the lock, so that nothing is rolled back between the two.
-            let running = self.lock();
+            // Under the lock, so that nothing is rolled back meanwhile.
+            let mut running = self.lock();
             self.transports.put(candidate.clone(), None);
-            self.set_state(candidate, "switched", "");
-            drop(running);
-            self.retire_replaced();
+            self.set_state(candidate, SwapPhase::Switched, "");
+            // Viewers get the chunks that are in the outlet, then a reason; when they come back, they get a muxer of the
+            // new component.
+            for slot in take_of(&mut running, name) {
+                slot.muxer.replace(REPLACED);
+            }
             return Ok(Swapped::Restarted);
         }
-        self.set_state(candidate, "comparing", "");
+        self.set_state(candidate, SwapPhase::Comparing, "");
         let compared = self
             .compare(candidate)
             .and_then(|compared| self.put_in_force(candidate).map(|()| compared))
@@ -115,7 +155,7 @@ impl Muxers {
                 for muxer in self.of_transport(name) {
                     let _ = muxer.send(Message::Abandon(candidate.clone()));
                 }
-                self.set_state(candidate, "refused", reason);
+                self.set_state(candidate, SwapPhase::Refused, reason);
             })?;
         self.switched(name);
         Ok(Swapped::Beside(compared))
@@ -126,7 +166,7 @@ impl Muxers {
     /// # Errors
     /// Why it is refused after all: it has failed in a muxer that waited for the others, or the gateway shuts down.
     fn put_in_force(&self, candidate: &Arc<Transport>) -> Result<(), String> {
-        let mut running = self.lock();
+        let running = self.lock();
         if self.is_ending.load(Ordering::Relaxed) {
             return Err(ENDING.into());
         }
@@ -135,8 +175,8 @@ impl Muxers {
         }
         let previous = self.transports.get(&candidate.name);
         // Before the muxers are told: one may switch, and another roll back, at once.
-        self.set_state(candidate, "switching", "");
-        self.put(&mut running, candidate, previous, true);
+        self.set_state(candidate, SwapPhase::Switching, "");
+        self.put(&running, candidate, previous, true);
         Ok(())
     }
 
@@ -147,13 +187,13 @@ impl Muxers {
         if let Some(current) = self.transports.get(name)
             && !self.is_switching(name)
         {
-            self.set_state(&current, "unchanged", "");
+            self.set_state(&current, SwapPhase::Unchanged, "");
         }
     }
 
     fn is_switching(&self, name: &str) -> bool {
         let state = self.transports.swap_state(name);
-        state.is_some_and(|state| state.state == "switching")
+        state.is_some_and(|state| state.state == SwapPhase::Switching)
     }
 
     /// Lets all muxers of the transport compare the candidate; returns how many did.
@@ -185,7 +225,7 @@ impl Muxers {
     /// is not taken into use any more.
     pub(super) fn roll_back(&self, failed: &Arc<Transport>, reason: &str) {
         // Under the lock, so that a candidate is either refused or put back.
-        let mut running = self.lock();
+        let running = self.lock();
         let Some(previous) = self.transports.previous(failed) else {
             let _ = failed.failure.set(reason.to_owned());
             return tracing::error!(
@@ -196,8 +236,8 @@ impl Muxers {
             );
         };
         // What failed is not put back.
-        self.put(&mut running, &previous, None, false);
-        self.set_state(failed, "rolled-back", reason);
+        self.put(&running, &previous, None, false);
+        self.set_state(failed, SwapPhase::RolledBack, reason);
         drop(running);
         tracing::error!(
             transport = failed.name,
@@ -213,15 +253,14 @@ impl Muxers {
     /// switch to it; whether they keep what they have ready. Each muxer is either told or started with the new component.
     fn put(
         &self,
-        running: &mut Running,
+        running: &Running,
         transport: &Arc<Transport>,
         previous: Option<Arc<Transport>>,
         keep: bool,
     ) {
         self.transports.put(transport.clone(), previous);
-        for slot in running.values_mut() {
-            if slot.transport.name == transport.name {
-                slot.transport = transport.clone();
+        for slot in running.values() {
+            if slot.muxer.transport == transport.name {
                 let transport = transport.clone();
                 let _ = slot.muxer.send(Message::SwitchTo { transport, keep });
             }
@@ -232,24 +271,24 @@ impl Muxers {
     pub(super) fn switched(&self, name: &str) {
         // Under the lock, so that nothing is rolled back meanwhile.
         let running = self.lock();
-        let mut muxers = running.values().filter(|slot| slot.transport.name == name);
+        let mut muxers = running.values().filter(|slot| slot.muxer.transport == name);
         if self.is_switching(name)
             && let Some(current) = self.transports.get(name)
             && muxers.all(|slot| Arc::ptr_eq(&slot.muxer.used.lock(), &current))
         {
-            self.set_state(&current, "switched", "");
+            self.set_state(&current, SwapPhase::Switched, "");
         }
     }
 
     fn of_transport(&self, name: &str) -> Vec<Arc<Muxer>> {
         let running = self.lock();
-        let slots = running.values().filter(|slot| slot.transport.name == name);
+        let slots = running.values().filter(|slot| slot.muxer.transport == name);
         slots.map(|slot| slot.muxer.clone()).collect()
     }
 
     /// Notes how an exchange goes. That a component is in use, or was rolled back, is noted under the lock under which it
     /// was put into the table, so an earlier exchange does not overwrite the state of a later one.
-    fn set_state(&self, candidate: &Transport, state: &'static str, reason: &str) {
+    fn set_state(&self, candidate: &Transport, state: SwapPhase, reason: &str) {
         let state = SwapState {
             state,
             component: candidate.plugin.to_string(),
@@ -261,7 +300,7 @@ impl Muxers {
                 transport = name,
                 plugin = state.component,
                 "swap: {}",
-                state.state
+                state.state.name()
             );
             let changed = SwapChanged {
                 transport: name,
@@ -270,25 +309,33 @@ impl Muxers {
             self.events.publish("swap", &changed);
         }
     }
-
-    /// Ends every muxer whose transport was replaced or removed in the table since it started. Its viewers get the
-    /// chunks that are in the outlet, then a reason; when they come back, they get a muxer of the new transport.
-    pub fn retire_replaced(&self) {
-        let mut running = self.lock();
-        let table = self.transports.all();
-        let is_current = |slot: &super::Slot| {
-            let current = table.get(&slot.transport.name);
-            current.is_some_and(|current| Arc::ptr_eq(current, &slot.transport))
-        };
-        for (_, slot) in running.extract_if(.., |_, slot| !is_current(slot)) {
-            slot.muxer.replace(REPLACED);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_schema_has_the_names_of_all_phases() {
+        let schema = schemars::schema_for!(SwapPhase);
+        let variants = schema.get("oneOf").and_then(|known| known.as_array());
+        let names: Vec<_> = variants
+            .unwrap()
+            .iter()
+            .map(|known| &known["const"])
+            .collect();
+        let phases = [
+            SwapPhase::Comparing,
+            SwapPhase::Refused,
+            SwapPhase::Switching,
+            SwapPhase::Switched,
+            SwapPhase::RolledBack,
+            SwapPhase::Unchanged,
+        ];
+        let serialized = phases.map(|phase| serde_json::to_value(phase).unwrap());
+        assert_eq!(names, serialized.iter().collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_candidate_that_was_not_judged_is_not_accepted() {

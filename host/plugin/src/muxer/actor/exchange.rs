@@ -1,7 +1,7 @@
 //! The stages of an exchange of a muxer's component while viewers stay: a candidate is prepared, compared, takes over
 //! where viewers can start, and is watched for a while with the predecessor ready to take over again.
 //!
-//! The second instance is a [`Twin`]; how both get the same calls, and whose output goes to viewers, is in `twin`.
+//! The second instance is a [`Twin`]; how both get the same calls is in `twin`, whose output goes to viewers in `push`.
 //! Opening a candidate and giving it the past may take long, so this happens on a thread of its own, while the calls
 //! that come meanwhile are kept for it. What all muxers of a transport do together is up to `muxer::swap`.
 
@@ -38,37 +38,43 @@ const WATCH: Duration = Duration::from_secs(30);
 /// How much longer it stays ready at most, if no group begins.
 const MAX_WATCH: Duration = Duration::from_secs(300);
 
-/// How far an exchange has got.
+/// An exchange that is in progress.
 pub(super) enum Swap {
     /// The candidate is being opened and given the past.
-    Preparing {
-        /// Its number among those of the muxer: an earlier one of the same component is of no use any more.
-        nth: u64,
-        transport: Arc<Transport>,
-        backlog: Backlog,
-        began: Instant,
-        then: Then,
-    },
+    Preparing(Preparation),
+    /// There is a second instance, which gets the same calls.
+    Beside { twin: Box<Twin>, stage: Stage },
+}
+
+/// A candidate that is being prepared on a thread of its own.
+pub(super) struct Preparation {
+    /// Its number among those of the muxer: an earlier one of the same component is of no use any more.
+    nth: u64,
+    transport: Arc<Transport>,
+    pub(super) backlog: Backlog,
+    began: Instant,
+    then: Then,
+}
+
+/// What the twin is there for: how far its exchange has got.
+pub(super) enum Stage {
     /// The candidate is compared with the instance in use.
     Trial {
-        twin: Box<Twin>,
         judge: Box<Judge>,
         began: Instant,
         verdict: Verdict,
     },
     /// The candidate has passed and waits until all muxers of the transport exchange theirs.
-    Passed { twin: Box<Twin> },
+    Passed,
     /// The twin takes over where viewers can start.
     Due {
-        twin: Box<Twin>,
         keep: bool,
         since: Instant,
         /// Groups that have begun meanwhile.
         groups: u8,
     },
-    /// The predecessor is ready to take over again.
+    /// The twin is the predecessor, ready to take over again.
     Watched {
-        twin: Box<Twin>,
         until: Instant,
         /// Group in which the successor took over.
         group: u64,
@@ -82,11 +88,49 @@ pub(super) enum Swap {
 impl Swap {
     /// The twin takes over; whether the one in use is then kept ready.
     fn due(twin: Box<Twin>, keep: bool) -> Swap {
-        Swap::Due {
+        Swap::Beside {
             twin,
-            keep,
-            since: Instant::now(),
-            groups: 0,
+            stage: Stage::Due {
+                keep,
+                since: Instant::now(),
+                groups: 0,
+            },
+        }
+    }
+
+    /// The transport with the component that is not in use.
+    fn transport(&self) -> &Arc<Transport> {
+        match self {
+            Swap::Preparing(preparation) => &preparation.transport,
+            Swap::Beside { twin, .. } => &twin.transport,
+        }
+    }
+
+    /// Whether the candidate has taken over.
+    fn is_watched(&self) -> bool {
+        matches!(
+            self,
+            Swap::Beside {
+                stage: Stage::Watched { .. },
+                ..
+            }
+        )
+    }
+}
+
+impl Stage {
+    /// Whether a trial has lasted long enough, or a watch is over; `newest` is the newest group.
+    fn is_over(&self, now: Instant, newest: Option<u64>) -> bool {
+        match self {
+            Stage::Trial { judge, began, .. } => {
+                let limit = match judge.is_idle() {
+                    true => MAX_IDLE_TRIAL,
+                    false => MAX_TRIAL,
+                };
+                judge.has_enough() || now >= *began + limit
+            }
+            Stage::Watched { until, group, .. } => is_proven(*until, now, newest > Some(*group)),
+            Stage::Passed | Stage::Due { .. } => false,
         }
     }
 }
@@ -142,13 +186,13 @@ impl Actor {
         };
         let steps = self.history().into_iter().map(with_setting).collect();
         self.preparations += 1;
-        self.swap = Some(Swap::Preparing {
+        self.swap = Some(Swap::Preparing(Preparation {
             nth: self.preparations,
             transport: transport.clone(),
             backlog: Backlog::default(),
             began: Instant::now(),
             then,
-        });
+        }));
         self.run_ahead(transport, None, steps);
     }
 
@@ -175,27 +219,20 @@ impl Actor {
 
     /// Takes a prepared candidate into use as planned, if it is still the one that is waited for.
     pub(super) fn prepared(&mut self, prepared: Prepared) {
-        let Some(Swap::Preparing {
-            nth,
-            transport,
-            backlog,
-            began,
-            ..
-        }) = &mut self.swap
-        else {
+        let Some(Swap::Preparing(preparation)) = &mut self.swap else {
             return;
         };
-        if *nth != prepared.nth {
+        if preparation.nth != prepared.nth {
             return;
         }
-        let transport = transport.clone();
+        let transport = preparation.transport.clone();
         let mut twin = match prepared.result {
             Ok(twin) => twin,
             Err(reason) => return self.refuse(reason),
         };
-        let steps = std::mem::take(backlog).steps;
+        let steps = std::mem::take(&mut preparation.backlog).steps;
         if steps.len() > MAX_STEPS_AT_ONCE {
-            if began.elapsed() > MAX_TRIAL {
+            if preparation.began.elapsed() > MAX_TRIAL {
                 return self.refuse("it does not catch up with the stream".into());
             }
             return self.run_ahead(transport, Some(twin), steps);
@@ -213,15 +250,17 @@ impl Actor {
         if let Err(reason) = judge.compare_headers(&self.muxer.outlet.header(), &twin.header) {
             return self.refuse(reason);
         }
-        let Some(Swap::Preparing { then, .. }) = self.swap.take() else {
+        let Some(Swap::Preparing(Preparation { then, .. })) = self.swap.take() else {
             return;
         };
         self.swap = Some(match then {
-            Then::Compare(verdict) => Swap::Trial {
-                judge: Box::new(judge),
+            Then::Compare(verdict) => Swap::Beside {
                 twin,
-                began: Instant::now(),
-                verdict,
+                stage: Stage::Trial {
+                    judge: Box::new(judge),
+                    began: Instant::now(),
+                    verdict,
+                },
             },
             Then::TakeOver { keep } => Swap::due(twin, keep),
         });
@@ -231,41 +270,40 @@ impl Actor {
     pub(super) fn switch_to(&mut self, transport: Arc<Transport>, keep: bool) {
         if Arc::ptr_eq(&self.transport, &transport) {
             // It has taken over already, or the exchange for another one was called off.
-            let _ = self
-                .swap
-                .take_if(|swap| !matches!(swap, Swap::Watched { .. }));
+            let _ = self.swap.take_if(|swap| !swap.is_watched());
             return;
         }
         match self.swap.take() {
-            Some(
-                Swap::Passed { twin }
-                | Swap::Trial { twin, .. }
-                | Swap::Due { twin, .. }
-                | Swap::Watched { twin, .. },
-            ) if Arc::ptr_eq(&twin.transport, &transport) => {
+            Some(Swap::Beside { twin, .. }) if Arc::ptr_eq(&twin.transport, &transport) => {
                 self.swap = Some(Swap::due(twin, keep));
             }
             _ => self.prepare(transport, Then::TakeOver { keep }),
         }
     }
 
+    /// The twin, if it is due.
+    pub(super) fn due_twin(&self) -> Option<&Twin> {
+        match &self.swap {
+            Some(Swap::Beside {
+                twin,
+                stage: Stage::Due { .. },
+            }) => Some(twin),
+            _ => None,
+        }
+    }
+
     /// Lets a twin that is due take over at once, because the instance in use is lost.
     pub(super) fn take_over_lost(&mut self) {
-        if let Some(Swap::Due { .. }) = &self.swap {
+        if self.due_twin().is_some() {
             self.take_over(self.pushed_group.unwrap_or_default());
         }
     }
 
     /// Gives up a candidate that has not taken over yet.
     pub(super) fn abandon(&mut self, transport: &Arc<Transport>) {
-        let is_of = |swap: &mut Swap| match swap {
-            Swap::Preparing { transport: of, .. } => Arc::ptr_eq(of, transport),
-            Swap::Trial { twin, .. } | Swap::Passed { twin } | Swap::Due { twin, .. } => {
-                Arc::ptr_eq(&twin.transport, transport)
-            }
-            Swap::Watched { .. } => false,
-        };
-        let _ = self.swap.take_if(is_of);
+        let _ = self
+            .swap
+            .take_if(|swap| !swap.is_watched() && Arc::ptr_eq(swap.transport(), transport));
         // Also if it was given up before: another one in the table may have been, for it.
         self.follow_table();
     }
@@ -284,27 +322,21 @@ impl Actor {
 
     /// Ends a trial that has lasted long enough, and a watch that is over.
     pub(super) fn review_swap(&mut self, now: Instant) {
-        let newest = self.pushed_group;
-        let is_over = |swap: &mut Swap| match swap {
-            Swap::Trial { judge, began, .. } => {
-                let limit = match judge.is_idle() {
-                    true => MAX_IDLE_TRIAL,
-                    false => MAX_TRIAL,
-                };
-                judge.has_enough() || now >= *began + limit
-            }
-            Swap::Watched { until, group, .. } => is_proven(*until, now, newest > Some(*group)),
-            _ => false,
+        let Some(Swap::Beside { stage, .. }) = &self.swap else {
+            return;
         };
-        if let Some(Swap::Due { since, .. }) = &self.swap {
+        if let Stage::Due { since, .. } = stage {
             self.keyframe.wanted |= now >= *since + DUE_WITHOUT_KEYFRAME;
         }
-        match self.swap.take_if(is_over) {
-            Some(Swap::Trial {
+        if !stage.is_over(now, self.pushed_group) {
+            return;
+        }
+        match self.swap.take() {
+            Some(Swap::Beside {
                 mut twin,
-                mut judge,
-                verdict,
-                ..
+                stage: Stage::Trial {
+                    mut judge, verdict, ..
+                },
             }) => {
                 let judged = self.compare_entry(&mut twin, &mut judge);
                 let judged = judged.and_then(|()| judge.verdict());
@@ -316,11 +348,12 @@ impl Actor {
                         "the candidate has passed: {}",
                         judge.summary()
                     );
-                    self.swap = Some(Swap::Passed { twin });
+                    let stage = Stage::Passed;
+                    self.swap = Some(Swap::Beside { twin, stage });
                 }
                 verdict.send(judged);
             }
-            Some(Swap::Watched { twin, .. }) => tracing::info!(
+            Some(Swap::Beside { twin, .. }) => tracing::info!(
                 stream = self.muxer.stream,
                 transport = self.transport.name,
                 "the previous component {} is no longer kept ready",
@@ -333,7 +366,11 @@ impl Actor {
     /// The twin takes the place of the instance in use, which is kept ready if that was asked for.
     pub(super) fn take_over(&mut self, group: u64) {
         self.tell_dropped();
-        let Some(Swap::Due { twin, keep, .. }) = self.swap.take() else {
+        let Some(Swap::Beside {
+            twin,
+            stage: Stage::Due { keep, .. },
+        }) = self.swap.take()
+        else {
             return;
         };
         let plugin = twin.transport.plugin.to_string();
@@ -344,12 +381,14 @@ impl Actor {
             transport = self.transport.name,
             "{plugin} has taken over"
         );
-        self.swap = predecessor.filter(|_| keep).map(|twin| Swap::Watched {
+        self.swap = predecessor.filter(|_| keep).map(|twin| Swap::Beside {
             twin: Box::new(twin),
-            until: Instant::now() + WATCH,
-            group,
-            silent: (0, group),
-            without_start: 0,
+            stage: Stage::Watched {
+                until: Instant::now() + WATCH,
+                group,
+                silent: (0, group),
+                without_start: 0,
+            },
         });
         // If a join fails, the predecessor takes over again.
         self.rejoin();
@@ -358,8 +397,8 @@ impl Actor {
 
     /// Puts the predecessor into the place of an instance that has failed for `reason`, if there is one that is ready.
     pub(super) fn fall_back(&mut self, reason: &str) -> bool {
-        let is_ready = |swap: &mut Swap| matches!(swap, Swap::Watched { .. });
-        let Some(Swap::Watched { twin, .. }) = self.swap.take_if(is_ready) else {
+        let watched = self.swap.take_if(|swap| swap.is_watched());
+        let Some(Swap::Beside { twin, .. }) = watched else {
             return false;
         };
         let failed = self.transport.clone();
@@ -377,8 +416,7 @@ impl Actor {
             return;
         }
         self.hold_unless_same(&transport.profile);
-        *self.muxer.used.lock() = transport.clone();
-        self.transport = transport;
+        self.set_transport(transport);
         // It is tried at once, whatever the one before did.
         if self.muxer.health.recovered() {
             self.publish_phase();
@@ -404,9 +442,12 @@ impl Actor {
     /// The muxer ends, and needs no component any more.
     pub(super) fn end_swap(&mut self) {
         if let Some(
-            Swap::Trial { verdict, .. }
-            | Swap::Preparing {
+            Swap::Preparing(Preparation {
                 then: Then::Compare(verdict),
+                ..
+            })
+            | Swap::Beside {
+                stage: Stage::Trial { verdict, .. },
                 ..
             },
         ) = self.swap.take()
@@ -419,9 +460,9 @@ impl Actor {
     pub(super) fn refuse(&mut self, reason: String) {
         match self.swap.take() {
             None => {}
-            Some(Swap::Preparing {
+            Some(Swap::Preparing(Preparation {
                 transport, then, ..
-            }) => match then {
+            })) => match then {
                 Then::Compare(verdict) => {
                     verdict.send(Err(reason));
                     self.follow_table();
@@ -429,22 +470,24 @@ impl Actor {
                 Then::TakeOver { keep: true } => self.muxers.roll_back(&transport, &reason),
                 Then::TakeOver { keep: false } => self.adopt_anyway(transport, &reason),
             },
-            Some(Swap::Trial { verdict, .. }) => {
-                verdict.send(Err(reason));
-                self.follow_table();
-            }
-            Some(Swap::Due {
-                twin, keep: false, ..
-            }) => self.adopt_anyway(twin.transport.clone(), &reason),
-            Some(Swap::Passed { twin } | Swap::Due { twin, .. }) => {
-                self.muxers.roll_back(&twin.transport, &reason);
-            }
-            Some(Swap::Watched { twin, .. }) => tracing::warn!(
-                stream = self.muxer.stream,
-                transport = self.transport.name,
-                "the previous component {} is no longer kept ready: {reason}",
-                twin.transport.plugin
-            ),
+            Some(Swap::Beside { twin, stage }) => match stage {
+                Stage::Trial { verdict, .. } => {
+                    verdict.send(Err(reason));
+                    self.follow_table();
+                }
+                Stage::Due { keep: false, .. } => {
+                    self.adopt_anyway(twin.transport.clone(), &reason);
+                }
+                Stage::Passed | Stage::Due { .. } => {
+                    self.muxers.roll_back(&twin.transport, &reason);
+                }
+                Stage::Watched { .. } => tracing::warn!(
+                    stream = self.muxer.stream,
+                    transport = self.transport.name,
+                    "the previous component {} is no longer kept ready: {reason}",
+                    twin.transport.plugin
+                ),
+            },
         }
     }
 }

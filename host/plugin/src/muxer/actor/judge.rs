@@ -112,21 +112,20 @@ impl Judge {
         }
     }
 
-    /// Counts a sample, which may repeat the one before, and may start a group.
-    pub(super) fn count(&mut self, is_repeat: bool, starts_group: bool) {
-        self.samples += usize::from(!is_repeat);
-        self.groups += usize::from(starts_group);
-    }
-
-    /// Takes the outputs and processor times of both for a sample.
+    /// Takes the outputs and processor times of both for a sample, which may repeat the one before, and may start a
+    /// group.
     ///
     /// # Errors
     /// Why the candidate is refused.
     pub(super) fn compare(
         &mut self,
+        is_repeat: bool,
+        starts_group: bool,
         used: (&[Chunk], Duration),
         candidate: (&[Chunk], Duration),
     ) -> Result<(), String> {
+        self.samples += usize::from(!is_repeat);
+        self.groups += usize::from(starts_group);
         self.used.add(used.0, used.1, self.groups);
         self.candidate.add(candidate.0, candidate.1, self.groups);
         self.slow = match candidate.1 > MAX_TIME {
@@ -298,8 +297,7 @@ mod tests {
         let used = [chunk(1000, true)];
         for nth in 0..60 {
             assert_eq!(judge.has_enough(), nth > 30, "{nth}");
-            judge.count(false, nth == 30);
-            judge.compare((&used, USUAL), (emits, takes))?;
+            judge.compare(false, nth == 30, (&used, USUAL), (emits, takes))?;
         }
         judge.verdict()
     }
@@ -334,8 +332,9 @@ mod tests {
                 [Chunk { lane, ..chunk }]
             };
             for nth in 0..60 {
-                judge.count(false, nth % 10 == 0);
                 judge.compare(
+                    false,
+                    nth % 10 == 0,
                     (&emitted(used(nth)), USUAL),
                     (&emitted(candidate(nth)), USUAL),
                 )?;
@@ -361,7 +360,7 @@ mod tests {
     fn what_emits_nothing_is_no_measure() {
         let mut judge = Judge::new(&profile("a/1"), &profile("a/2"));
         judge
-            .compare((&[], USUAL), (&[chunk(100_000, true)], USUAL))
+            .compare(false, true, (&[], USUAL), (&[chunk(100_000, true)], USUAL))
             .unwrap();
         assert_eq!(judge.verdict(), Ok(()));
     }
@@ -372,7 +371,9 @@ mod tests {
         let chunks = [chunk(1000, true)];
         for nth in 0..100 {
             let takes = if nth % 3 == 0 { 50 * USUAL } else { USUAL };
-            judge.compare((&chunks, USUAL), (&chunks, takes)).unwrap();
+            judge
+                .compare(false, nth % 10 == 0, (&chunks, USUAL), (&chunks, takes))
+                .unwrap();
         }
         assert_eq!(judge.verdict(), Ok(()));
     }
@@ -381,9 +382,11 @@ mod tests {
     fn what_is_said_to_be_the_same_must_be() {
         let mut judge = Judge::new(&profile("a/1"), &profile("a/1"));
         let same = ([chunk(5, true)], USUAL);
-        judge.compare((&same.0, USUAL), (&same.0, USUAL)).unwrap();
+        judge
+            .compare(false, true, (&same.0, USUAL), (&same.0, USUAL))
+            .unwrap();
         for other in [vec![], vec![chunk(5, false)], vec![chunk(6, true)]] {
-            let differs = judge.compare((&same.0, USUAL), (&other, USUAL));
+            let differs = judge.compare(false, false, (&same.0, USUAL), (&other, USUAL));
             assert!(differs.unwrap_err().contains("`a/1`"));
         }
         let answer = |status, body: &'static str| {

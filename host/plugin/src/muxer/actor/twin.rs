@@ -6,23 +6,17 @@
 
 use super::{
     Actor,
-    exchange::Swap,
-    follow::{Setting, Step, configure, sample_time},
+    exchange::{Stage, Swap},
+    follow::{Setting, Step, configure},
     judge::Judge,
 };
 use crate::{
     Answer, Chunk, Failure, Instance, JoinRequest, Profile, guest::thread_time,
     instance::MAX_LANES, muxer::Muxer, transports::Transport,
 };
-use sluicegate_media::{group::Group, sample::Sample};
 use sluicegate_telemetry::contain;
-use sluicegate_viewer::{Content, Header, SampleTime};
+use sluicegate_viewer::{Content, Header};
 use std::{sync::Arc, time::Duration};
-
-/// Groups in which a component that is due may have no start point, and samples for which a successor may emit nothing
-/// while its predecessor does. It has failed then.
-const MAX_GROUPS_DUE: u8 = 3;
-const MAX_SILENT: u32 = 30;
 
 /// A second instance beside the one in use.
 pub(super) struct Twin {
@@ -33,41 +27,6 @@ pub(super) struct Twin {
     pub(super) header: Vec<Content>,
     /// Bytes that it has emitted in each lane.
     emitted: [u64; MAX_LANES],
-}
-
-/// Lanes, as bits, whose chunks are held back until their next start point.
-#[derive(Debug, Default)]
-pub(super) struct HeldLanes {
-    waiting: u16,
-    /// Those of which a chunk was held back.
-    missed: u16,
-}
-
-impl HeldLanes {
-    const ALL: HeldLanes = HeldLanes {
-        waiting: u16::MAX,
-        missed: 0,
-    };
-
-    /// Whether viewers get the chunk.
-    fn passes(&mut self, chunk: &Chunk) -> bool {
-        let lane = 1u16.checked_shl(chunk.lane.into()).unwrap_or(0);
-        if chunk.independent {
-            self.waiting &= !lane;
-        }
-        let is_held = self.waiting & lane != 0;
-        self.missed |= if is_held { lane } else { 0 };
-        !is_held
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting != 0
-    }
-
-    /// Whether viewers miss a lane that has chunks.
-    fn lacks_start(&self) -> bool {
-        self.waiting & self.missed != 0
-    }
 }
 
 impl Twin {
@@ -130,7 +89,7 @@ impl Twin {
 
     /// Whether viewers see something from one of these chunks on. Of several lanes, the one that carries most has the
     /// picture.
-    fn can_start(&self, chunks: &[Chunk]) -> bool {
+    pub(super) fn can_start(&self, chunks: &[Chunk]) -> bool {
         let lanes = 0..self.emitted.len();
         let main = lanes.rev().max_by_key(|lane| self.emitted.get(*lane));
         let is_start = |chunk: &Chunk| chunk.independent && Some(usize::from(chunk.lane)) == main;
@@ -146,16 +105,13 @@ impl Actor {
             _ => None,
         };
         let twin = match self.swap.as_mut()? {
-            Swap::Preparing { backlog, .. } => {
-                if !backlog.add(step, setting) {
+            Swap::Preparing(preparation) => {
+                if !preparation.backlog.add(step, setting) {
                     self.refuse("it does not catch up with the stream".into());
                 }
                 return None;
             }
-            Swap::Trial { twin, .. }
-            | Swap::Passed { twin }
-            | Swap::Due { twin, .. }
-            | Swap::Watched { twin, .. } => twin,
+            Swap::Beside { twin, .. } => twin,
         };
         let began = thread_time();
         match twin.take(step, setting.as_ref()) {
@@ -167,190 +123,12 @@ impl Actor {
         }
     }
 
-    /// Pushes a sample to the guest, and publishes the chunks; then pushes it to the twin. Where the twin is due, it takes
-    /// over with this sample. Returns false if the guest failed and no twin has taken over.
-    pub(super) fn push(&mut self, sample: &Arc<Sample>, group: Group, position: u64) -> bool {
-        let starts_group = self.pushed_group.replace(group.number) != Some(group.number);
-        let time = Some(sample_time(sample));
-        if self.swap.is_none() {
-            let pushed = self.call_guest(|instance| instance.push(sample, group));
-            return self.publish_held(pushed, time);
-        }
-        let step = Step::Push(sample.clone(), group, position);
-        if let Some(Swap::Due { .. }) = &self.swap {
-            return self.push_due(&step, starts_group);
-        }
-        let used = Arc::as_ptr(&self.transport);
-        let began = thread_time();
-        let mut ours = self.call_guest(|instance| instance.push(sample, group));
-        let took = thread_time().saturating_sub(began);
-        if ours.is_none() && !std::ptr::eq(used, Arc::as_ptr(&self.transport)) {
-            // The predecessor has taken over, and needs this sample.
-            ours = self.call_guest(|instance| instance.push(sample, group));
-            return self.publish_held(ours, time);
-        }
-        // A copy shares the bytes.
-        let published = ours.clone();
-        if !self.publish_held(published, time) {
-            return false;
-        }
-        let ours = ours.unwrap_or_default();
-        let theirs = self.mirror(&step);
-        let is_silent = ours.is_empty()
-            && theirs
-                .as_ref()
-                .is_some_and(|(chunks, _)| !chunks.is_empty());
-        if self.has_fallen_silent(is_silent, ours.is_empty(), group.number) {
-            self.fall_back(&format!("it emitted nothing for {MAX_SILENT} samples"));
-            self.hold_all();
-            return true;
-        }
-        if self.has_no_start(starts_group) {
-            self.fall_back(&format!(
-                "viewers could start nowhere in {MAX_GROUPS_DUE} groups of a lane"
-            ));
-            self.hold_all();
-            return true;
-        }
-        if let (Some(Swap::Trial { judge, .. }), Some((theirs, their_time))) =
-            (&mut self.swap, theirs)
-            && let Err(reason) = {
-                judge.count(sample.repeat > 0, starts_group);
-                judge.compare((&ours, took), (&theirs, their_time))
-            }
-        {
-            self.refuse(reason);
-        }
-        true
-    }
-
-    /// Pushes a sample while the twin is due: first to the twin, which takes over if viewers can start with what it
-    /// emits.
-    fn push_due(&mut self, step: &Step, starts_group: bool) -> bool {
-        let Step::Push(sample, group, _) = step else {
-            return true;
-        };
-        let time = Some(sample_time(sample));
-        let theirs = self.mirror(step).map(|(chunks, _)| chunks);
-        let is_due = match (&self.swap, &theirs) {
-            (Some(Swap::Due { twin, .. }), Some(_)) if twin.profile.lanes.is_empty() => {
-                starts_group && sample.independent
-            }
-            (Some(Swap::Due { twin, .. }), Some(chunks)) => twin.can_start(chunks),
-            _ => false,
-        };
-        // The one in use gets the sample in any case, so that it can take over again.
-        let mut ours = self.call_guest(|instance| instance.push(sample, *group));
-        let is_lost = self.instance.is_none() && matches!(self.swap, Some(Swap::Due { .. }));
-        if !is_due && !is_lost {
-            let is_published = self.publish_held(ours, time);
-            self.count_due(starts_group);
-            return is_published;
-        }
-        let is_same = match &self.swap {
-            Some(Swap::Due { twin, .. }) => self.has_output_of(&twin.profile),
-            _ => false,
-        };
-        if let (Some(ours), false) = (&mut ours, is_same) {
-            // What completes the group before is in the format that viewers have.
-            let start = ours.iter().position(|chunk| chunk.independent);
-            let rest = ours.drain(..start.unwrap_or(ours.len())).collect();
-            self.publish_held(Some(rest), time);
-        }
-        let used = self.transport.clone();
-        self.take_over(group.number);
-        if Arc::ptr_eq(&used, &self.transport) {
-            // The twin has failed at once. Viewers can start here with the one in use, too.
-            self.held = HeldLanes::default();
-            return self.publish_held(ours, time);
-        }
-        self.publish_held(theirs, time)
-    }
-
-    /// Counts the samples for which a successor emitted nothing while its predecessor did; returns whether these are too
-    /// many. A component may collect the samples of a group.
-    fn has_fallen_silent(&mut self, is_silent: bool, is_empty: bool, group: u64) -> bool {
-        let Some(Swap::Watched { silent, .. }) = &mut self.swap else {
-            return false;
-        };
-        match (is_silent, is_empty) {
-            (true, _) => {
-                let since = if silent.0 == 0 { group } else { silent.1 };
-                *silent = (silent.0 + 1, since);
-            }
-            (false, false) => *silent = (0, group),
-            (false, true) => {}
-        }
-        silent.0 >= MAX_SILENT && silent.1 != group
-    }
-
-    /// Counts the groups in which viewers wait for a start point of a lane that a successor has chunks of; returns
-    /// whether these are too many.
-    fn has_no_start(&mut self, starts_group: bool) -> bool {
-        let Some(Swap::Watched { without_start, .. }) = &mut self.swap else {
-            return false;
-        };
-        *without_start = match self.held.lacks_start() {
-            true => without_start.saturating_add(u8::from(starts_group)),
-            false => 0,
-        };
-        *without_start > MAX_GROUPS_DUE
-    }
-
-    /// Gives up a candidate that has passed and then lets viewers start nowhere.
-    fn count_due(&mut self, starts_group: bool) {
-        let Some(Swap::Due {
-            keep: true, groups, ..
-        }) = &mut self.swap
-        else {
-            return;
-        };
-        *groups = groups.saturating_add(u8::from(starts_group));
-        if *groups > MAX_GROUPS_DUE {
-            self.refuse(format!(
-                "viewers could start nowhere in {MAX_GROUPS_DUE} groups"
-            ));
-        }
-    }
-
-    /// Publishes the chunks for which viewers need not wait for a start point. Returns false if there are none because
-    /// the guest failed.
-    fn publish_held(&mut self, chunks: Option<Vec<Chunk>>, time: Option<SampleTime>) -> bool {
-        self.muxer.requests.changed();
-        let Some(mut chunks) = chunks else {
-            return false;
-        };
-        if self.held.is_waiting() {
-            chunks.retain(|chunk| self.held.passes(chunk));
-        }
-        self.publish(chunks, time);
-        true
-    }
-
-    /// Lets viewers wait for a start point of each lane, unless what follows is what they had: they cannot continue with
-    /// another format in the middle of a group.
-    pub(super) fn hold_unless_same(&mut self, next: &Profile) {
-        self.held = match self.has_output_of(next) {
-            true => HeldLanes::default(),
-            false => HeldLanes::ALL,
-        };
-    }
-
-    /// Lets viewers wait for a start point of each lane: they have missed chunks.
-    fn hold_all(&mut self) {
-        self.held = HeldLanes::ALL;
-        self.keyframe.wanted = true;
-    }
-
-    /// Whether the output of a component with the profile `next` is what viewers have now.
-    fn has_output_of(&self, next: &Profile) -> bool {
-        let used = self.profile.as_ref().map(|profile| &profile.output);
-        !next.output.is_empty() && used == Some(&next.output)
-    }
-
     /// Compares what both instances returned from `configure`, during a trial.
     pub(super) fn compare_headers(&mut self) {
-        if let Some(Swap::Trial { twin, judge, .. }) = &self.swap
+        if let Some(Swap::Beside {
+            twin,
+            stage: Stage::Trial { judge, .. },
+        }) = &self.swap
             && let Err(reason) = judge.compare_headers(&self.muxer.outlet.header(), &twin.header)
         {
             self.refuse(reason);
@@ -359,7 +137,11 @@ impl Actor {
 
     /// Compares the answers of both instances to a request, during a trial.
     pub(super) fn compare_answer(&mut self, path: &str, query: &str, ours: &Answer) {
-        let Some(Swap::Trial { twin, judge, .. }) = &mut self.swap else {
+        let Some(Swap::Beside {
+            twin,
+            stage: Stage::Trial { judge, .. },
+        }) = &mut self.swap
+        else {
             return;
         };
         let theirs = twin.call(|instance| instance.request(path, query));
@@ -389,17 +171,21 @@ impl Actor {
 
     /// Tells the predecessor that a viewer has joined.
     pub(super) fn mirror_join(&mut self, viewer: u64, request: &Arc<JoinRequest>) {
-        if let Some(Swap::Watched { twin, .. }) = &mut self.swap
-            && let Err(reason) = twin.call(|instance| instance.join(viewer, request))
-        {
-            self.refuse(reason);
-        }
+        self.call_predecessor(|instance| instance.join(viewer, request));
     }
 
     /// Tells the predecessor that a viewer has left.
     pub(super) fn mirror_leave(&mut self, viewer: u64) {
-        if let Some(Swap::Watched { twin, .. }) = &mut self.swap
-            && let Err(reason) = twin.call(|instance| instance.leave(viewer))
+        self.call_predecessor(|instance| instance.leave(viewer));
+    }
+
+    /// Makes a call to the predecessor, if there is one that is ready.
+    fn call_predecessor<R>(&mut self, call: impl FnOnce(&mut Instance) -> Result<R, Failure>) {
+        if let Some(Swap::Beside {
+            twin,
+            stage: Stage::Watched { .. },
+        }) = &mut self.swap
+            && let Err(reason) = twin.call(call)
         {
             self.refuse(reason);
         }
@@ -427,8 +213,7 @@ impl Actor {
         if self.muxer.health.recovered() {
             self.publish_phase();
         }
-        *self.muxer.used.lock() = transport.clone();
-        let transport = std::mem::replace(&mut self.transport, transport);
+        let transport = self.set_transport(transport);
         let profile = self.profile.replace(profile)?;
         let mut predecessor = self.instance.replace(instance)?;
         predecessor.end_recording("another component has taken over");
