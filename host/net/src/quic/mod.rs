@@ -64,6 +64,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const SOCKET_BUFFER: usize = 2 << 20;
 /// How long the closes of connections may take at the end.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
+/// Pause before the port is opened again after it failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// ALPN of HTTP/3 (RFC 9114 section 3.1).
 const HTTP3: &[u8] = b"h3";
@@ -72,6 +74,8 @@ const HTTP3: &[u8] = b"h3";
 #[derive(Debug)]
 pub struct Quic {
     endpoint: Endpoint,
+    address: SocketAddr,
+    config: ServerConfig,
 }
 
 impl Quic {
@@ -85,30 +89,60 @@ impl Quic {
         certificates: Arc<Certificates>,
         congestion: Congestion,
     ) -> io::Result<Quic> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
-            Some(server_config(certificates, congestion)?),
-            socket.into(),
-            Arc::new(TokioRuntime),
-        )?;
-        Ok(Quic { endpoint })
+        let config = server_config(certificates, congestion)?;
+        let endpoint = bind(address, config.clone())?;
+        let address = endpoint.local_addr()?;
+        Ok(Quic {
+            endpoint,
+            address,
+            config,
+        })
     }
+}
 
-    /// The address that it listens on.
-    ///
-    /// # Errors
-    /// That of the system.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+fn bind(address: SocketAddr, config: ServerConfig) -> io::Result<Endpoint> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Endpoint::new(
+        EndpointConfig::default(),
+        Some(config),
+        socket.into(),
+        Arc::new(TokioRuntime),
+    )
+}
+
+/// Opens the port again after it failed; `None` if the gateway shuts down before that succeeds.
+async fn open_again(
+    address: SocketAddr,
+    config: &ServerConfig,
+    drain: &mut Drain,
+) -> Option<Endpoint> {
+    let mut failures = LogRateLimit::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.wait() => return None,
+            () = sleep(PAUSE) => {}
+        }
+        match bind(address, config.clone()) {
+            Ok(endpoint) => return Some(endpoint),
+            Err(error) => {
+                if let Some(hidden) = failures.tell(Instant::now()) {
+                    tracing::error!(
+                        "cannot open UDP port {} of {} again for WebTransport: {error}; retrying ({hidden} more failures since the last log line)",
+                        address.port(),
+                        address.ip()
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -172,10 +206,11 @@ pub async fn serve<A, F>(
     A: Fn(Peer, SessionRequest) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let Quic { endpoint } = quic;
-    let port = endpoint
-        .local_addr()
-        .map_or(page.port, |local| local.port());
+    let Quic {
+        mut endpoint,
+        address: own,
+        config,
+    } = quic;
     let mut door = Door {
         limiter: limiter.clone(),
         handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
@@ -187,7 +222,21 @@ pub async fn serve<A, F>(
             () = drain.wait() => break,
             incoming = endpoint.accept() => incoming,
         };
-        let Some(incoming) = incoming else { break };
+        let Some(incoming) = incoming else {
+            // Its connections are lost. Their tasks end, and close the old socket with that.
+            tracing::error!(
+                "UDP port {} of {} failed; WebTransport opens it again",
+                own.port(),
+                own.ip()
+            );
+            drop(endpoint);
+            let Some(opened) = open_again(own, &config, &mut drain).await else {
+                limiter.empty().await;
+                return;
+            };
+            endpoint = opened;
+            continue;
+        };
         let address = incoming.remote_address();
         let Some((incoming, admission)) = door.admit(incoming) else {
             continue;
@@ -199,7 +248,8 @@ pub async fn serve<A, F>(
         };
         tokio::spawn(async move {
             if let Some((session, permit)) = handshake(incoming, admission, drain).await
-                && let Some(request) = SessionRequest::read(session, permit, port, page.port).await
+                && let Some(request) =
+                    SessionRequest::read(session, permit, own.port(), page.port).await
             {
                 answer(peer, request).await;
             }
@@ -293,4 +343,97 @@ async fn handshake(
     };
     tracing::debug!(peer = %address, "QUIC connection ended after {:?}: {reason}", began.elapsed());
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use quinn::{
+        AsyncUdpSocket, UdpPoller,
+        udp::{RecvMeta, Transmit},
+    };
+    use sluicegate_config::Server;
+    use std::{
+        io::IoSliceMut,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::{net::UdpSocket, sync::watch};
+
+    /// A socket that the system has taken away.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl AsyncUdpSocket for Broken {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            Box::pin(Broken)
+        }
+
+        fn try_send(&self, _: &Transmit<'_>) -> io::Result<()> {
+            Err(io::ErrorKind::NotConnected.into())
+        }
+
+        fn poll_recv(
+            &self,
+            _: &mut Context<'_>,
+            _: &mut [IoSliceMut<'_>],
+            _: &mut [RecvMeta],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+    }
+
+    impl UdpPoller for Broken {
+        fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Asks until the port answers to a version of QUIC that it does not have (RFC 9000 section 6.1).
+    async fn answers(port: SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut asking = tokio::time::interval(Duration::from_millis(20));
+        let packet = [&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8][..], &[7; 1194]].concat();
+        let mut answer = [0; 100];
+        loop {
+            tokio::select! {
+                // An error says that the port is closed.
+                Ok(_) = socket.recv_from(&mut answer) => return,
+                _ = asking.tick() => drop(socket.send_to(&packet, port).await),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_fails_is_opened_again_and_tcp_goes_on() {
+        let certificates = Arc::new(Certificates::new(None).unwrap());
+        let quic = Quic::open(([127, 0, 0, 1], 0).into(), certificates, Congestion::Cubic).unwrap();
+        let (address, endpoint) = (quic.address, quic.endpoint.clone());
+        let limiter = ConnectionLimiter::new(&Server::default(), 1);
+        let draining = watch::Sender::new(false);
+        let page = Page {
+            port: address.port(),
+            tls: false,
+        };
+        let serving = serve(
+            quic,
+            limiter.clone(),
+            page,
+            Drain::new(&draining),
+            async |_, _| {},
+        );
+        let serving = tokio::spawn(serving);
+        answers(address).await;
+        endpoint.rebind_abstract(Arc::new(Broken)).unwrap();
+        drop(endpoint);
+        answers(address).await;
+        drop(limiter.enter(address.ip()).unwrap());
+        draining.send_replace(true);
+        serving.await.unwrap();
+    }
 }
