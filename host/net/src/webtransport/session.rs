@@ -115,7 +115,7 @@ async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut
             if wire.messages.has_room()
                 && let Poll::Ready(taken) = viewer.poll_next(context, want, &mut wire.items)
             {
-                wire.meter.chunks_taken(&taken);
+                wire.meter.count_chunks(&taken);
                 if let Some(close) = wire.add_items() {
                     return Poll::Ready(End::Close(close));
                 }
@@ -236,7 +236,7 @@ impl Wire {
             jumps += u32::from(!stream.finished);
             stream.sender.iter_mut().for_each(Sender::reset);
         }
-        self.meter.chunks_taken(&TakenChunks {
+        self.meter.count_chunks(&TakenChunks {
             jumps,
             ..TakenChunks::default()
         });
@@ -267,8 +267,8 @@ impl Wire {
         }
         let sent = self.session.send_datagram(bytes).is_ok();
         if sent {
-            let all = self.streams.is_idle();
-            self.meter.wrote(length, all, Instant::now());
+            self.meter
+                .completed(length, chunk.published, Instant::now());
         }
         sent
     }
@@ -306,10 +306,10 @@ impl Wire {
             let write = pin!(sender.write_chunks(&mut buffers[..count])).poll(context);
             match write {
                 Poll::Ready(Ok(written)) => {
-                    self.streams.taken(at, written.bytes);
+                    let completed = self.streams.taken(at, written.bytes);
                     self.timer.progressed();
-                    let all = self.streams.queued() == 0;
-                    self.meter.wrote(written.bytes, all, Instant::now());
+                    self.meter
+                        .completed(written.bytes, completed, Instant::now());
                 }
                 Poll::Ready(Err(WriteError::Stopped(_) | WriteError::ClosedStream)) => {
                     stream.sender.iter_mut().for_each(Sender::reset);
@@ -322,6 +322,7 @@ impl Wire {
             }
         }
         self.path.set_unsent(self.streams.queued());
+        self.meter.set_stalled_since(self.streams.waits_since());
         if self.streams.queued() == 0 {
             self.messages.clear();
         }

@@ -18,7 +18,7 @@ use sluicegate_viewer::{Chunk, Content, Encoding, Header, buffers};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Streams of one session that are not acknowledged yet. Beyond, the oldest is given up.
@@ -53,6 +53,8 @@ struct Queued {
     buffers: VecDeque<Bytes>,
     /// When it was published.
     at: Duration,
+    /// The same as [`Chunk::published`].
+    published: Option<Instant>,
     /// QUIC has taken a part of it.
     begun: bool,
 }
@@ -213,6 +215,7 @@ impl<S> Streams<S> {
             stream.queue.push_back(Queued {
                 buffers,
                 at: chunk.at,
+                published: chunk.published,
                 begun: false,
             });
         }
@@ -275,24 +278,32 @@ impl<S> Streams<S> {
         Some((at, self.all.get_mut(at)?))
     }
 
-    /// Notes that QUIC has taken so many bytes of the stream at this place.
-    pub fn taken(&mut self, at: usize, mut bytes: usize) {
-        let Some(stream) = self.all.get_mut(at) else {
-            return;
-        };
+    /// When the oldest of the chunks was published of which QUIC has not taken everything.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let oldest = |stream: &Stream<S>| stream.queue.iter().find_map(|chunk| chunk.published);
+        self.all.iter().filter_map(oldest).min()
+    }
+
+    /// Notes that QUIC has taken so many bytes of the stream at this place. Returns when the oldest of the chunks was
+    /// published that it has entirely by that.
+    pub fn taken(&mut self, at: usize, mut bytes: usize) -> Option<Instant> {
+        let stream = self.all.get_mut(at)?;
+        let mut completed = None;
         self.queued = self.queued.saturating_sub(bytes);
         while let Some(chunk) = stream.queue.front_mut() {
             chunk.begun |= bytes > 0;
             while let Some(front) = chunk.buffers.front_mut() {
                 if bytes < front.len() {
                     front.advance(bytes);
-                    return;
+                    return completed;
                 }
                 bytes -= front.len();
                 chunk.buffers.pop_front();
             }
+            completed = completed.or(chunk.published);
             stream.queue.pop_front();
         }
+        completed
     }
 
     /// Notes that the client does not want the stream at this place. What is added to it later is left out.
@@ -363,6 +374,7 @@ impl<S> Streams<S> {
             stream.queue.push_back(Queued {
                 buffers,
                 at: Duration::ZERO,
+                published: None,
                 begun: false,
             });
         }

@@ -14,6 +14,8 @@ struct Lane {
     number: u8,
     rule: LaneRule,
     header: Arc<Header>,
+    /// When it was published that has the time 0.
+    start: Instant,
 }
 
 impl Lane {
@@ -23,6 +25,7 @@ impl Lane {
             number,
             rule: LaneRule::new(ms(max_lag)),
             header: Arc::new(Header::new(vec![header])),
+            start: Instant::now(),
         }
     }
 
@@ -31,6 +34,7 @@ impl Lane {
             lane: self.number,
             rule: self.rule,
             at: ms(at),
+            published: Some(self.start + ms(at)),
             starts_group: text.starts_with(char::is_uppercase),
             restarts: false,
             sample: None,
@@ -200,6 +204,27 @@ fn what_does_not_fit_into_a_datagram_is_a_stream_of_its_own() {
     streams.add_chunk(&lane.chunk("A", 0), RTT);
     streams.add_chunk(&lane.chunk("b", 1), RTT);
     assert_eq!(take(&mut streams, 100), "~<h>b|~<h>A|");
+}
+
+#[test]
+fn a_viewer_waits_since_the_oldest_chunk_of_which_something_is_left() {
+    let (mut streams, lane) = (streams(), Lane::new(0, 1000));
+    let at = |time| Some(lane.start + ms(time));
+    streams.add_chunk(&lane.chunk("A", 0), RTT);
+    streams.add_chunk(&lane.chunk("b", 40), RTT);
+    assert_eq!(streams.waits_since(), at(0));
+    // Something waits all the time, but not the same.
+    for time in [80, 120, 160] {
+        streams.add_chunk(&lane.chunk("c", time), RTT);
+        let length = if time == 80 { "~<h>A".len() } else { 1 };
+        assert_eq!(streams.taken(0, length), at(time - 80));
+        assert_eq!(streams.waits_since(), at(time - 40));
+    }
+    // What is given up or not wanted does not wait.
+    streams.add_chunk(&lane.restart("D", 9000), RTT);
+    assert_eq!(streams.waits_since(), at(9000));
+    streams.cancel(0);
+    assert_eq!(streams.waits_since(), None);
 }
 
 #[test]
