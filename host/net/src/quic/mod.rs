@@ -50,8 +50,9 @@ const INCOMING_BUFFER: u64 = 16 << 10;
 const INCOMING_BUFFERS: u64 = 2 << 20;
 /// Streams that a client may have open, of each kind. HTTP/3 itself needs four.
 const MAX_CLIENT_STREAMS: u32 = 16;
-/// Flow-control windows for what clients send, in bytes: of a stream, and of the connection.
-const STREAM_WINDOW: u32 = 64 << 10;
+/// Flow-control windows for what clients send, in bytes: of a stream, and of the connection. That of the connection is
+/// enough for all streams, so that none waits for data that another one has and that is not read.
+const STREAM_WINDOW: u32 = 8 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Datagrams that wait to be read, and to be sent, in bytes. Beyond, the oldest ones are dropped.
 const DATAGRAM_BUFFER: usize = 64 << 10;

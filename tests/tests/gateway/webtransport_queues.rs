@@ -1,0 +1,54 @@
+//! What waits in a WebTransport session: what a client sends, answers, messages and datagrams.
+
+use sluicegate_tests::{
+    Gateway,
+    webtransport::{Session, tell},
+    within,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::task::JoinSet;
+
+const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\n\
+    encode = { width = 64, height = 64, frame-rate = 10, bitrate = \"64k\" }\n";
+
+/// Transport `lanes` with these further options, and a stream of small frames.
+async fn demo(options: &str) -> Gateway {
+    let plugin = Gateway::component("lanes");
+    let lanes = format!("[transports.lanes]\nplugin = {plugin:?}\n{options}\n");
+    Gateway::with_config(&format!("{DEMO}{lanes}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_a_client_never_ends_are_held_in_part_and_not_for_long() {
+    const STREAMS: usize = 12;
+    const LENGTH: usize = 60_000;
+    let gateway = demo("").await;
+    let session = Session::open(&gateway, "demo/lanes").await.unwrap();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut writing = JoinSet::new();
+    for _ in 0..STREAMS {
+        let opening = session.connection.open_uni().await.unwrap();
+        let mut stream = within("a stream", opening).await.unwrap();
+        let taken = taken.clone();
+        writing.spawn(async move {
+            for _ in 0..LENGTH / 1000 {
+                stream.write_all(&[7; 1000]).await.unwrap();
+                taken.fetch_add(1000, Ordering::Relaxed);
+            }
+            stream.quic_stream_mut().stopped().await
+        });
+    }
+    let stopped = within("a stream is stopped", writing.join_next()).await;
+    assert!(matches!(stopped, Some(Ok(Ok(Some(_))))), "{stopped:?}");
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken < STREAMS * LENGTH / 2, "{taken} bytes");
+    // Now they end, and there is room for others.
+    writing.shutdown().await;
+    within("a stream", tell(&session, &[7; 64 << 10]))
+        .await
+        .unwrap();
+    gateway.no_panic();
+}
