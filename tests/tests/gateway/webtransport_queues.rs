@@ -2,7 +2,7 @@
 
 use sluicegate_tests::{
     Gateway,
-    webtransport::{Session, tell},
+    webtransport::{Session, read_exact, tell},
     within,
 };
 use std::sync::{
@@ -50,5 +50,21 @@ async fn streams_that_a_client_never_ends_are_held_in_part_and_not_for_long() {
     within("a stream", tell(&session, &[7; 64 << 10]))
         .await
         .unwrap();
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_open_streams_again_and_again_and_reset_them() {
+    let gateway = demo("partial-streams = true").await;
+    let session = Session::open(&gateway, "demo/lanes").await.unwrap();
+    for _ in 0..40 {
+        let opening = within("a stream", session.connection.open_bi()).await;
+        let opening = within("a stream", opening.unwrap()).await;
+        let (mut sender, mut receiver) = opening.unwrap();
+        sender.write_all(b"question").await.unwrap();
+        read_exact(&mut receiver, 1).await.unwrap();
+        let _ = sender.reset(0u32.into());
+        receiver.stop(0u32.into());
+    }
     gateway.no_panic();
 }

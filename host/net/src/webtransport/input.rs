@@ -37,6 +37,8 @@ pub(super) enum Event {
     Sent(FromClient),
     /// It opened the bidirectional stream of this number, which can be answered here.
     Opened(u64, SendStream),
+    /// Nothing more of the stream of this number is passed on: it was reset, or stopped here.
+    Abandoned(u64),
     /// The session has to end so.
     Refused(Close),
     /// The connection is lost or closed.
@@ -111,7 +113,7 @@ async fn receive(connection: Connection, in_pieces: bool, events: mpsc::Sender<E
     }
 }
 
-/// Passes on a stream piece by piece. Of one that the client resets, nothing more is passed on.
+/// Passes on a stream piece by piece.
 async fn read_pieces(
     mut stream: RecvStream,
     mut next: ClientStreamData,
@@ -119,6 +121,7 @@ async fn read_pieces(
 ) {
     while !next.last {
         let Ok(chunk) = stream.quic_stream_mut().read_chunk(PIECE, true).await else {
+            let _ = events.send(Event::Abandoned(next.id)).await;
             return;
         };
         next.last = chunk.is_none();
@@ -130,7 +133,7 @@ async fn read_pieces(
     }
 }
 
-/// Passes on a stream when it has ended. One that the client resets is not passed on.
+/// Passes on a stream when it has ended.
 async fn read_whole(
     mut stream: RecvStream,
     mut next: ClientStreamData,
@@ -142,6 +145,7 @@ async fn read_whole(
         let reading = stream.quic_stream_mut().read_chunk(PIECE, true);
         let Ok(Ok(chunk)) = timeout(READ_TIMEOUT, reading).await else {
             let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
+            let _ = events.send(Event::Abandoned(next.id)).await;
             return;
         };
         let Some(chunk) = chunk else { break };

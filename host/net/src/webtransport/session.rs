@@ -19,7 +19,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt, WriteError};
-use sluicegate_viewer::{Chunk, Delivery, Item, Meter, TakenChunks, Want};
+use sluicegate_viewer::{Chunk, Delivery, FromClient, Item, Meter, TakenChunks, Want};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -82,9 +82,22 @@ async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut
         loop {
             while let Poll::Ready(event) = wire.input.poll_event(context) {
                 let close = match event {
-                    Event::Sent(sent) => pass_on(sent, viewer),
+                    Event::Sent(sent) => {
+                        if let FromClient::Stream(data) = &sent
+                            && data.last
+                        {
+                            wire.streams.client_finished(data.id, Instant::now());
+                        }
+                        pass_on(sent, viewer)
+                    }
                     Event::Opened(id, sender) => {
+                        sender.set_priority(Kind::Reply(id).priority());
                         wire.streams.add_client_stream(id, Sender::Client(sender));
+                        None
+                    }
+                    Event::Abandoned(id) => {
+                        wire.streams.abandon_client_stream(id);
+                        wire.reset_given_up();
                         None
                     }
                     Event::Refused(close) => Some(close),
@@ -215,6 +228,7 @@ impl Wire {
 
     /// Adds the items to the streams, or sends them as datagrams; returns the end if it is among them.
     fn add_items(&mut self) -> Option<Close> {
+        self.streams.finish_unanswered(Instant::now());
         self.streams.remove_done(Sender::is_acknowledged);
         while let Some(item) = self.items.pop_front() {
             match item {
@@ -231,6 +245,11 @@ impl Wire {
                 Item::Close(closing) => return Some(closing.into()),
             }
         }
+        self.reset_given_up();
+        None
+    }
+
+    fn reset_given_up(&mut self) {
         let mut jumps = 0;
         for mut stream in self.streams.take_given_up() {
             jumps += u32::from(!stream.finished);
@@ -240,7 +259,6 @@ impl Wire {
             jumps,
             ..TakenChunks::default()
         });
-        None
     }
 
     fn add_chunk(&mut self, chunk: &Chunk) {
@@ -399,11 +417,7 @@ fn poll_open(
 
 /// Lets the stream be sent there, by the importance of its lane.
 fn open(stream: &mut Stream<Sender>, sender: quinn::SendStream) {
-    let priority = match stream.kind {
-        Kind::Message | Kind::Reply(_) => 1,
-        Kind::Group(lane) => -i32::from(lane),
-    };
     // Fails only if the client has stopped it, which the first write finds.
-    let _ = sender.set_priority(priority);
+    let _ = sender.set_priority(stream.kind.priority());
     stream.sender = Some(Sender::Own(sender));
 }

@@ -24,6 +24,10 @@ use std::{
 /// Streams of one session that are not acknowledged yet. Beyond, the oldest is given up.
 const MAX_STREAMS: usize = 128;
 
+/// How long the transport may take until it begins an answer on a stream that the client has ended. After that it ends
+/// without one, since the client may have only so many.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Content on a stream or in a datagram, as it is. There are no messages of text.
 pub(super) struct StreamEncoding;
 
@@ -45,6 +49,16 @@ pub(super) enum Kind {
     Reply(u64),
     /// A group of this lane.
     Group(u8),
+}
+
+impl Kind {
+    /// Streams with a higher one are sent first by QUIC.
+    pub fn priority(self) -> i32 {
+        match self {
+            Kind::Message | Kind::Reply(_) => 1,
+            Kind::Group(lane) => -i32::from(lane),
+        }
+    }
 }
 
 /// A chunk, or the rest of it.
@@ -77,6 +91,9 @@ pub(super) struct Stream<S> {
     header: Option<Arc<Header>>,
     /// When its newest chunk was published.
     newest: Duration,
+    /// When it ends if nothing was answered on it by then.
+    answer_due: Option<Instant>,
+    answered: bool,
 }
 
 impl<S> Stream<S> {
@@ -90,6 +107,8 @@ impl<S> Stream<S> {
             cancelled: false,
             header: None,
             newest: Duration::ZERO,
+            answer_due: None,
+            answered: false,
         }
     }
 
@@ -247,9 +266,33 @@ impl<S> Streams<S> {
             .push_back(Stream::new(Kind::Reply(id), Some(sender)));
     }
 
+    /// Notes that the client has sent everything on that stream, which the transport has to answer now.
+    pub fn client_finished(&mut self, id: u64, now: Instant) {
+        let mut all = self.all.iter_mut();
+        if let Some(stream) = all.find(|stream| stream.kind == Kind::Reply(id)) {
+            stream.answer_due = Some(now + ANSWER_TIMEOUT);
+        }
+    }
+
+    /// Completes streams that were not answered in time.
+    pub fn finish_unanswered(&mut self, now: Instant) {
+        for stream in &mut self.all {
+            let is_late = stream.answer_due.is_some_and(|due| due <= now);
+            stream.complete |= is_late && !stream.answered;
+        }
+    }
+
+    /// Gives up that stream, which the client has reset.
+    pub fn abandon_client_stream(&mut self, id: u64) {
+        self.give_up(|stream| stream.kind == Kind::Reply(id));
+    }
+
     /// Answers on the client's stream; ignored if it is not open.
     pub fn add_reply(&mut self, id: u64, data: &Buffer, last: bool) {
         let kind = Kind::Reply(id);
+        if let Some(stream) = self.all.iter_mut().find(|stream| stream.kind == kind) {
+            stream.answered = true;
+        }
         self.push(kind, buffers(&[], data).into());
         if last {
             self.complete(kind);

@@ -134,6 +134,25 @@ fn lanes_come_in_order_of_importance_and_messages_first() {
 }
 
 #[test]
+fn a_client_stream_ends_when_it_is_reset_or_not_answered_in_time() {
+    let (mut streams, now) = (streams(), Instant::now());
+    (1..=4).for_each(|id| streams.add_client_stream(id, ()));
+    streams.abandon_client_stream(1);
+    assert_eq!(given_up(&mut streams), 1);
+    // One that was answered, one that is not, and one that the client has not ended.
+    streams.add_reply(2, &Bytes::from_static(b"so").into(), false);
+    streams.client_finished(2, now);
+    streams.client_finished(3, now);
+    streams.finish_unanswered(now + ANSWER_TIMEOUT - ms(1));
+    assert_eq!(take(&mut streams, 100), "so");
+    streams.finish_unanswered(now + ANSWER_TIMEOUT);
+    assert_eq!(take(&mut streams, 100), "|");
+    streams.remove_done(|()| true);
+    let kinds: Vec<_> = streams.all.iter().map(|stream| stream.kind).collect();
+    assert_eq!(kinds, [Kind::Reply(2), Kind::Reply(4)]);
+}
+
+#[test]
 fn what_lags_too_much_is_given_up_when_a_newer_group_begins() {
     let (mut streams, lane) = (streams(), Lane::new(0, 1000));
     streams.add_chunk(&lane.chunk("A", 0), RTT);
