@@ -15,7 +15,7 @@ use crate::{
     Drain,
     limiter::Permit,
     quic::{Path, SEND_WINDOW},
-    serving::{CLOSE_TIMEOUT, Close, MessageBacklog, WriteTimer, pass_on},
+    serving::{CLOSE_TIMEOUT, Close, WriteTimer, pass_on},
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt, WriteError};
@@ -125,7 +125,7 @@ async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut
             } else {
                 Want::Messages
             };
-            if wire.messages.has_room()
+            if wire.streams.messages().has_room()
                 && let Poll::Ready(taken) = viewer.poll_next(context, want, &mut wire.items)
             {
                 wire.meter.count_chunks(&taken);
@@ -193,8 +193,6 @@ struct Wire {
     items: VecDeque<Item>,
     /// What QUIC may hold, in bytes.
     window: u64,
-    /// Messages added since nothing waited.
-    messages: MessageBacklog,
     timer: WriteTimer,
     meter: Meter,
     _permit: Permit,
@@ -215,7 +213,6 @@ impl Wire {
             opening: None,
             window: SEND_WINDOW,
             items: VecDeque::new(),
-            messages: MessageBacklog::default(),
             timer: WriteTimer::new(),
             meter,
             _permit: permit,
@@ -233,15 +230,9 @@ impl Wire {
         while let Some(item) = self.items.pop_front() {
             match item {
                 Item::Chunk(chunk) => self.add_chunk(&chunk),
-                Item::Message(content) => {
-                    self.messages.add(content.len());
-                    self.streams.add_message(&content);
-                }
+                Item::Message(content) => self.streams.add_message(&content),
                 Item::StreamHead { lane, bytes } => self.streams.set_head(lane, bytes),
-                Item::Reply { stream, data, last } => {
-                    self.messages.add(data.len());
-                    self.streams.add_reply(stream, &data, last);
-                }
+                Item::Reply { stream, data, last } => self.streams.add_reply(stream, &data, last),
                 Item::Close(closing) => return Some(closing.into()),
             }
         }
@@ -341,9 +332,6 @@ impl Wire {
         }
         self.path.set_unsent(self.streams.queued());
         self.meter.set_stalled_since(self.streams.waits_since());
-        if self.streams.queued() == 0 {
-            self.messages.clear();
-        }
         match self.streams.is_idle() {
             true => {
                 self.timer.progressed();

@@ -12,6 +12,7 @@
 //!
 //! Pure. `S` is the sending end of an open stream.
 
+use crate::serving::MessageBacklog;
 use bytes::{Buf, Bytes};
 use sluicegate_media::buffer::Buffer;
 use sluicegate_viewer::{Chunk, Content, Encoding, Header, buffers};
@@ -189,6 +190,17 @@ impl<S> Streams<S> {
     /// Bytes that QUIC has not taken.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Messages and answers that QUIC has not taken.
+    pub fn messages(&self) -> MessageBacklog {
+        let all = self.all.iter();
+        let all = all.filter(|stream| !matches!(stream.kind, Kind::Group(_)));
+        let mut messages = MessageBacklog::default();
+        for message in all.flat_map(|stream| &stream.queue) {
+            messages.add(message.buffers.iter().map(Bytes::len).sum());
+        }
+        messages
     }
 
     /// Whether QUIC has everything, also the ends of streams.

@@ -134,6 +134,26 @@ fn lanes_come_in_order_of_importance_and_messages_first() {
 }
 
 #[test]
+fn messages_count_while_they_wait_themselves() {
+    const LENGTH: usize = 1000;
+    let (mut streams, lane) = (streams(), Lane::new(0, 600_000));
+    let message = || Content::Binary(Bytes::from(vec![b'm'; LENGTH]).into());
+    streams.add_chunk(&lane.chunk("A", 0), RTT);
+    // The chunk waits all the time.
+    for _ in 0..1000 {
+        streams.add_message(&message());
+        streams.add_message(&message());
+        assert!(streams.messages().has_room());
+        take(&mut streams, LENGTH + 2);
+        streams.cancel(streams.all.len() - 1);
+        streams.remove_done(|()| true);
+    }
+    assert!(streams.queued() > 0);
+    (0..300).for_each(|_| streams.add_message(&message()));
+    assert!(!streams.messages().has_room());
+}
+
+#[test]
 fn a_client_stream_ends_when_it_is_reset_or_not_answered_in_time() {
     let (mut streams, now) = (streams(), Instant::now());
     (1..=4).for_each(|id| streams.add_client_stream(id, ()));
