@@ -39,12 +39,14 @@ const MAX_QUEUED: usize = 256 << 10;
 const MAX_QUEUED_BY_RESTARTS: usize = 1 << 20;
 /// Buffers given to QUIC at a time.
 const BUFFERS: usize = 32;
-/// Most that QUIC may hold, sent or not, until it is acknowledged, in bytes. The least is [`SEND_WINDOW`].
+/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes, once it has not taken everything.
+/// Until then it is [`SEND_WINDOW`].
+const MIN_SEND_WINDOW: u64 = 16 << 10;
 const MAX_SEND_WINDOW: u64 = 8 << 20;
 /// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and
 /// so many bytes.
 const UNSENT_SHARE: u64 = 4;
-const UNSENT: u64 = 16 << 10;
+const UNSENT: u64 = 4 << 10;
 /// How much longer than two round trips the last part of a group may need until it is acknowledged.
 const ACKNOWLEDGED: Duration = Duration::from_millis(100);
 
@@ -345,9 +347,7 @@ impl Wire {
     /// newer data waits behind it. Returns whether that is more than before.
     fn adapt_window(&mut self) -> bool {
         self.path.is_limiting(Instant::now());
-        let congestion = self.quic().stats().path.cwnd;
-        let needed = congestion.saturating_add(congestion / UNSENT_SHARE + UNSENT);
-        let window = needed.clamp(SEND_WINDOW, MAX_SEND_WINDOW);
+        let window = send_window(self.quic().stats().path.cwnd);
         let before = std::mem::replace(&mut self.window, window);
         if window != before {
             self.quic().set_send_window(window);
@@ -380,6 +380,12 @@ impl Wire {
     }
 }
 
+/// What QUIC may hold with this congestion window.
+fn send_window(congestion: u64) -> u64 {
+    let needed = congestion.saturating_add(congestion / UNSENT_SHARE + UNSENT);
+    needed.clamp(MIN_SEND_WINDOW, MAX_SEND_WINDOW)
+}
+
 /// What comes first on each stream of ours: its type and the session.
 fn prefix(session: &wtransport::Connection) -> Bytes {
     let header = StreamHeader::new_webtransport(session.session_id());
@@ -408,4 +414,18 @@ fn open(stream: &mut Stream<Sender>, sender: quinn::SendStream) {
     // Fails only if the client has stopped it, which the first write finds.
     let _ = sender.set_priority(stream.kind.priority());
     stream.sender = Some(Sender::Own(sender));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quic_holds_little_more_than_is_on_its_way() {
+        // 500 kbit/s with a round trip of 100 ms are 6 KB: what QUIC holds there delays newer data by 0.3 s.
+        assert_eq!(send_window(6_000), 16 << 10);
+        assert_eq!(send_window(40_000), 54_096);
+        assert_eq!(send_window(1 << 20), (1 << 20) + (256 << 10) + (4 << 10));
+        assert_eq!(send_window(u64::MAX), 8 << 20);
+    }
 }
