@@ -8,6 +8,7 @@
 
 mod certificates;
 mod path;
+mod rate;
 
 pub use certificates::Certificates;
 pub use path::Path;
@@ -21,9 +22,10 @@ use crate::{
 };
 use quinn::{
     Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
-    congestion::{BbrConfig, CubicConfig},
+    congestion::{BbrConfig, ControllerFactory, CubicConfig},
     crypto::rustls::QuicServerConfig,
 };
+use rate::MeasuringFactory;
 use rustls::crypto::ring;
 use sluicegate_config::Congestion;
 use sluicegate_telemetry::LogRateLimit;
@@ -183,14 +185,11 @@ fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(io::Error::other)?))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    match congestion {
-        Congestion::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-        }
-        Congestion::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-        }
-    }
+    let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+    };
+    config.congestion_controller_factory(Arc::new(MeasuringFactory(controllers)));
     Ok(config)
 }
 

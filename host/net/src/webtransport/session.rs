@@ -346,7 +346,6 @@ impl Wire {
     /// Lets QUIC hold what its congestion window and a little more needs: enough to use the path, and not so much that
     /// newer data waits behind it. Returns whether that is more than before.
     fn adapt_window(&mut self) -> bool {
-        self.path.is_limiting(Instant::now());
         let window = send_window(self.quic().stats().path.cwnd);
         let before = std::mem::replace(&mut self.window, window);
         if window != before {
