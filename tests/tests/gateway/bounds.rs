@@ -269,6 +269,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     (
         "QUIC: handshakes",
         "net/src/quic/mod.rs",
+        "MAX_ADDRESS_HANDSHAKES",
+        "32",
+    ),
+    (
+        "QUIC: handshakes",
+        "net/src/quic/mod.rs",
         "RETRY_FROM",
         "64",
     ),

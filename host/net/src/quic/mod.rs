@@ -2,9 +2,9 @@
 //!
 //! [`Quic`] owns the socket; [`serve`] accepts connections within the same [`ConnectionLimiter`] as TCP, and calls the
 //! gateway for each WebTransport session that a client requests. Three things keep clients from costing more than they
-//! do over TCP: handshakes are limited in number and time, and from some number on a client has to show that its
-//! address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send are small; and what waits to be
-//! sent is limited by the viewer's session (`crate::webtransport`).
+//! do over TCP: handshakes are limited in number and time, and from some number on, or from the second of an address
+//! on, a client has to show that its address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send
+//! are small; and what waits to be sent is limited by the viewer's session (`crate::webtransport`).
 
 mod certificates;
 mod path;
@@ -17,7 +17,7 @@ use crate::{
     Drain,
     auth::Peer,
     http::{CONNECTION_TIMEOUT, FIRST_REQUEST_GRACE},
-    limiter::{ConnectionLimiter, Permit},
+    limiter::{AddressLimiter, AddressPermit, ConnectionLimiter, Permit},
     webtransport::SessionRequest,
 };
 use quinn::{
@@ -44,7 +44,10 @@ use wtransport::endpoint::IncomingSessionFuture;
 
 /// Connections that have not requested a session yet.
 const MAX_HANDSHAKES: usize = 512;
-/// Handshakes in progress, from which on clients have to prove their address by a Retry.
+/// Those of one address.
+const MAX_ADDRESS_HANDSHAKES: u32 = 32;
+/// Handshakes in progress, from which on clients have to prove their address by a Retry. One of the same address is
+/// enough for that, so that nobody can use up the connections of another one's address.
 const RETRY_FROM: usize = 64;
 /// Connections that wait to be accepted, and what they may send until then, in bytes: each, and all together.
 const MAX_INCOMING: usize = 256;
@@ -214,6 +217,7 @@ pub async fn serve<A, F>(
     let mut door = Door {
         limiter: limiter.clone(),
         handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        by_address: limiter.for_each_address(MAX_ADDRESS_HANDSHAKES),
         refusals: LogRateLimit::default(),
     };
     loop {
@@ -273,6 +277,7 @@ pub struct Page {
 struct Door {
     limiter: Arc<ConnectionLimiter>,
     handshakes: Arc<Semaphore>,
+    by_address: Arc<AddressLimiter>,
     refusals: LogRateLimit,
 }
 
@@ -280,12 +285,15 @@ struct Door {
 struct Admission {
     permit: Permit,
     _handshake: OwnedSemaphorePermit,
+    _address: AddressPermit,
 }
 
 impl Door {
     fn admit(&mut self, incoming: Incoming) -> Option<(Incoming, Admission)> {
+        let address = incoming.remote_address().ip();
         let in_progress = MAX_HANDSHAKES - self.handshakes.available_permits();
-        if in_progress >= RETRY_FROM && incoming.may_retry() {
+        let has_to_prove = in_progress >= RETRY_FROM || self.by_address.count(address) > 0;
+        if has_to_prove && incoming.may_retry() {
             // It may retry, so this does not fail.
             let _ = incoming.retry();
             return None;
@@ -297,12 +305,22 @@ impl Door {
                 "{MAX_HANDSHAKES} handshakes are in progress, which is the limit"
             ));
         };
-        match self.limiter.enter(incoming.remote_address().ip()) {
+        let by_address = match self.by_address.enter(address) {
+            Ok(by_address) => by_address,
+            Err(most) => {
+                incoming.ignore();
+                return self.refused(&format!(
+                    "{most} handshakes of {address} are in progress, which is the limit of an address"
+                ));
+            }
+        };
+        match self.limiter.enter(address) {
             Ok(permit) => Some((
                 incoming,
                 Admission {
                     permit,
                     _handshake: handshake,
+                    _address: by_address,
                 },
             )),
             Err(refused) => {
