@@ -154,6 +154,10 @@ async fn pages_learn_how_to_open_sessions() {
     assert_eq!(access.hashes.len(), 2);
     assert_ne!(access.hashes[0], access.hashes[1]);
     assert_eq!(access.port, gateway.address.port());
+    // A page from a proxy has another host and port than the UDP port.
+    let proxied = [("X-Forwarded-For", "192.0.2.1")];
+    let (status, chosen) = choose(&gateway, "demo", "", &proxied).await;
+    assert_eq!((status, &chosen["webtransport"]), (200, &Value::Null));
 
     let port = free_port().await;
     let (gateway, access) = told(&format!("[server]\nwebtransport = {port}\n")).await;
