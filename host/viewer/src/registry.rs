@@ -385,6 +385,13 @@ impl Meter {
         }
     }
 
+    /// Counts jumps that the carrier itself made, where it gave up what had been taken from the ring.
+    pub fn jumped(&self, jumps: u32) {
+        self.counter
+            .jumps
+            .fetch_add(jumps.into(), Ordering::Relaxed);
+    }
+
     /// Counts bytes that were written to the socket; `all` if nothing is pending any more.
     pub fn wrote(&mut self, bytes: usize, all: bool, now: Instant) {
         let completed = self.published.take_if(|_| all);

@@ -19,7 +19,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt, WriteError};
-use sluicegate_viewer::{Chunk, Delivery, FromClient, Item, Meter, TakenChunks, Want};
+use sluicegate_viewer::{Chunk, Delivery, FromClient, Item, Meter, Want};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -243,15 +243,10 @@ impl Wire {
     }
 
     fn reset_given_up(&mut self) {
-        let mut jumps = 0;
         for mut stream in self.streams.take_given_up() {
-            jumps += u32::from(!stream.finished);
             stream.sender.iter_mut().for_each(Sender::reset);
         }
-        self.meter.count_chunks(&TakenChunks {
-            jumps,
-            ..TakenChunks::default()
-        });
+        self.meter.jumped(self.streams.take_jumps());
     }
 
     fn add_chunk(&mut self, chunk: &Chunk) {

@@ -173,6 +173,7 @@ pub(super) struct Streams<S> {
     queued: usize,
     /// Streams that have to be reset.
     given_up: Vec<Stream<S>>,
+    jumps: u32,
 }
 
 impl<S> Streams<S> {
@@ -184,6 +185,7 @@ impl<S> Streams<S> {
             heads: BTreeMap::new(),
             queued: 0,
             given_up: Vec::new(),
+            jumps: 0,
         }
     }
 
@@ -215,9 +217,13 @@ impl<S> Streams<S> {
         // What does not fit into a datagram has a stream of its own.
         if chunk.starts_group || chunk.rule.datagrams {
             self.complete(kind);
+            let before = self.given_up.len();
             self.give_up(|stream| {
                 stream.kind == kind && stream.complete && stream.is_stale(chunk, under_way)
             });
+            let mut given_up = self.given_up.iter().skip(before);
+            // Where the viewer restarts, the outlet has counted that.
+            self.jumps += u32::from(!chunk.restarts && given_up.any(|stream| !stream.finished));
         }
         let is_open = |stream: &Stream<S>| stream.kind == kind && !stream.complete;
         if !self.all.iter().any(is_open) {
@@ -387,6 +393,11 @@ impl<S> Streams<S> {
         std::mem::take(&mut self.given_up)
     }
 
+    /// Number of jumps since this was last called: chunks because of which unfinished groups were given up.
+    pub fn take_jumps(&mut self) -> u32 {
+        std::mem::take(&mut self.jumps)
+    }
+
     /// Sending ends of the streams that are open.
     pub fn senders(&mut self) -> impl Iterator<Item = &mut S> {
         let all = self.all.iter_mut();
@@ -406,9 +417,10 @@ impl<S> Streams<S> {
         if self.all.len() >= MAX_STREAMS {
             let is_group = |stream: &Stream<S>| matches!(stream.kind, Kind::Group(_));
             let oldest = self.all.iter().position(is_group);
-            oldest
-                .into_iter()
-                .for_each(|oldest| self.give_up_at(oldest));
+            if let Some(oldest) = oldest {
+                self.give_up_at(oldest);
+                self.jumps += 1;
+            }
         }
         self.all.push_back(Stream::new(kind, None));
     }
