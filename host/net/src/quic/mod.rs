@@ -59,8 +59,10 @@ const MAX_CLIENT_STREAMS: u32 = 16;
 /// enough for all streams, so that none waits for data that another one has and that is not read.
 const STREAM_WINDOW: u32 = 8 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
-/// Datagrams that wait to be read, and to be sent, in bytes. Beyond, the oldest ones are dropped.
+/// Datagrams that wait to be read, in bytes. Beyond, the oldest ones are dropped.
 const DATAGRAM_BUFFER: usize = 64 << 10;
+/// Datagrams that wait to be sent, in bytes. Sessions send none beyond that.
+pub(crate) const DATAGRAM_SEND_BUFFER: usize = 16 << 10;
 /// Bytes that QUIC holds until they are acknowledged, before the session finds that the path needs more.
 pub(crate) const SEND_WINDOW: u64 = 64 << 10;
 /// A client that is silent for this long is given up. It is asked for a sign of life before.
@@ -185,7 +187,7 @@ fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
         // A stream is sent to its end before another one of the same priority.
         .send_fairness(false)
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(io::Error::other)?))
         .keep_alive_interval(Some(KEEP_ALIVE));
     let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {

@@ -7,6 +7,7 @@
 //! viewer.
 
 use super::{
+    datagrams::{DatagramLimit, Situation},
     input::{Event, Input},
     request::Session,
     streams::{Kind, Stream, StreamEncoding, Streams},
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     Drain,
     limiter::Permit,
-    quic::{Path, SEND_WINDOW},
+    quic::{DATAGRAM_SEND_BUFFER, Path, SEND_WINDOW},
     serving::{CLOSE_TIMEOUT, Close, WriteTimer, pass_on},
 };
 use bytes::{Bytes, BytesMut};
@@ -189,6 +190,7 @@ struct Wire {
     path: Arc<Path>,
     input: Input,
     streams: Streams<Sender>,
+    datagrams: DatagramLimit,
     /// Waits until the client permits another stream.
     opening: Option<Opening>,
     /// Empty except while items are added to the streams.
@@ -210,6 +212,7 @@ impl Wire {
         Wire {
             input: Input::new(session.clone(), in_pieces),
             streams: Streams::new(prefix(&session)),
+            datagrams: DatagramLimit::default(),
             session,
             path,
             opening: None,
@@ -257,15 +260,27 @@ impl Wire {
         self.streams.add_chunk(chunk, under_way);
     }
 
-    /// Sends the chunk as a datagram, if it fits into one. Datagrams that wait in QUIC give way to newer ones.
+    /// Sends the chunk as a datagram, or drops it where the path does not carry it soon. Returns false if it does not fit
+    /// into one.
     fn send_datagram(&mut self, chunk: &Chunk) -> bool {
         let length = chunk.piece.content().len();
-        if self
-            .session
-            .max_datagram_size()
-            .is_none_or(|most| length > most)
-        {
+        let is_too_large = |most: usize| length > most;
+        if self.session.max_datagram_size().is_none_or(is_too_large) {
             return false;
+        }
+        let space = self.quic().datagram_send_buffer_space();
+        let path = self.quic().stats().path;
+        let situation = Situation {
+            now: Instant::now(),
+            round_trip: path.rtt,
+            window: path.cwnd,
+            // QUIC counts each one with its handle.
+            waiting: (DATAGRAM_SEND_BUFFER - size_of::<Bytes>()).saturating_sub(space),
+            streams_wait: !self.streams.is_idle(),
+        };
+        if length > space || !self.datagrams.admits(length, &situation) {
+            self.meter.jumped(1);
+            return true;
         }
         let mut bytes = BytesMut::with_capacity(length);
         for part in chunk.piece.encoded::<StreamEncoding>() {
@@ -273,8 +288,7 @@ impl Wire {
         }
         let sent = self.session.send_datagram(bytes).is_ok();
         if sent {
-            self.meter
-                .completed(length, chunk.published, Instant::now());
+            self.meter.completed(length, chunk.published, situation.now);
         }
         sent
     }
