@@ -2,7 +2,7 @@
 
 use sluicegate_tests::{
     Gateway,
-    webtransport::{Session, read_exact, tell},
+    webtransport::{Access, Session, client_with, read_exact, tell},
     within,
 };
 use std::sync::{
@@ -65,6 +65,28 @@ async fn a_client_may_open_streams_again_and_again_and_reset_them() {
         read_exact(&mut receiver, 1).await.unwrap();
         let _ = sender.reset(0u32.into());
         receiver.stop(0u32.into());
+    }
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_permits_no_datagrams_of_any_use_gets_streams() {
+    let gateway = demo("").await;
+    let access = Access::of(&gateway, "demo").await;
+    // 0: none; otherwise less than the header needs, or just that.
+    for most in [None, Some(1), Some(9), Some(11)] {
+        let client = client_with(&access.hashes, |transport| {
+            transport.datagram_receive_buffer_size(most);
+        });
+        let session = Session::with(&client, access.address(), "demo/lanes", &[]);
+        let session = session.await.unwrap();
+        loop {
+            let mut stream = session.stream().await.unwrap();
+            let begin = read_exact(&mut stream, 9).await.unwrap();
+            if begin == b"headnote " {
+                break;
+            }
+        }
     }
     gateway.no_panic();
 }

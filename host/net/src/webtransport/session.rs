@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
-use wtransport::proto::stream_header::StreamHeader;
+use wtransport::proto::{datagram::Datagram, ids::QStreamId, stream_header::StreamHeader};
 
 /// Bytes taken from the outlet at a time.
 const BATCH: usize = 64 << 10;
@@ -191,6 +191,8 @@ struct Wire {
     input: Input,
     streams: Streams<Sender>,
     datagrams: DatagramLimit,
+    /// Bytes before the content of each datagram.
+    datagram_header: usize,
     /// Waits until the client permits another stream.
     opening: Option<Opening>,
     /// Empty except while items are added to the streams.
@@ -213,6 +215,9 @@ impl Wire {
             input: Input::new(session.clone(), in_pieces),
             streams: Streams::new(prefix(&session)),
             datagrams: DatagramLimit::default(),
+            datagram_header: Datagram::header_size(QStreamId::from_session_id(
+                session.session_id(),
+            )),
             session,
             path,
             opening: None,
@@ -264,8 +269,10 @@ impl Wire {
     /// into one.
     fn send_datagram(&mut self, chunk: &Chunk) -> bool {
         let length = chunk.piece.content().len();
-        let is_too_large = |most: usize| length > most;
-        if self.session.max_datagram_size().is_none_or(is_too_large) {
+        let whole = length + self.datagram_header;
+        // The client may permit less than the header needs.
+        let is_too_large = |most: usize| whole > most;
+        if self.quic().max_datagram_size().is_none_or(is_too_large) {
             return false;
         }
         let space = self.quic().datagram_send_buffer_space();
@@ -278,7 +285,7 @@ impl Wire {
             waiting: (DATAGRAM_SEND_BUFFER - size_of::<Bytes>()).saturating_sub(space),
             streams_wait: !self.streams.is_idle(),
         };
-        if length > space || !self.datagrams.admits(length, &situation) {
+        if whole > space || !self.datagrams.admits(whole, &situation) {
             self.meter.jumped(1);
             return true;
         }
