@@ -240,7 +240,12 @@ impl Wire {
         while let Some(item) = self.items.pop_front() {
             match item {
                 Item::Chunk(chunk) => self.add_chunk(&chunk),
-                Item::Message(content) => self.streams.add_message(&content),
+                Item::Message(content) => {
+                    if !self.streams.add_message(&content) {
+                        let reason = "the client does not acknowledge messages";
+                        return Some(Close::new(1008, reason));
+                    }
+                }
                 Item::StreamHead { lane, bytes } => self.streams.set_head(lane, bytes),
                 Item::Reply { stream, data, last } => self.streams.add_reply(stream, &data, last),
                 Item::Close(closing) => return Some(closing.into()),

@@ -22,8 +22,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Streams of one session that are not acknowledged yet. Beyond, the oldest is given up.
+/// Groups of one session that are not acknowledged yet. Beyond, the oldest that is complete is given up: of others more
+/// would come, and begin a stream in the middle of a group.
 const MAX_STREAMS: usize = 128;
+/// Messages that are not acknowledged yet. A client that lets more wait is no client for them.
+const MAX_MESSAGES: usize = 2048;
+/// What each of them counts besides its bytes while it waits here, so that these are less than half of that.
+const MESSAGE_STREAM: usize = 256;
 
 /// How long the transport may take until it begins an answer on a stream that the client has ended. After that it ends
 /// without one, since the client may have only so many.
@@ -200,7 +205,8 @@ impl<S> Streams<S> {
         let all = all.filter(|stream| !matches!(stream.kind, Kind::Group(_)));
         let mut messages = MessageBacklog::default();
         for message in all.flat_map(|stream| &stream.queue) {
-            messages.add(message.buffers.iter().map(Bytes::len).sum());
+            let bytes = message.buffers.iter().map(Bytes::len).sum::<usize>();
+            messages.add(MESSAGE_STREAM + bytes);
         }
         messages
     }
@@ -227,7 +233,7 @@ impl<S> Streams<S> {
         }
         let is_open = |stream: &Stream<S>| stream.kind == kind && !stream.complete;
         if !self.all.iter().any(is_open) {
-            self.open(kind);
+            self.open_group(kind);
         }
         let Some(stream) = self.all.iter_mut().rev().find(|stream| is_open(stream)) else {
             return;
@@ -258,19 +264,25 @@ impl<S> Streams<S> {
         }
     }
 
-    /// Adds a message to this viewer alone, on a stream of its own.
-    pub fn add_message(&mut self, content: &Content) {
+    /// Adds a message to this viewer alone, on a stream of its own. Returns false if too many are not acknowledged.
+    #[must_use]
+    pub fn add_message(&mut self, content: &Content) -> bool {
         let buffers = StreamEncoding::encode(content);
         if buffers.is_empty() {
-            return;
+            return true;
         }
-        self.open(Kind::Message);
+        let all = self.all.iter();
+        if all.filter(|stream| stream.kind == Kind::Message).count() >= MAX_MESSAGES {
+            return false;
+        }
+        self.all.push_back(Stream::new(Kind::Message, None));
         let prefix = self.prefix.clone();
         self.push(
             Kind::Message,
             std::iter::once(prefix).chain(buffers).collect(),
         );
         self.complete(Kind::Message);
+        true
     }
 
     /// Sets what comes first on each stream that is opened for the lane from now on.
@@ -413,14 +425,14 @@ impl<S> Streams<S> {
             .any(|later| Some(later.kind) == kind)
     }
 
-    fn open(&mut self, kind: Kind) {
-        if self.all.len() >= MAX_STREAMS {
-            let is_group = |stream: &Stream<S>| matches!(stream.kind, Kind::Group(_));
-            let oldest = self.all.iter().position(is_group);
-            if let Some(oldest) = oldest {
-                self.give_up_at(oldest);
-                self.jumps += 1;
-            }
+    fn open_group(&mut self, kind: Kind) {
+        let is_group = |stream: &&Stream<S>| matches!(stream.kind, Kind::Group(_));
+        let mut all = self.all.iter();
+        if self.all.iter().filter(is_group).count() >= MAX_STREAMS
+            && let Some(oldest) = all.position(|stream| is_group(&stream) && stream.complete)
+        {
+            self.give_up_at(oldest);
+            self.jumps += 1;
         }
         self.all.push_back(Stream::new(kind, None));
     }

@@ -123,8 +123,8 @@ fn lanes_come_in_order_of_importance_and_messages_first() {
     let (video, audio) = (Lane::new(1, 1000), Lane::new(0, 1000));
     streams.add_chunk(&video.chunk("V", 0), RTT);
     streams.add_chunk(&audio.chunk("S", 0), RTT);
-    streams.add_message(&Content::Text("not carried".into()));
-    streams.add_message(&Content::Binary(Bytes::from_static(b"hi").into()));
+    assert!(streams.add_message(&Content::Text("not carried".into())));
+    assert!(streams.add_message(&Content::Binary(Bytes::from_static(b"hi").into())));
     streams.add_client_stream(7, ());
     streams.add_reply(7, &Bytes::from_static(b"yes").into(), true);
     streams.add_reply(7, &Bytes::from_static(b"late").into(), true);
@@ -141,15 +141,14 @@ fn messages_count_while_they_wait_themselves() {
     streams.add_chunk(&lane.chunk("A", 0), RTT);
     // The chunk waits all the time.
     for _ in 0..1000 {
-        streams.add_message(&message());
-        streams.add_message(&message());
+        assert!(streams.add_message(&message()) && streams.add_message(&message()));
         assert!(streams.messages().has_room());
         take(&mut streams, LENGTH + 2);
         streams.cancel(streams.all.len() - 1);
         streams.remove_done(|()| true);
     }
     assert!(streams.queued() > 0);
-    (0..300).for_each(|_| streams.add_message(&message()));
+    assert!((0..300).all(|_| streams.add_message(&message())));
     assert!(!streams.messages().has_room());
 }
 
@@ -277,4 +276,32 @@ fn streams_are_bounded() {
         assert!(streams.all.len() <= MAX_STREAMS);
     }
     assert_eq!(given_up(&mut streams), 1000 - MAX_STREAMS);
+}
+
+#[test]
+fn the_open_group_of_a_lane_is_not_given_up_for_others() {
+    let (mut streams, video, audio) = (streams(), Lane::new(1, 600_000), Lane::new(0, 600_000));
+    streams.add_chunk(&video.chunk("V", 0), RTT);
+    for at in 1..500 {
+        streams.add_chunk(&audio.chunk("A", at), RTT);
+    }
+    streams.add_chunk(&video.chunk("v", 500), RTT);
+    assert_eq!(streams.all.len(), MAX_STREAMS);
+    assert_eq!(given_up(&mut streams), 500 - MAX_STREAMS);
+    let last = take(&mut streams, 10_000);
+    assert!(last.contains("~<h>Vv") && !last.contains("~<h>v"), "{last}");
+}
+
+#[test]
+fn messages_that_a_client_does_not_acknowledge_are_bounded() {
+    let mut streams = streams();
+    let mut add =
+        |_: &usize| streams.add_message(&Content::Binary(Bytes::from_static(b"m").into()));
+    assert_eq!((0..3000).filter(&mut add).count(), MAX_MESSAGES);
+    take(&mut streams, 10_000);
+    streams.remove_done(|()| false);
+    let message = Content::Binary(Bytes::from_static(b"m").into());
+    assert!(!streams.add_message(&message));
+    streams.remove_done(|()| true);
+    assert!(streams.add_message(&message));
 }
