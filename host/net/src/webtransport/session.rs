@@ -307,17 +307,18 @@ impl Wire {
 
     /// Gives to QUIC what it takes. Ready when it has everything.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        // Places of streams that cannot be sent now, because of the path or the client.
-        let mut blocked = Vec::new();
+        self.streams.unblock();
+        // Whether the client permits another stream.
+        let mut may_open = true;
         let mut is_adapted = false;
-        while let Some((at, stream)) = self.streams.next(&blocked) {
+        while let Some((at, stream)) = self.streams.next(may_open) {
             if stream.sender.is_none() {
                 let opened = poll_open(&mut self.opening, self.session.quic_connection(), context);
                 match opened {
                     Poll::Ready(Ok(sender)) => open(stream, sender),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Lost)),
                     Poll::Pending => {
-                        blocked.push(at);
+                        may_open = false;
                         continue;
                     }
                 }
@@ -325,7 +326,7 @@ impl Wire {
             let ends = stream.is_to_finish();
             let (mut buffers, count) = stream.first_buffers::<BUFFERS>();
             let Some(sender) = stream.sender.as_mut().map(Sender::quic) else {
-                blocked.push(at);
+                self.streams.block(at);
                 continue;
             };
             if ends {
@@ -350,7 +351,7 @@ impl Wire {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Lost)),
                 // Once for all streams, which share the window.
                 Poll::Pending if !is_adapted && self.adapt_window() => is_adapted = true,
-                Poll::Pending => blocked.push(at),
+                Poll::Pending => self.streams.block(at),
             }
         }
         self.path.set_unsent(self.streams.queued());

@@ -89,6 +89,8 @@ pub(super) struct Stream<S> {
     pub finished: bool,
     /// What QUIC has not taken.
     queue: VecDeque<Queued>,
+    /// QUIC took nothing of it when it was last tried.
+    blocked: bool,
     /// Nothing is added any more.
     complete: bool,
     /// The client does not want it.
@@ -109,6 +111,7 @@ impl<S> Stream<S> {
             sender,
             finished: false,
             queue: VecDeque::new(),
+            blocked: false,
             complete: false,
             cancelled: false,
             header: None,
@@ -336,19 +339,45 @@ impl<S> Streams<S> {
             .for_each(|stream| stream.complete = true);
     }
 
-    /// The stream to send next, with its place among all, except those at these places.
-    pub fn next(&mut self, except: &[usize]) -> Option<(usize, &mut Stream<S>)> {
-        let candidates = self.all.iter().enumerate();
-        let candidates =
-            candidates.filter(|(at, stream)| stream.is_to_send() && !except.contains(at));
-        let (at, _) = candidates.min_by_key(|(at, stream)| match stream.kind {
-            _ if stream.is_to_finish() => (0, *at, 0),
-            Kind::Message | Kind::Reply(_) => (0, *at, 0),
-            Kind::Group(lane) if stream.is_amid_chunk() => (1, lane.into(), 0),
-            Kind::Group(lane) if self.is_newest(*at) => (1, lane.into(), 1),
-            Kind::Group(_) => (2, self.all.len() - at, 0),
-        })?;
+    /// The stream to send next, with its place among all, except those that are blocked, and, unless `may_open`, those that
+    /// are not open yet.
+    pub fn next(&mut self, may_open: bool) -> Option<(usize, &mut Stream<S>)> {
+        let mut has_newer = [false; 256];
+        let candidates = self.all.iter().enumerate().rev();
+        let ranked = candidates.filter_map(|(at, stream)| {
+            let newer = match stream.kind {
+                Kind::Group(lane) => has_newer.get_mut(usize::from(lane)),
+                Kind::Message | Kind::Reply(_) => None,
+            };
+            let is_newest = newer.is_none_or(|newer| !std::mem::replace(newer, true));
+            if !stream.is_to_send() || stream.blocked || !may_open && stream.sender.is_none() {
+                return None;
+            }
+            let rank = match stream.kind {
+                _ if stream.is_to_finish() => (0, at, 0),
+                Kind::Message | Kind::Reply(_) => (0, at, 0),
+                Kind::Group(lane) if stream.is_amid_chunk() => (1, lane.into(), 0),
+                Kind::Group(lane) if is_newest => (1, lane.into(), 1),
+                Kind::Group(_) => (2, self.all.len() - at, 0),
+            };
+            Some((rank, at))
+        });
+        let (_, at) = ranked.min()?;
         Some((at, self.all.get_mut(at)?))
+    }
+
+    /// Leaves out the stream at this place, since QUIC takes nothing of it now, until [`Streams::unblock`].
+    pub fn block(&mut self, at: usize) {
+        if let Some(stream) = self.all.get_mut(at) {
+            stream.blocked = true;
+        }
+    }
+
+    /// Tries all streams again.
+    pub fn unblock(&mut self) {
+        self.all
+            .iter_mut()
+            .for_each(|stream| stream.blocked = false);
     }
 
     /// When the oldest of the chunks was published of which QUIC has not taken everything.
@@ -414,15 +443,6 @@ impl<S> Streams<S> {
     pub fn senders(&mut self) -> impl Iterator<Item = &mut S> {
         let all = self.all.iter_mut();
         all.filter_map(|stream| stream.sender.as_mut())
-    }
-
-    fn is_newest(&self, at: usize) -> bool {
-        let kind = self.all.get(at).map(|stream| stream.kind);
-        !self
-            .all
-            .iter()
-            .skip(at + 1)
-            .any(|later| Some(later.kind) == kind)
     }
 
     fn open_group(&mut self, kind: Kind) {

@@ -62,7 +62,7 @@ fn streams() -> Streams<()> {
 fn take(streams: &mut Streams<()>, mut most: usize) -> String {
     let mut text = String::new();
     while most > 0
-        && let Some((at, stream)) = streams.next(&[])
+        && let Some((at, stream)) = streams.next(true)
     {
         if stream.is_to_finish() {
             stream.finished = true;
@@ -304,4 +304,24 @@ fn messages_that_a_client_does_not_acknowledge_are_bounded() {
     assert!(!streams.add_message(&message));
     streams.remove_done(|()| true);
     assert!(streams.add_message(&message));
+}
+
+#[test]
+fn a_client_that_permits_no_more_streams_gets_the_rest_of_those_that_are_open() {
+    let (mut streams, lane) = (streams(), Lane::new(0, 600_000));
+    streams.add_chunk(&lane.chunk("A", 0), RTT);
+    streams.add_chunk(&lane.chunk("b", 1), RTT);
+    streams.all[0].sender = Some(());
+    streams.add_chunk(&lane.chunk("C", 2), RTT);
+    streams.add_client_stream(7, ());
+    streams.add_reply(7, &Bytes::from_static(b"yes").into(), false);
+    let place = |streams: &mut Streams<()>, may_open| streams.next(may_open).map(|(at, _)| at);
+    assert_eq!(place(&mut streams, true), Some(2));
+    streams.block(2);
+    assert_eq!(place(&mut streams, true), Some(1));
+    assert_eq!(place(&mut streams, false), Some(0));
+    streams.block(0);
+    assert_eq!(place(&mut streams, false), None);
+    streams.unblock();
+    assert_eq!(place(&mut streams, false), Some(2));
 }
