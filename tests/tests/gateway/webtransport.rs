@@ -225,6 +225,8 @@ async fn who_may_not_open_a_session_is_refused_with_a_status() {
         (&here, "demo/lanes", Some("https://evil.example"), 403),
         (&here, "demo/lanes", Some("http://localhost:1"), 403),
         (&here, "demo/lanes", Some("null"), 403),
+        (&here, "demo/lanes", Some("https://ä.example"), 403),
+        (&here, "demo/lanes", Some("https://evil.example\n"), 404),
         ("evil.example", "demo/lanes", None, 403),
         (&here, "demo/lanes?ticket=x", Some("null"), 403),
         (&here, "nobody/lanes", None, 404),
