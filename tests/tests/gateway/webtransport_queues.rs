@@ -73,7 +73,7 @@ async fn a_client_may_open_streams_again_and_again_and_reset_them() {
 async fn a_client_that_permits_no_datagrams_of_any_use_gets_streams() {
     let gateway = demo("").await;
     let access = Access::of(&gateway, "demo").await;
-    // 0: none; otherwise less than the header needs, or just that.
+    // None at all, and with room for no more than the head of a frame and of a datagram.
     for most in [None, Some(1), Some(9), Some(11)] {
         let client = client_with(&access.hashes, |transport| {
             transport.datagram_receive_buffer_size(most);
