@@ -231,8 +231,9 @@ impl<S> Streams<S> {
                 stream.kind == kind && stream.complete && stream.is_stale(chunk, under_way)
             });
             let mut given_up = self.given_up.iter().skip(before);
+            let is_cut = given_up.any(|stream| !stream.finished && !stream.cancelled);
             // Where the viewer restarts, the outlet has counted that.
-            self.jumps += u32::from(!chunk.restarts && given_up.any(|stream| !stream.finished));
+            self.jumps += u32::from(is_cut && !chunk.restarts);
         }
         let is_open = |stream: &Stream<S>| stream.kind == kind && !stream.complete;
         if !self.all.iter().any(is_open) {
@@ -339,8 +340,8 @@ impl<S> Streams<S> {
             .for_each(|stream| stream.complete = true);
     }
 
-    /// The stream to send next, with its place among all, except those that are blocked, and, unless `may_open`, those that
-    /// are not open yet.
+    /// The stream to send next, with its place among all, except those that are blocked, and, unless `may_open`, those
+    /// that are not open yet.
     pub fn next(&mut self, may_open: bool) -> Option<(usize, &mut Stream<S>)> {
         let mut has_newer = [false; 256];
         let candidates = self.all.iter().enumerate().rev();
