@@ -2,8 +2,8 @@
 //!
 //! QUIC itself tells its congestion window only. That is no measure of the path: it does not grow while there is little
 //! to send, and a client that does not read leaves it as it was. So the congestion controller is wrapped, which is told
-//! of each acknowledgement, and whether the sender had too little to send. A rate is measured over a round trip in which
-//! it had enough all the time.
+//! of each acknowledgement, and whether the sender had too little to send. A rate is measured over a round trip in
+//! which it had enough all the time.
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;

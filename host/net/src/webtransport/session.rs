@@ -40,8 +40,8 @@ const MAX_QUEUED: usize = 256 << 10;
 const MAX_QUEUED_BY_RESTARTS: usize = 1 << 20;
 /// Buffers given to QUIC at a time.
 const BUFFERS: usize = 32;
-/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes, once it has not taken everything.
-/// Until then it is [`SEND_WINDOW`].
+/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes. Until it does not take everything,
+/// that is [`SEND_WINDOW`].
 const MIN_SEND_WINDOW: u64 = 16 << 10;
 const MAX_SEND_WINDOW: u64 = 8 << 20;
 /// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and
