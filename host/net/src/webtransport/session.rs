@@ -40,8 +40,8 @@ const MAX_QUEUED: usize = 256 << 10;
 const MAX_QUEUED_BY_RESTARTS: usize = 1 << 20;
 /// Buffers given to QUIC at a time.
 const BUFFERS: usize = 32;
-/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes. Until it does not take everything,
-/// that is [`SEND_WINDOW`].
+/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes. Before it has once not taken
+/// everything, that is [`SEND_WINDOW`].
 const MIN_SEND_WINDOW: u64 = 16 << 10;
 const MAX_SEND_WINDOW: u64 = 8 << 20;
 /// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and
@@ -270,8 +270,8 @@ impl Wire {
         self.streams.add_chunk(chunk, under_way);
     }
 
-    /// Sends the chunk as a datagram, or drops it where the path does not carry it soon. Returns false if it does not fit
-    /// into one.
+    /// Sends the chunk as a datagram, or drops it where the path does not carry it soon. Returns false if it does not
+    /// fit into one.
     fn send_datagram(&mut self, chunk: &Chunk) -> bool {
         let length = chunk.piece.content().len();
         let whole = length + self.datagram_header;
