@@ -1,24 +1,32 @@
 //! What waits in a WebTransport session: what a client sends, answers, messages and datagrams.
 
+use serde_json::json;
 use sluicegate_tests::{
-    Gateway,
-    webtransport::{Access, Session, client_with, read_exact, tell},
+    Camera, Control, Gateway, camera,
+    webtransport::{Access, Session, client_with, narrow_client, read_exact, tell},
     within,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\n\
     encode = { width = 64, height = 64, frame-rate = 10, bitrate = \"64k\" }\n";
 
-/// Transport `lanes` with these further options, and a stream of small frames.
-async fn demo(options: &str) -> Gateway {
+/// Transport `lanes` with these further options.
+fn lanes(options: &str) -> String {
     let plugin = Gateway::component("lanes");
-    let lanes = format!("[transports.lanes]\nplugin = {plugin:?}\n{options}\n");
-    Gateway::with_config(&format!("{DEMO}{lanes}")).await
+    format!("[transports.lanes]\nplugin = {plugin:?}\n{options}\n")
+}
+
+/// That, and a stream of small frames.
+async fn demo(options: &str) -> Gateway {
+    Gateway::with_config(&format!("{DEMO}{}", lanes(options))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,5 +96,55 @@ async fn a_client_that_permits_no_datagrams_of_any_use_gets_streams() {
             }
         }
     }
+    gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_is_blocked_since_what_waits_and_not_since_something_waited() {
+    const LONG: Duration = Duration::from_secs(5);
+    let clip = Box::leak(Box::new(camera::clip().with_filler(50_000)));
+    let mut camera = Camera::new(clip).await;
+    let config = format!("{}{}", camera.config(), lanes("stale = \"100ms\""));
+    let gateway = Gateway::with_config(&config).await;
+    let access = Access::of(&gateway, "cam").await;
+    let (mut control, chosen) = Control::open(&gateway, "cam", "can=lanes").await;
+    let id = control.path.rsplit('/').next().unwrap();
+    // Room for one frame of a stream, and nobody reads any of them: a part of the newest group always waits.
+    let client = narrow_client(&access.hashes, 60_000, 1_000_000_000);
+    let path = format!("cam/lanes?session={id}");
+    let session = Session::with(&client, access.address(), &path, &[]).await;
+    let session = session.unwrap();
+    let began = Instant::now();
+    let fill = async {
+        loop {
+            camera.send().await;
+        }
+    };
+    let collect = async {
+        let mut unread = Vec::new();
+        loop {
+            unread.push(session.stream().await.unwrap());
+        }
+    };
+    let report = async {
+        control.playing(&chosen).await;
+        // As often as a player reports.
+        let mut pace = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            pace.tick().await;
+            control.report(json!({ "round_trip_ms": 5 })).await;
+            let sessions = gateway.api("/api/sessions").await;
+            let shown = &sessions["sessions"][0];
+            if began.elapsed() > LONG && shown["report"].is_object() {
+                return shown["report"]["queued_ms"].as_u64().unwrap();
+            }
+        }
+    };
+    let queued = tokio::select! {
+        () = fill => unreachable!(),
+        () = collect => unreachable!(),
+        queued = report => Duration::from_millis(queued),
+    };
+    assert!(queued < LONG / 2, "{queued:?}");
     gateway.no_panic();
 }
