@@ -64,11 +64,21 @@ pub fn client(hashes: &[[u8; 32]]) -> Endpoint<Client> {
 
 /// A client that has room for so many bytes that nobody reads, of a stream and of all together.
 pub fn narrow_client(hashes: &[[u8; 32]], stream: u32, all: u32) -> Endpoint<Client> {
+    client_with(hashes, |transport| {
+        transport
+            .stream_receive_window(stream.into())
+            .receive_window(all.into());
+    })
+}
+
+/// A client with these further settings of QUIC.
+pub fn client_with(
+    hashes: &[[u8; 32]],
+    set: impl FnOnce(&mut quinn::TransportConfig),
+) -> Endpoint<Client> {
     let mut config = config(hashes);
     let mut transport = quinn::TransportConfig::default();
-    transport
-        .stream_receive_window(stream.into())
-        .receive_window(all.into());
+    set(&mut transport);
     config
         .quic_config_mut()
         .transport_config(Arc::new(transport));

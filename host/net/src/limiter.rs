@@ -38,12 +38,8 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     most: usize,
-    max_per_address: u32,
-    /// Trusted proxies, which have no limit per address since each stands for many clients.
-    exempt: Vec<Network>,
     slots: Arc<Semaphore>,
-    /// Connections by address. IPv6 addresses count by their /64 network, since one client may have all of it.
-    by_address: Mutex<HashMap<IpAddr, u32>>,
+    by_address: Arc<AddressLimiter>,
 }
 
 impl ConnectionLimiter {
@@ -60,12 +56,11 @@ impl ConnectionLimiter {
             );
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let exempt = server.trusted_proxies.clone();
         Arc::new(ConnectionLimiter {
             most,
-            max_per_address: server.connections_per_address,
-            exempt: server.trusted_proxies.clone(),
             slots: Arc::new(Semaphore::new(most)),
-            by_address: Mutex::default(),
+            by_address: AddressLimiter::new(server.connections_per_address, exempt),
         })
     }
 
@@ -79,22 +74,16 @@ impl ConnectionLimiter {
         let slot = slots
             .try_acquire_owned()
             .map_err(|_| Refused::Full(self.most))?;
-        let address = address.to_canonical();
-        let exempt = address.is_loopback() || self.exempt.iter().any(|own| own.contains(address));
-        let counted = (!exempt).then(|| client_network(address));
-        if let Some(client_network) = counted {
-            let mut by_address = self.lock();
-            let count = by_address.entry(client_network).or_default();
-            if *count >= self.max_per_address {
-                return Err(Refused::Address(*count, address));
-            }
-            *count += 1;
-        }
+        let limit = |most| Refused::Address(most, address.to_canonical());
         Ok(Permit {
-            counted,
-            limiter: self.clone(),
+            _address: self.by_address.enter(address).map_err(limit)?,
             _slot: slot,
         })
+    }
+
+    /// A limiter of something else for each address, with the same exceptions.
+    pub(crate) fn for_each_address(&self, most: u32) -> Arc<AddressLimiter> {
+        AddressLimiter::new(most, self.by_address.exempt.clone())
     }
 
     /// Waits until all connections have ended.
@@ -103,30 +92,86 @@ impl ConnectionLimiter {
         // An error would mean that the semaphore was closed, which never happens.
         let _ = self.slots.acquire_many(all).await;
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.by_address.lock()
-    }
 }
 
 /// Permit of one open connection.
 #[derive(Debug)]
 pub struct Permit {
-    counted: Option<IpAddr>,
-    limiter: Arc<ConnectionLimiter>,
+    _address: AddressPermit,
     _slot: OwnedSemaphorePermit,
 }
 
-impl Drop for Permit {
+/// Limits what one client address may have.
+#[derive(Debug)]
+pub(crate) struct AddressLimiter {
+    most: u32,
+    /// Trusted proxies, which have no limit since each stands for many clients.
+    exempt: Vec<Network>,
+    /// Counts by address. IPv6 addresses count by their /64 network, since one client may have all of it.
+    counts: Mutex<HashMap<IpAddr, u32>>,
+}
+
+impl AddressLimiter {
+    fn new(most: u32, exempt: Vec<Network>) -> Arc<AddressLimiter> {
+        Arc::new(AddressLimiter {
+            most,
+            exempt,
+            counts: Mutex::default(),
+        })
+    }
+
+    /// Counts one for the address until the permit is dropped. Fails with the limit if it is reached.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<AddressPermit, u32> {
+        let counted = self.counted(address);
+        if let Some(client_network) = counted {
+            let mut counts = self.lock();
+            let count = counts.entry(client_network).or_default();
+            if *count >= self.most {
+                return Err(self.most);
+            }
+            *count += 1;
+        }
+        Ok(AddressPermit {
+            counted,
+            limiter: self.clone(),
+        })
+    }
+
+    /// How many are counted for the address.
+    pub fn count(&self, address: IpAddr) -> u32 {
+        let counted = self.counted(address);
+        counted.map_or(0, |network| self.lock().get(&network).copied().unwrap_or(0))
+    }
+
+    /// What the address counts as; `None` if it has no limit.
+    fn counted(&self, address: IpAddr) -> Option<IpAddr> {
+        let address = address.to_canonical();
+        let exempt = address.is_loopback() || self.exempt.iter().any(|own| own.contains(address));
+        (!exempt).then(|| client_network(address))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.counts.lock()
+    }
+}
+
+/// One that is counted for an address.
+#[derive(Debug)]
+pub(crate) struct AddressPermit {
+    counted: Option<IpAddr>,
+    limiter: Arc<AddressLimiter>,
+}
+
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let Some(client_network) = self.counted else {
             return;
         };
-        let mut by_address = self.limiter.lock();
-        if let Some(count) = by_address.get_mut(&client_network) {
+        let mut counts = self.limiter.lock();
+        if let Some(count) = counts.get_mut(&client_network) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&client_network);
+                counts.remove(&client_network);
             }
         }
     }
@@ -191,7 +236,29 @@ mod tests {
             .collect();
         assert!(exempt.iter().all(Result::is_ok));
         drop((exempt, _eight, _seven, _six, _third, _other, _second));
-        assert!(limiter.lock().is_empty());
+        assert!(limiter.by_address.lock().is_empty());
+    }
+
+    #[test]
+    fn handshakes_are_counted_apart_from_connections() {
+        let limiter = limiter(100, 1, &["10.0.0.0/8"]);
+        let handshakes = limiter.for_each_address(2);
+        let address = "192.0.2.1".parse().unwrap();
+        let _connection = limiter.enter(address).unwrap();
+        let first = handshakes.enter(address).unwrap();
+        let _second = handshakes.enter(address).unwrap();
+        assert_eq!(
+            (
+                handshakes.enter(address).unwrap_err(),
+                handshakes.count(address)
+            ),
+            (2, 2)
+        );
+        drop(first);
+        assert_eq!(handshakes.count(address), 1);
+        let proxy = "10.0.0.1".parse().unwrap();
+        let _proxies = [(); 3].map(|()| handshakes.enter(proxy).unwrap());
+        assert_eq!(handshakes.count(proxy), 0);
     }
 
     #[test]

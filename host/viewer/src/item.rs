@@ -13,7 +13,10 @@ use super::{
 };
 use bytes::Bytes;
 use sluicegate_media::buffer::Buffer;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The means by which items are sent to a client. Its name is the one in `wit/gateway.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +86,8 @@ pub struct Chunk {
     pub rule: LaneRule,
     /// When it was published, since the muxer started. Lag is the difference of two of these.
     pub at: Duration,
+    /// The same as a time of the process; absent where that was before the viewer arrived.
+    pub published: Option<Instant>,
     /// A viewer may start here.
     pub starts_group: bool,
     /// The viewer starts here, or starts again because it was too far behind: chunks of the lane before this one were

@@ -577,14 +577,14 @@ impl Ring {
                 }
                 taken.bytes += slot.piece.content().len();
                 taken.chunks += 1;
-                if taken.published.is_none() && slot.published >= cursor.since {
-                    taken.published = Some(slot.published);
-                }
+                let published = (slot.published >= cursor.since).then_some(slot.published);
+                taken.published = taken.published.or(published);
                 let lane = self.lanes.get(usize::from(slot.lane));
                 items.push_back(Item::Chunk(Chunk {
                     lane: slot.lane,
                     rule: lane.map(|lane| lane.rule).unwrap_or_default(),
                     at: slot.at,
+                    published,
                     starts_group: slot.access == Access::Start,
                     restarts,
                     sample: slot.sample,

@@ -369,19 +369,41 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Counts chunks that were taken from the ring.
+    /// Counts chunks that were taken from the ring and are pending until everything is written.
     pub fn chunks_taken(&mut self, taken: &TakenChunks) {
+        self.count_chunks(taken);
+        self.published = self.published.or(taken.published);
+        self.set_stalled_since(self.published);
+    }
+
+    /// Counts chunks that were taken from the ring. The carrier itself knows which of them are pending.
+    pub fn count_chunks(&self, taken: &TakenChunks) {
         let Counter { chunks, jumps, .. } = &*self.counter;
         chunks.fetch_add(taken.chunks.into(), Ordering::Relaxed);
         if taken.jumps > 0 {
             jumps.fetch_add(taken.jumps.into(), Ordering::Relaxed);
         }
-        self.published = self.published.or(taken.published);
-        self.set_stalled_since(self.published);
+    }
+
+    /// Counts jumps that the carrier itself made, where it gave up what had been taken from the ring.
+    pub fn jumped(&self, jumps: u32) {
+        self.counter
+            .jumps
+            .fetch_add(jumps.into(), Ordering::Relaxed);
     }
 
     /// Counts bytes that were written to the socket; `all` if nothing is pending any more.
     pub fn wrote(&mut self, bytes: usize, all: bool, now: Instant) {
+        let completed = self.published.take_if(|_| all);
+        if completed.is_some() {
+            self.set_stalled_since(None);
+        }
+        self.completed(bytes, completed, now);
+    }
+
+    /// Counts bytes that were written to the socket. `published` is the time of the oldest chunk that is complete with
+    /// them, if there is one.
+    pub fn completed(&mut self, bytes: usize, published: Option<Instant>, now: Instant) {
         self.counter
             .bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
@@ -390,11 +412,10 @@ impl Meter {
                 .first_byte
                 .observe(now.saturating_duration_since(requested_at));
         }
-        if all && let Some(published) = self.published.take() {
+        if let Some(published) = published {
             self.delays
                 .delivery
                 .observe(now.saturating_duration_since(published));
-            self.set_stalled_since(None);
         }
     }
 

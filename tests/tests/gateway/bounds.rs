@@ -255,16 +255,46 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "8 MiB",
     ),
     (
-        "WebTransport: streams to a viewer",
+        "WebTransport: groups to a viewer",
         "net/src/webtransport/streams.rs",
         "MAX_STREAMS",
         "128",
+    ),
+    (
+        "WebTransport: groups to a viewer",
+        "net/src/webtransport/streams.rs",
+        "MAX_MESSAGES",
+        "2,048",
+    ),
+    (
+        "WebTransport: groups to a viewer",
+        "net/src/quic/mod.rs",
+        "DATAGRAM_SEND_BUFFER",
+        "16 KiB",
+    ),
+    (
+        "WebTransport: what a client sends",
+        "net/src/webtransport/input.rs",
+        "PIECE",
+        "4 KiB",
+    ),
+    (
+        "WebTransport: bytes for a viewer",
+        "net/src/webtransport/session.rs",
+        "MIN_SEND_WINDOW",
+        "16 KiB",
     ),
     (
         "QUIC: handshakes",
         "net/src/quic/mod.rs",
         "MAX_HANDSHAKES",
         "512",
+    ),
+    (
+        "QUIC: handshakes",
+        "net/src/quic/mod.rs",
+        "MAX_ADDRESS_HANDSHAKES",
+        "32",
     ),
     (
         "QUIC: handshakes",

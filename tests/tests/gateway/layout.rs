@@ -30,12 +30,15 @@ const LAYERS: [(&str, &[&str]); 2] = [
 ];
 
 /// Files that take input and time and return output.
-const PURE: [&str; 29] = [
+const PURE: [&str; 32] = [
     "media/src",
     "net/src/auth",
     "gateway/src/api/routes.rs",
     "capture/src/request.rs",
+    "net/src/quic/rate.rs",
     "net/src/websocket/frame.rs",
+    "net/src/webtransport/datagrams.rs",
+    "net/src/webtransport/streams.rs",
     "plugin/src/muxer/health.rs",
     "gateway/src/session/redirect_target.rs",
     "gateway/src/session/rules.rs",

@@ -68,4 +68,5 @@ mod third_party;
 mod tls;
 mod webtransport;
 mod webtransport_limits;
+mod webtransport_queues;
 mod workers;

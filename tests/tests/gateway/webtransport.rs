@@ -154,6 +154,10 @@ async fn pages_learn_how_to_open_sessions() {
     assert_eq!(access.hashes.len(), 2);
     assert_ne!(access.hashes[0], access.hashes[1]);
     assert_eq!(access.port, gateway.address.port());
+    // A page from a proxy has another host and port than the UDP port.
+    let proxied = [("X-Forwarded-For", "192.0.2.1")];
+    let (status, chosen) = choose(&gateway, "demo", "", &proxied).await;
+    assert_eq!((status, &chosen["webtransport"]), (200, &Value::Null));
 
     let port = free_port().await;
     let (gateway, access) = told(&format!("[server]\nwebtransport = {port}\n")).await;
@@ -221,6 +225,8 @@ async fn who_may_not_open_a_session_is_refused_with_a_status() {
         (&here, "demo/lanes", Some("https://evil.example"), 403),
         (&here, "demo/lanes", Some("http://localhost:1"), 403),
         (&here, "demo/lanes", Some("null"), 403),
+        (&here, "demo/lanes", Some("https://ä.example"), 403),
+        (&here, "demo/lanes", Some("https://evil.example\n"), 404),
         ("evil.example", "demo/lanes", None, 403),
         (&here, "demo/lanes?ticket=x", Some("null"), 403),
         (&here, "nobody/lanes", None, 404),

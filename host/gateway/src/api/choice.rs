@@ -160,7 +160,7 @@ async fn answer(
             form: &decision.target,
             reason: &decision.reason,
             session: format!("/api/sessions/{}", session.id),
-            webtransport: Access::of(gateway),
+            webtransport: Access::of(gateway, request.headers),
             pattern: session.stream.source.is_test_pattern(),
         },
     )

@@ -13,7 +13,7 @@ use super::{
 use crate::gateway::Gateway;
 use crate::session::Measured;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper::{Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_net::auth::{self, Peer};
@@ -34,9 +34,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// That of this gateway; `None` if it has no WebTransport.
-    pub fn of(gateway: &Gateway) -> Option<Access> {
-        let own = gateway.webtransport.as_ref()?;
+    /// That of this gateway; `None` if it has no WebTransport, and for requests through a proxy, since its UDP port is
+    /// not that of the page's host and port.
+    pub fn of(gateway: &Gateway, headers: &HeaderMap) -> Option<Access> {
+        let own = gateway.webtransport.as_ref();
+        let own = own.filter(|_| !auth::is_proxied(headers))?;
         let hashes = own.certificates.hashes();
         Some(Access {
             port: (own.port != gateway.config.server.listen.port()).then_some(own.port),

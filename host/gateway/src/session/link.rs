@@ -41,7 +41,7 @@ pub struct Link {
 
 impl Link {
     /// Describes the connection of a player whose own shortest round trip so far is `player`, if it has measured one.
-    /// `before` is what the report before had.
+    /// `before` is what the report before had, if it was about the same connection.
     pub fn new(info: &PathInfo, player: Option<Duration>, before: Option<&Link>) -> Link {
         let before = before.and_then(|link| link.packets).unwrap_or_default();
         let direct = player.is_none_or(|player| player <= 2 * info.min_rtt + PROCESSING_TIME);

@@ -157,6 +157,7 @@ impl Sessions {
                 counters: Vec::new(),
                 shortest_trip: None,
                 link: None,
+                measured: None,
                 player: None,
                 detached_at: Instant::now(),
                 claimed: false,
@@ -293,7 +294,8 @@ impl Sessions {
             report.stalled_ms = 0;
         }
         report.queued_ms = report.queued_ms.max(session.blocked_for());
-        let info = session.measured().and_then(|by| self.query(&by));
+        let measured = session.measured();
+        let info = measured.as_ref().and_then(|by| self.query(by));
         let mut inner = session.lock();
         if inner
             .reported
@@ -306,7 +308,13 @@ impl Sessions {
             .round_trip_ms
             .map(|ms| Duration::from_millis(ms.into()));
         inner.shortest_trip = trip.into_iter().chain(inner.shortest_trip).min();
-        inner.link = info.map(|info| Link::new(&info, inner.shortest_trip, inner.link.as_ref()));
+        let is_known = match (&measured, &inner.measured) {
+            (Some(now), Some(before)) => now.is(before),
+            _ => false,
+        };
+        let before = inner.link.filter(|_| is_known);
+        inner.link = info.map(|info| Link::new(&info, inner.shortest_trip, before.as_ref()));
+        inner.measured = measured;
         if let Some(link) = &inner.link {
             link.complete(&mut report);
         }

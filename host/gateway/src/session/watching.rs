@@ -33,6 +33,17 @@ pub enum Measured {
     ByQuic(Weak<quic::Path>),
 }
 
+impl Measured {
+    /// Whether both are about the same connection.
+    pub(super) fn is(&self, other: &Measured) -> bool {
+        match (self, other) {
+            (Measured::ByKernel(one), Measured::ByKernel(two)) => one == two,
+            (Measured::ByQuic(one), Measured::ByQuic(two)) => one.ptr_eq(two),
+            _ => false,
+        }
+    }
+}
+
 /// One user's watching of one stream.
 #[derive(Debug)]
 pub struct Session {
@@ -80,6 +91,8 @@ pub(super) struct Inner {
     pub(super) shortest_trip: Option<Duration>,
     /// The connection's figures at the newest report.
     pub(super) link: Option<Link>,
+    /// What measured them.
+    pub(super) measured: Option<Measured>,
     /// Sender to the control channel; `None` while there is none.
     pub(super) player: Option<mpsc::UnboundedSender<ServerMessage>>,
     /// When the control channel closed; before the first, when the session began.

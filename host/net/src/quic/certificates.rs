@@ -24,6 +24,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const USED: Duration = DAY.saturating_mul(11);
 /// How long it is valid from when it comes into use. It is backdated by another day, which makes 13 days.
 const VALID: Duration = DAY.saturating_mul(12);
+/// Pause after one could not be made.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The certificates of the UDP port.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ enum Source {
 struct Pair {
     current: Own,
     next: Own,
+    /// When others could not be made.
+    failed: Option<SystemTime>,
 }
 
 /// A self-signed certificate.
@@ -47,6 +51,8 @@ struct Pair {
 struct Own {
     key: Arc<CertifiedKey>,
     hash: [u8; 32],
+    /// When it comes into use.
+    from: SystemTime,
     /// When the next one comes into use.
     until: SystemTime,
 }
@@ -101,19 +107,29 @@ impl Pair {
     fn from(start: SystemTime) -> Result<Pair, TlsError> {
         let current = Own::from(start)?;
         let next = Own::from(current.until)?;
-        Ok(Pair { current, next })
+        Ok(Pair {
+            current,
+            next,
+            failed: None,
+        })
     }
 
     /// Puts the next certificate into use if its time has come, and makes another one.
     fn advance(&mut self, now: SystemTime) {
-        if now < self.current.until {
+        let is_valid = now + DAY >= self.current.from;
+        let failed = self
+            .failed
+            .and_then(|failed| now.duration_since(failed).ok());
+        if is_valid && now < self.current.until || failed.is_some_and(|passed| passed < PAUSE) {
             return;
         }
-        // After a longer pause the next one is out of date, too.
-        let advanced = match now < self.next.until {
+        // After a longer pause the next one is out of date, too. A clock that was ahead and was set may be before the
+        // time of both.
+        let advanced = match is_valid && now < self.next.until {
             true => Own::from(self.next.until).map(|next| Pair {
                 current: self.next.clone(),
                 next,
+                failed: None,
             }),
             false => Pair::from(now),
         };
@@ -122,9 +138,12 @@ impl Pair {
                 *self = advanced;
                 tracing::info!("the next certificate for WebTransport is in use");
             }
-            Err(error) => tracing::error!(
-                "the certificate for WebTransport is out of date, and no other can be made: {error}"
-            ),
+            Err(error) => {
+                self.failed = Some(now);
+                tracing::error!(
+                    "the certificate for WebTransport is out of date, and no other can be made: {error}; retrying"
+                );
+            }
         }
     }
 }
@@ -144,6 +163,7 @@ impl Own {
         Ok(Own {
             key: Arc::new(key),
             hash,
+            from: start,
             until: start + USED,
         })
     }
@@ -173,5 +193,10 @@ mod tests {
         let late = told(100);
         assert!(late.iter().all(|hash| !second.contains(hash)));
         assert_eq!(used(100), late[0]);
+        // A clock that is set back: they are valid from a day before they come into use.
+        assert_eq!(told(99), late);
+        let early = told(98);
+        assert!(early.iter().all(|hash| !late.contains(hash)));
+        assert_eq!((told(98), used(98)), (early.clone(), early[0]));
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! [`Quic`] owns the socket; [`serve`] accepts connections within the same [`ConnectionLimiter`] as TCP, and calls the
 //! gateway for each WebTransport session that a client requests. Three things keep clients from costing more than they
-//! do over TCP: handshakes are limited in number and time, and from some number on a client has to show that its
-//! address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send are small; and what waits to be
-//! sent is limited by the viewer's session (`crate::webtransport`).
+//! do over TCP: handshakes are limited in number and time, and from some number on, or from the second of an address
+//! on, a client has to show that its address is its own (Retry, RFC 9000 section 8.1.2); windows for what clients send
+//! are small; and what waits to be sent is limited by the viewer's session (`crate::webtransport`).
 
 mod certificates;
 mod path;
+mod rate;
 
 pub use certificates::Certificates;
 pub use path::Path;
@@ -16,14 +17,15 @@ use crate::{
     Drain,
     auth::Peer,
     http::{CONNECTION_TIMEOUT, FIRST_REQUEST_GRACE},
-    limiter::{ConnectionLimiter, Permit},
+    limiter::{AddressLimiter, AddressPermit, ConnectionLimiter, Permit},
     webtransport::SessionRequest,
 };
 use quinn::{
     Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
-    congestion::{BbrConfig, CubicConfig},
+    congestion::{BbrConfig, ControllerFactory, CubicConfig},
     crypto::rustls::QuicServerConfig,
 };
+use rate::MeasuringFactory;
 use rustls::crypto::ring;
 use sluicegate_config::Congestion;
 use sluicegate_telemetry::LogRateLimit;
@@ -42,7 +44,10 @@ use wtransport::endpoint::IncomingSessionFuture;
 
 /// Connections that have not requested a session yet.
 const MAX_HANDSHAKES: usize = 512;
-/// Handshakes in progress, from which on clients have to prove their address by a Retry.
+/// Those of one address.
+const MAX_ADDRESS_HANDSHAKES: u32 = 32;
+/// Handshakes in progress, from which on clients have to prove their address by a Retry. One of the same address is
+/// enough for that, so that nobody can use up the connections of another one's address.
 const RETRY_FROM: usize = 64;
 /// Connections that wait to be accepted, and what they may send until then, in bytes: each, and all together.
 const MAX_INCOMING: usize = 256;
@@ -50,11 +55,14 @@ const INCOMING_BUFFER: u64 = 16 << 10;
 const INCOMING_BUFFERS: u64 = 2 << 20;
 /// Streams that a client may have open, of each kind. HTTP/3 itself needs four.
 const MAX_CLIENT_STREAMS: u32 = 16;
-/// Flow-control windows for what clients send, in bytes: of a stream, and of the connection.
-const STREAM_WINDOW: u32 = 64 << 10;
+/// Flow-control windows for what clients send, in bytes: of a stream, and of the connection. That of the connection is
+/// enough for all streams, so that none waits for data that another one has and that is not read.
+const STREAM_WINDOW: u32 = 8 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
-/// Datagrams that wait to be read, and to be sent, in bytes. Beyond, the oldest ones are dropped.
+/// Datagrams that wait to be read, in bytes. Beyond, the oldest ones are dropped.
 const DATAGRAM_BUFFER: usize = 64 << 10;
+/// Datagrams that wait to be sent, in bytes. Sessions send none beyond that.
+pub(crate) const DATAGRAM_SEND_BUFFER: usize = 16 << 10;
 /// Bytes that QUIC holds until they are acknowledged, before the session finds that the path needs more.
 pub(crate) const SEND_WINDOW: u64 = 64 << 10;
 /// A client that is silent for this long is given up. It is asked for a sign of life before.
@@ -64,6 +72,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const SOCKET_BUFFER: usize = 2 << 20;
 /// How long the closes of connections may take at the end.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
+/// Pause before the port is opened again after it failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// ALPN of HTTP/3 (RFC 9114 section 3.1).
 const HTTP3: &[u8] = b"h3";
@@ -72,6 +82,8 @@ const HTTP3: &[u8] = b"h3";
 #[derive(Debug)]
 pub struct Quic {
     endpoint: Endpoint,
+    address: SocketAddr,
+    config: ServerConfig,
 }
 
 impl Quic {
@@ -85,30 +97,60 @@ impl Quic {
         certificates: Arc<Certificates>,
         congestion: Congestion,
     ) -> io::Result<Quic> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
-            Some(server_config(certificates, congestion)?),
-            socket.into(),
-            Arc::new(TokioRuntime),
-        )?;
-        Ok(Quic { endpoint })
+        let config = server_config(certificates, congestion)?;
+        let endpoint = bind(address, config.clone())?;
+        let address = endpoint.local_addr()?;
+        Ok(Quic {
+            endpoint,
+            address,
+            config,
+        })
     }
+}
 
-    /// The address that it listens on.
-    ///
-    /// # Errors
-    /// That of the system.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+fn bind(address: SocketAddr, config: ServerConfig) -> io::Result<Endpoint> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Endpoint::new(
+        EndpointConfig::default(),
+        Some(config),
+        socket.into(),
+        Arc::new(TokioRuntime),
+    )
+}
+
+/// Opens the port again after it failed; `None` if the gateway shuts down before that succeeds.
+async fn open_again(
+    address: SocketAddr,
+    config: &ServerConfig,
+    drain: &mut Drain,
+) -> Option<Endpoint> {
+    let mut failures = LogRateLimit::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.wait() => return None,
+            () = sleep(PAUSE) => {}
+        }
+        match bind(address, config.clone()) {
+            Ok(endpoint) => return Some(endpoint),
+            Err(error) => {
+                if let Some(hidden) = failures.tell(Instant::now()) {
+                    tracing::error!(
+                        "cannot open UDP port {} of {} again for WebTransport: {error}; retrying ({hidden} more failures since the last log line)",
+                        address.port(),
+                        address.ip()
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -145,17 +187,14 @@ fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
         // A stream is sent to its end before another one of the same priority.
         .send_fairness(false)
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(io::Error::other)?))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    match congestion {
-        Congestion::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-        }
-        Congestion::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-        }
-    }
+    let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+    };
+    config.congestion_controller_factory(Arc::new(MeasuringFactory(controllers)));
     Ok(config)
 }
 
@@ -172,13 +211,15 @@ pub async fn serve<A, F>(
     A: Fn(Peer, SessionRequest) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let Quic { endpoint } = quic;
-    let port = endpoint
-        .local_addr()
-        .map_or(page.port, |local| local.port());
+    let Quic {
+        mut endpoint,
+        address: own,
+        config,
+    } = quic;
     let mut door = Door {
         limiter: limiter.clone(),
         handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        by_address: limiter.for_each_address(MAX_ADDRESS_HANDSHAKES),
         refusals: LogRateLimit::default(),
     };
     loop {
@@ -187,7 +228,21 @@ pub async fn serve<A, F>(
             () = drain.wait() => break,
             incoming = endpoint.accept() => incoming,
         };
-        let Some(incoming) = incoming else { break };
+        let Some(incoming) = incoming else {
+            // Its connections are lost. Their tasks end, and close the old socket with that.
+            tracing::error!(
+                "UDP port {} of {} failed; WebTransport opens it again",
+                own.port(),
+                own.ip()
+            );
+            drop(endpoint);
+            let Some(opened) = open_again(own, &config, &mut drain).await else {
+                limiter.empty().await;
+                return;
+            };
+            endpoint = opened;
+            continue;
+        };
         let address = incoming.remote_address();
         let Some((incoming, admission)) = door.admit(incoming) else {
             continue;
@@ -199,7 +254,8 @@ pub async fn serve<A, F>(
         };
         tokio::spawn(async move {
             if let Some((session, permit)) = handshake(incoming, admission, drain).await
-                && let Some(request) = SessionRequest::read(session, permit, port, page.port).await
+                && let Some(request) =
+                    SessionRequest::read(session, permit, own.port(), page.port).await
             {
                 answer(peer, request).await;
             }
@@ -223,6 +279,7 @@ pub struct Page {
 struct Door {
     limiter: Arc<ConnectionLimiter>,
     handshakes: Arc<Semaphore>,
+    by_address: Arc<AddressLimiter>,
     refusals: LogRateLimit,
 }
 
@@ -230,12 +287,15 @@ struct Door {
 struct Admission {
     permit: Permit,
     _handshake: OwnedSemaphorePermit,
+    _address: AddressPermit,
 }
 
 impl Door {
     fn admit(&mut self, incoming: Incoming) -> Option<(Incoming, Admission)> {
+        let address = incoming.remote_address().ip();
         let in_progress = MAX_HANDSHAKES - self.handshakes.available_permits();
-        if in_progress >= RETRY_FROM && incoming.may_retry() {
+        let has_to_prove = in_progress >= RETRY_FROM || self.by_address.count(address) > 0;
+        if has_to_prove && incoming.may_retry() {
             // It may retry, so this does not fail.
             let _ = incoming.retry();
             return None;
@@ -247,12 +307,22 @@ impl Door {
                 "{MAX_HANDSHAKES} handshakes are in progress, which is the limit"
             ));
         };
-        match self.limiter.enter(incoming.remote_address().ip()) {
+        let by_address = match self.by_address.enter(address) {
+            Ok(by_address) => by_address,
+            Err(most) => {
+                incoming.ignore();
+                return self.refused(&format!(
+                    "{most} handshakes of {address} are in progress, which is the limit of an address"
+                ));
+            }
+        };
+        match self.limiter.enter(address) {
             Ok(permit) => Some((
                 incoming,
                 Admission {
                     permit,
                     _handshake: handshake,
+                    _address: by_address,
                 },
             )),
             Err(refused) => {
@@ -293,4 +363,97 @@ async fn handshake(
     };
     tracing::debug!(peer = %address, "QUIC connection ended after {:?}: {reason}", began.elapsed());
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use quinn::{
+        AsyncUdpSocket, UdpPoller,
+        udp::{RecvMeta, Transmit},
+    };
+    use sluicegate_config::Server;
+    use std::{
+        io::IoSliceMut,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::{net::UdpSocket, sync::watch};
+
+    /// A socket that the system has taken away.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl AsyncUdpSocket for Broken {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            Box::pin(Broken)
+        }
+
+        fn try_send(&self, _: &Transmit<'_>) -> io::Result<()> {
+            Err(io::ErrorKind::NotConnected.into())
+        }
+
+        fn poll_recv(
+            &self,
+            _: &mut Context<'_>,
+            _: &mut [IoSliceMut<'_>],
+            _: &mut [RecvMeta],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+    }
+
+    impl UdpPoller for Broken {
+        fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Asks until the port answers to a version of QUIC that it does not have (RFC 9000 section 6.1).
+    async fn answers(port: SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut asking = tokio::time::interval(Duration::from_millis(20));
+        let packet = [&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8][..], &[7; 1194]].concat();
+        let mut answer = [0; 100];
+        loop {
+            tokio::select! {
+                // An error says that the port is closed.
+                Ok(_) = socket.recv_from(&mut answer) => return,
+                _ = asking.tick() => drop(socket.send_to(&packet, port).await),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_fails_is_opened_again_and_tcp_goes_on() {
+        let certificates = Arc::new(Certificates::new(None).unwrap());
+        let quic = Quic::open(([127, 0, 0, 1], 0).into(), certificates, Congestion::Cubic).unwrap();
+        let (address, endpoint) = (quic.address, quic.endpoint.clone());
+        let limiter = ConnectionLimiter::new(&Server::default(), 1);
+        let draining = watch::Sender::new(false);
+        let page = Page {
+            port: address.port(),
+            tls: false,
+        };
+        let serving = serve(
+            quic,
+            limiter.clone(),
+            page,
+            Drain::new(&draining),
+            async |_, _| {},
+        );
+        let serving = tokio::spawn(serving);
+        answers(address).await;
+        endpoint.rebind_abstract(Arc::new(Broken)).unwrap();
+        drop(endpoint);
+        answers(address).await;
+        drop(limiter.enter(address.ip()).unwrap());
+        draining.send_replace(true);
+        serving.await.unwrap();
+    }
 }

@@ -368,6 +368,7 @@ mod tests {
             lane: 0,
             rule: LaneRule::default(),
             at: Duration::ZERO,
+            published: None,
             starts_group: true,
             restarts: false,
             sample: None,

@@ -1,7 +1,8 @@
 //! What a client sends in a session: datagrams, and the streams that it opens.
 //!
 //! A stream is passed on whole, up to the size of a message, or piece by piece where the transport asks for that. A
-//! bidirectional one can be answered. Reading pauses while what was read is not taken.
+//! bidirectional one can be answered. Reading pauses while what was read is not taken, and while others are read that
+//! are large.
 
 use crate::serving::{Close, MAX_MESSAGE_BYTES};
 use bytes::BytesMut;
@@ -9,15 +10,25 @@ use quinn::VarInt;
 use sluicegate_viewer::{ClientStreamData, FromClient};
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 use wtransport::{Connection, RecvStream, SendStream};
 
 /// Events that wait to be taken.
 const WAITING: usize = 4;
 /// Largest piece of a stream that is read at a time, in bytes.
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 4 << 10;
+/// Streams of which more than a piece is held, since they are passed on whole. The others wait in QUIC.
+const MAX_LARGE_STREAMS: usize = 2;
+/// A stream that is passed on whole and brings nothing for this long is stopped.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something that happened on the client's side.
 #[derive(Debug)]
@@ -26,6 +37,8 @@ pub(super) enum Event {
     Sent(FromClient),
     /// It opened the bidirectional stream of this number, which can be answered here.
     Opened(u64, SendStream),
+    /// Nothing more of the stream of this number is passed on: it was reset, or stopped here.
+    Abandoned(u64),
     /// The session has to end so.
     Refused(Close),
     /// The connection is lost or closed.
@@ -64,6 +77,7 @@ impl Input {
 /// Ends when the connection does. The number of streams that are read at a time is bounded by the limit of QUIC.
 async fn receive(connection: Connection, in_pieces: bool, events: mpsc::Sender<Event>) {
     let mut reading = JoinSet::new();
+    let large = Arc::new(Semaphore::new(MAX_LARGE_STREAMS));
     loop {
         let (id, bidirectional, stream) = tokio::select! {
             _ = connection.closed() => return,
@@ -91,40 +105,62 @@ async fn receive(connection: Connection, in_pieces: bool, events: mpsc::Sender<E
             data: BytesMut::new().freeze().into(),
             last: false,
         };
-        reading.spawn(read(stream, start, in_pieces, events.clone()));
+        let events = events.clone();
+        match in_pieces {
+            true => reading.spawn(read_pieces(stream, start, events)),
+            false => reading.spawn(read_whole(stream, start, large.clone(), events)),
+        };
     }
 }
 
-/// Reads a stream to its end. Of one that the client resets, nothing more is passed on.
-async fn read(
+/// Passes on a stream piece by piece.
+async fn read_pieces(
     mut stream: RecvStream,
     mut next: ClientStreamData,
-    in_pieces: bool,
     events: mpsc::Sender<Event>,
 ) {
-    let mut whole = BytesMut::new();
-    loop {
+    while !next.last {
         let Ok(chunk) = stream.quic_stream_mut().read_chunk(PIECE, true).await else {
+            let _ = events.send(Event::Abandoned(next.id)).await;
             return;
         };
         next.last = chunk.is_none();
-        let data = chunk.map(|chunk| chunk.bytes).unwrap_or_default();
-        if in_pieces {
-            next.data = data.into();
-        } else if whole.len() + data.len() > MAX_MESSAGE_BYTES {
-            let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
-            let _ = events.send(Event::Refused(Close::too_large())).await;
-            return;
-        } else {
-            whole.extend_from_slice(&data);
-            if !next.last {
-                continue;
-            }
-            next.data = whole.split().freeze().into();
-        }
+        next.data = chunk.map(|chunk| chunk.bytes).unwrap_or_default().into();
         let sent = FromClient::Stream(next.clone());
-        if events.send(Event::Sent(sent)).await.is_err() || next.last {
+        if events.send(Event::Sent(sent)).await.is_err() {
             return;
         }
     }
+}
+
+/// Passes on a stream when it has ended.
+async fn read_whole(
+    mut stream: RecvStream,
+    mut next: ClientStreamData,
+    large: Arc<Semaphore>,
+    events: mpsc::Sender<Event>,
+) {
+    let (mut whole, mut place) = (BytesMut::new(), None);
+    loop {
+        let reading = stream.quic_stream_mut().read_chunk(PIECE, true);
+        let Ok(Ok(chunk)) = timeout(READ_TIMEOUT, reading).await else {
+            let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
+            let _ = events.send(Event::Abandoned(next.id)).await;
+            return;
+        };
+        let Some(chunk) = chunk else { break };
+        let length = whole.len() + chunk.bytes.len();
+        if length > MAX_MESSAGE_BYTES {
+            let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
+            let _ = events.send(Event::Refused(Close::too_large())).await;
+            return;
+        }
+        if length > PIECE && place.is_none() {
+            place = large.acquire().await.ok();
+        }
+        whole.extend_from_slice(&chunk.bytes);
+    }
+    next.last = true;
+    next.data = whole.freeze().into();
+    let _ = events.send(Event::Sent(FromClient::Stream(next))).await;
 }

@@ -7,6 +7,7 @@
 //! viewer.
 
 use super::{
+    datagrams::{DatagramLimit, Situation},
     input::{Event, Input},
     request::Session,
     streams::{Kind, Stream, StreamEncoding, Streams},
@@ -14,12 +15,12 @@ use super::{
 use crate::{
     Drain,
     limiter::Permit,
-    quic::{Path, SEND_WINDOW},
-    serving::{CLOSE_TIMEOUT, Close, MessageBacklog, WriteTimer, pass_on},
+    quic::{DATAGRAM_SEND_BUFFER, Path, SEND_WINDOW},
+    serving::{CLOSE_TIMEOUT, Close, WriteTimer, pass_on},
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt, WriteError};
-use sluicegate_viewer::{Chunk, Delivery, Item, Meter, TakenChunks, Want};
+use sluicegate_viewer::{Chunk, Delivery, FromClient, Item, Meter, Want};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -29,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
-use wtransport::proto::stream_header::StreamHeader;
+use wtransport::proto::{datagram::Datagram, ids::QStreamId, stream_header::StreamHeader};
 
 /// Bytes taken from the outlet at a time.
 const BATCH: usize = 64 << 10;
@@ -39,12 +40,14 @@ const MAX_QUEUED: usize = 256 << 10;
 const MAX_QUEUED_BY_RESTARTS: usize = 1 << 20;
 /// Buffers given to QUIC at a time.
 const BUFFERS: usize = 32;
-/// Most that QUIC may hold, sent or not, until it is acknowledged, in bytes. The least is [`SEND_WINDOW`].
+/// Least and most that QUIC may hold, sent or not, until it is acknowledged, in bytes. Before it has once not taken
+/// everything, that is [`SEND_WINDOW`].
+const MIN_SEND_WINDOW: u64 = 16 << 10;
 const MAX_SEND_WINDOW: u64 = 8 << 20;
 /// What QUIC may hold beyond its congestion window, so that it always has something to send: a part of that window, and
 /// so many bytes.
 const UNSENT_SHARE: u64 = 4;
-const UNSENT: u64 = 16 << 10;
+const UNSENT: u64 = 4 << 10;
 /// How much longer than two round trips the last part of a group may need until it is acknowledged.
 const ACKNOWLEDGED: Duration = Duration::from_millis(100);
 
@@ -82,9 +85,22 @@ async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut
         loop {
             while let Poll::Ready(event) = wire.input.poll_event(context) {
                 let close = match event {
-                    Event::Sent(sent) => pass_on(sent, viewer),
+                    Event::Sent(sent) => {
+                        if let FromClient::Stream(data) = &sent
+                            && data.last
+                        {
+                            wire.streams.client_finished(data.id, Instant::now());
+                        }
+                        pass_on(sent, viewer)
+                    }
                     Event::Opened(id, sender) => {
+                        sender.set_priority(Kind::Reply(id).priority());
                         wire.streams.add_client_stream(id, Sender::Client(sender));
+                        None
+                    }
+                    Event::Abandoned(id) => {
+                        wire.streams.abandon_client_stream(id);
+                        wire.reset_given_up();
                         None
                     }
                     Event::Refused(close) => Some(close),
@@ -112,10 +128,10 @@ async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut
             } else {
                 Want::Messages
             };
-            if wire.messages.has_room()
+            if wire.streams.messages().has_room()
                 && let Poll::Ready(taken) = viewer.poll_next(context, want, &mut wire.items)
             {
-                wire.meter.chunks_taken(&taken);
+                wire.meter.count_chunks(&taken);
                 if let Some(close) = wire.add_items() {
                     return Poll::Ready(End::Close(close));
                 }
@@ -174,14 +190,15 @@ struct Wire {
     path: Arc<Path>,
     input: Input,
     streams: Streams<Sender>,
+    datagrams: DatagramLimit,
+    /// Bytes before the content of each datagram.
+    datagram_header: usize,
     /// Waits until the client permits another stream.
     opening: Option<Opening>,
     /// Empty except while items are added to the streams.
     items: VecDeque<Item>,
     /// What QUIC may hold, in bytes.
     window: u64,
-    /// Messages added since nothing waited.
-    messages: MessageBacklog,
     timer: WriteTimer,
     meter: Meter,
     _permit: Permit,
@@ -197,12 +214,15 @@ impl Wire {
         Wire {
             input: Input::new(session.clone(), in_pieces),
             streams: Streams::new(prefix(&session)),
+            datagrams: DatagramLimit::default(),
+            datagram_header: Datagram::header_size(QStreamId::from_session_id(
+                session.session_id(),
+            )),
             session,
             path,
             opening: None,
             window: SEND_WINDOW,
             items: VecDeque::new(),
-            messages: MessageBacklog::default(),
             timer: WriteTimer::new(),
             meter,
             _permit: permit,
@@ -215,32 +235,31 @@ impl Wire {
 
     /// Adds the items to the streams, or sends them as datagrams; returns the end if it is among them.
     fn add_items(&mut self) -> Option<Close> {
+        self.streams.finish_unanswered(Instant::now());
         self.streams.remove_done(Sender::is_acknowledged);
         while let Some(item) = self.items.pop_front() {
             match item {
                 Item::Chunk(chunk) => self.add_chunk(&chunk),
                 Item::Message(content) => {
-                    self.messages.add(content.len());
-                    self.streams.add_message(&content);
+                    if !self.streams.add_message(&content) {
+                        let reason = "the client does not acknowledge messages";
+                        return Some(Close::new(1008, reason));
+                    }
                 }
                 Item::StreamHead { lane, bytes } => self.streams.set_head(lane, bytes),
-                Item::Reply { stream, data, last } => {
-                    self.messages.add(data.len());
-                    self.streams.add_reply(stream, &data, last);
-                }
+                Item::Reply { stream, data, last } => self.streams.add_reply(stream, &data, last),
                 Item::Close(closing) => return Some(closing.into()),
             }
         }
-        let mut jumps = 0;
+        self.reset_given_up();
+        None
+    }
+
+    fn reset_given_up(&mut self) {
         for mut stream in self.streams.take_given_up() {
-            jumps += u32::from(!stream.finished);
             stream.sender.iter_mut().for_each(Sender::reset);
         }
-        self.meter.chunks_taken(&TakenChunks {
-            jumps,
-            ..TakenChunks::default()
-        });
-        None
+        self.meter.jumped(self.streams.take_jumps());
     }
 
     fn add_chunk(&mut self, chunk: &Chunk) {
@@ -251,15 +270,29 @@ impl Wire {
         self.streams.add_chunk(chunk, under_way);
     }
 
-    /// Sends the chunk as a datagram, if it fits into one. Datagrams that wait in QUIC give way to newer ones.
+    /// Sends the chunk as a datagram, or drops it where the path does not carry it soon. Returns false if it does not
+    /// fit into one.
     fn send_datagram(&mut self, chunk: &Chunk) -> bool {
         let length = chunk.piece.content().len();
-        if self
-            .session
-            .max_datagram_size()
-            .is_none_or(|most| length > most)
-        {
+        let whole = length + self.datagram_header;
+        // The client may permit less than the header needs.
+        let is_too_large = |most: usize| whole > most;
+        if self.quic().max_datagram_size().is_none_or(is_too_large) {
             return false;
+        }
+        let space = self.quic().datagram_send_buffer_space();
+        let path = self.quic().stats().path;
+        let situation = Situation {
+            now: Instant::now(),
+            round_trip: path.rtt,
+            window: path.cwnd,
+            // QUIC counts each one with its handle.
+            waiting: (DATAGRAM_SEND_BUFFER - size_of::<Bytes>()).saturating_sub(space),
+            streams_wait: !self.streams.is_idle(),
+        };
+        if whole > space || !self.datagrams.admits(whole, &situation) {
+            self.meter.jumped(1);
+            return true;
         }
         let mut bytes = BytesMut::with_capacity(length);
         for part in chunk.piece.encoded::<StreamEncoding>() {
@@ -267,25 +300,25 @@ impl Wire {
         }
         let sent = self.session.send_datagram(bytes).is_ok();
         if sent {
-            let all = self.streams.is_idle();
-            self.meter.wrote(length, all, Instant::now());
+            self.meter.completed(length, chunk.published, situation.now);
         }
         sent
     }
 
     /// Gives to QUIC what it takes. Ready when it has everything.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        // Places of streams that cannot be sent now, because of the path or the client.
-        let mut blocked = Vec::new();
+        self.streams.unblock();
+        // Whether the client permits another stream.
+        let mut may_open = true;
         let mut is_adapted = false;
-        while let Some((at, stream)) = self.streams.next(&blocked) {
+        while let Some((at, stream)) = self.streams.next(may_open) {
             if stream.sender.is_none() {
                 let opened = poll_open(&mut self.opening, self.session.quic_connection(), context);
                 match opened {
                     Poll::Ready(Ok(sender)) => open(stream, sender),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Lost)),
                     Poll::Pending => {
-                        blocked.push(at);
+                        may_open = false;
                         continue;
                     }
                 }
@@ -293,7 +326,7 @@ impl Wire {
             let ends = stream.is_to_finish();
             let (mut buffers, count) = stream.first_buffers::<BUFFERS>();
             let Some(sender) = stream.sender.as_mut().map(Sender::quic) else {
-                blocked.push(at);
+                self.streams.block(at);
                 continue;
             };
             if ends {
@@ -306,10 +339,10 @@ impl Wire {
             let write = pin!(sender.write_chunks(&mut buffers[..count])).poll(context);
             match write {
                 Poll::Ready(Ok(written)) => {
-                    self.streams.taken(at, written.bytes);
+                    let completed = self.streams.taken(at, written.bytes);
                     self.timer.progressed();
-                    let all = self.streams.queued() == 0;
-                    self.meter.wrote(written.bytes, all, Instant::now());
+                    self.meter
+                        .completed(written.bytes, completed, Instant::now());
                 }
                 Poll::Ready(Err(WriteError::Stopped(_) | WriteError::ClosedStream)) => {
                     stream.sender.iter_mut().for_each(Sender::reset);
@@ -318,13 +351,11 @@ impl Wire {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Lost)),
                 // Once for all streams, which share the window.
                 Poll::Pending if !is_adapted && self.adapt_window() => is_adapted = true,
-                Poll::Pending => blocked.push(at),
+                Poll::Pending => self.streams.block(at),
             }
         }
         self.path.set_unsent(self.streams.queued());
-        if self.streams.queued() == 0 {
-            self.messages.clear();
-        }
+        self.meter.set_stalled_since(self.streams.waits_since());
         match self.streams.is_idle() {
             true => {
                 self.timer.progressed();
@@ -337,10 +368,7 @@ impl Wire {
     /// Lets QUIC hold what its congestion window and a little more needs: enough to use the path, and not so much that
     /// newer data waits behind it. Returns whether that is more than before.
     fn adapt_window(&mut self) -> bool {
-        self.path.is_limiting(Instant::now());
-        let congestion = self.quic().stats().path.cwnd;
-        let needed = congestion.saturating_add(congestion / UNSENT_SHARE + UNSENT);
-        let window = needed.clamp(SEND_WINDOW, MAX_SEND_WINDOW);
+        let window = send_window(self.quic().stats().path.cwnd);
         let before = std::mem::replace(&mut self.window, window);
         if window != before {
             self.quic().set_send_window(window);
@@ -373,6 +401,12 @@ impl Wire {
     }
 }
 
+/// What QUIC may hold with this congestion window.
+fn send_window(congestion: u64) -> u64 {
+    let needed = congestion.saturating_add(congestion / UNSENT_SHARE + UNSENT);
+    needed.clamp(MIN_SEND_WINDOW, MAX_SEND_WINDOW)
+}
+
 /// What comes first on each stream of ours: its type and the session.
 fn prefix(session: &wtransport::Connection) -> Bytes {
     let header = StreamHeader::new_webtransport(session.session_id());
@@ -398,11 +432,21 @@ fn poll_open(
 
 /// Lets the stream be sent there, by the importance of its lane.
 fn open(stream: &mut Stream<Sender>, sender: quinn::SendStream) {
-    let priority = match stream.kind {
-        Kind::Message | Kind::Reply(_) => 1,
-        Kind::Group(lane) => -i32::from(lane),
-    };
     // Fails only if the client has stopped it, which the first write finds.
-    let _ = sender.set_priority(priority);
+    let _ = sender.set_priority(stream.kind.priority());
     stream.sender = Some(Sender::Own(sender));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quic_holds_little_more_than_is_on_its_way() {
+        // 500 kbit/s with a round trip of 100 ms are 6 KB: what QUIC holds there delays newer data by 0.3 s.
+        assert_eq!(send_window(6_000), 16 << 10);
+        assert_eq!(send_window(40_000), 54_096);
+        assert_eq!(send_window(1 << 20), (1 << 20) + (256 << 10) + (4 << 10));
+        assert_eq!(send_window(u64::MAX), 8 << 20);
+    }
 }

@@ -12,17 +12,27 @@
 //!
 //! Pure. `S` is the sending end of an open stream.
 
+use crate::serving::MessageBacklog;
 use bytes::{Buf, Bytes};
 use sluicegate_media::buffer::Buffer;
 use sluicegate_viewer::{Chunk, Content, Encoding, Header, buffers};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// Streams of one session that are not acknowledged yet. Beyond, the oldest is given up.
+/// Groups of one session that are not acknowledged yet. Beyond, the oldest that is complete is given up: of others more
+/// would come, and begin a stream in the middle of a group.
 const MAX_STREAMS: usize = 128;
+/// Messages that are not acknowledged yet. A client that lets more wait is no client for them.
+const MAX_MESSAGES: usize = 2048;
+/// What each of them counts besides its bytes while it waits here, so that these are less than half of that.
+const MESSAGE_STREAM: usize = 256;
+
+/// How long the transport may take until it begins an answer on a stream that the client has ended. After that it ends
+/// without one, since the client may have only so many.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Content on a stream or in a datagram, as it is. There are no messages of text.
 pub(super) struct StreamEncoding;
@@ -47,12 +57,24 @@ pub(super) enum Kind {
     Group(u8),
 }
 
+impl Kind {
+    /// Streams with a higher one are sent first by QUIC.
+    pub fn priority(self) -> i32 {
+        match self {
+            Kind::Message | Kind::Reply(_) => 1,
+            Kind::Group(lane) => -i32::from(lane),
+        }
+    }
+}
+
 /// A chunk, or the rest of it.
 #[derive(Debug)]
 struct Queued {
     buffers: VecDeque<Bytes>,
     /// When it was published.
     at: Duration,
+    /// The same as [`Chunk::published`].
+    published: Option<Instant>,
     /// QUIC has taken a part of it.
     begun: bool,
 }
@@ -67,6 +89,8 @@ pub(super) struct Stream<S> {
     pub finished: bool,
     /// What QUIC has not taken.
     queue: VecDeque<Queued>,
+    /// QUIC took nothing of it when it was last tried.
+    blocked: bool,
     /// Nothing is added any more.
     complete: bool,
     /// The client does not want it.
@@ -75,6 +99,9 @@ pub(super) struct Stream<S> {
     header: Option<Arc<Header>>,
     /// When its newest chunk was published.
     newest: Duration,
+    /// When it ends if nothing was answered on it by then.
+    answer_due: Option<Instant>,
+    answered: bool,
 }
 
 impl<S> Stream<S> {
@@ -84,10 +111,13 @@ impl<S> Stream<S> {
             sender,
             finished: false,
             queue: VecDeque::new(),
+            blocked: false,
             complete: false,
             cancelled: false,
             header: None,
             newest: Duration::ZERO,
+            answer_due: None,
+            answered: false,
         }
     }
 
@@ -151,6 +181,7 @@ pub(super) struct Streams<S> {
     queued: usize,
     /// Streams that have to be reset.
     given_up: Vec<Stream<S>>,
+    jumps: u32,
 }
 
 impl<S> Streams<S> {
@@ -162,12 +193,25 @@ impl<S> Streams<S> {
             heads: BTreeMap::new(),
             queued: 0,
             given_up: Vec::new(),
+            jumps: 0,
         }
     }
 
     /// Bytes that QUIC has not taken.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Messages and answers that QUIC has not taken.
+    pub fn messages(&self) -> MessageBacklog {
+        let all = self.all.iter();
+        let all = all.filter(|stream| !matches!(stream.kind, Kind::Group(_)));
+        let mut messages = MessageBacklog::default();
+        for message in all.flat_map(|stream| &stream.queue) {
+            let bytes = message.buffers.iter().map(Bytes::len).sum::<usize>();
+            messages.add(MESSAGE_STREAM + bytes);
+        }
+        messages
     }
 
     /// Whether QUIC has everything, also the ends of streams.
@@ -182,13 +226,18 @@ impl<S> Streams<S> {
         // What does not fit into a datagram has a stream of its own.
         if chunk.starts_group || chunk.rule.datagrams {
             self.complete(kind);
+            let before = self.given_up.len();
             self.give_up(|stream| {
                 stream.kind == kind && stream.complete && stream.is_stale(chunk, under_way)
             });
+            let mut given_up = self.given_up.iter().skip(before);
+            let is_cut = given_up.any(|stream| !stream.finished && !stream.cancelled);
+            // Where the viewer restarts, the outlet has counted that.
+            self.jumps += u32::from(is_cut && !chunk.restarts);
         }
         let is_open = |stream: &Stream<S>| stream.kind == kind && !stream.complete;
         if !self.all.iter().any(is_open) {
-            self.open(kind);
+            self.open_group(kind);
         }
         let Some(stream) = self.all.iter_mut().rev().find(|stream| is_open(stream)) else {
             return;
@@ -213,24 +262,31 @@ impl<S> Streams<S> {
             stream.queue.push_back(Queued {
                 buffers,
                 at: chunk.at,
+                published: chunk.published,
                 begun: false,
             });
         }
     }
 
-    /// Adds a message to this viewer alone, on a stream of its own.
-    pub fn add_message(&mut self, content: &Content) {
+    /// Adds a message to this viewer alone, on a stream of its own. Returns false if too many are not acknowledged.
+    #[must_use]
+    pub fn add_message(&mut self, content: &Content) -> bool {
         let buffers = StreamEncoding::encode(content);
         if buffers.is_empty() {
-            return;
+            return true;
         }
-        self.open(Kind::Message);
+        let all = self.all.iter();
+        if all.filter(|stream| stream.kind == Kind::Message).count() >= MAX_MESSAGES {
+            return false;
+        }
+        self.all.push_back(Stream::new(Kind::Message, None));
         let prefix = self.prefix.clone();
         self.push(
             Kind::Message,
             std::iter::once(prefix).chain(buffers).collect(),
         );
         self.complete(Kind::Message);
+        true
     }
 
     /// Sets what comes first on each stream that is opened for the lane from now on.
@@ -244,9 +300,33 @@ impl<S> Streams<S> {
             .push_back(Stream::new(Kind::Reply(id), Some(sender)));
     }
 
+    /// Notes that the client has sent everything on that stream, which the transport has to answer now.
+    pub fn client_finished(&mut self, id: u64, now: Instant) {
+        let mut all = self.all.iter_mut();
+        if let Some(stream) = all.find(|stream| stream.kind == Kind::Reply(id)) {
+            stream.answer_due = Some(now + ANSWER_TIMEOUT);
+        }
+    }
+
+    /// Completes streams that were not answered in time.
+    pub fn finish_unanswered(&mut self, now: Instant) {
+        for stream in &mut self.all {
+            let is_late = stream.answer_due.is_some_and(|due| due <= now);
+            stream.complete |= is_late && !stream.answered;
+        }
+    }
+
+    /// Gives up that stream, which the client has reset.
+    pub fn abandon_client_stream(&mut self, id: u64) {
+        self.give_up(|stream| stream.kind == Kind::Reply(id));
+    }
+
     /// Answers on the client's stream; ignored if it is not open.
     pub fn add_reply(&mut self, id: u64, data: &Buffer, last: bool) {
         let kind = Kind::Reply(id);
+        if let Some(stream) = self.all.iter_mut().find(|stream| stream.kind == kind) {
+            stream.answered = true;
+        }
         self.push(kind, buffers(&[], data).into());
         if last {
             self.complete(kind);
@@ -260,39 +340,73 @@ impl<S> Streams<S> {
             .for_each(|stream| stream.complete = true);
     }
 
-    /// The stream to send next, with its place among all, except those at these places.
-    pub fn next(&mut self, except: &[usize]) -> Option<(usize, &mut Stream<S>)> {
-        let candidates = self.all.iter().enumerate();
-        let candidates =
-            candidates.filter(|(at, stream)| stream.is_to_send() && !except.contains(at));
-        let (at, _) = candidates.min_by_key(|(at, stream)| match stream.kind {
-            _ if stream.is_to_finish() => (0, *at, 0),
-            Kind::Message | Kind::Reply(_) => (0, *at, 0),
-            Kind::Group(lane) if stream.is_amid_chunk() => (1, lane.into(), 0),
-            Kind::Group(lane) if self.is_newest(*at) => (1, lane.into(), 1),
-            Kind::Group(_) => (2, self.all.len() - at, 0),
-        })?;
+    /// The stream to send next, with its place among all, except those that are blocked, and, unless `may_open`, those
+    /// that are not open yet.
+    pub fn next(&mut self, may_open: bool) -> Option<(usize, &mut Stream<S>)> {
+        let mut has_newer = [false; 256];
+        let candidates = self.all.iter().enumerate().rev();
+        let ranked = candidates.filter_map(|(at, stream)| {
+            let newer = match stream.kind {
+                Kind::Group(lane) => has_newer.get_mut(usize::from(lane)),
+                Kind::Message | Kind::Reply(_) => None,
+            };
+            let is_newest = newer.is_none_or(|newer| !std::mem::replace(newer, true));
+            if !stream.is_to_send() || stream.blocked || !may_open && stream.sender.is_none() {
+                return None;
+            }
+            let rank = match stream.kind {
+                _ if stream.is_to_finish() => (0, at, 0),
+                Kind::Message | Kind::Reply(_) => (0, at, 0),
+                Kind::Group(lane) if stream.is_amid_chunk() => (1, lane.into(), 0),
+                Kind::Group(lane) if is_newest => (1, lane.into(), 1),
+                Kind::Group(_) => (2, self.all.len() - at, 0),
+            };
+            Some((rank, at))
+        });
+        let (_, at) = ranked.min()?;
         Some((at, self.all.get_mut(at)?))
     }
 
-    /// Notes that QUIC has taken so many bytes of the stream at this place.
-    pub fn taken(&mut self, at: usize, mut bytes: usize) {
-        let Some(stream) = self.all.get_mut(at) else {
-            return;
-        };
+    /// Leaves out the stream at this place, since QUIC takes nothing of it now, until [`Streams::unblock`].
+    pub fn block(&mut self, at: usize) {
+        if let Some(stream) = self.all.get_mut(at) {
+            stream.blocked = true;
+        }
+    }
+
+    /// Tries all streams again.
+    pub fn unblock(&mut self) {
+        self.all
+            .iter_mut()
+            .for_each(|stream| stream.blocked = false);
+    }
+
+    /// When the oldest of the chunks was published of which QUIC has not taken everything.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let oldest = |stream: &Stream<S>| stream.queue.iter().find_map(|chunk| chunk.published);
+        self.all.iter().filter_map(oldest).min()
+    }
+
+    /// Notes that QUIC has taken so many bytes of the stream at this place. Returns when the oldest of the chunks was
+    /// published that it has entirely by that.
+    pub fn taken(&mut self, at: usize, mut bytes: usize) -> Option<Instant> {
+        let stream = self.all.get_mut(at)?;
+        let mut completed = None;
         self.queued = self.queued.saturating_sub(bytes);
         while let Some(chunk) = stream.queue.front_mut() {
             chunk.begun |= bytes > 0;
             while let Some(front) = chunk.buffers.front_mut() {
                 if bytes < front.len() {
                     front.advance(bytes);
-                    return;
+                    return completed;
                 }
                 bytes -= front.len();
                 chunk.buffers.pop_front();
             }
+            completed = completed.or(chunk.published);
             stream.queue.pop_front();
         }
+        completed
     }
 
     /// Notes that the client does not want the stream at this place. What is added to it later is left out.
@@ -321,28 +435,25 @@ impl<S> Streams<S> {
         std::mem::take(&mut self.given_up)
     }
 
+    /// Number of jumps since this was last called: chunks because of which unfinished groups were given up.
+    pub fn take_jumps(&mut self) -> u32 {
+        std::mem::take(&mut self.jumps)
+    }
+
     /// Sending ends of the streams that are open.
     pub fn senders(&mut self) -> impl Iterator<Item = &mut S> {
         let all = self.all.iter_mut();
         all.filter_map(|stream| stream.sender.as_mut())
     }
 
-    fn is_newest(&self, at: usize) -> bool {
-        let kind = self.all.get(at).map(|stream| stream.kind);
-        !self
-            .all
-            .iter()
-            .skip(at + 1)
-            .any(|later| Some(later.kind) == kind)
-    }
-
-    fn open(&mut self, kind: Kind) {
-        if self.all.len() >= MAX_STREAMS {
-            let is_group = |stream: &Stream<S>| matches!(stream.kind, Kind::Group(_));
-            let oldest = self.all.iter().position(is_group);
-            oldest
-                .into_iter()
-                .for_each(|oldest| self.give_up_at(oldest));
+    fn open_group(&mut self, kind: Kind) {
+        let is_group = |stream: &&Stream<S>| matches!(stream.kind, Kind::Group(_));
+        let mut all = self.all.iter();
+        if self.all.iter().filter(is_group).count() >= MAX_STREAMS
+            && let Some(oldest) = all.position(|stream| is_group(&stream) && stream.complete)
+        {
+            self.give_up_at(oldest);
+            self.jumps += 1;
         }
         self.all.push_back(Stream::new(kind, None));
     }
@@ -363,6 +474,7 @@ impl<S> Streams<S> {
             stream.queue.push_back(Queued {
                 buffers,
                 at: Duration::ZERO,
+                published: None,
                 begun: false,
             });
         }
