@@ -45,7 +45,7 @@ test: setup-test web/node_modules/.installed
 	@printf '\n== documentation\n'
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@printf '\n== the gateway and its tests\n'
-	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
+	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices --bin sluicegate-link
 	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait
 	cargo test --workspace --locked --features sluicegate-plugin/next-interface --test next_interface
 	@printf '\n== fuzzing, a little\n'
