@@ -70,6 +70,8 @@ const VERSION = 1;
 /** Maximum length of a record in bytes: no frame is that large. */
 export const MAX_RECORD = 16 * 1024 * 1024;
 const MAX_CATALOGUE = 64 * 1024;
+/** The record by which a client asks for a frame that is decodable by itself. */
+export const KEYFRAME_REQUEST = Uint8Array.of(0, 0, 0, 1, 2);
 const INDEPENDENT = 1;
 const LEADING = 2;
 
