@@ -7,6 +7,8 @@ import { Timers } from "./support";
 
 class World {
   readonly log: string[] = [];
+  /** When something was sent. */
+  readonly pokes: number[] = [];
   readonly timers = new Timers();
   readonly watch = new SilenceWatch(
     {
@@ -16,7 +18,7 @@ class World {
         return () => this.timers.stop(timer);
       },
     },
-    { ask: () => this.log.push("ask"), dismiss: () => this.log.push("dismiss"), takeOver: () => this.log.push("take over") },
+    { poke: () => this.pokes.push(this.timers.now), ask: () => this.log.push("ask"), dismiss: () => this.log.push("dismiss"), takeOver: () => this.log.push("take over") },
   );
 
   after(ms: number, what?: "heard" | "news"): this {
@@ -56,4 +58,14 @@ test("a path that is only slower, or whose source is still, is asked for less an
 test("without news nothing happens, however long", () => {
   const world = new World().after(600_000);
   assert.deepEqual([world.log, world.timers.running], [["ask"], 0]);
+});
+
+test("before the other path is asked, something is sent on this one", () => {
+  const world = new World().after(249, "heard").after(249, "heard").after(600, "heard").after(1, "heard");
+  assert.deepEqual([world.pokes, world.log], [[748, 998], []]);
+  world.after(SILENT_MS).after(5000, "heard");
+  assert.deepEqual([world.pokes.slice(2), world.log], [[1349, 1599], ["ask", "dismiss"]]);
+  world.after(499).after(1);
+  assert.equal(world.pokes.length, 5);
+  world.watch.stop();
 });

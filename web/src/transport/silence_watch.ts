@@ -6,6 +6,8 @@ import type { OrderEnv } from "./group_order";
 
 /** What is to be done. */
 export interface SilenceEvents {
+  /** Send something on this path: if the client's address has changed, the gateway learns it from that only. */
+  poke(): void;
   /** This path is silent: ask the other one. */
   ask(): void;
   /** This path has spoken: the other one is not needed. */
@@ -16,6 +18,8 @@ export interface SilenceEvents {
 
 /** After this time (ms) without data, the other path is asked. */
 export const SILENT_MS = 1000;
+/** Parts of that time after which something is sent on this path. */
+const POKES = [0.25, 0.5];
 /** The news of the other path have to be ahead by this time (ms): it may just be a little faster. */
 export const LEAD_MS = 300;
 /** Sources that are still or slow let this path be silent for longer each time, up to this (ms). */
@@ -27,6 +31,7 @@ export class SilenceWatch {
   readonly #events: SilenceEvents;
   #patience = SILENT_MS;
   #heardAt: number;
+  #poked = false;
   #asking = false;
   #hasNews = false;
   #cancelTimer: () => void;
@@ -35,17 +40,19 @@ export class SilenceWatch {
     this.#env = env;
     this.#events = events;
     this.#heardAt = env.now();
-    this.#cancelTimer = env.timer(() => this.#check(), SILENT_MS);
+    this.#cancelTimer = () => undefined;
+    this.#check();
   }
 
   /** Data arrived on this path. */
   heard(): void {
     this.#heardAt = this.#env.now();
-    if (!this.#asking) return;
-    this.#asking = this.#hasNews = false;
-    this.#patience = Math.min(2 * this.#patience, MAX_SILENT_MS);
-    this.#wait(this.#patience);
-    this.#events.dismiss();
+    if (!this.#poked && !this.#asking) return;
+    const asked = this.#asking;
+    this.#poked = this.#asking = this.#hasNews = false;
+    if (asked) this.#patience = Math.min(2 * this.#patience, MAX_SILENT_MS);
+    this.#check();
+    if (asked) this.#events.dismiss();
   }
 
   /** The other path has something that did not arrive on this one. */
@@ -62,12 +69,17 @@ export class SilenceWatch {
 
   #check(): void {
     const silent = this.#env.now() - this.#heardAt;
-    if (silent < this.#patience) {
-      this.#wait(this.#patience - silent);
+    if (silent >= this.#patience) {
+      this.#asking = true;
+      this.#events.ask();
       return;
     }
-    this.#asking = true;
-    this.#events.ask();
+    const pokes = POKES.map((part) => part * this.#patience);
+    if (pokes.some((ms) => ms <= silent)) {
+      this.#poked = true;
+      this.#events.poke();
+    }
+    this.#wait((pokes.find((ms) => ms > silent) ?? this.#patience) - silent);
   }
 
   #wait(ms: number): void {

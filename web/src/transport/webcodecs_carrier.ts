@@ -117,6 +117,7 @@ export class Carrier {
   /** Data arrived over WebTransport. The first may take any time, as the source starts. */
   #heard(): void {
     this.#watch ??= new SilenceWatch(ENV, {
+      poke: () => this.send(Uint8Array.of()),
       ask: () => this.#ask(),
       dismiss: () => this.#dismiss(),
       takeOver: () => this.#takeOver(),

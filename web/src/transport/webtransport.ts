@@ -58,11 +58,11 @@ export async function openWebTransport({ url, hashes }: Endpoint, signal: AbortS
   }
 }
 
-/** Sends a record on a stream of its own; dropped if the session has ended. */
+/** Sends a record, or none, on a stream of its own; dropped if the session has ended. */
 export async function sendRecord(session: WebTransport, record: Uint8Array<ArrayBuffer>): Promise<void> {
   try {
     const writer = (await session.createUnidirectionalStream()).getWriter();
-    await writer.write(record);
+    if (record.length > 0) await writer.write(record);
     await writer.close();
   } catch {
     // It has ended.
