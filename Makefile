@@ -50,7 +50,7 @@ test: setup-test web/node_modules/.installed
 	@$(call stage,documentation)
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@$(call stage,build of the gateway and its tests)
-	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices
+	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices --bin sluicegate-link
 	cargo test --workspace --locked --no-run
 	@$(call stage,unit and end-to-end tests)
 	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait

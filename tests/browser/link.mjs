@@ -4,8 +4,6 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 const TICK_MS = 5;
-/** Queue capacity in ms at the current rate; beyond it, senders are paused. */
-const QUEUE_MS = 300;
 const MIN_QUEUE_BYTES = 16_384;
 const READ_BYTES = 4096;
 
@@ -15,6 +13,8 @@ export class Link {
   rate = 100e6;
   /** One-way delay in ms. */
   delay = 5;
+  /** Capacity of the queue in ms at the current rate; beyond it, senders are paused. */
+  queue = 300;
   /** Simulated retransmissions: every `every` ms, nothing passes for `ms` ms. */
   stall = { every: 1000, ms: 0 };
   #gateway;
@@ -77,7 +77,7 @@ export class Link {
   }
 
   #maxQueueBytes() {
-    return Math.max(MIN_QUEUE_BYTES, (this.rate / 8000) * QUEUE_MS);
+    return Math.max(MIN_QUEUE_BYTES, (this.rate / 8000) * this.queue);
   }
 
   #forward(ms, now) {

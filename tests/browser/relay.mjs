@@ -19,6 +19,9 @@ export class Camera {
     return `annexb:tcp://127.0.0.1:${this.#server.address().port}`;
   }
 
+  /** Bytes of filler data (H.264 7.3.2.7) behind each frame, which decoders pass over. */
+  filler = 0;
+
   /** Switches to the stream with this base URL, from its next keyframe on. */
   show(base) {
     this.#source?.destroy();
@@ -41,7 +44,10 @@ export class Camera {
         bytes = bytes.subarray(head + 4);
       }
       for (let frame = firstFrame(bytes); frame !== null; frame = firstFrame(bytes)) {
-        if (frame.binary) this.#viewer?.write(frame.payload);
+        if (frame.binary) {
+          this.#viewer?.write(frame.payload);
+          if (this.filler > 0) this.#viewer?.write(filler(this.filler));
+        }
         bytes = bytes.subarray(frame.size);
       }
     });
@@ -61,4 +67,12 @@ function firstFrame(bytes) {
   const [head, length] = short < 126 ? [2, short] : short === 126 ? [4, bytes.readUInt16BE(2)] : [10, Number(bytes.readBigUInt64BE(2))];
   if (bytes.length < head + length) return null;
   return { binary: (bytes[0] & 0x0f) === 2, payload: bytes.subarray(head, head + length), size: head + length };
+}
+
+/** A NAL unit of filler data with its start code. */
+function filler(bytes) {
+  const unit = Buffer.alloc(bytes, 0xff);
+  unit.set([0, 0, 0, 1, 12]);
+  unit[bytes - 1] = 0x80;
+  return unit;
 }

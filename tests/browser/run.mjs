@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const MEASURING = new Set(["auto", "hls", "jmuxer", "mse", "audio", "webcodecs"]);
+const MEASURING = new Set(["auto", "hls", "jmuxer", "mse", "audio", "webcodecs", "udp", "slow_link"]);
 
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const ending = ".test.mjs";

@@ -25,16 +25,19 @@ let configs = 0;
 
 /**
  * A gateway process on a free port. `config` is the text of a config file, or a function, possibly async, that returns
- * it and is called at the first start. Without `config`, the gateway has its default stream `demo`.
+ * it and is called at the first start. Without `config`, the gateway has its default stream `demo`. `env` are more
+ * variables of its environment.
  */
 export class Gateway {
   #config;
+  #env;
   #child = null;
   #arguments = null;
   url = "";
 
-  constructor({ config } = {}) {
+  constructor({ config, env = {} } = {}) {
     this.#config = config;
+    this.#env = env;
   }
 
   /** Writes the config file, and returns the arguments for it. */
@@ -54,7 +57,7 @@ export class Gateway {
     const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
     const child = spawn(binary(), ["serve", "--listen", listen, ...this.#arguments], {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, XDG_STATE_HOME: root("target/scratch/browser") },
+      env: { ...process.env, XDG_STATE_HOME: root("target/scratch/browser"), ...this.#env },
     });
     this.#child = child;
     // Kills the process however the tests end.
@@ -95,11 +98,14 @@ export class Gateway {
 
 /** Path of the gateway to test. */
 export function binary() {
-  const path = process.env.SLUICEGATE_BIN;
-  if (path !== undefined && path !== "") return path;
-  const built = ["target/release/sluicegate", "target/debug/sluicegate"].map(root).find((path) => existsSync(path));
-  assert.ok(built, "no gateway to test: build it, or set SLUICEGATE_BIN to its path");
-  return built;
+  return process.env.SLUICEGATE_BIN || built("sluicegate");
+}
+
+/** Path of a program that was built. */
+export function built(name) {
+  const path = ["release", "debug"].map((profile) => root(`target/${profile}/${name}`)).find((path) => existsSync(path));
+  assert.ok(path, `${name} is missing: build it with \`make test\``);
+  return path;
 }
 
 /** Starts a headless Chromium. QUIC stays enabled: other tests of this browser need it. */

@@ -2,7 +2,6 @@
 // and what happens where a part of it is missing.
 
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -37,35 +36,39 @@ const VIEW = { viewport: { width: 480, height: 360 } };
 describe("webcodecs", { timeout: 240_000 }, () => {
   const { gateway, openPage } = gatewayAndBrowser({ config: STREAMS });
 
-  test("it is the first choice, draws in a worker, and shows every frame of the source in order", async (t) => {
-    const { page, problems, close } = await openPage(VIEW);
-    await page.goto(`${gateway.url}watch/demo`);
-    const { number } = await playing(page, "webcodecs");
-    assert.equal(page.workers().length, 1);
-    const numbers = await page.evaluate(
-      () =>
-        new Promise((resolve) => {
-          const player = document.querySelector("sluicegate-player");
-          const seen = [];
-          const look = () => {
-            const now = player.readNumber();
-            if (now !== null && now !== seen.at(-1)) seen.push(now);
-            if (seen.length < 150) requestAnimationFrame(look);
-            else resolve(seen);
-          };
-          look();
-        }),
-    );
-    assert.ok(numbers[0] >= number && numbers.every((seen, index) => index === 0 || seen > numbers[index - 1]), `${numbers}`);
-    // A busy machine skips frames, but they are those of the source: none is made up.
-    const missed = numbers.at(-1) - numbers[0] + 1 - numbers.length;
-    t.diagnostic(`${missed} of ${numbers.length + missed} frames not seen`);
-    assert.ok(missed < numbers.length / 2);
-    const { stats: after } = await displayedFrame(page);
-    assert.deepEqual([after.reconnects, after.reason], [0, ""]);
-    assert.deepEqual(problems, []);
-    await close();
-  });
+  for (const carrier of ["WebTransport", "WebSocket"]) {
+    test(`over ${carrier} it is the first choice, draws in a worker, and shows every frame of the source in order`, async (t) => {
+      const { page, problems, close } = await openPage(VIEW);
+      const sockets = recordMediaSockets(page);
+      if (carrier === "WebSocket") await withoutWebTransport(page);
+      await page.goto(`${gateway.url}watch/demo`);
+      const { number } = await playing(page, "webcodecs");
+      assert.equal(page.workers().length, 1);
+      const numbers = await page.evaluate(
+        () =>
+          new Promise((resolve) => {
+            const player = document.querySelector("sluicegate-player");
+            const seen = [];
+            const look = () => {
+              const now = player.readNumber();
+              if (now !== null && now !== seen.at(-1)) seen.push(now);
+              if (seen.length < 150) requestAnimationFrame(look);
+              else resolve(seen);
+            };
+            look();
+          }),
+      );
+      assert.ok(numbers[0] >= number && numbers.every((seen, index) => index === 0 || seen > numbers[index - 1]), `${numbers}`);
+      // A busy machine skips frames, but they are those of the source: none is made up.
+      const missed = numbers.at(-1) - numbers[0] + 1 - numbers.length;
+      t.diagnostic(`${missed} of ${numbers.length + missed} frames not seen`);
+      assert.ok(missed < numbers.length / 2);
+      const { stats: after } = await displayedFrame(page);
+      assert.deepEqual([after.reconnects, after.reason, sockets.length], [0, "", carrier === "WebSocket" ? 1 : 0]);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
 
   test("without OffscreenCanvas the page draws what the worker decodes", async () => {
     const { page, problems, close } = await openPage(VIEW);
@@ -92,8 +95,8 @@ describe("webcodecs", { timeout: 240_000 }, () => {
     const { page, close } = await openPage(VIEW);
     await page.route("**/assets/webcodecs_worker.js", (route) => route.abort());
     await page.goto(`${gateway.url}watch/demo`);
+    // The gateway may have chosen another transport before the player knows that trying again is of no use.
     await playing(page, "nal");
-    await page.locator("#fallback").getByText("the player's worker failed").waitFor();
     await close();
   });
 
@@ -152,39 +155,6 @@ describe("webcodecs", { timeout: 240_000 }, () => {
     await close();
   });
 
-  test("where UDP is blocked the WebSocket carries the stream, within two seconds and then at once", async (t) => {
-    // Takes the packets of the browser and answers none.
-    const udp = createSocket("udp4");
-    const connections = new Set();
-    udp.on("message", (_, { port }) => connections.add(port));
-    // The port of the pages, to which their Content Security Policy allows connections.
-    const port = Number(new URL(gateway.url).port);
-    udp.bind(port, "127.0.0.1");
-    await once(udp, "listening");
-    const { page, problems, close } = await openPage(VIEW);
-    await page.route(/\/live\/demo\?/, async (route) => {
-      const response = await route.fetch();
-      const webtransport = { port, hashes: [Buffer.alloc(32).toString("base64")] };
-      await route.fulfill({ response, json: { ...(await response.json()), webtransport } });
-    });
-    const sockets = recordMediaSockets(page);
-    const firstFrame = async () => {
-      const began = Date.now();
-      await page.goto(`${gateway.url}watch/demo?transport=webcodecs`);
-      await playing(page, "webcodecs");
-      return Date.now() - began;
-    };
-    const first = await firstFrame();
-    assert.equal(connections.size, 1, "WebTransport was tried");
-    const second = await firstFrame();
-    t.diagnostic(`first frame after ${first} ms, later after ${second} ms`);
-    assert.deepEqual([connections.size, sockets.length], [1, 2]);
-    assert.ok(first >= 2000 && first < 2000 + second + 2000, `${first} and ${second} ms`);
-    assert.deepEqual(problems.filter((text) => !text.includes("ERR_QUIC")), []);
-    await close();
-    udp.close();
-  });
-
   test("a browser that blocks sound plays the picture, and the sound after the first click", async () => {
     const { page, problems, close } = await openPage({ viewport: { width: 1000, height: 800 } });
     await recordSound(page);
@@ -235,7 +205,17 @@ describe("webcodecs, with a worker that is tampered with", { timeout: 120_000 },
     await once(site, "listening");
     origin = `http://127.0.0.1:${site.address().port}`;
   });
-  const { gateway, openPage } = gatewayAndBrowser({ config: () => `[server]\norigins = ["${origin}"]\n${STREAMS}` });
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: () => `
+      [server]
+      origins = ["${origin}"]
+      ${STREAMS}
+      [streams.rare]
+      source = "test-pattern"
+      always-on = true
+      encode = { width = 320, height = 192, frame-rate = 30, keyframe-interval = "30s" }
+    `,
+  });
   after(() => {
     site.closeAllConnections();
     site.close();
@@ -271,6 +251,7 @@ describe("webcodecs, with a worker that is tampered with", { timeout: 120_000 },
       };
     `;
     const { page, problems, close } = await openPage(VIEW);
+    await withoutWebTransport(page);
     await page.goto(`${origin}/demo`);
     const { number } = await playing(page, "webcodecs");
     await recordContinuity(page);
@@ -283,7 +264,52 @@ describe("webcodecs, with a worker that is tampered with", { timeout: 120_000 },
     assert.deepEqual(problems, []);
     await close();
   });
+
+  for (const carrier of ["WebTransport", "WebSocket"]) {
+    test(`over ${carrier}, where the hardware's decoder fails, a keyframe is asked for and software decodes it`, async (t) => {
+      // As when a driver is restarted: once the test says so, the decoder is lost, except in software.
+      prefix = `
+        globalThis.failing = false;
+        globalThis.VideoDecoder = class extends VideoDecoder {
+          constructor({ output, error }) {
+            super({
+              output: (frame) => {
+                output(frame);
+                if (this.inSoftware || !failing) return;
+                this.close();
+                error(new DOMException("the device is lost", "OperationError"));
+              },
+              error,
+            });
+          }
+          configure(config) {
+            this.inSoftware = config.hardwareAcceleration === "prefer-software";
+            super.configure(config);
+          }
+        };
+      `;
+      const { page, problems, close } = await openPage(VIEW);
+      if (carrier === "WebSocket") await withoutWebTransport(page);
+      await page.goto(`${origin}/rare`);
+      const { number } = await playing(page, "webcodecs");
+      await recordContinuity(page);
+      await page.workers()[0].evaluate(() => (globalThis.failing = true));
+      const { stats } = await frameNumberReaches(page, number + 120);
+      const { longest, steps } = await page.evaluate(() => window.continuity);
+      t.diagnostic(`longest time without a new frame: ${Math.round(longest)} ms`);
+      // Without the request it were half a minute.
+      assert.ok(longest < 1500, `${longest} ms without a new frame`);
+      assert.deepEqual([steps, stats.reconnects, stats.phase], [[], 0, "playing"]);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
 });
+
+/** Leaves the page only WebSockets. */
+function withoutWebTransport(page) {
+  return page.addInitScript(() => Reflect.deleteProperty(window, "WebTransport"));
+}
 
 /** Waits until the transport plays. */
 function plays(page, transport) {

@@ -2,9 +2,12 @@
 // plain HTTP on loopback and over TLS, and gets groups as streams and notes as datagrams.
 
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { MovedClock } from "./moved_clock.mjs";
+import { recordContinuity } from "./moving.mjs";
 import { gatewayAndBrowser } from "./setup.mjs";
+import { frameNumberReaches, playing, recordMediaSockets, setHidden } from "./support.mjs";
 
 const component = fileURLToPath(new URL("../../target/plugins/lanes.wasm", import.meta.url));
 const CONFIG = `[streams.demo]\nsource = "test-pattern"\n[transports.lanes]\nplugin = ${JSON.stringify(component)}\n`;
@@ -86,3 +89,43 @@ for (const [name, tls] of [["plain HTTP", ""], ["TLS", '[server]\ntls = "self-si
     });
   });
 }
+
+describe("the gateway's own certificate", { timeout: 120_000 }, () => {
+  // The gateway starts 11 days and an hour ago, so its certificate was in use until an hour ago.
+  const clock = new MovedClock(-(11 * 24 + 1) * 3600);
+  after(() => clock.close());
+  const { gateway, openPage } = gatewayAndBrowser({ env: clock.env });
+  const hashes = async () => {
+    const response = await fetch(`${gateway.url}live/demo?can=webcodecs`, { headers: { accept: "application/json" } });
+    return (await response.json()).webtransport.hashes;
+  };
+
+  test("is replaced under a playing page, which knows the next one already", async () => {
+    const { page, problems, close } = await openPage();
+    const sockets = recordMediaSockets(page);
+    await page.goto(`${gateway.url}watch/demo?transport=webcodecs`);
+    const { number } = await playing(page, "webcodecs");
+    await recordContinuity(page);
+    const before = await hashes();
+    clock.move(0);
+    const now = await hashes();
+    assert.deepEqual([now[0], before.includes(now[1])], [before[1], false]);
+    const { stats } = await frameNumberReaches(page, number + 60);
+    const { longest, steps } = await page.evaluate(() => window.continuity);
+    assert.deepEqual([steps, stats.reconnects], [[], 0]);
+    assert.ok(longest < 500, `${longest} ms without a new frame`);
+    // It connects again, with the hashes that it got before.
+    await page.route("**/live/demo*", (route) => route.abort());
+    await setHidden(page, true);
+    await setHidden(page, false);
+    const again = await playing(page, "webcodecs");
+    await frameNumberReaches(page, again.number + 10);
+    const other = await openPage();
+    const others = recordMediaSockets(other.page);
+    await other.page.goto(`${gateway.url}watch/demo?transport=webcodecs`);
+    await playing(other.page, "webcodecs");
+    assert.deepEqual([sockets, others, problems, other.problems], [[], [], [], []]);
+    await other.close();
+    await close();
+  });
+});

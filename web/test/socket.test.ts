@@ -15,7 +15,7 @@ function open(t: TestContext, respond: () => Response | null = () => new Respons
   replace(t, "location", { origin: "http://gateway" });
   replace(t, "fetch", async (url: URL, init: { signal: AbortSignal }) => respond() ?? unanswered(url, init));
   const events: (Ending | string)[] = [];
-  const close = openSocket(new URL("http://gateway/live/demo"), "nal", {
+  const { close } = openSocket(new URL("http://gateway/live/demo"), "nal", {
     message: (data) => events.push(String(data)),
     ended: (ending) => events.push(ending),
   });
@@ -107,7 +107,7 @@ test("if no WebSocket opens, auto is past them within a minute", async (t) => {
     obstacle: () => null,
   });
   const overSocket = (name: TransportName) =>
-    player(name, (base, sink) => ({ stop: openSocket(base, name, { message: () => undefined, ended: (ending) => sink.ended(ending) }) }));
+    player(name, (base, sink) => ({ stop: openSocket(base, name, { message: () => undefined, ended: (ending) => sink.ended(ending) }).close }));
   const plain = (name: TransportName) => player(name, () => ({ stop: () => undefined }));
   const timer = (callback: () => void, ms: number): (() => void) => {
     const started = setTimeout(callback, ms);

@@ -153,6 +153,8 @@ export class FakeSocket {
   static readonly CONNECTING = 0;
   static readonly OPEN = 1;
   readonly sent: Record<string, unknown>[] = [];
+  /** Messages of bytes that were sent. */
+  readonly sentBytes: number[][] = [];
   readonly url: string;
   readyState = FakeSocket.CONNECTING;
   onopen: (() => void) | null = null;
@@ -163,8 +165,9 @@ export class FakeSocket {
     this.url = url.href;
   }
 
-  send(text: string): void {
-    this.sent.push(JSON.parse(text) as Record<string, unknown>);
+  send(data: string | Uint8Array): void {
+    if (typeof data === "string") this.sent.push(JSON.parse(data) as Record<string, unknown>);
+    else this.sentBytes.push([...data]);
   }
 
   close(): void {
@@ -203,6 +206,60 @@ export function fakeSockets(t: TestContext): FakeSocket[] {
   }
   replace(t, "WebSocket", RecordedSocket);
   return sockets;
+}
+
+/** A WebTransport session whose peer is the test. */
+export class FakeSession {
+  static last: FakeSession;
+  readonly url: string;
+  readonly options: { serverCertificateHashes?: { value: Uint8Array }[] };
+  /** What the page has sent, by stream. */
+  readonly sent: number[][] = [];
+  closedByPage = false;
+  #open!: () => void;
+  #refuse!: (error: Error) => void;
+  #end!: (info: { closeCode: number; reason: string }) => void;
+  #streams!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
+  readonly ready = new Promise<void>((resolve, reject) => ([this.#open, this.#refuse] = [resolve, reject]));
+  readonly closed = new Promise<{ closeCode: number; reason: string }>((resolve) => (this.#end = resolve));
+  readonly incomingUnidirectionalStreams = new ReadableStream<ReadableStream<Uint8Array>>({ start: (controller) => void (this.#streams = controller) });
+
+  constructor(url: string, options: FakeSession["options"]) {
+    [this.url, this.options] = [url, options];
+    FakeSession.last = this;
+  }
+
+  close(): void {
+    if (this.closedByPage) return;
+    this.closedByPage = true;
+    this.end(0, "");
+  }
+
+  async createUnidirectionalStream(): Promise<WritableStream<Uint8Array>> {
+    if (this.closedByPage) throw new Error("closed");
+    const sent: number[] = [];
+    this.sent.push(sent);
+    return new WritableStream({ write: (bytes) => void sent.push(...bytes) });
+  }
+
+  open(): void {
+    this.#open();
+  }
+
+  refuse(): void {
+    this.#refuse(new Error("no"));
+  }
+
+  end(closeCode: number, reason: string): void {
+    this.#streams.close();
+    this.#end({ closeCode, reason });
+  }
+
+  stream(): ReadableStreamDefaultController<Uint8Array> {
+    let writer!: ReadableStreamDefaultController<Uint8Array>;
+    this.#streams.enqueue(new ReadableStream<Uint8Array>({ start: (controller) => void (writer = controller) }));
+    return writer;
+  }
 }
 
 /** Waits until the callbacks of settled promises have run. */

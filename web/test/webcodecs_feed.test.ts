@@ -17,9 +17,10 @@ class World implements Decoder {
   decodeQueueSize = 0;
   dropped = 0;
   fed = 0;
+  asked = 0;
   now = 0;
   #time = 0;
-  readonly feed = new VideoFeed(this, { dropped: (count) => (this.dropped += count), fed: () => this.fed++ });
+  readonly feed = new VideoFeed(this, { dropped: (count) => (this.dropped += count), fed: () => this.fed++, keyframeNeeded: () => this.asked++ });
 
   configure(codec: string, description?: Uint8Array): void {
     this.log.push(`${codec} ${description?.length}`);
@@ -116,4 +117,35 @@ test("the arrival time of a decoded frame is known", () => {
   world.now = 70;
   world.send("delta");
   assert.deepEqual([world.feed.frameDecoded(0), world.feed.frameDecoded(1), world.feed.frameDecoded(1)], [40, 70, null]);
+});
+
+test("a keyframe is asked for when the decoder failed, and when none comes for a second", () => {
+  const world = new World();
+  world.send("key");
+  world.feed.decoderFailed();
+  assert.equal(world.asked, 1);
+  const wait = (ms: number): void => {
+    world.now += ms;
+    world.send("delta");
+  };
+  wait(20);
+  wait(999);
+  assert.equal(world.asked, 1);
+  wait(1);
+  wait(999);
+  assert.equal(world.asked, 2);
+  wait(1);
+  assert.equal(world.asked, 3);
+  world.send("key");
+  wait(5000);
+  world.send("key", { gap: true });
+  // Leading frames are left out on purpose.
+  for (let nth = 0; nth < 5; nth++) {
+    world.now += 1000;
+    world.send("leading");
+  }
+  world.send("delta", { gap: true });
+  wait(999);
+  world.send("key");
+  assert.equal(world.asked, 3);
 });

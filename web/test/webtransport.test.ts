@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { parseChoice } from "../src/net/choice";
-import { noteBlocked, noteOffer, webTransportEndpoint } from "../src/transport/endpoints";
-import { hasReliableWebTransport, OPEN_MS, openWebTransport, readGroups } from "../src/transport/webtransport";
-import { catalogue, Clock, coded, record, replace, settled } from "./support";
+import { doubtOffer, noteBlocked, noteOffer, webTransportEndpoint } from "../src/transport/endpoints";
+import { hasReliableWebTransport, OPEN_MS, openWebTransport, readGroups, sendRecord } from "../src/transport/webtransport";
+import { catalogue, Clock, coded, FakeSession, record, replace, settled } from "./support";
 
 /** As recorded in 2026. */
 const AGENTS: readonly (readonly [string, boolean])[] = [
@@ -15,10 +15,14 @@ const AGENTS: readonly (readonly [string, boolean])[] = [
   ["Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Mobile Safari/537.36", true],
   ["Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/96.0.4664.45 Safari/537.36", false],
   ["Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0", true],
+  ["Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:152.0) Gecko/20100101 Firefox/152.0", false],
   ["Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", false],
+  ["Mozilla/5.0 (Android 15; Mobile; rv:153.0) Gecko/153.0 Firefox/153.0", true],
+  ["Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.3 Safari/605.1.15", false],
   ["Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Safari/605.1.15", false],
   ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Mobile/15E148 Safari/604.1", false],
   ["Mozilla/5.0 (iPhone; CPU iPhone OS 26_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/148.0.7700.10 Mobile/15E148 Safari/604.1", false],
+  ["Mozilla/5.0 (iPhone; CPU iPhone OS 26_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) EdgiOS/148.0.3967.54 Version/26.0 Mobile/15E148 Safari/604.1", false],
   ["Mozilla/5.0 (iPhone; CPU iPhone OS 26_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) FxiOS/153.0 Mobile/15E148 Safari/605.1.15", false],
 ];
 
@@ -26,77 +30,95 @@ test("browsers whose WebTransport can be relied on", () => {
   for (const [agent, reliable] of AGENTS) assert.equal(hasReliableWebTransport(agent), reliable, agent);
 });
 
-test("an offer becomes an address, until WebTransport turns out to be blocked", (t) => {
+const ANSWER = { transport: "webcodecs", base: "/live/demo", session: "/api/sessions/7", webtransport: { port: 4433, hashes: ["AAAA"] } };
+
+/** A browser with WebTransport whose timers the test advances. Returns what is stored in the tab. */
+function browser(t: TestContext, agent: string = AGENTS[0]?.[0] ?? "") {
+  const clock = new Clock(t);
   const stored = new Map<string, string>();
-  replace(t, "navigator", { userAgent: AGENTS[0]?.[0] });
+  replace(t, "navigator", { userAgent: agent });
   replace(t, "WebTransport", class {});
   replace(t, "sessionStorage", { getItem: (key: string) => stored.get(key) ?? null, setItem: (key: string, value: string) => stored.set(key, value) });
-  const base = new URL("http://gateway:8080/live/demo?session=7");
-  const answer = { transport: "webcodecs", base: "/live/demo", session: "/api/sessions/7", webtransport: { port: 4433, hashes: ["AAAA"] } };
-  const choice = parseChoice(answer, base);
-  noteOffer(base, choice?.webTransport ?? null);
-  assert.deepEqual(webTransportEndpoint(base), { url: "https://gateway:4433/live/demo/webcodecs?session=7", hashes: ["AAAA"] });
-  assert.equal(webTransportEndpoint(new URL("http://other/live/demo")), null);
+  replace(t, "Date", class extends Date {
+    static override now = (): number => 1000 + clock.now;
+  });
+  return { clock, stored };
+}
+
+const endpoint = (base: string) => webTransportEndpoint(new URL(base), new AbortController().signal);
+
+/** The gateway of `base` answers like this. */
+function offered(base: string, answer: object): void {
+  noteOffer(new URL(base), parseChoice(answer, new URL(base))?.webTransport ?? null);
+}
+
+test("an offer becomes an address", async (t) => {
+  browser(t);
+  const base = "http://gateway:8080/live/demo?session=7";
+  offered(base, ANSWER);
+  assert.deepEqual(await endpoint(base), { url: "https://gateway:4433/live/demo/webcodecs?session=7", hashes: ["AAAA"] });
+  assert.equal(await endpoint("http://other/live/demo"), null);
   // On the port of the pages.
   for (const [page, url] of [["http://own:8080", "https://own:8080/live/demo/webcodecs"], ["http://own", "https://own:80/live/demo/webcodecs"], ["https://own", "https://own/live/demo/webcodecs"]] as const) {
-    const samePort = parseChoice({ ...answer, webtransport: { hashes: [] } }, new URL(page));
-    noteOffer(new URL(page), samePort?.webTransport ?? null);
-    assert.equal(webTransportEndpoint(new URL("/live/demo", page))?.url, url);
+    offered(page, { ...ANSWER, webtransport: { hashes: [] } });
+    assert.equal((await endpoint(`${page}/live/demo`))?.url, url);
   }
-  replace(t, "navigator", { userAgent: AGENTS[7]?.[0] });
-  assert.equal(webTransportEndpoint(base), null, "WebKit");
-  replace(t, "navigator", { userAgent: AGENTS[0]?.[0] });
-  noteBlocked(base);
-  assert.equal(webTransportEndpoint(base), null);
-  assert.deepEqual([...stored.keys()], ["sluicegate-webtransport-blocked/http://gateway:8080"]);
-  noteOffer(new URL("http://third"), null);
-  assert.equal(webTransportEndpoint(new URL("http://third/live/demo")), null);
+  offered("http://third", { ...ANSWER, webtransport: null });
+  assert.equal(await endpoint("http://third/live/demo"), null);
 });
 
-/** A session whose peer is the test. */
-class FakeSession {
-  static last: FakeSession;
-  readonly url: string;
-  readonly options: { serverCertificateHashes?: { value: Uint8Array }[] };
-  closedByPage = false;
-  #open!: () => void;
-  #refuse!: (error: Error) => void;
-  #end!: (info: { closeCode: number; reason: string }) => void;
-  #streams!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
-  readonly ready = new Promise<void>((resolve, reject) => ([this.#open, this.#refuse] = [resolve, reject]));
-  readonly closed = new Promise<{ closeCode: number; reason: string }>((resolve) => (this.#end = resolve));
-  readonly incomingUnidirectionalStreams = new ReadableStream<ReadableStream<Uint8Array>>({ start: (controller) => void (this.#streams = controller) });
+test("WebKit is offered nothing", async (t) => {
+  browser(t, AGENTS.find(([agent]) => agent.includes("Version/26.4"))?.[0]);
+  offered("http://webkit/live/demo", ANSWER);
+  assert.equal(await endpoint("http://webkit/live/demo"), null);
+});
 
-  constructor(url: string, options: FakeSession["options"]) {
-    [this.url, this.options] = [url, options];
-    FakeSession.last = this;
-  }
+test("where WebTransport was blocked it is tried again after ten minutes", async (t) => {
+  const { clock, stored } = browser(t);
+  replace(t, "fetch", async () => Response.json(ANSWER));
+  const base = "http://blocked:8080/live/demo";
+  offered(base, ANSWER);
+  noteBlocked(new URL(base));
+  assert.equal(await endpoint(base), null);
+  assert.deepEqual([...stored], [["sluicegate-webtransport-blocked/http://blocked:8080", "601000"]]);
+  clock.advance(600_000);
+  assert.notEqual(await endpoint(base), null);
+  // As another page of the tab left it.
+  offered("http://stored/live/demo", ANSWER);
+  stored.set("sluicegate-webtransport-blocked/http://stored", String(Date.now() + 1));
+  assert.equal(await endpoint("http://stored/live/demo"), null);
+});
 
-  close(): void {
-    if (this.closedByPage) return;
-    this.closedByPage = true;
-    this.end(0, "");
-  }
-
-  open(): void {
-    this.#open();
-  }
-
-  refuse(): void {
-    this.#refuse(new Error("no"));
-  }
-
-  end(closeCode: number, reason: string): void {
-    this.#streams.close();
-    this.#end({ closeCode, reason });
-  }
-
-  stream(): ReadableStreamDefaultController<Uint8Array> {
-    let writer!: ReadableStreamDefaultController<Uint8Array>;
-    this.#streams.enqueue(new ReadableStream<Uint8Array>({ start: (controller) => void (writer = controller) }));
-    return writer;
-  }
-}
+test("the gateway is asked again when a connection has ended, and after a while", async (t) => {
+  const { clock } = browser(t);
+  const asked: string[] = [];
+  let hashes = ["AAAB"];
+  replace(t, "fetch", async (url: URL) => {
+    asked.push(url.href);
+    if (hashes.length === 0) return new Response("too many sessions", { status: 503 });
+    return Response.json({ ...ANSWER, webtransport: { hashes } });
+  });
+  const base = "http://again/live/demo@small?session=7";
+  offered(base, ANSWER);
+  assert.deepEqual((await endpoint(base))?.hashes, ["AAAA"]);
+  doubtOffer(new URL(base));
+  assert.deepEqual((await endpoint(base))?.hashes, ["AAAB"]);
+  assert.deepEqual(asked, ["http://again/live/demo@small?can=webcodecs"]);
+  hashes = ["AAAC"];
+  clock.advance(60_000);
+  assert.deepEqual((await endpoint(base))?.hashes, ["AAAB"]);
+  clock.advance(1);
+  assert.deepEqual((await endpoint(base))?.hashes, ["AAAC"]);
+  hashes = [];
+  doubtOffer(new URL(base));
+  assert.deepEqual((await endpoint(base))?.hashes, ["AAAC"], "what is known is tried");
+  replace(t, "fetch", async () => {
+    throw new TypeError("no answer");
+  });
+  await assert.rejects(endpoint(base));
+  doubtOffer(new URL("http://unknown"));
+  assert.equal(await endpoint("http://unknown/live/demo"), null);
+});
 
 function opening(t: TestContext) {
   const clock = new Clock(t);
@@ -113,20 +135,29 @@ test("a session opens with the certificates that the gateway named", async (t) =
   assert.equal(await opened, session);
 });
 
-test("a session that does not open is given up after two seconds, one that is refused at once", async (t) => {
+test("a session that does not open is given up after a while, one that is refused at once", async (t) => {
   const silent = opening(t);
   silent.clock.advance(OPEN_MS - 1);
   await settled();
   assert.equal(silent.session.closedByPage, false);
   silent.clock.advance(1);
-  assert.deepEqual([await silent.opened, silent.session.closedByPage], [null, true]);
+  assert.deepEqual([await silent.opened, silent.session.closedByPage], ["blocked", true]);
   const refused = opening(t);
   refused.session.refuse();
-  assert.equal(await refused.opened, null);
+  assert.equal(await refused.opened, "refused");
   const stopped = opening(t);
   stopped.controller.abort();
   stopped.session.open();
-  assert.deepEqual([await stopped.opened, stopped.session.closedByPage], [null, true]);
+  assert.deepEqual([await stopped.opened, stopped.session.closedByPage], ["refused", true]);
+});
+
+test("a record is sent on a stream of its own, unless the session has ended", async (t) => {
+  const { session } = opening(t);
+  await sendRecord(session as unknown as WebTransport, Uint8Array.of(0, 0, 0, 1, 2));
+  assert.deepEqual(session.sent, [[0, 0, 0, 1, 2]]);
+  session.close();
+  await sendRecord(session as unknown as WebTransport, Uint8Array.of(1));
+  assert.equal(session.sent.length, 1);
 });
 
 function reading(t: TestContext, wanted: (group: number) => boolean = () => true) {

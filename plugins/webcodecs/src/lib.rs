@@ -42,17 +42,23 @@
 //! A WebSocket message is one record. On WebTransport, each group of a track is a unidirectional stream of its own: a
 //! catalogue, then frames. Streams may overtake each other, and the gateway resets those that are too late, so a client
 //! puts groups in order by number and waits only so long for a missing one.
+//!
+//! A client that cannot go on decoding, because its decoder failed, may send a record of kind 2 without content, as a
+//! WebSocket message, a unidirectional stream or a datagram. It asks for a frame that is decodable by itself, of which
+//! all viewers get at most one a second in this way. Everything else that a client sends is ignored.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use sluicegate_sdk::serde::Deserialize;
 use sluicegate_sdk::{
-    Buffer, Chunk, Kind, Lane, Millis, Payload, Piece, Profile, Reply, Sample, StreamInfo, Track,
-    Transport,
+    Buffer, Chunk, Kind, Lane, Message, Millis, Payload, Piece, Profile, Reply, Sample, StreamInfo,
+    Track, Transport, Viewer, request_keyframe,
 };
 
 const CATALOGUE: u8 = 0;
 const FRAME: u8 = 1;
+/// What a client sends whose decoder has lost its state: a record of kind 2 without content.
+const KEYFRAME_REQUEST: [u8; 5] = [0, 0, 0, 1, 2];
 /// Bytes of a frame's record in front of the frame.
 const FRAME_HEADER: u32 = 24;
 /// Bytes of the length field, which does not count itself.
@@ -72,14 +78,14 @@ const VIDEO: u8 = 1;
 #[derive(Deserialize)]
 #[serde(crate = "sluicegate_sdk::serde", deny_unknown_fields, default)]
 struct Options {
-    /// A viewer further behind than this jumps to the newest group. Default `"1s"`.
+    /// A viewer further behind than this jumps to the newest group. Default `"500ms"`.
     stale: Millis,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
-            stale: Millis(1000),
+            stale: Millis(500),
         }
     }
 }
@@ -146,6 +152,17 @@ impl Transport for WebCodecs {
             leading: sample.leading,
             ..Chunk::new(Buffer::new(pieces), begins)
         }]
+    }
+
+    fn received(&mut self, _viewer: &Viewer, message: Message) {
+        let record = match &message {
+            Message::Binary(data) | Message::Datagram(data) => data,
+            Message::ClientStream(stream) => &stream.data,
+            Message::Text(_) => return,
+        };
+        if record.read(0, KEYFRAME_REQUEST.len() as u32 + 1) == KEYFRAME_REQUEST {
+            request_keyframe();
+        }
     }
 
     fn request(&self, path: &str, _query: &str) -> Reply {
@@ -225,7 +242,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use sluicegate_sdk::{
-        Audio,
+        Audio, ClientStream,
         mock::{self, Connection, Muxer},
     };
 
@@ -326,6 +343,34 @@ mod tests {
         assert!(muxer.push(sample(1, 1, true)).is_empty());
         let chunk = muxer.push(sample(5, 1, true)).remove(0);
         assert_eq!(chunk.payload.to_vec()[5], 0, "the index in the catalogue");
+    }
+
+    #[test]
+    fn a_viewer_may_ask_for_a_keyframe() {
+        let mut muxer = muxer();
+        muxer.join(Connection::new(1, "websocket", "", "")).unwrap();
+        let stream = |data: &[u8]| {
+            Message::ClientStream(ClientStream {
+                id: 2,
+                bidirectional: false,
+                data: data.to_vec().into(),
+                last: true,
+            })
+        };
+        let asked = KEYFRAME_REQUEST.to_vec();
+        for (message, expected) in [
+            (Message::Binary(asked.clone().into()), 1),
+            (Message::Datagram(asked.clone().into()), 1),
+            (stream(&asked), 1),
+            (stream(&asked[..4]), 0),
+            (Message::Binary([&asked[..], &[0]].concat().into()), 0),
+            (Message::Binary(vec![0, 0, 0, 1, 3].into()), 0),
+            (Message::Binary(vec![].into()), 0),
+            (Message::Text("keyframe".into()), 0),
+        ] {
+            assert_eq!(muxer.received(1, message.clone()), []);
+            assert_eq!(mock::take_keyframe_requests(), expected, "{message:?}");
+        }
     }
 
     #[test]

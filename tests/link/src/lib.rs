@@ -1,17 +1,23 @@
-//! A link simulator: a viewer behind one bottleneck whose rate and delay change over time, and a decider that chooses
-//! what it watches. A decider learns about the link only from reports, as in the gateway, and can be the real policy
-//! component.
+//! Links for tests and measurements: one in real time, and a simulator.
 //!
-//! Everything runs in virtual time with seeded randomness, so a run is reproducible. The policy's test and the
-//! benchmark `policy` compare the component with fixed choices and with deciding by throughput alone.
+//! [`UdpLink`] relays UDP in real time, under conditions that tests change while it runs. The program `sluicegate-link`
+//! is one for the browser tests.
+//!
+//! The simulator is a viewer behind one bottleneck whose rate and delay change over time, and a decider that chooses
+//! what it watches. A decider learns about the link only from reports, as in the gateway, and can be the real policy
+//! component. Everything there runs in virtual time with seeded randomness, so a run is reproducible. The policy's test
+//! and the benchmark `policy` compare the component with fixed choices and with deciding by throughput alone.
 
 // The crate is only for tests and measurements.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod random;
 mod trace;
+mod udp;
 mod viewer;
 
 pub use trace::{SECONDS, STEP_MS, Step, Trace, traces};
+pub use udp::{Conditions, Counts, Packets, UdpLink};
 pub use viewer::{Kind, LinkCandidate, Viewer};
 
 use sluicegate_plugin::policy::{

@@ -1,5 +1,7 @@
 //! Links that change over time, generated from stated statistics with a seed.
 
+use crate::random::Random;
+
 /// Duration of a trace, and of one step.
 pub const SECONDS: u64 = 240;
 pub const STEP_MS: u64 = 500;
@@ -24,28 +26,6 @@ pub struct Trace {
     pub network: Option<&'static str>,
 }
 
-/// Pseudorandom numbers (xorshift64*), the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Normally distributed, as the sum of twelve.
-    fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.next()).sum::<f64>() - 6.0
-    }
-
-    /// Whether an event that happens once in `seconds` on average happens in this step.
-    fn occurs(&mut self, seconds: f64) -> bool {
-        self.next() < STEP_MS as f64 / 1000.0 / seconds
-    }
-}
-
 /// All traces with this seed.
 pub fn traces(seed: u64) -> Vec<Trace> {
     vec![
@@ -64,7 +44,7 @@ fn make(
     queue_ms: u64,
     mut step: impl FnMut(f64, &mut Random) -> Step,
 ) -> Trace {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let steps = (0..SECONDS * 1000 / STEP_MS)
         .map(|nth| step((nth * STEP_MS) as f64 / 1000.0, &mut random))
         .collect();
@@ -76,6 +56,11 @@ fn make(
     }
 }
 
+/// Whether an event that happens once in `seconds` on average happens in this step.
+fn occurs(random: &mut Random, seconds: f64) -> bool {
+    random.next() < STEP_MS as f64 / 1000.0 / seconds
+}
+
 /// Log-normal around 5 Mbit/s, sigma 0.7, a quarter of it renewed each second; every 45 s a handover with no traffic
 /// for 1 to 2 s.
 fn drive(seed: u64) -> Trace {
@@ -83,7 +68,7 @@ fn drive(seed: u64) -> Trace {
     let mut trace = make("4G drive", seed, 400, |_, random| {
         let kept = 0.75f64.powf(STEP_MS as f64 / 1000.0);
         level = level * kept + random.normal() * (1.0 - kept * kept).sqrt();
-        if out <= 0.0 && random.occurs(45.0) {
+        if out <= 0.0 && occurs(random, 45.0) {
             out = 1.0 + random.next();
         }
         out -= STEP_MS as f64 / 1000.0;
@@ -104,7 +89,7 @@ fn drive(seed: u64) -> Trace {
 fn wifi_edge(seed: u64) -> Trace {
     let (mut far, mut weak) = (false, 1e6);
     make("Wi-Fi edge", seed, 300, |_, random| {
-        if random.occurs(if far { 15.0 } else { 25.0 }) {
+        if occurs(random, if far { 15.0 } else { 25.0 }) {
             far = !far;
             weak = 0.4e6 + random.next() * 1.6e6;
         }
@@ -146,7 +131,7 @@ fn lift(seed: u64) -> Trace {
 /// 2.5 Mbit/s, a fifth up and down from step to step, 60 ms; no traffic for half a second every 30 s.
 fn tethering(seed: u64) -> Trace {
     make("tethering", seed, 600, |_, random| Step {
-        rate: if random.occurs(30.0) {
+        rate: if occurs(random, 30.0) {
             0.0
         } else {
             2.5e6 * (0.8 + 0.4 * random.next())

@@ -171,6 +171,12 @@ async fn pages_learn_how_to_open_sessions() {
     let headers = [("origin", origin.as_str())];
     let status = RawHttp3::status(address, &authority, "demo/lanes", &headers).await;
     assert_eq!(status.unwrap(), 200);
+    for path in ["/", "/watch/demo", "/assets/webcodecs_worker.js"] {
+        let (status, head, _) = request(gateway.address, "GET", path, &[]).await.unwrap();
+        assert_eq!(status, 200, "{path}");
+        let allowed = format!("; connect-src 'self' https://{authority}\r\n");
+        assert!(head.contains(&allowed), "{path}: {head}");
+    }
 
     let (gateway, access) = told("[server]\nwebtransport = false\n").await;
     assert_eq!(access, Value::Null);

@@ -72,6 +72,8 @@ export const MAX_RECORD = 16 * 1024 * 1024;
 const MAX_CATALOGUE = 64 * 1024;
 /** Streams with an older catalogue may arrive between those with the newest. */
 const KNOWN_CATALOGUES = 4;
+/** The record by which a client asks for a frame that is decodable by itself. */
+export const KEYFRAME_REQUEST = Uint8Array.of(0, 0, 0, 1, 2);
 const INDEPENDENT = 1;
 const LEADING = 2;
 

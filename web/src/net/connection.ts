@@ -51,8 +51,8 @@ export class Connection {
   }
 
   /** Sends a message; dropped if the connection is not open. */
-  send(text: string): void {
-    if (this.isOpen) this.#socket.send(text);
+  send(data: string | Uint8Array<ArrayBuffer>): void {
+    if (this.isOpen) this.#socket.send(data);
   }
 
   /** Closes the connection. No event follows. */

@@ -1,27 +1,53 @@
 // Remembers where gateways accept WebTransport, and where it did not get through: for this page, and for later ones in
 // the same tab.
 
-import type { WebTransportOffer } from "../net/choice";
+import { ApiError } from "../net/api";
+import { fetchChoice, type WebTransportOffer } from "../net/choice";
+import { withTimeout } from "../net/timeout";
 import { transportUrl } from "./transport";
 import { type Endpoint, hasReliableWebTransport } from "./webtransport";
 
-/** Storage key, followed by the gateway's origin. */
+/** Storage key, followed by the gateway's origin. The value is the end of the time, in Unix ms. */
 const BLOCKED = "sluicegate-webtransport-blocked/";
+/** How long (ms) it is not tried where it did not get through. The tab may come into another network. */
+const BLOCKED_MS = 10 * 60_000;
+/** After this time (ms), the gateway is asked again: it may have another certificate. */
+const OFFER_MS = 60_000;
+/** Time (ms) for its answer. */
+const ANSWER_MS = 3000;
+
+interface Known {
+  readonly offer: WebTransportOffer;
+  /** In ms of `performance.now()`. */
+  readonly until: number;
+}
 
 /** By the origin of the gateway. */
-const offers = new Map<string, WebTransportOffer>();
-const blocked = new Set<string>();
+const offers = new Map<string, Known>();
+const blocked = new Map<string, number>();
 
 /** The gateway's newest offer; null if it has no WebTransport. */
 export function noteOffer({ origin }: URL, offer: WebTransportOffer | null): void {
   if (offer === null) offers.delete(origin);
-  else offers.set(origin, offer);
+  else offers.set(origin, { offer, until: performance.now() + OFFER_MS });
 }
 
-/** Where to try WebTransport for the stream at `base`; null if it is not offered, or cannot be relied on. */
-export function webTransportEndpoint(base: URL): Endpoint | null {
-  const offer = offers.get(base.origin);
-  if (offer === undefined || typeof WebTransport !== "function" || !hasReliableWebTransport(navigator.userAgent) || isBlocked(base)) return null;
+/** A connection to this gateway ended: after a restart it has another certificate. */
+export function doubtOffer({ origin }: URL): void {
+  const known = offers.get(origin);
+  if (known !== undefined) offers.set(origin, { ...known, until: -Infinity });
+}
+
+/**
+ * Where to try WebTransport for the stream at `base`; null if it is not offered, or cannot be relied on. Asks the
+ * gateway if what is known may not hold any more, and rejects if it does not answer.
+ */
+export async function webTransportEndpoint(base: URL, signal: AbortSignal): Promise<Endpoint | null> {
+  const known = offers.get(base.origin);
+  if (known === undefined || typeof WebTransport !== "function" || !hasReliableWebTransport(navigator.userAgent) || isBlocked(base)) return null;
+  if (known.until < performance.now()) await askAgain(base, signal);
+  const offer = offers.get(base.origin)?.offer;
+  if (offer === undefined) return null;
   const url = transportUrl(base, "webcodecs");
   const ownPort = base.port || (base.protocol === "https:" ? "443" : "80");
   url.protocol = "https:";
@@ -29,20 +55,36 @@ export function webTransportEndpoint(base: URL): Endpoint | null {
   return { url: url.href, hashes: offer.hashes };
 }
 
+async function askAgain(base: URL, signal: AbortSignal): Promise<void> {
+  const stream = new URL(base);
+  stream.search = "";
+  const request = { can: ["webcodecs"], transport: null, rendition: null, network: null, listening: false };
+  try {
+    const { webTransport } = await withTimeout(ANSWER_MS, signal, (signal) => fetchChoice(stream, request, signal));
+    noteOffer(base, webTransport);
+  } catch (error) {
+    // Why it refuses shows when the stream is opened.
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
 /** WebTransport could not be opened, though the gateway answers otherwise: UDP does not get through. */
 export function noteBlocked({ origin }: URL): void {
-  blocked.add(origin);
+  const until = Date.now() + BLOCKED_MS;
+  blocked.set(origin, until);
   try {
-    sessionStorage.setItem(BLOCKED + origin, "true");
+    sessionStorage.setItem(BLOCKED + origin, String(until));
   } catch {
     // No storage.
   }
 }
 
 function isBlocked({ origin }: URL): boolean {
+  let stored: string | null = null;
   try {
-    return blocked.has(origin) || sessionStorage.getItem(BLOCKED + origin) !== null;
+    stored = sessionStorage.getItem(BLOCKED + origin);
   } catch {
-    return false;
+    // No storage.
   }
+  return Math.max(blocked.get(origin) ?? 0, Number(stored)) > Date.now();
 }

@@ -26,8 +26,11 @@ interface Group<Item> {
   complete: boolean | null;
 }
 
-/** How long (ms) an older group may hold back a newer one. The picture stands still meanwhile, if at all. */
-export const LATE_MS = 300;
+/**
+ * How long (ms) an older group may hold back a newer one: enough to send a packet again. The picture stands still
+ * meanwhile, if at all.
+ */
+export const LATE_MS = 200;
 /** What is held back at most, until an older group is given up in any case. */
 const MAX_HELD_GROUPS = 16;
 export const MAX_HELD_BYTES = 16 * 1024 * 1024;

@@ -28,7 +28,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
 
   const stop = (): void => {
     controller.abort();
-    closeSocket();
+    socket.close();
     clearInterval(interval);
     feed.stop();
     attachment.detach();
@@ -111,7 +111,7 @@ export function openMse(base: URL, sink: Sink, screen: VideoScreen): Transport {
     failed: (ending) => (video.error === null ? end(ending) : playbackFailed(video.error.message)),
   });
 
-  const closeSocket = openSocket(base, "mse", {
+  const socket = openSocket(base, "mse", {
     message: (data) => {
       if (typeof data !== "string") sink.bytes(data.byteLength);
       feed.message(data);

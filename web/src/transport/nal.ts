@@ -13,7 +13,7 @@ export function openNal(base: URL, sink: Sink): Transport {
   let geometry: Geometry | null = null;
   const stop = (): void => {
     stopped = true;
-    closeSocket();
+    socket.close();
     decoder.close();
   };
   const end = (ending: Ending): void => {
@@ -35,7 +35,7 @@ export function openNal(base: URL, sink: Sink): Transport {
     unsupported: (reason) => end({ kind: "unsupported", reason }),
   });
   const feed = new NalFeed(decoder, { dropped: (count) => sink.dropped(count), fed: () => sink.fed(1) });
-  const closeSocket = openSocket(base, "nal", {
+  const socket = openSocket(base, "nal", {
     message: (data) => {
       if (typeof data === "string") {
         geometry = readGeometry(data) ?? geometry;

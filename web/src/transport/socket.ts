@@ -1,4 +1,4 @@
-// A WebSocket for a transport: receive only, not reopened, with its end translated to an `Ending`.
+// A WebSocket for a transport: not reopened, with its end translated to an `Ending`.
 
 import { Connection } from "../net/connection";
 import type { TransportName } from "./names";
@@ -7,12 +7,20 @@ import { type Ending, socketUrl, transportUrl } from "./transport";
 
 const GOING_AWAY = 1001;
 
-/** Opens `{base}/{name}`. No event follows `ended` or a call of the returned function, which closes the socket. */
+/** A socket on its way to being open, or open. */
+export interface OpenSocket {
+  /** Sends a message; dropped if it is not open. */
+  send(data: Uint8Array<ArrayBuffer>): void;
+  /** No event follows. */
+  close(): void;
+}
+
+/** Opens `{base}/{name}`. No event follows `ended`. */
 export function openSocket(
   base: URL,
   name: TransportName,
   events: { message(data: ArrayBuffer | string): void; ended(ending: Ending): void },
-): () => void {
+): OpenSocket {
   const controller = new AbortController();
   const { signal } = controller;
   const connection = new Connection(socketUrl(base, name), {
@@ -28,9 +36,12 @@ export function openSocket(
       });
     },
   });
-  return () => {
-    controller.abort();
-    connection.close();
+  return {
+    send: (data) => connection.send(data),
+    close: () => {
+      controller.abort();
+      connection.close();
+    },
   };
 }
 

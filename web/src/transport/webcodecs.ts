@@ -2,15 +2,18 @@
 // the canvas and the sound.
 
 import type { HalfScreen } from "../half/screen";
-import { noteBlocked, webTransportEndpoint } from "./endpoints";
-import { refusal } from "./refusal";
+import { doubtOffer, noteBlocked, webTransportEndpoint } from "./endpoints";
+import { refusal, unreachable } from "./refusal";
 import { playSound } from "./sound";
 import { type Ending, type Sink, type Transport, transportUrl } from "./transport";
 import type { WorkerEvents, WorkerOrder, WorkerReport } from "./webcodecs_messages";
-import type { Receiver, ReceiverEvents, Source } from "./webcodecs_receiver";
+import type { Source } from "./webcodecs_carrier";
+import type { Receiver, ReceiverEvents } from "./webcodecs_receiver";
 
 /** The receiver, in a worker or in the page. */
 interface Receiving {
+  /** Once, before anything else. */
+  open(source: Source): void;
   send(order: WorkerOrder, transfer?: Transferable[]): void;
   stop(): void;
 }
@@ -41,6 +44,7 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
   const end = (ending: Ending): void => {
     if (signal.aborted) return;
     stop();
+    doubtOffer(base);
     sink.ended(ending);
   };
   /** Starts or ends the sound, as it should be now. */
@@ -89,15 +93,18 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
   };
 
   const canvas = document.createElement("canvas");
-  const source: Source = { base: base.href, endpoint: webTransportEndpoint(base) };
   const worker = new URL("webcodecs_worker.js", import.meta.url);
   // A page of another site cannot start a worker from the gateway's script.
-  const receiving = worker.origin === location.origin ? receiveInWorker(worker, source, canvas, events) : receiveInPage(source, events);
+  const receiving = worker.origin === location.origin ? receiveInWorker(worker, canvas, events) : receiveInPage(events);
   const detach = screen.attach(canvas, applySound);
+  webTransportEndpoint(base, signal).then(
+    (endpoint) => signal.aborted || receiving.open({ base: base.href, endpoint }),
+    () => end(unreachable(base)),
+  );
   return { stop };
 }
 
-function receiveInWorker(url: URL, source: Source, element: HTMLCanvasElement, events: PageEvents): Receiving {
+function receiveInWorker(url: URL, element: HTMLCanvasElement, events: PageEvents): Receiving {
   const worker = new Worker(url, { type: "module" });
   worker.onmessage = ({ data: [name, ...values] }: MessageEvent<WorkerReport>) => {
     loadFailures = 0;
@@ -114,20 +121,23 @@ function receiveInWorker(url: URL, source: Source, element: HTMLCanvasElement, e
   worker.onerror = ({ message }) => events.failed(`the player's worker failed (${message || "it could not be loaded"})`);
   const send = (order: WorkerOrder, transfer: Transferable[] = []): void => worker.postMessage(order, transfer);
   const canvas = typeof element.transferControlToOffscreen === "function" ? element.transferControlToOffscreen() : null;
-  send({ open: source, canvas }, canvas === null ? [] : [canvas]);
-  return { send, stop: () => worker.terminate() };
+  return {
+    open: (source) => send({ open: source, canvas }, canvas === null ? [] : [canvas]),
+    send,
+    stop: () => worker.terminate(),
+  };
 }
 
-function receiveInPage(source: Source, events: PageEvents): Receiving {
+function receiveInPage(events: PageEvents): Receiving {
   let receiver: Receiver | null = null;
   let stopped = false;
-  const start = async (): Promise<void> => {
+  const start = async (source: Source): Promise<void> => {
     const { Receiver } = await import("./webcodecs_receiver");
     loadFailures = 0;
     if (!stopped) receiver = new Receiver(source, events);
   };
-  start().catch((error: unknown) => events.failed(`a part of the player could not be loaded (${String(error)})`));
   return {
+    open: (source) => void start(source).catch((error: unknown) => events.failed(`a part of the player could not be loaded (${String(error)})`)),
     send: (order) => {
       if ("sound" in order) receiver?.setSound(order.sound);
       else if ("clock" in order) receiver?.setClock(order.clock);

@@ -7,21 +7,32 @@ import { BURST_LIMIT, DecoderLag } from "./decoder_lag";
 import { StartPoints } from "./start_points";
 import type { Decoder, FeedEvents } from "./video_decoder";
 
+/** What happens to frames, and what the decoder needs. */
+export interface VideoFeedEvents extends FeedEvents {
+  /** Decoding can go on only from an independent frame, and the next one may be far. */
+  keyframeNeeded(): void;
+}
+
+/** After this time (ms) without an independent frame, and again, one is asked for. */
+const KEYFRAME_MS = 1000;
+
 /** Handles the video frames of one connection, in order. Times are ms on one monotonic clock. */
 export class VideoFeed {
   readonly #decoder: Decoder;
-  readonly #events: FeedEvents;
+  readonly #events: VideoFeedEvents;
   readonly #lag = new DecoderLag();
   #startPoints = new StartPoints();
   #track: VideoTrack | null = null;
   #configured = false;
   #waitsForKey = true;
+  /** Since when, or since it was asked for; null before the first frame that has to be left out. */
+  #waitsSince: number | null = null;
   /** Decoding started with this group, so the frames that its leading frames refer to were not decoded. */
   #skipsLeading = true;
   /** Arrival times of the frames in the decoder, by their presentation times. */
   readonly #arrivals = new Map<number, number>();
 
-  constructor(decoder: Decoder, events: FeedEvents) {
+  constructor(decoder: Decoder, events: VideoFeedEvents) {
     this.#decoder = decoder;
     this.#events = events;
   }
@@ -46,9 +57,11 @@ export class VideoFeed {
     if (key || (frame.independent && !this.#waitsForKey)) {
       this.#skipsLeading = this.#waitsForKey;
       this.#waitsForKey = false;
+      this.#waitsSince = null;
       if (!this.#configured || behind) this.#configure(track, arrivedAt);
     } else if (this.#waitsForKey || (frame.leading && this.#skipsLeading)) {
       this.#events.dropped(1);
+      if (this.#waitsForKey) this.#leftOut(arrivedAt);
       return;
     }
     this.#arrivals.set(frame.time, arrivedAt);
@@ -75,6 +88,16 @@ export class VideoFeed {
   decoderFailed(): void {
     this.#configured = false;
     this.#waitsForKey = true;
+    this.#waitsSince = null;
+    this.#events.keyframeNeeded();
+  }
+
+  /** A frame that arrived now was of no use without an independent one. */
+  #leftOut(now: number): void {
+    this.#waitsSince ??= now;
+    if (now - this.#waitsSince < KEYFRAME_MS) return;
+    this.#waitsSince = now;
+    this.#events.keyframeNeeded();
   }
 
   #configure(track: VideoTrack, now: number): void {

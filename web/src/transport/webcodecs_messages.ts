@@ -2,7 +2,8 @@
 // so they are sent with the time origin added.
 
 import type { DecodedFrame, DisplayedFrame } from "./transport";
-import type { ReceiverEvents, SoundClock, Source } from "./webcodecs_receiver";
+import type { Source } from "./webcodecs_carrier";
+import type { ReceiverEvents, SoundClock } from "./webcodecs_receiver";
 
 /** To the worker; `open` is the first and comes once. */
 export type WorkerOrder =

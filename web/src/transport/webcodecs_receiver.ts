@@ -2,32 +2,22 @@
 // to the port of an audio worklet; frames are given out when they are to be displayed.
 
 import { Lateness } from "../net/lateness";
-import { type AudioTrack, Catalogues, type CodedFrame, type MediaTrack, RecordError, RecordReader } from "../media/records";
-import { GroupOrder } from "./group_order";
+import { type AudioTrack, type CodedFrame, KEYFRAME_REQUEST } from "../media/records";
 import { Playout } from "./playout";
-import { openSocket } from "./socket";
 import { SoundDecoder } from "./sound_decoder";
 import type { Ending, DecodedFrame, Sink } from "./transport";
 import { displayGeometry, WebCodecsDecoder } from "./video_decoder";
+import { Carrier, type CarrierEvents, type Source } from "./webcodecs_carrier";
 import { VideoFeed } from "./webcodecs_feed";
-import { type Endpoint, openWebTransport, readGroups } from "./webtransport";
-
-/** What to receive. */
-export interface Source {
-  /** Base URL of the stream. */
-  readonly base: string;
-  /** Where to try WebTransport first; null for the WebSocket alone. */
-  readonly endpoint: Endpoint | null;
-}
 
 /** What the receiver reports. Times are ms of `performance.now()`. */
-export interface ReceiverEvents extends Pick<Sink, "fed" | "audioPlayed" | "audio" | "bytes" | "queueingDelay" | "dropped" | "ended"> {
+export interface ReceiverEvents
+  extends Pick<Sink, "fed" | "audioPlayed" | "audio" | "queueingDelay" | "dropped">,
+    Omit<CarrierEvents, "frame"> {
   /** To be displayed now. */
   frame(frame: VideoDecodedFrame): void;
   /** The stream has sound that this browser can decode, with so many samples per second and channels. */
   soundFound(sampleRate: number, channels: number): void;
-  /** WebTransport could not be opened, but the WebSocket could. */
-  webTransportBlocked(): void;
 }
 
 /** Moment of the audio context, measured now and then. */
@@ -46,40 +36,37 @@ const MAX_WAITING = 10;
 /** How often audio without video is reported as playing, in ms. */
 const AUDIO_ONLY_MS = 500;
 
-interface Arrived {
-  readonly frame: CodedFrame;
-  readonly arrivedAt: number;
-}
-
-type Orders = Readonly<Record<MediaTrack["kind"], GroupOrder<Arrived>>>;
 export type VideoDecodedFrame = DecodedFrame & { readonly image: VideoFrame };
 
 /** Receives from construction until `stop` or `ended`. */
 export class Receiver {
   readonly #events: ReceiverEvents;
-  readonly #controller = new AbortController();
+  readonly #carrier: Carrier;
   readonly #decoder: WebCodecsDecoder;
   readonly #video: VideoFeed;
   readonly #sound: SoundDecoder;
   #lateness = new Lateness();
-  #orders: Orders;
   #playout = new Playout();
   #startedAt: number | null = null;
   #clock: SoundClock | null = null;
   readonly #waiting: { readonly frame: VideoDecodedFrame; readonly cancel: () => void }[] = [];
   #audioTrack: AudioTrack | null = null;
   #hasVideo = false;
+  #stopped = false;
   #audioReportedAt = -Infinity;
 
   constructor(source: Source, events: ReceiverEvents) {
     this.#events = events;
-    this.#orders = this.#newOrders();
     this.#decoder = new WebCodecsDecoder({
       frame: (frame) => this.#decoded(frame),
       failed: () => this.#video.decoderFailed(),
       unsupported: (reason) => this.#end({ kind: "unsupported", reason }),
     });
-    this.#video = new VideoFeed(this.#decoder, { dropped: (count) => events.dropped(count), fed: () => events.fed(1) });
+    this.#video = new VideoFeed(this.#decoder, {
+      dropped: (count) => events.dropped(count),
+      fed: () => events.fed(1),
+      keyframeNeeded: () => this.#carrier.send(KEYFRAME_REQUEST),
+    });
     this.#sound = new SoundDecoder({
       decoded: (time) => {
         const now = performance.now();
@@ -90,7 +77,12 @@ export class Receiver {
       },
       failed: (reason) => this.#soundFailed(reason),
     });
-    void this.#receive(source);
+    this.#carrier = new Carrier(source, {
+      bytes: (count) => events.bytes(count),
+      frame: (frame, gap, arrivedAt) => this.#frame(frame, gap, arrivedAt),
+      webTransportBlocked: () => events.webTransportBlocked(),
+      ended: (ending) => this.#end(ending),
+    });
   }
 
   /** Plays sound through this port of an audio worklet, or none. */
@@ -107,8 +99,8 @@ export class Receiver {
 
   /** Closes connection and decoders. No event follows. */
   stop(): void {
-    this.#controller.abort();
-    for (const order of Object.values(this.#orders)) order.stop();
+    this.#stopped = true;
+    this.#carrier.stop();
     for (const { frame, cancel } of this.#waiting.splice(0)) {
       cancel();
       frame.close();
@@ -118,77 +110,15 @@ export class Receiver {
   }
 
   #end(ending: Ending): void {
-    if (this.#controller.signal.aborted) return;
+    if (this.#stopped) return;
     this.stop();
     this.#events.ended(ending);
   }
 
-  async #receive({ base, endpoint }: Source): Promise<void> {
-    const { signal } = this.#controller;
-    const session = endpoint === null ? null : await openWebTransport(endpoint, signal);
-    if (signal.aborted) return;
-    if (session === null) {
-      this.#openSocket(new URL(base), endpoint !== null);
-      return;
-    }
-    const ending = await readGroups(session, {
-      bytes: (count) => signal.aborted || this.#events.bytes(count),
-      frame: (frame) => !signal.aborted && this.#order(frame),
-      groupEnded: (kind, group, complete) => signal.aborted || this.#orders[kind].end(group, complete),
-    });
-    this.#end(ending);
-  }
-
-  /** On a WebSocket everything is in order, except that the gateway leaves out what is too late. */
-  #openSocket(base: URL, isFallback: boolean): void {
-    const records = new RecordReader(new Catalogues());
-    let blocked = isFallback;
-    const close = openSocket(base, "webcodecs", {
-      message: (data) => {
-        if (blocked) this.#events.webTransportBlocked();
-        blocked = false;
-        if (typeof data === "string") return;
-        this.#events.bytes(data.byteLength);
-        try {
-          const frame = records.message(new Uint8Array(data));
-          if (frame !== null) this.#frame(frame, false, performance.now());
-        } catch (error) {
-          if (!(error instanceof RecordError)) throw error;
-          this.#end({ kind: error.unsupported ? "unsupported" : "lost", reason: error.message });
-        }
-      },
-      ended: (ending) => this.#end(ending),
-    });
-    this.#controller.signal.addEventListener("abort", close);
-  }
-
-  #newOrders(): Orders {
-    const env = {
-      now: () => performance.now(),
-      timer: (callback: () => void, ms: number) => {
-        const timer = setTimeout(callback, ms);
-        return () => clearTimeout(timer);
-      },
-    };
-    const order = (): GroupOrder<Arrived> =>
-      new GroupOrder(env, {
-        item: ({ frame, arrivedAt }, gap) => this.#frame(frame, gap, arrivedAt),
-        lost: () => undefined,
-      });
-    return { video: order(), audio: order() };
-  }
-
-  #order(frame: CodedFrame): boolean {
-    this.#followRun(frame);
-    return this.#orders[frame.track.kind].push(frame.group, { frame, arrivedAt: performance.now() }, frame.data.length);
-  }
-
-  /** Another run of the stream has other times, and its groups may be numbered anew. */
+  /** Another run of the stream has other times. */
   #followRun({ catalogue: { startedAt } }: CodedFrame): void {
     if (startedAt === this.#startedAt) return;
     if (this.#startedAt !== null) {
-      for (const order of Object.values(this.#orders)) order.stop();
-      this.#orders = this.#newOrders();
       this.#playout = new Playout();
       this.#lateness = new Lateness();
     }
@@ -196,7 +126,7 @@ export class Receiver {
   }
 
   #frame(frame: CodedFrame, gap: boolean, arrivedAt: number): void {
-    if (this.#controller.signal.aborted) return;
+    if (this.#stopped) return;
     this.#followRun(frame);
     this.#followTracks(frame);
     const { track, time } = frame;
@@ -233,7 +163,7 @@ export class Receiver {
 
   /** The picture goes on. */
   #soundFailed(reason: string): void {
-    if (this.#controller.signal.aborted) return;
+    if (this.#stopped) return;
     this.#events.audio(false);
     if (!this.#hasVideo) this.#end({ kind: "unsupported", reason });
   }

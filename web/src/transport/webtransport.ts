@@ -21,8 +21,8 @@ export interface GroupEvents {
   groupEnded(kind: MediaTrack["kind"], group: number, complete: boolean): void;
 }
 
-/** After this time (ms), UDP is taken to be blocked. */
-export const OPEN_MS = 2000;
+/** After this time (ms), UDP is taken to be blocked: the WebSocket has to show something within two seconds. */
+export const OPEN_MS = 1500;
 /** Streams that are read at once; the oldest gives way to a new one. */
 const MAX_STREAMS = 64;
 /** First versions with a WebTransport that can be relied on. */
@@ -38,21 +38,35 @@ export function hasReliableWebTransport(userAgent: string): boolean {
   return version(/Chrom(?:e|ium)\/(\d+)/) >= CHROMIUM || version(/ Firefox\/(\d+)/) >= FIREFOX;
 }
 
-/** Opens a session. Null if that is not possible within two seconds, whatever the reason. */
-export async function openWebTransport({ url, hashes }: Endpoint, signal: AbortSignal): Promise<WebTransport | null> {
+/**
+ * Opens a session. `blocked`: nothing answered in time. `refused`: it could not be opened for another reason, which
+ * browsers do not reveal.
+ */
+export async function openWebTransport({ url, hashes }: Endpoint, signal: AbortSignal): Promise<WebTransport | "blocked" | "refused"> {
   try {
     const serverCertificateHashes = hashes.map((hash) => ({ algorithm: "sha-256", value: Uint8Array.from(atob(hash), (letter) => letter.charCodeAt(0)) }));
     const session = new WebTransport(url, serverCertificateHashes.length === 0 ? {} : { serverCertificateHashes });
     // Its end is looked at later, or not at all.
     session.closed.catch(() => undefined);
     signal.addEventListener("abort", () => close(session));
-    const opened = await Promise.race([session.ready.then(() => true), new Promise<false>((resolve) => setTimeout(() => resolve(false), OPEN_MS))]);
+    const opened = await within(OPEN_MS, session.ready);
     if (opened && !signal.aborted) return session;
     close(session);
+    return opened ? "refused" : "blocked";
   } catch {
-    // The browser does not say why.
+    return "refused";
   }
-  return null;
+}
+
+/** Sends a record, or none, on a stream of its own; dropped if the session has ended. */
+export async function sendRecord(session: WebTransport, record: Uint8Array<ArrayBuffer>): Promise<void> {
+  try {
+    const writer = (await session.createUnidirectionalStream()).getWriter();
+    if (record.length > 0) await writer.write(record);
+    await writer.close();
+  } catch {
+    // It has ended.
+  }
 }
 
 /** Reads all streams of a session. Returns why it ended. */
@@ -115,6 +129,14 @@ async function readGroup(bytes: ReadableStreamDefaultReader<Uint8Array>, records
   } finally {
     if (newest !== null) events.groupEnded(newest.track.kind, newest.group, complete);
   }
+}
+
+/** Whether it happens within `ms`. */
+function within(ms: number, event: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve(false), ms);
+    event.then(() => resolve(true), reject).finally(() => clearTimeout(timer));
+  });
 }
 
 function close(session: WebTransport): void {

@@ -7,7 +7,9 @@
 //! (`sluicegate_net::auth`), and the policy lets it connect nowhere else
 //! (`docs/decisions/0041-the-half-in-the-browser.md`).
 
-use super::{Body, component_response, error, full, json, live, media_query, pages, set};
+use super::{
+    Body, component_response, error, full, json, live, media_query, pages, set, webtransport,
+};
 use crate::gateway::Gateway;
 use crate::session;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -152,7 +154,7 @@ fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gate
         // `http:` also matches `https:`, and `ws:` matches `wss:` (Content Security Policy 3, section 6.7.2.8).
         Some(host) => {
             let mut media = vec![format!("http://{host}"), format!("ws://{host}")];
-            media.extend(webtransport_origin(host, gateway));
+            media.extend(webtransport::origin(host, gateway));
             let media = media
                 .iter()
                 .map(|origin| format!("{origin}/live/{path} {origin}/live/{path}/"));
@@ -174,14 +176,6 @@ fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gate
     format!(
         "sandbox allow-scripts; default-src 'none'; script-src 'sha256-{hash}' {script} 'wasm-unsafe-eval'; connect-src {media}; worker-src blob:; img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'{origins}"
     )
-}
-
-/// Where WebTransport sessions are opened, if that is another port than the one that was requested.
-fn webtransport_origin(host: &str, gateway: &Gateway) -> Option<String> {
-    let own = gateway.webtransport.as_ref()?;
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    (own.port != gateway.config.server.listen.port())
-        .then(|| format!("https://{name}:{}", own.port))
 }
 
 fn module_file(module: &BrowserModule) -> String {

@@ -234,17 +234,18 @@ async fn route_to(
 ) -> Response<Body> {
     let name = || parameters.stream().unwrap_or_default();
     match target {
-        Target::Dashboard => pages::page("index.html", request.headers()),
-        Target::Watch => pages::page("watch.html", request.headers()),
+        Target::Dashboard => pages::player("index.html", gateway, &request),
+        Target::Watch => pages::player("watch.html", gateway, &request),
         Target::Docs => pages::documentation("", request.headers()),
         Target::DocsPage => pages::documentation(
             parameters.get("rest").unwrap_or_default(),
             request.headers(),
         ),
         Target::OpenApi => json(StatusCode::OK, describe::openapi()),
-        Target::Asset => pages::page(
+        Target::Asset => pages::player(
             &format!("assets/{}", parameters.get("name").unwrap_or_default()),
-            request.headers(),
+            gateway,
+            &request,
         ),
         Target::Health => state::health(),
         Target::Ready => state::ready(gateway),

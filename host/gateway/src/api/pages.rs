@@ -3,9 +3,11 @@
 //! Files whose name contains a hash of their content are cached for ever; the others are revalidated by `ETag`. Every
 //! response has a Content Security Policy. Compression and caching headers are those of `component_response`.
 
-use super::{Body, component_response, error, full, set};
+use super::{Body, component_response, error, full, set, webtransport};
+use crate::gateway::Gateway;
 use bytes::Bytes;
-use hyper::{HeaderMap, Response, StatusCode, header};
+use hyper::{HeaderMap, Request, Response, StatusCode, header};
+use sluicegate_net::auth;
 use sluicegate_plugin as plugin;
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -31,8 +33,19 @@ static RESPONSES: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock:
 /// also from data URLs.
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
+/// Answers with a file of the player, which opens WebTransport sessions, or 304 if the client's copy is current.
+pub fn player<B>(name: &str, gateway: &Gateway, request: &Request<B>) -> Response<Body> {
+    let mut response = page(name, request.headers());
+    let host = auth::requested_host(request.into());
+    if let Some(origin) = host.and_then(|host| webtransport::origin(&host, gateway)) {
+        let policy = format!("{POLICY}; connect-src 'self' {origin}");
+        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy);
+    }
+    response
+}
+
 /// Answers with a file, or 304 if the client's copy is current.
-pub fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
+fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     let Some((hash, answer)) = RESPONSES.get(name) else {
         return error(false, StatusCode::NOT_FOUND, "there is no such file");
     };

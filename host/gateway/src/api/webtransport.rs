@@ -47,6 +47,14 @@ impl Access {
     }
 }
 
+/// Where sessions are opened, if that is another port than the one of `host`, as text for a Content Security Policy.
+pub fn origin(host: &str, gateway: &Gateway) -> Option<String> {
+    let own = gateway.webtransport.as_ref()?;
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    (own.port != gateway.config.server.listen.port())
+        .then(|| format!("https://{name}:{}", own.port))
+}
+
 /// Serves a session from its request to its end.
 pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest) {
     let started = Instant::now();
