@@ -218,10 +218,9 @@ export class FakeSession {
   closedByPage = false;
   #open!: () => void;
   #refuse!: (error: Error) => void;
-  #end!: (info: { closeCode: number; reason: string }) => void;
   #streams!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
   readonly ready = new Promise<void>((resolve, reject) => ([this.#open, this.#refuse] = [resolve, reject]));
-  readonly closed = new Promise<{ closeCode: number; reason: string }>((resolve) => (this.#end = resolve));
+  readonly closed = new Promise<never>(() => undefined);
   readonly incomingUnidirectionalStreams = new ReadableStream<ReadableStream<Uint8Array>>({ start: (controller) => void (this.#streams = controller) });
 
   constructor(url: string, options: FakeSession["options"]) {
@@ -232,7 +231,7 @@ export class FakeSession {
   close(): void {
     if (this.closedByPage) return;
     this.closedByPage = true;
-    this.end(0, "");
+    this.#streams.close();
   }
 
   async createUnidirectionalStream(): Promise<WritableStream<Uint8Array>> {
@@ -250,9 +249,9 @@ export class FakeSession {
     this.#refuse(new Error("no"));
   }
 
-  end(closeCode: number, reason: string): void {
-    this.#streams.close();
-    this.#end({ closeCode, reason });
+  /** The connection ends. */
+  lose(): void {
+    this.#streams.error(new Error("lost"));
   }
 
   stream(): ReadableStreamDefaultController<Uint8Array> {

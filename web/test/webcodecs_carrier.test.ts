@@ -188,3 +188,19 @@ test("frames that are known are left out, with sound and picture apart", () => {
   assert.deepEqual([other.place(frame("video", 3, 40)), other.place(frame("video", 3, 50, { independent: true }))], [null, { gap: true }], "it begins behind");
   assert.deepEqual(third.place(frame("video", 1, 0, { independent: true, startedAt: 2 })), { gap: true });
 });
+
+test("what a late stream brings of a run that has ended is left out", async (t) => {
+  const { session, log, carrier } = open(t);
+  session.open();
+  await settled();
+  const [before, after] = [session.stream(), session.stream()];
+  for (const bytes of [catalogue({ startedAt: 1 }), ...group(8, 0)]) before.enqueue(bytes);
+  await settled();
+  for (const bytes of [catalogue({ startedAt: 2 }), ...group(1, 9)]) after.enqueue(bytes);
+  await settled();
+  before.enqueue(coded({ group: 8, time: 9 }));
+  after.enqueue(coded({ group: 1, time: 18 }));
+  await settled();
+  assert.deepEqual(log, ["8:0", "1:9", "1:18"]);
+  carrier.stop();
+});

@@ -6,8 +6,6 @@
 export interface OrderedEvents<Item> {
   /** `gap`: something before this item is missing. */
   item(item: Item, gap: boolean): void;
-  /** This many groups did not arrive in time, completely or at all. */
-  lost(groups: number): void;
 }
 
 /** The environment, replaced in tests. */
@@ -113,10 +111,7 @@ export class GroupOrder<Item> {
 
   #begin(number: number, group: Group<Item>): void {
     const missing = number - (this.#current ?? number) - (this.#complete === true ? 1 : 0);
-    if (missing > 0) {
-      this.#gap = true;
-      this.#events.lost(missing);
-    }
+    if (missing > 0) this.#gap = true;
     this.#current = number;
     this.#complete = group.complete;
     this.#later.delete(number);

@@ -24,9 +24,9 @@ interface PageEvents extends ReceiverEvents, Pick<WorkerEvents, "displayed"> {
   failed(reason: string): void;
 }
 
-/** After so many failures in a row to load the receiver, it is not the network's fault. */
-const MAX_LOAD_FAILURES = 2;
-let loadFailures = 0;
+/** If the receiver fails again within this time (ms), it is not the network's fault. */
+const FAILS_AGAIN_MS = 60_000;
+let failedAt = -Infinity;
 
 /** Plays `{base}/webcodecs` on this screen. `soundBlocked`: sound must wait until the viewer acts; it is muted then. */
 export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBlocked: () => void): Transport {
@@ -47,14 +47,18 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
     doubtOffer(base);
     sink.ended(ending);
   };
+  const endSound = (): void => {
+    if (silence === null) return;
+    silence();
+    silence = null;
+    receiving.send({ sound: null });
+  };
   /** Starts or ends the sound, as it should be now. */
   const applySound = (): void => {
     const wanted = sound !== null && !screen.muted;
-    if (!wanted && silence !== null) {
-      silence();
-      silence = null;
-      receiving.send({ sound: null });
-    } else if (sound !== null && wanted && silence === null) {
+    if (!wanted) {
+      endSound();
+    } else if (sound !== null && silence === null) {
       silence = playSound(sound.sampleRate, sound.channels, {
         opened: (port) => receiving.send({ sound: port }, [port]),
         clock: (clock) => receiving.send({ clock }),
@@ -77,6 +81,8 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
       applySound();
     },
     soundFound: (sampleRate, channels) => {
+      // A context is for one rate and number of channels.
+      if (sound?.sampleRate !== sampleRate || sound.channels !== channels) endSound();
       sound = { sampleRate, channels };
       applySound();
     },
@@ -85,8 +91,9 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
     dropped: (count) => sink.dropped(count),
     webTransportBlocked: () => noteBlocked(base),
     failed: (reason) => {
-      loadFailures++;
-      const ending: Ending = { kind: loadFailures < MAX_LOAD_FAILURES ? "lost" : "unsupported", reason };
+      const again = performance.now() - failedAt < FAILS_AGAIN_MS;
+      failedAt = performance.now();
+      const ending: Ending = { kind: again ? "unsupported" : "lost", reason };
       void refusal(transportUrl(base, "webcodecs"), signal, ending).then(end);
     },
     ended: end,
@@ -107,7 +114,6 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
 function receiveInWorker(url: URL, element: HTMLCanvasElement, events: PageEvents): Receiving {
   const worker = new Worker(url, { type: "module" });
   worker.onmessage = ({ data: [name, ...values] }: MessageEvent<WorkerReport>) => {
-    loadFailures = 0;
     if (name === "frame") {
       const [frame] = values as Parameters<WorkerEvents["frame"]>;
       events.frame({ ...frame, arrivedAt: frame.arrivedAt - performance.timeOrigin, close: () => frame.image.close() });
@@ -133,7 +139,6 @@ function receiveInPage(events: PageEvents): Receiving {
   let stopped = false;
   const start = async (source: Source): Promise<void> => {
     const { Receiver } = await import("./webcodecs_receiver");
-    loadFailures = 0;
     if (!stopped) receiver = new Receiver(source, events);
   };
   return {

@@ -1,13 +1,13 @@
 // Gets the frames of a `webcodecs` stream in order: over WebTransport where that works, else over the WebSocket, which
 // carries the same bytes. If UDP is blocked later, the WebSocket goes on where WebTransport ended.
 
-import { Catalogues, type CodedFrame, type MediaTrack, RecordError, RecordReader } from "../media/records";
+import { Catalogues, type CodedFrame, type MediaTrack, RecordReader } from "../media/records";
 import { Continuation } from "./continuation";
 import { GroupOrder, MAX_HELD_BYTES, type OrderEnv } from "./group_order";
 import { SilenceWatch } from "./silence_watch";
 import { type OpenSocket, openSocket } from "./socket";
 import type { EndKind, Ending } from "./transport";
-import { type Endpoint, openWebTransport, readGroups, sendRecord } from "./webtransport";
+import { type Endpoint, endingFor, openWebTransport, readGroups, sendRecord } from "./webtransport";
 
 /** What to receive. */
 export interface Source {
@@ -60,6 +60,8 @@ export class Carrier {
   #socket: OpenSocket | null = null;
   #orders: Orders = this.#newOrders();
   #startedAt: number | null = null;
+  /** Starts of runs before this one: what a late stream still brings of them is of no use. */
+  readonly #endedRuns = new Set<number>();
   #watch: SilenceWatch | null = null;
   /** What was given out last. */
   readonly #continuation = new Continuation();
@@ -136,15 +138,16 @@ export class Carrier {
     const order = (): GroupOrder<Arrived> =>
       new GroupOrder(ENV, {
         item: ({ frame, arrivedAt }, gap) => this.#give(frame, gap, arrivedAt),
-        lost: () => undefined,
       });
     return { video: order(), audio: order() };
   }
 
   #order(frame: CodedFrame): boolean {
     const { startedAt } = frame.catalogue;
+    if (this.#endedRuns.has(startedAt)) return false;
     // Groups of another run of the stream may be numbered anew.
     if (this.#startedAt !== null && this.#startedAt !== startedAt) {
+      this.#endedRuns.add(this.#startedAt);
       for (const order of Object.values(this.#orders)) order.stop();
       this.#orders = this.#newOrders();
     }
@@ -217,8 +220,7 @@ export class Carrier {
         try {
           message(records.message(new Uint8Array(data)), data.byteLength);
         } catch (error) {
-          if (!(error instanceof RecordError)) throw error;
-          this.#end({ kind: error.unsupported ? "unsupported" : "lost", reason: error.message });
+          this.#end(endingFor(error));
         }
       },
       ended,

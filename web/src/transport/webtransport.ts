@@ -2,7 +2,6 @@
 // group of a track is a unidirectional stream; streams may end before they are complete.
 
 import { Catalogues, type CodedFrame, type MediaTrack, RecordError, RecordReader } from "../media/records";
-import { endingOf } from "./socket";
 import type { Ending } from "./transport";
 
 /** Where a gateway accepts WebTransport. Sent to the worker. */
@@ -83,10 +82,9 @@ export async function readGroups(session: WebTransport, events: GroupEvents): Pr
       void oldest.cancel().catch(() => undefined);
     }
     try {
-      await readGroup(bytes, new RecordReader(catalogues), events);
+      await readGroup(bytes, () => reading.has(bytes), new RecordReader(catalogues), events);
     } catch (error) {
-      if (!(error instanceof RecordError)) return;
-      damage ??= { kind: error.unsupported ? "unsupported" : "lost", reason: error.message };
+      damage ??= endingFor(error);
       close(session);
     } finally {
       reading.delete(bytes);
@@ -94,31 +92,43 @@ export async function readGroups(session: WebTransport, events: GroupEvents): Pr
   };
   try {
     const streams = session.incomingUnidirectionalStreams.getReader();
-    for (;;) {
-      const { done, value } = await streams.read();
-      if (done) break;
-      void read(value as ReadableStream<Uint8Array>);
+    for (let next = await streams.read(); !next.done; next = await streams.read()) {
+      void read(next.value as ReadableStream<Uint8Array>);
     }
-    const { closeCode, reason } = await session.closed;
-    return damage ?? endingOf({ code: closeCode ?? 0, reason: reason ?? "" });
   } catch {
-    return damage ?? { kind: "lost", reason: "the connection was lost" };
+    // The connection ended; browsers do not show why.
   }
+  return damage ?? { kind: "lost", reason: "the connection was lost" };
 }
 
-/** Reads one stream. A stream that is reset ends here too; what is missing shows in the number of the next group. */
-async function readGroup(bytes: ReadableStreamDefaultReader<Uint8Array>, records: RecordReader, events: GroupEvents): Promise<void> {
+/** What a failure to read ends with. */
+export function endingFor(error: unknown): Ending {
+  if (error instanceof RecordError) return { kind: error.unsupported ? "unsupported" : "lost", reason: error.message };
+  return { kind: "unsupported", reason: `the player failed (${String(error)})` };
+}
+
+/**
+ * Reads one stream, as long as it is of use. A stream that is reset ends here too; what is missing shows in the number
+ * of the next group.
+ */
+async function readGroup(bytes: ReadableStreamDefaultReader<Uint8Array>, isOfUse: () => boolean, records: RecordReader, events: GroupEvents): Promise<void> {
   let newest: CodedFrame | null = null;
   let complete = false;
   try {
     for (;;) {
-      const { done, value } = await bytes.read();
-      if (done) {
-        complete = records.isComplete;
+      let piece: ReadableStreamReadResult<Uint8Array>;
+      try {
+        piece = await bytes.read();
+      } catch {
         return;
       }
-      events.bytes(value.length);
-      for (const frame of records.push(value)) {
+      if (piece.done) {
+        // So is a stream that was cancelled here.
+        complete = isOfUse() && records.isComplete;
+        return;
+      }
+      events.bytes(piece.value.length);
+      for (const frame of records.push(piece.value)) {
         newest = frame;
         if (!events.frame(frame)) {
           void bytes.cancel().catch(() => undefined);
