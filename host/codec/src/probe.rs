@@ -4,7 +4,8 @@
 //! That libavcodec lists an encoder proves nothing: without its driver and device it fails to open, crashes or hangs.
 //! Each encoder is therefore tested in a child process that encodes two frames and decodes them again. This happens
 //! once, when something is to be encoded for the first time. If the child cannot be run, nothing is known about the
-//! encoder, and it is tested again at the next use.
+//! encoder, and it is tested again at the next use. So is libx264 if its test takes too long: it has no driver that
+//! could hang, so the machine is busy.
 
 use super::{Decoder, Encoder, Error, Settings, init};
 use ffmpeg_next as ffmpeg;
@@ -28,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An encoder whose test takes longer than this is rejected.
+/// An encoder whose test takes longer than this is rejected, or tested again if it has no driver.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Largest amount of a child's output that is kept, in bytes.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
@@ -214,7 +215,7 @@ fn outcome(name: EncoderName) -> Result<Outcome, Untested> {
             (Some(program), _) => {
                 let mut command = Command::new(program);
                 command.args(["probe-encoder", name.as_str()]);
-                run_probe(command, LIMIT)
+                run_probe(command, LIMIT, name != EncoderName::Libx264)
             }
             (None, EncoderName::Libx264) => Ok(test_encoder(name)),
             (None, _) => Ok(Err("not tested: there is no program to test it in".into())),
@@ -281,8 +282,9 @@ fn test_encoder(name: EncoderName) -> Outcome {
     Ok(())
 }
 
-/// Runs `command`, which tests an encoder, and waits for its result up to `limit`.
-fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested> {
+/// Runs `command`, which tests an encoder, and waits for its result up to `limit`. That it takes longer says nothing
+/// about an encoder that has no driver in which it could hang.
+fn run_probe(mut command: Command, limit: Duration, has_driver: bool) -> Result<Outcome, Untested> {
     let deadline = Instant::now() + limit;
     let program = command.get_program().to_string_lossy().into_owned();
     let run = move || -> io::Result<(String, Option<ExitStatus>)> {
@@ -312,10 +314,14 @@ fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested>
         None => what,
     };
     let Some(status) = status else {
-        return Ok(Err(because(format!(
+        let late = because(format!(
             "it did not finish within {} s and was killed",
             limit.as_secs_f32()
-        ))));
+        ));
+        return match has_driver {
+            true => Ok(Err(late)),
+            false => Err(format!("not tested, as the machine is busy: {late}")),
+        };
     };
     if let Some(signal) = status.signal() {
         return Ok(Err(because(format!("it crashed with signal {signal}"))));
