@@ -4,8 +4,9 @@
 //! That libavcodec lists an encoder proves nothing: without its driver and device it fails to open, crashes or hangs.
 //! Each encoder is therefore tested in a child process that encodes two frames and decodes them again. This happens
 //! once, when something is to be encoded for the first time. If the child cannot be run, nothing is known about the
-//! encoder, and it is tested again at the next use. If the child was killed, perhaps because the machine was busy, the
-//! encoder counts as one that does not work for a while ([`RETRY`]), and is tested again at the next use after that.
+//! encoder, and it is tested again at the next use. So is libx264 if its test takes too long: it has no driver that could
+//! hang, so the machine is busy. If another's child was killed, the encoder counts as one that does not work for a while
+//! ([`RETRY`]), and is tested again at the next use after that.
 
 use super::{Decoder, Encoder, Error, Settings, init};
 use ffmpeg_next as ffmpeg;
@@ -32,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An encoder whose test takes longer than this is rejected.
+/// An encoder whose test takes longer than this is rejected, or tested again if it has no driver.
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long an encoder is rejected whose test did not finish: each time twice as long, so that a driver that always hangs
 /// rarely delays anybody.
@@ -289,7 +290,7 @@ fn outcome(name: EncoderName) -> Result<Kept<Outcome>, Untested> {
             (Some(program), _) => {
                 let mut command = Command::new(program);
                 command.args(["probe-encoder", name.as_str()]);
-                run_probe(command, LIMIT)
+                run_probe(command, LIMIT, name != EncoderName::Libx264)
             }
             (None, EncoderName::Libx264) => Ok(test_encoder(name).map_err(Rejection::from)),
             (None, _) => Ok(Err("not tested: there is no program to test it in".into())),
@@ -367,8 +368,9 @@ fn test_encoder(name: EncoderName) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `command`, which tests an encoder, and waits for its result up to `limit`.
-fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested> {
+/// Runs `command`, which tests an encoder, and waits for its result up to `limit`. That it takes longer says nothing
+/// about an encoder that has no driver in which it could hang.
+fn run_probe(mut command: Command, limit: Duration, has_driver: bool) -> Result<Outcome, Untested> {
     let deadline = Instant::now() + limit;
     let program = command.get_program().to_string_lossy().into_owned();
     let run = move || -> io::Result<(String, Option<ExitStatus>)> {
@@ -402,10 +404,17 @@ fn run_probe(mut command: Command, limit: Duration) -> Result<Outcome, Untested>
         was_killed: true,
     };
     let Some(status) = status else {
-        return Ok(Err(was_killed(format!(
+        let late = format!(
             "it did not finish within {} s and was killed",
             limit.as_secs_f32()
-        ))));
+        );
+        return match has_driver {
+            true => Ok(Err(was_killed(late))),
+            false => Err(format!(
+                "not tested, as the machine is busy: {}",
+                because(late)
+            )),
+        };
     };
     match status.signal() {
         // As the system does that has no memory left.

@@ -110,7 +110,7 @@ async fn a_viewer_is_blocked_since_what_waits_and_not_since_something_waited() {
     let (mut control, chosen) = Control::open(&gateway, "cam", "can=lanes").await;
     let id = control.path.rsplit('/').next().unwrap();
     // Room for one frame of a stream, and nobody reads any of them: a part of the newest group always waits.
-    let client = narrow_client(&access.hashes, 60_000, 1_000_000_000);
+    let client = narrow_client(&access.hashes, 100, 60_000, 1_000_000_000);
     let path = format!("cam/lanes?session={id}");
     let session = Session::with(&client, access.address(), &path, &[]).await;
     let session = session.unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Runs a shell command in place of the gateway's program.
 fn probe_with(text: &str) -> Outcome {
-    run_probe(shell(text), LIMIT).unwrap()
+    run_probe(shell(text), LIMIT, true).unwrap()
 }
 
 fn killed(reason: &str) -> Rejection {
@@ -50,7 +50,7 @@ fn failed_probe_children_are_reported_by_kind_of_failure() {
         probe_with("echo 'error: no such subcommand'; exit 2"),
         Err("it printed no result, exit status: 2: error: no such subcommand".into())
     );
-    let gone = run_probe(Command::new("/nowhere/sluicegate"), LIMIT);
+    let gone = run_probe(Command::new("/nowhere/sluicegate"), LIMIT, true);
     let reason = gone.unwrap_err();
     assert!(
         reason.contains("/nowhere/sluicegate cannot be run: No such file"),
@@ -66,7 +66,7 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
         "echo $$ > {}; echo 'loading firmware'; exec sleep 1000",
         pid.display()
     );
-    let outcome = run_probe(shell(&hanging), Duration::from_secs(1)).unwrap();
+    let outcome = run_probe(shell(&hanging), Duration::from_secs(1), true).unwrap();
     assert_eq!(
         outcome,
         Err(killed(
@@ -81,6 +81,16 @@ fn a_child_that_hangs_is_ended_and_one_that_floods_is_kept_short() {
         "it still runs"
     );
     assert_eq!(probe_with("seq 200000; echo; echo 'probe: good'"), Ok(()));
+}
+
+#[test]
+fn a_child_without_a_driver_that_takes_too_long_says_nothing() {
+    let untested = run_probe(shell("exec sleep 1000"), Duration::from_millis(100), false);
+    let reason = untested.unwrap_err();
+    assert!(
+        reason.starts_with("not tested, as the machine is busy: it did not finish within 0.1 s"),
+        "{reason}"
+    );
 }
 
 #[test]

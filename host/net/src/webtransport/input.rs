@@ -5,7 +5,7 @@
 //! are large.
 
 use crate::serving::{Close, MAX_MESSAGE_BYTES};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use sluicegate_viewer::{ClientStreamData, FromClient};
 use std::{
@@ -99,68 +99,100 @@ async fn receive(connection: Connection, in_pieces: bool, events: mpsc::Sender<E
             }
             Some(_) = reading.join_next() => continue,
         };
-        let start = ClientStreamData {
-            id,
-            bidirectional,
-            data: BytesMut::new().freeze().into(),
-            last: false,
-        };
-        let events = events.clone();
-        match in_pieces {
-            true => reading.spawn(read_pieces(stream, start, events)),
-            false => reading.spawn(read_whole(stream, start, large.clone(), events)),
-        };
+        let pieces = Pieces::new(id, bidirectional, in_pieces);
+        reading.spawn(read(stream, pieces, large.clone(), events.clone()));
     }
 }
 
-/// Passes on a stream piece by piece.
-async fn read_pieces(
+/// Reads a stream to its end. Of one that the client resets, and of one that is passed on whole and stalls, nothing more
+/// is passed on.
+async fn read(
     mut stream: RecvStream,
-    mut next: ClientStreamData,
-    events: mpsc::Sender<Event>,
-) {
-    while !next.last {
-        let Ok(chunk) = stream.quic_stream_mut().read_chunk(PIECE, true).await else {
-            let _ = events.send(Event::Abandoned(next.id)).await;
-            return;
-        };
-        next.last = chunk.is_none();
-        next.data = chunk.map(|chunk| chunk.bytes).unwrap_or_default().into();
-        let sent = FromClient::Stream(next.clone());
-        if events.send(Event::Sent(sent)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Passes on a stream when it has ended.
-async fn read_whole(
-    mut stream: RecvStream,
-    mut next: ClientStreamData,
+    mut pieces: Pieces,
     large: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
 ) {
-    let (mut whole, mut place) = (BytesMut::new(), None);
+    let mut place = None;
     loop {
         let reading = stream.quic_stream_mut().read_chunk(PIECE, true);
-        let Ok(Ok(chunk)) = timeout(READ_TIMEOUT, reading).await else {
+        let chunk = match pieces.whole {
+            Some(_) => timeout(READ_TIMEOUT, reading).await.ok(),
+            None => Some(reading.await),
+        };
+        let Some(Ok(chunk)) = chunk else {
             let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
-            let _ = events.send(Event::Abandoned(next.id)).await;
+            let _ = events.send(Event::Abandoned(pieces.next.id)).await;
             return;
         };
-        let Some(chunk) = chunk else { break };
-        let length = whole.len() + chunk.bytes.len();
-        if length > MAX_MESSAGE_BYTES {
-            let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
-            let _ = events.send(Event::Refused(Close::too_large())).await;
-            return;
-        }
-        if length > PIECE && place.is_none() {
+        let arrived = chunk.map(|chunk| chunk.bytes);
+        let held = pieces.held() + arrived.as_ref().map_or(0, Bytes::len);
+        if held > PIECE && place.is_none() {
             place = large.acquire().await.ok();
         }
-        whole.extend_from_slice(&chunk.bytes);
+        let (event, ended) = match pieces.add(arrived) {
+            Ok(None) => continue,
+            Ok(Some(data)) => {
+                let ended = data.last;
+                (Event::Sent(FromClient::Stream(data)), ended)
+            }
+            Err(close) => {
+                let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
+                (Event::Refused(close), true)
+            }
+        };
+        if events.send(event).await.is_err() || ended {
+            return;
+        }
     }
-    next.last = true;
-    next.data = whole.freeze().into();
-    let _ = events.send(Event::Sent(FromClient::Stream(next))).await;
+}
+
+/// Makes what is passed on of what arrives on a client's stream. Pure.
+#[derive(Debug)]
+pub struct Pieces {
+    next: ClientStreamData,
+    /// What has arrived, where the stream is passed on whole.
+    whole: Option<BytesMut>,
+}
+
+impl Pieces {
+    /// Nothing has arrived yet of the stream with this number; `in_pieces` says that its data is passed on as it
+    /// arrives.
+    pub fn new(id: u64, bidirectional: bool, in_pieces: bool) -> Pieces {
+        Pieces {
+            next: ClientStreamData {
+                id,
+                bidirectional,
+                data: Bytes::new().into(),
+                last: false,
+            },
+            whole: (!in_pieces).then(BytesMut::new),
+        }
+    }
+
+    /// Bytes that wait for the end of the stream.
+    fn held(&self) -> usize {
+        self.whole.as_ref().map_or(0, BytesMut::len)
+    }
+
+    /// Adds what has arrived, `None` at the end; returns what is to be passed on now.
+    ///
+    /// # Errors
+    /// A stream that is passed on whole has more than a message may have.
+    pub fn add(&mut self, arrived: Option<Bytes>) -> Result<Option<ClientStreamData>, Close> {
+        self.next.last = arrived.is_none();
+        let arrived = arrived.unwrap_or_default();
+        let Some(whole) = &mut self.whole else {
+            self.next.data = arrived.into();
+            return Ok(Some(self.next.clone()));
+        };
+        if whole.len() + arrived.len() > MAX_MESSAGE_BYTES {
+            return Err(Close::too_large());
+        }
+        whole.extend_from_slice(&arrived);
+        if !self.next.last {
+            return Ok(None);
+        }
+        self.next.data = whole.split().freeze().into();
+        Ok(Some(self.next.clone()))
+    }
 }
