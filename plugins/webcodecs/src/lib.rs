@@ -84,9 +84,7 @@ struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            stale: Millis(500),
-        }
+        Options { stale: Millis(500) }
     }
 }
 
