@@ -387,7 +387,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
 
   test("one that says that it cannot go on is left, with its reason", async () => {
     const { page, close } = await spoiled(() => half.context.ended("unsupported", "the decoder gave up"));
-    const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.transport === "nal");
+    const stats = await statsThat(page, (stats) => stats.phase === "playing" && stats.transport === "webcodecs");
     assert.equal(stats.reconnects, 1);
     await page.getByText("Fell back to WebCodecs: the decoder gave up").first().waitFor();
     await until("the frame to end", () => page.frames().length === 1);
@@ -419,7 +419,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     await page.goto(`${gateway.url}watch/demo?client=canvas`);
     await playingInFrame(page);
     assert.equal(outcome, "finished");
-    assert.deepEqual(choices, ["nal,mse,hls,mjpeg", "nal,mse,hls,mjpeg,canvas,swapped,trusted"]);
+    assert.deepEqual(choices, ["webcodecs,nal,mse,hls,mjpeg", "webcodecs,nal,mse,hls,mjpeg,canvas,swapped,trusted"]);
     await close();
   });
 
