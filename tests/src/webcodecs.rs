@@ -12,7 +12,7 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
-use wtransport::RecvStream;
+use wtransport::{Connection, RecvStream};
 
 /// Kinds of records.
 const CATALOGUE: u8 = 0;
@@ -88,6 +88,7 @@ pub struct Group {
 
 /// Groups from a session, whose streams are read as fast as they arrive.
 pub struct Groups {
+    connection: Connection,
     arrived: mpsc::UnboundedReceiver<Group>,
     reading: AbortHandle,
 }
@@ -95,6 +96,7 @@ pub struct Groups {
 impl Groups {
     pub fn of(session: Session) -> Groups {
         let (to, arrived) = mpsc::unbounded_channel();
+        let connection = session.connection.clone();
         let reading = tokio::spawn(async move {
             let mut streams = JoinSet::new();
             while let Ok(stream) = session.connection.accept_uni().await {
@@ -109,9 +111,16 @@ impl Groups {
             streams.join_all().await;
         });
         Groups {
+            connection,
             arrived,
             reading: reading.abort_handle(),
         }
+    }
+
+    /// Sends an empty stream. A client that gets nothing, because its address has changed, has nothing else to send.
+    pub async fn poke(&self) {
+        let opening = self.connection.open_uni().await.unwrap();
+        opening.await.unwrap().finish().await.unwrap();
     }
 
     /// The next group of which something has arrived and no more will; `None` if the session has ended.

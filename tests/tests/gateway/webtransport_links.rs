@@ -188,7 +188,9 @@ async fn a_session_goes_on_when_the_address_of_its_client_changes() {
             number = Some(group.number);
         }
         link.rebind().unwrap();
+        groups.poke().await;
     }
+    assert!(groups.next().await.unwrap().whole);
     let sessions = gateway.api("/api/sessions").await;
     assert_eq!(
         sessions["sessions"].as_array().unwrap().len(),
