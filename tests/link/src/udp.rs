@@ -300,6 +300,9 @@ impl Relay {
     }
 }
 
+/// A packet, with the socket towards the gateway if it goes there.
+type Due = (UnderWay, Option<Arc<UdpSocket>>);
+
 impl State {
     fn packets(&mut self, direction: Direction) -> &mut Packets {
         match direction {
@@ -339,12 +342,8 @@ impl State {
         Some(due)
     }
 
-    /// The packets that are due now, each with the socket towards the gateway if it goes there, and when the next one
-    /// is.
-    fn take_due(
-        &mut self,
-        now: Instant,
-    ) -> (Vec<(UnderWay, Option<Arc<UdpSocket>>)>, Option<Instant>) {
+    /// The packets that are due now, and when the next one is.
+    fn take_due(&mut self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut taken = Vec::new();
         while let Some(first) = self.under_way.peek() {
             if first.due > now + EARLY {
