@@ -79,21 +79,33 @@ async fn a_client_may_open_streams_again_and_again_and_reset_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_permits_no_datagrams_of_any_use_gets_streams() {
-    let gateway = demo("").await;
-    let access = Access::of(&gateway, "demo").await;
+    let mut camera = Camera::new(camera::clip()).await;
+    let gateway = Gateway::with_config(&format!("{}{}", camera.config(), lanes(""))).await;
+    let access = Access::of(&gateway, "cam").await;
     // None at all, and with room for no more than the head of a frame and of a datagram.
     for most in [None, Some(1), Some(9), Some(11)] {
         let client = client_with(&access.hashes, |transport| {
             transport.datagram_receive_buffer_size(most);
         });
-        let session = Session::with(&client, access.address(), "demo/lanes", &[]);
+        let session = Session::with(&client, access.address(), "cam/lanes", &[]);
         let session = session.await.unwrap();
-        loop {
-            let mut stream = session.stream().await.unwrap();
-            let begin = read_exact(&mut stream, 9).await.unwrap();
-            if begin == b"headnote " {
-                break;
+        let fill = async {
+            loop {
+                camera.send().await;
             }
+        };
+        let note = async {
+            loop {
+                let mut stream = session.stream().await.unwrap();
+                let begin = read_exact(&mut stream, 9).await.unwrap();
+                if begin == b"headnote " {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = fill => unreachable!(),
+            () = note => {}
         }
     }
     gateway.no_panic();

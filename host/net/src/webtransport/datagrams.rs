@@ -46,7 +46,7 @@ impl DatagramLimit {
         let (waiting, length) = (situation.waiting as u64, length as u64);
         let waits_too_much = waiting > 0 && waiting + length > window / WAITING_SHARE;
         let has_its_part = self.sent > 0 && self.sent + length > window / SENT_SHARE;
-        let admits = !waits_too_much && (!has_its_part || !situation.streams_wait);
+        let admits = !(waits_too_much || situation.streams_wait && has_its_part);
         self.sent += if admits { length } else { 0 };
         admits
     }
