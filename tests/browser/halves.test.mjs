@@ -36,20 +36,20 @@ async function playingInFrame(page, name = "canvas") {
   return until("the frame", () => page.frames().find((frame) => frame.url().includes("/halves/")));
 }
 
-/** Frame number in the picture that the half displays; null if there is none. `where` is the frame, or the page. */
+/** Frame number in the picture that the half displays in this frame; null if there is none. */
 async function numberIn(where) {
   await where.evaluate(blockCode.replace("var blockCode", "globalThis.blockCode"));
   return where.evaluate(() => {
-    const { canvas } = globalThis.half;
+    const canvas = document.querySelector("canvas");
     const row = blockCode.rowHeight(canvas.height);
     const pixels = canvas.getContext("2d").getImageData(0, canvas.height - row, canvas.width, row);
     return blockCode.readRow(pixels, 0, row);
   });
 }
 
-/** Writes the component to this file, with another text of the same length. */
-function writeWith(file, was, becomes) {
-  const bytes = readFileSync(component);
+/** Writes a component to this file, with another text of the same length. */
+function writeWith(file, was, becomes, from = component) {
+  const bytes = readFileSync(from);
   assert.notEqual(bytes.indexOf(was), -1);
   bytes.write(becomes, bytes.indexOf(was));
   writeFileSync(file, bytes);
@@ -125,7 +125,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     assert.equal(await page.evaluate(() => document.querySelector("sluicegate-player").readNumber()), null);
     assert.equal(await page.locator("#transport-now").textContent(), "Canvas");
     const labels = await page.locator("#transports label").allTextContents();
-    assert.deepEqual(labels, ["Auto", "WebCodecs", "H.264", "MSE", "HLS", "MJPEG", "Canvas", "Canvas", "Canvas"]);
+    assert.deepEqual(labels, ["Auto", "WebCodecs", "H.264", "MSE", "HLS", "MJPEG", "Canvas (canvas)", "Canvas (swapped)", "Canvas (trusted)"]);
     assert.equal(await page.locator('#transports input[value="canvas"]').isChecked(), true);
     // The picture has its shape, and covers the player.
     const [player, picture] = await Promise.all(["sluicegate-player", "sluicegate-player iframe"].map((name) => page.locator(name).boundingBox()));
@@ -378,7 +378,7 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
     const { transport } = await statsThat(page, (stats) => stats.phase === "playing" && stats.reconnects === 1);
     assert.equal(transport, "canvas");
     assert.deepEqual(await page.evaluate(() => window.states), [
-      "waiting: Canvas receives video but no longer displays it",
+      "waiting: Canvas receives video but no longer displays it: its module reports no `displayed`",
       "connecting: ",
       "playing: ",
     ]);
@@ -641,5 +641,67 @@ describe("a transport that brings its player", { timeout: 240_000 }, () => {
       assert.ok(!shown.includes("test-pattern"), shown);
       await close();
     });
+  });
+});
+
+describe("the half of a new project", { timeout: 120_000 }, () => {
+  const example = root("target/plugins/h264.wasm");
+  const overHttp = root(`target/scratch/browser/halves-http-${process.pid}.wasm`);
+  const { gateway, openPage } = gatewayAndBrowser({
+    config: () => {
+      mkdirSync(root("target/scratch/browser"), { recursive: true });
+      // Without the carrier, as the gateway knows none of that name.
+      writeWith(overHttp, "websocket", "websockey", example);
+      const plugin = (name, file) => `[transports.${name}]\nplugin = ${JSON.stringify(file)}\n`;
+      return `
+        [streams.demo]
+        source = "test-pattern"
+        encode = { width = 640, height = 360, frame-rate = 30, keyframe-interval = "1s" }
+        ${plugin("mine", example)}
+        ${plugin("http-only", overHttp)}
+        ${plugin("plain", root("target/plugins/nal.wasm"))}
+      `;
+    },
+  });
+
+  test("has at most 30 lines, and plays", async () => {
+    const lines = readFileSync(root("examples/plugins/h264/src/half.js"), "utf8").trimEnd().split("\n");
+    assert.ok(lines.length <= 30, `${lines.length} lines`);
+    const { page, problems, close } = await openPage(VIEW);
+    await page.goto(`${gateway.url}watch/demo?transport=mine`);
+    const frame = await playingInFrame(page, "mine");
+    const first = await numberIn(frame);
+    assert.notEqual(first, null);
+    await until("later frames", async () => (await numberIn(frame)) >= first + 20);
+    const stats = await statsThat(page, (stats) => stats.framesPerSecond > 20 && stats.bitsPerSecond > 10000);
+    assert.deepEqual([stats.label, stats.width, stats.height, stats.reason, stats.reconnects], ["H.264", 640, 360, "", 0]);
+    assert.ok(stats.latencyMs >= 0 && stats.latencyMs < 2000, `${stats.latencyMs} ms`);
+    // Two of one label are told apart, and its URL is listed.
+    const labels = await page.locator("#transports label").allTextContents();
+    assert.deepEqual(labels, ["Auto", "WebCodecs", "H.264 (nal)", "MSE", "HLS", "MJPEG", "H.264 (http-only)", "H.264 (mine)"]);
+    await until("the URLs", async () => {
+      const urls = await page.locator("#addresses input").evaluateAll((inputs) => inputs.map(({ value }) => value));
+      return ["mine", "plain"].every((name) => urls.includes(`${gateway.url}live/demo/${name}`));
+    });
+    assert.deepEqual(problems, []);
+    await close();
+  });
+
+  test("says which carrier its transport lacks, instead of trying again and again", async () => {
+    const { page, close } = await openPage(VIEW);
+    await page.goto(`${gateway.url}watch/demo?transport=http-only`);
+    await page.getByText("the transport is not available over websocket, only over http: see `carriers` of its profile").first().waitFor();
+    const stats = await statsThat(page, (stats) => stats.phase === "playing");
+    assert.notEqual(stats.transport, "http-only");
+    await close();
+  });
+
+  test("is what the player misses of a transport without one, and it says where that plays", async () => {
+    const { page, problems, close } = await openPage(VIEW);
+    await page.goto(`${gateway.url}watch/demo?transport=plain`);
+    const text = 'Cannot play: "plain" has no half in the browser; play it at /live/demo/plain, or choose one of: auto, webcodecs';
+    await page.locator("sluicegate-player").getByRole("status").getByText(text).waitFor();
+    assert.deepEqual(problems, []);
+    await close();
   });
 });

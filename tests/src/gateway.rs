@@ -222,6 +222,13 @@ impl Gateway {
         }
     }
 
+    /// The log lines so far that contain `text`.
+    pub fn logs(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        let lines = log.iter().filter(|line| line.contains(text));
+        lines.cloned().collect()
+    }
+
     /// Fails the test unless a new viewer of the stream receives parameter sets and a keyframe.
     pub async fn assert_serves(&self, stream: &str) {
         let viewer = within("connect", Nal::connect(self.address, stream)).await;

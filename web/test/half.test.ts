@@ -24,8 +24,8 @@ class World {
   }
 
   /** A context whose messages arrive here. */
-  context(): Context {
-    const given = { url: "http://gateway/live/demo/mine?ticket=abc", muted: true };
+  context(carriers = ["http", "websocket"]): Context {
+    const given = { url: "http://gateway/live/demo/mine?ticket=abc", carriers, muted: true };
     return new Context({} as HTMLElement, given, (message) => assert.equal(this.reports.receive(message), null));
   }
 }
@@ -128,6 +128,13 @@ test("addresses contain the newest ticket", () => {
   assert.equal(context.muted, false);
 });
 
+test("a WebSocket's address is given only for a transport that has the carrier", () => {
+  const message = "the transport is not available over websocket, only over http: see `carriers` of its profile";
+  assert.throws(() => new World().context(["http"]).socketUrl(), { message });
+  // An older gateway does not tell.
+  assert.equal(new World().context([]).socketUrl().protocol, "ws:");
+});
+
 test("the list of halves is asked for the stream, with its session", () => {
   const url = (base: string): string => halvesUrl(new URL(base)).href;
   assert.equal(url("http://gateway/live/demo"), "http://gateway/api/halves/demo");
@@ -136,11 +143,12 @@ test("the list of halves is asked for the stream, with its session", () => {
 
 test("a list is read leniently, and addresses elsewhere are left out", () => {
   const gateway = new URL("http://gateway/live/demo");
-  const good = { transport: "mine", label: "", url: "/live/demo/mine?ticket=a", ticket_seconds: 300, module: "/modules/ab.js", frame: null };
+  const good = { transport: "mine", label: "", carriers: ["http"], url: "/live/demo/mine?ticket=a", ticket_seconds: 300, module: "/modules/ab.js", frame: null };
   const [half] = parseHalves([good], gateway);
   assert.deepEqual(half, {
     name: "mine",
     label: "mine",
+    carriers: ["http"],
     url: new URL("http://gateway/live/demo/mine?ticket=a"),
     ticketMs: 300_000,
     module: new URL("http://gateway/modules/ab.js"),

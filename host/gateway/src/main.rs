@@ -247,7 +247,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
         if file_mistakes == 0 {
             config.require_streams(file)?;
         }
-        match Gateway::prepare(config) {
+        match Gateway::prepare(config, |_| ()) {
             Ok(gateway) => good = Some(gateway),
             Err(errors) => {
                 let errors = errors.into_errors();

@@ -18,13 +18,13 @@ use sluicegate_kit::{
     replay, test_component, try_component,
 };
 use sluicegate_plugin::{
-    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile,
+    BrowserModule, Engine, Guest, Instance, Limits, LoadError, Plugin, Profile, World,
     bindings::PolicyPluginPre,
 };
 use sluicegate_viewer::LaneRule;
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, mpsc},
     thread,
@@ -158,10 +158,36 @@ pub struct Replay {
     component: Component,
 }
 
+/// A component of either kind.
+enum Loaded {
+    Transport(Arc<Plugin>),
+    Policy(Arc<Plugin<PolicyPluginPre<Guest>>>),
+}
+
 impl Component {
-    fn load(&self) -> anyhow::Result<Arc<Plugin>> {
+    fn load(&self) -> anyhow::Result<Loaded> {
         let engine = Engine::new()?;
-        Ok(self.patiently(|| engine.load_file(&self.file, self.limits()))?)
+        let loaded = self.patiently(|| engine.load_file(&self.file, self.limits()));
+        match loaded {
+            Ok(transport) => Ok(Loaded::Transport(transport)),
+            Err(wrong @ LoadError::OtherWorld { .. }) => {
+                let loaded = self.patiently(|| engine.load_file(&self.file, self.limits()));
+                // If it is neither, what it lacks as a transport is more likely of interest.
+                Ok(Loaded::Policy(loaded.map_err(|_| wrong)?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Loads a transport, for a command that takes no other component.
+    fn load_transport(&self, command: &str) -> anyhow::Result<Arc<Plugin>> {
+        match self.load()? {
+            Loaded::Transport(transport) => Ok(transport),
+            Loaded::Policy(policy) => anyhow::bail!(
+                "{}: {policy} is a policy; `plugin {command}` takes transports",
+                self.file.display()
+            ),
+        }
     }
 
     /// Loads it in this way, and says so if that takes long.
@@ -254,32 +280,64 @@ impl PluginCommand {
     }
 }
 
-/// Prints what a component is; opens it once to print its profile.
+/// Prints what a component is; opens a transport once to print its profile.
 fn inspect(arguments: &Check) -> anyhow::Result<()> {
     let file = &arguments.component.file;
     let began = Instant::now();
-    let plugin = arguments.component.load()?;
-    let loaded = began.elapsed();
-    let needed = plugin.needed();
+    match arguments.component.load()? {
+        Loaded::Transport(plugin) => {
+            print_file(file, &plugin)?;
+            inspect_transport(arguments, &plugin, began.elapsed())
+        }
+        Loaded::Policy(plugin) => {
+            print_file(file, &plugin)?;
+            print(&format!(
+                "{}costs      loaded in {:.0?}\n",
+                needs(&plugin),
+                began.elapsed()
+            ))
+        }
+    }
+}
+
+/// Prints what there is to say about any component.
+fn print_file<W: World>(file: &Path, plugin: &Plugin<W>) -> anyhow::Result<()> {
     print(&format!(
-        "component  {plugin}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
+        "component  {plugin}, a {}\nfile       {} ({} bytes)\nsha256     {}\nimports    {}\nexports    {}\n",
+        W::KIND.name,
         file.display(),
         plugin.size,
         plugin.hash,
         plugin.imports.join(", "),
         plugin.exports.join(", "),
-    ))?;
+    ))
+}
+
+/// The line on the version of the interface.
+fn needs<W>(plugin: &Plugin<W>) -> String {
+    let needed = plugin.needed();
+    format!(
+        "needs      interface {needed} or newer of {}.{}\n",
+        needed.major, needed.minor
+    )
+}
+
+fn inspect_transport(
+    arguments: &Check,
+    plugin: &Arc<Plugin>,
+    loaded: Duration,
+) -> anyhow::Result<()> {
     let began = Instant::now();
     let options = arguments.options.to_string();
-    let opened = Instance::open(&plugin, "(inspect)", &options, Arc::default());
+    let opened = Instance::open(plugin, "(inspect)", &options, Arc::default());
     let (mut instance, profile) = opened?;
     let opened = began.elapsed();
-    let browser = BrowserModule::of(&plugin, Arc::default())?;
+    let browser = BrowserModule::of(plugin, Arc::default())?;
     let carriers: Vec<&str> = profile.carriers.iter().map(|known| known.name()).collect();
     let formats: Vec<&str> = profile.formats.iter().map(|known| known.name()).collect();
     let embeds: Vec<&str> = profile.embeds.iter().map(|known| known.name()).collect();
     print(&format!(
-        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nbrowser    {}\nignored    {}\nneeds      interface {} or newer of {}.{}\ncosts      loaded in {loaded:.0?}, opened in {opened:.0?} with {} KiB of memory; `plugin test` measures its calls\n",
+        "label      {}\nentry      {}\nembeds     {}\ncarriers   {}\nformats    {}\nlanes      {}\nhistory    {}{}\nsilence    {}\nlatency    {} ms\nbrowser    {}\nignored    {}\n{}costs      loaded in {loaded:.0?}, opened in {opened:.0?} with {} KiB of memory; `plugin test` measures its calls\n",
         or_none(&profile.label),
         or_none(&profile.entry),
         or_none(&embeds.join(", ")),
@@ -301,9 +359,7 @@ fn inspect(arguments: &Check) -> anyhow::Result<()> {
             None => or_none("").into(),
         },
         or_none(&profile.ignored.join(", ")),
-        needed,
-        needed.major,
-        needed.minor,
+        needs(plugin),
         instance.holds().memory >> 10,
     ))
 }
@@ -344,31 +400,25 @@ pub fn new(arguments: &New) -> anyhow::Result<()> {
 
 /// Says whether the gateway can use a component, and what it lacks.
 pub fn check(arguments: &Check) -> anyhow::Result<()> {
-    let component = &arguments.component;
-    let (path, limits) = (&component.file, component.limits());
-    let file = path.display();
-    let engine = Engine::new()?;
-    let loaded = component.patiently(|| engine.load_file(path, limits));
-    let plugin: Arc<Plugin> = match loaded {
-        Ok(plugin) => plugin,
-        Err(wrong @ LoadError::OtherWorld { .. }) => {
-            match engine.load_file::<PolicyPluginPre<Guest>>(path, limits) {
-                Ok(policy) => {
-                    return print(&format!(
-                        "{file}: valid: {policy} is a policy; name it under [policy] in a config\n"
-                    ));
-                }
-                // Neither; what it lacks as a transport is more likely of interest.
-                Err(_) => return Err(wrong.into()),
-            }
+    let file = arguments.component.file.display();
+    let plugin = match arguments.component.load()? {
+        Loaded::Transport(transport) => transport,
+        Loaded::Policy(policy) => {
+            return print(&format!(
+                "{file}: valid: {policy} is a policy; name it under [policy] in a config\n"
+            ));
         }
-        Err(error) => return Err(error.into()),
     };
     let (profile, failure) = try_component(&plugin, &arguments.options.to_string())?;
     if let Some(failure) = failure {
         anyhow::bail!("{file}: {failure}");
     }
-    for note in lacks(&profile) {
+    let half = BrowserModule::of(&plugin, Arc::default())?;
+    let half = half.map(
+        |_| "nothing here looks into its half in the browser: /watch/STREAM?transport=NAME runs it",
+    );
+    let half = half.into_iter().map(str::to_owned);
+    for note in lacks(&profile).into_iter().chain(half) {
         print(&format!("{file}: note: {note}\n"))?;
     }
     print(&format!(
@@ -388,7 +438,7 @@ fn lacks(profile: &Profile) -> Vec<String> {
     }
     if profile.embeds.is_empty() {
         notes.push(
-            "it has no `embeds`: /live/STREAM redirects no media player to it, and `<img>` cannot show it".into(),
+            "it has no `embeds` that this gateway knows: /live/STREAM redirects no media player to it, and `<img>` cannot show it".into(),
         );
     }
     if profile.output.is_empty() {
@@ -409,7 +459,7 @@ fn lacks(profile: &Profile) -> Vec<String> {
 /// It cannot be tested, or a check failed.
 pub fn test(arguments: &Test) -> anyhow::Result<()> {
     let Test { check, recording } = arguments;
-    let plugin = check.component.load()?;
+    let plugin = check.component.load_transport("test")?;
     let mut recorded = Vec::new();
     for path in recording {
         recorded.push(RecordingFile::open(path)?.script(MAX_RECORDED_BYTES)?);
@@ -440,7 +490,7 @@ pub fn test(arguments: &Test) -> anyhow::Result<()> {
 /// # Errors
 /// It cannot be repeated, or the component answers differently.
 pub fn replay_recording(arguments: &Replay) -> anyhow::Result<()> {
-    let plugin = arguments.component.load()?;
+    let plugin = arguments.component.load_transport("replay")?;
     let replayed = replay(&arguments.recording, &plugin)?;
     let (component, hash) = &replayed.recorded;
     let is_same = *hash == plugin.hash;

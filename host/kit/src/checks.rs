@@ -17,6 +17,7 @@ use sluicegate_plugin::{
     recording::{Answer, Blob, Call, Chunk, Payload, Record, Viewer},
     thread_time,
 };
+use sluicegate_viewer::Carrier;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -96,6 +97,7 @@ pub fn test_component(
     }
     if let Some(script) = scripts.first() {
         checks.serves_viewers(script)?;
+        checks.serves_http(script)?;
     }
     Ok(checks.report)
 }
@@ -118,7 +120,9 @@ pub fn try_component(
     let mut checks = Checks::open(plugin, options, &mut tell)?;
     for film in Film::all(&checks.profile) {
         let script = film.beginning(&checks.profile)?;
-        checks.emits(&checks.with_requests(&script))?;
+        if checks.emits(&checks.with_requests(&script))?.is_some() {
+            checks.serves_http(&script)?;
+        }
         if checks.report.failed > 0 {
             break;
         }
@@ -246,15 +250,19 @@ impl<'a> Checks<'a> {
         let times = reference.times.len();
         if let Some(failure) = reference.failure() {
             let failure = self.failed(failure);
-            let text = format!("{label}: after {times} samples {failure}");
+            let text = format!("{label}: after {} {failure}", count(times, "sample"));
             self.tell(Verdict::Failed, text);
             return Ok(None);
         }
         let output = output(&reference.records);
         let passed = format!(
-            "{label}: {times} samples, {} chunks, {} of them start points, {}",
-            output.len(),
-            output.iter().filter(|chunk| chunk.independent).count(),
+            "{label}: {}, {}, {}, {}",
+            count(times, "sample"),
+            count(output.len(), "chunk"),
+            count(
+                output.iter().filter(|chunk| chunk.independent).count(),
+                "start point"
+            ),
             size(output.iter().map(|chunk| chunk.payload.len()).sum()),
         );
         let has_output = !output.is_empty() || self.profile.lanes.is_empty();
@@ -292,8 +300,13 @@ impl<'a> Checks<'a> {
         let interrupted = self.goes_on_after_a_break(&script)?;
         self.check_of("goes on after the source was lost", interrupted);
         let (mut instance, records) = (self.instance()?, &reference.records);
-        if let Some(readable) = players::read(&mut instance, &self.profile, &script, records) {
-            self.check_of("players can read it", readable);
+        match players::read(&mut instance, &self.profile, &script, records) {
+            Some(readable) => self.check_of("players can read it", readable),
+            None => {
+                let text = "whether players can read it is not checked: neither its media type nor `embeds` names a format \
+                            that libavformat knows";
+                self.tell(Verdict::Note, text.into());
+            }
         }
         Ok(true)
     }
@@ -373,9 +386,10 @@ impl<'a> Checks<'a> {
             };
             if let Some(what) = what {
                 return Ok(Err(format!(
-                    "an instance that gets {history} groups, from group {} on, differs from one that got all: {what}. \
+                    "an instance that gets {}, from group {} on, differs from one that got all: {what}. \
                      What `push` returns may depend on the newest `configure` and on those groups only; keep no \
                      counter that began earlier, or raise `history`",
+                    count(history, "group"),
                     nth + 1 - history
                 )));
             }
@@ -430,7 +444,7 @@ impl<'a> Checks<'a> {
             let record = instance.make(call);
             if let Some(failure) = failure(&record) {
                 let failure = self.failed(failure);
-                let text = format!("after {pushed} samples {failure}");
+                let text = format!("after {} {failure}", count(pushed, "sample"));
                 self.tell(Verdict::Failed, text);
                 return Ok(());
             }
@@ -461,6 +475,59 @@ impl<'a> Checks<'a> {
             _ => text,
         };
         self.tell(verdict, text);
+        Ok(())
+    }
+
+    /// What an HTTP client gets, if it is to have the carrier: as a viewer it follows the stream, by the transport's path or
+    /// its entry; of a transport without lanes it gets the entry.
+    fn serves_http(&mut self, script: &Script) -> Result<(), OpenError> {
+        if !self.profile.carriers.contains(&Carrier::Http) {
+            return Ok(());
+        }
+        let mut instance = self.instance()?;
+        let calls = script.calls.iter();
+        for call in calls.filter(|call| !matches!(call, Call::Stop { .. })) {
+            let _ = instance.make(call.clone());
+        }
+        let mut ask = |path: &str| {
+            let (path, query) = (path.to_owned(), String::new());
+            instance.make(Call::Request { path, query })
+        };
+        let entry = self.profile.entry.clone();
+        let asked = ask(&entry);
+        if let Some(failure) = failure(&asked) {
+            let failure = self.failed(failure);
+            self.tell(Verdict::Failed, failure);
+            return Ok(());
+        }
+        let answer = asked.answer.as_ref();
+        let what = match answer {
+            Some(Answer::Response(response)) => {
+                format!("{} {}", response.status, response.content_type)
+            }
+            _ => "`Reply::Pending`".into(),
+        };
+        let follows = |answer: Option<&Answer>| matches!(answer, Some(Answer::Follow(_)));
+        let mistake = match self.profile.lanes[..] {
+            [] => match answer {
+                Some(Answer::Response(response)) if response.status >= 400 => Some(format!(
+                    "`request` of its `entry`, \"{entry}\", answers {what}, and without lanes there is nothing else to get"
+                )),
+                Some(Answer::Follow(_)) => Some(format!(
+                    "`request` of \"{entry}\" answers `Reply::Follow`, but there are no lanes that viewers could follow"
+                )),
+                _ => None,
+            },
+            _ if follows(answer) || follows(ask("").answer.as_ref()) => None,
+            _ => Some(format!(
+                "its carriers name `http`, but `request` of \"{entry}\" answers {what} instead of `Reply::Follow`: no HTTP \
+                 client becomes a viewer; let it follow, or leave out `http`"
+            )),
+        };
+        match mistake {
+            Some(mistake) => self.tell(Verdict::Failed, mistake),
+            None => self.tell(Verdict::Passed, "HTTP clients get it".into()),
+        }
         Ok(())
     }
 
@@ -559,6 +626,14 @@ fn time(duration: Duration) -> String {
     match us {
         us if us < 1000.0 => format!("{us:.0} µs"),
         us => format!("{:.1} ms", us / 1000.0),
+    }
+}
+
+/// A number of things, as in "1 sample" and "2 samples".
+pub(crate) fn count(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first difference between two answers to the same call, in words.
 
+use crate::checks::count as counted;
 use bytes::Bytes;
 use sluicegate_plugin::recording::{Answer, Chunk, Payload, Record, Response};
 
@@ -32,7 +33,7 @@ fn listed<T: std::fmt::Debug>(items: &[(u64, T)]) -> String {
             let item: String = format!("{item:?}").chars().take(80).collect();
             format!("{item} of viewer {viewer}")
         }
-        items => format!("{} things", items.len()),
+        items => counted(items.len(), "thing"),
     }
 }
 
@@ -40,11 +41,12 @@ fn answers(expected: &Answer, found: &Answer) -> Option<String> {
     match (expected, found) {
         (Answer::Header(expected), Answer::Header(found)) => {
             let what = |nth| format!("part {nth} of the header");
-            count("parts of the header", expected.len(), found.len())
+            count("part", expected.len(), found.len())
+                .map(|what| format!("{what} in the header"))
                 .or_else(|| first(expected, found, what, payloads))
         }
         (Answer::Chunks(expected), Answer::Chunks(found)) => {
-            count("chunks", expected.len(), found.len())
+            count("chunk", expected.len(), found.len())
                 .or_else(|| first(expected, found, |nth| format!("chunk {nth}"), chunks))
         }
         (Answer::Response(expected), Answer::Response(found)) => responses(expected, found),
@@ -54,7 +56,8 @@ fn answers(expected: &Answer, found: &Answer) -> Option<String> {
 }
 
 fn count(what: &str, expected: usize, found: usize) -> Option<String> {
-    (expected != found).then(|| format!("it returns {found} {what} instead of {expected}"))
+    (expected != found)
+        .then(|| format!("it returns {} instead of {expected}", counted(found, what)))
 }
 
 /// The first difference in a list; `name` names its parts, counted from 0.
@@ -129,10 +132,12 @@ fn bytes(expected: &Bytes, found: &Bytes) -> Option<String> {
             }
         }
     };
+    let sizes = match (found.len(), expected.len()) {
+        (found, expected) if found == expected => "other bytes".to_owned(),
+        (found, expected) => format!("{found} bytes instead of {expected}"),
+    };
     Some(format!(
-        "{} bytes instead of {}; from byte {same} on {} instead of {}",
-        found.len(),
-        expected.len(),
+        "{sizes}; from byte {same} on {} instead of {}",
         around(found),
         around(expected)
     ))
@@ -140,8 +145,8 @@ fn bytes(expected: &Bytes, found: &Bytes) -> Option<String> {
 
 fn kind(answer: &Answer) -> String {
     match answer {
-        Answer::Header(header) => format!("a header of {} parts", header.len()),
-        Answer::Chunks(chunks) => format!("{} chunks", chunks.len()),
+        Answer::Header(header) => format!("a header of {}", counted(header.len(), "part")),
+        Answer::Chunks(chunks) => counted(chunks.len(), "chunk"),
         Answer::Response(response) => {
             format!("{} and {} bytes", response.status, response.body.len())
         }
@@ -150,5 +155,30 @@ fn kind(answer: &Answer) -> String {
         Answer::Refused(reason) => format!("a refusal: {reason}"),
         Answer::Done => "nothing".into(),
         Answer::Failed(reason) => format!("a failure: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_bytes_are_told_by_their_place_and_other_lengths_by_both() {
+        let differ = |expected: &'static str, found: &'static str| {
+            bytes(&Bytes::from(expected), &Bytes::from(found)).unwrap_or_default()
+        };
+        assert_eq!(
+            differ("abcd", "abxd"),
+            "other bytes; from byte 2 on 78 64 instead of 63 64"
+        );
+        assert_eq!(
+            differ("abc", "ab"),
+            "2 bytes instead of 3; from byte 2 on the end instead of 63"
+        );
+        assert_eq!(differ("abc", "abc"), "");
+        assert_eq!(
+            count("chunk", 2, 1),
+            Some("it returns 1 chunk instead of 2".into())
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Reads what a transport emits as players do: the stream from each of its start points, or the segments of its
 //! playlist. What the format is, its media type and profile say; libav (`demux`) reads it.
 
-use crate::{demux, script::Script};
+use crate::{checks::count, demux, script::Script};
 use bytes::{Bytes, BytesMut};
 use sluicegate_plugin::{
     Embed, Instance, Profile,
@@ -30,7 +30,23 @@ pub(crate) fn read(
         true => "a.h264",
         false => demux::file_name(&content_type(instance, &profile.entry, script)?)?,
     };
-    Some(starts_are_readable(records, name))
+    let texts = records.iter().map(|record| match &record.answer {
+        Some(Answer::Chunks(chunks)) => chunks
+            .iter()
+            .filter(|chunk| is_text(&chunk.payload))
+            .count(),
+        Some(Answer::Header(header)) => header.iter().filter(|payload| is_text(payload)).count(),
+        _ => 0,
+    });
+    let read = starts_are_readable(records, name);
+    Some(read.map_err(|reason| match texts.sum::<usize>() {
+        0 => reason,
+        texts => format!(
+            "{reason}; {} of it {} text, which HTTP bodies leave out: send bytes",
+            count(texts, "payload"),
+            if texts == 1 { "is" } else { "are" }
+        ),
+    }))
 }
 
 /// Media type of the stream, if the entry has one.
@@ -89,6 +105,10 @@ fn starts_are_readable(records: &[Record], file_name: &str) -> Result<String, St
         ": {} frames of video and {} packets of audio from {starts} start points, as {}",
         sum.frames, sum.audio, sum.format
     ))
+}
+
+fn is_text(payload: &Payload) -> bool {
+    matches!(payload, Payload::Text(_))
 }
 
 /// Binary payloads, as a carrier without text messages sends them.

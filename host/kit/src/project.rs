@@ -1,7 +1,8 @@
 //! New projects for components, in a folder of their own, with the SDK.
 //!
 //! The files are those of the repository, embedded by `build.rs`: the example is the template, so that there is one and it
-//! is tested. In text files, `plugin-name` and `{{version}}` stand for the component's name and the gateway's version.
+//! is tested. In text files, `plugin-name`, `{{crate}}` and `{{version}}` stand for the component's name, for that as
+//! cargo writes it in the names of files, and for the gateway's version.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ pub enum Language {
 pub enum ProjectError {
     /// The name of the folder cannot be the name of a package.
     #[error(
-        "`{0}` cannot be the name of a component; use lower-case letters, digits and hyphens, beginning with a letter, and not `policy`"
+        "`{0}` cannot be the name of a component; use lower-case letters, digits, `-` and `_`, beginning with a letter, and not `policy`"
     )]
     Name(String),
     /// The binary has a component of that name.
@@ -63,9 +64,10 @@ impl Language {
     fn steps(self, folder: &Path, name: &str) -> String {
         let build = match self {
             Language::Rust => format!(
-                "cargo build --release --target wasm32-unknown-unknown\n\
+                "rustup target add wasm32-unknown-unknown   # once; Debian's cargo: apt install libstd-rust-dev-wasm32\n\
+                 cargo build --release --target wasm32-unknown-unknown\n\
                  cp target/wasm32-unknown-unknown/release/{}.wasm {name}.wasm",
-                name.replace('-', "_")
+                crate_name(name)
             ),
             Language::JavaScript => "npm ci && npm run build".to_owned(),
         };
@@ -88,7 +90,7 @@ pub fn create(language: Language, folder: &Path, taken: &[&str]) -> Result<Strin
     let is_fine = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
             .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c))
         && name.len() <= MAX_NAME_LEN;
     // In a config it means the policy.
     if !is_fine || name == "policy" {
@@ -120,11 +122,17 @@ pub fn create(language: Language, folder: &Path, taken: &[&str]) -> Result<Strin
     Ok(language.steps(folder, &name))
 }
 
+/// The name of a package in the names of the files that cargo makes.
+fn crate_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
 /// The content with the name of the project.
 fn filled_in(content: &[u8], name: &str) -> Vec<u8> {
     match std::str::from_utf8(content) {
         Ok(text) => text
             .replace("plugin-name", name)
+            .replace("{{crate}}", &crate_name(name))
             .replace("{{version}}", env!("CARGO_PKG_VERSION"))
             .into_bytes(),
         Err(_) => content.to_owned(),

@@ -58,6 +58,12 @@ impl Cache {
         Cache { dir }
     }
 
+    /// Whether the cache has the component.
+    pub fn has(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> bool {
+        let dir = self.dir.as_ref();
+        dir.is_some_and(|dir| dir.join(key(engine, wasm)).exists())
+    }
+
     /// Returns the compiled component, from the cache or from the compiler.
     ///
     /// # Errors

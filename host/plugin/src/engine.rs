@@ -56,10 +56,13 @@ pub enum LoadError {
         size: u64,
     },
     /// Neither a component nor a core module.
-    #[error(
-        "{0} is not WebAssembly (it does not begin with \\0asm); give a component or a core module built with wit-bindgen"
-    )]
-    NotWasm(String),
+    #[error("{path} is not WebAssembly: {what}")]
+    NotWasm {
+        /// Path of the file.
+        path: String,
+        /// What it is instead, and what to do.
+        what: &'static str,
+    },
     /// A core module that cannot be converted to a component.
     #[error(
         "{path} is a core module that cannot be converted to a component: {reason}; build it with the SDK or wit-bindgen for wasm32-unknown-unknown"
@@ -91,8 +94,9 @@ pub enum LoadError {
     },
     /// The component implements another world.
     #[error(
-        "{path} is not a {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit",
-        kind.name, full_name(kind.interface), kind.world
+        "{path} is not a {}: it exports {found}, not `{}`; implement the world `{}` of wit/gateway.wit (in Rust: \
+         `sluicegate_sdk::{}!(TYPE)`)",
+        kind.name, full_name(kind.interface), kind.world, kind.export_macro
     )]
     OtherWorld {
         /// Path of the file.
@@ -236,6 +240,16 @@ impl Engine {
         path: &Path,
         limits: Limits,
     ) -> Result<Arc<Plugin<W>>, LoadError> {
+        let bytes = Engine::read_file(path)?;
+        self.load(&path.display().to_string(), &bytes, limits)
+    }
+
+    /// Reads a component's file.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Read`] or [`LoadError::TooLarge`].
+    fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
         let shown = path.display().to_string();
         let read = |reason| LoadError::Read {
             path: shown.clone(),
@@ -255,10 +269,20 @@ impl Engine {
         let mut limited = file.take(MAX_FILE_BYTES + 1);
         limited.read_to_end(&mut bytes).map_err(read)?;
         let size = metadata.len().max(bytes.len() as u64);
-        if size > MAX_FILE_BYTES {
-            return Err(LoadError::TooLarge { path: shown, size });
+        match size > MAX_FILE_BYTES {
+            true => Err(LoadError::TooLarge { path: shown, size }),
+            false => Ok(bytes),
         }
-        self.load(&shown, &bytes, limits)
+    }
+
+    /// Whether this component was compiled before, for this machine and engine.
+    pub fn has_compiled(&self, wasm: &[u8]) -> bool {
+        self.cache.has(&self.wasm, wasm)
+    }
+
+    /// The same for a component's file; a file that cannot be read is not compiled either.
+    pub fn has_compiled_file(&self, path: &Path) -> bool {
+        Engine::read_file(path).is_ok_and(|wasm| self.has_compiled(&wasm))
     }
 
     /// Loads a component or core module from memory; `origin` names it in messages.
@@ -277,7 +301,10 @@ impl Engine {
         if wasmparser::Parser::is_core_wasm(bytes) {
             encode::check_world(origin, bytes, &W::KIND)?;
         } else if !wasmparser::Parser::is_component(bytes) {
-            return Err(LoadError::NotWasm(path()));
+            return Err(LoadError::NotWasm {
+                path: path(),
+                what: instead_of_wasm(bytes),
+            });
         }
         let compiled = self.cache.compile(&self.wasm, bytes);
         let component = compiled.map_err(|refused| match refused {
@@ -357,6 +384,18 @@ impl Engine {
             });
         }
         Ok((imports, exports))
+    }
+}
+
+/// What a file is that is no WebAssembly, and what to do, in words.
+fn instead_of_wasm(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x7f, b'E', b'L', b'F', ..] => {
+            "it is a native library or program (ELF); build with --target wasm32-unknown-unknown"
+        }
+        _ => {
+            "it does not begin with \\0asm; give a component or a core module built with wit-bindgen"
+        }
     }
 }
 
@@ -503,6 +542,11 @@ mod tests {
     #[test]
     fn text_is_not_webassembly() {
         assert!(refusal(b"(module)").contains("not WebAssembly"));
+        assert_eq!(
+            refusal(b"\x7fELF\x02\x01"),
+            "some.wasm is not WebAssembly: it is a native library or program (ELF); build with --target \
+             wasm32-unknown-unknown"
+        );
     }
 
     #[test]
@@ -530,6 +574,7 @@ mod tests {
                 (export "sluicegate:gateway/transport@0.2.0" (instance $t)))"#,
         )
         .unwrap();
+        assert!(refusal(&empty).ends_with("(in Rust: `sluicegate_sdk::export!(TYPE)`)"));
         let text = refusal(&partial);
         assert!(
             text.contains("lacks the function `open`, `configure`, `push`")

@@ -33,12 +33,20 @@ use wasmtime::StoreContextMut;
 /// Reason why an instance cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The component rejects its options, or its profile is invalid.
+    /// The component rejects its options.
     #[error("{plugin} rejected its options: {message}")]
     Refused {
         /// Component, as name@version.
         plugin: String,
-        /// Message of the component, or what is wrong with its profile.
+        /// Message of the component.
+        message: String,
+    },
+    /// The component's profile is invalid.
+    #[error("{plugin}: its profile is refused: {message}")]
+    Profile {
+        /// Component, as name@version.
+        plugin: String,
+        /// What is wrong with the profile.
         message: String,
     },
     /// The component failed in `open`.
@@ -70,7 +78,7 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Refused`] if the options or the profile are invalid, [`OpenError::Failed`] if the guest traps or
+    /// [`OpenError::Refused`] or [`OpenError::Profile`] if these are invalid, [`OpenError::Failed`] if the guest traps or
     /// exceeds a limit.
     pub fn open(
         plugin: &Arc<Plugin>,
@@ -91,12 +99,14 @@ impl Instance {
             recorder: None,
         };
         let opened = instance.call("open", |store, guest| guest.call_open(store, options))?;
-        let refuse = |message: String| OpenError::Refused {
+        let opened = opened.map_err(|message| OpenError::Refused {
+            plugin: plugin.to_string(),
+            message: shown_text(&message),
+        })?;
+        let profile = Profile::from_guest(opened).map_err(|message| OpenError::Profile {
             plugin: plugin.to_string(),
             message,
-        };
-        let opened = opened.map_err(|message| refuse(shown_text(&message)))?;
-        let profile = Profile::from_guest(opened).map_err(refuse)?;
+        })?;
         instance.lanes = profile.lanes.len();
         Ok((instance, profile))
     }

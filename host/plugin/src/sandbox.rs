@@ -18,6 +18,9 @@ use std::{
 use thiserror::Error;
 use wasmtime::{AsContextMut, Engine, Store, StoreContextMut};
 
+/// What Rust's standard library says where there is no clock.
+const NO_CLOCK: &str = "time not implemented on this platform";
+
 /// A failed call: a trap or an exceeded limit. The instance must not be used again.
 #[derive(Debug, Error)]
 #[error("{plugin} on stream {stream}: `{call}` failed: {reason}")]
@@ -154,6 +157,9 @@ fn explain(error: &wasmtime::Error, guest: &mut Guest) -> String {
     }
     let cause = error.root_cause();
     match (said, is_abort(error)) {
+        (Some(said), true) if said.contains(NO_CLOCK) => {
+            format!("{said} ({cause}): a component has no clock; samples have their times")
+        }
         (Some(said), true) => format!("{said} ({cause})"),
         (Some(said), false) => format!("{cause}; it logged: {said}"),
         (None, true) => format!(

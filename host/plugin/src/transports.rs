@@ -91,8 +91,8 @@ impl FileSignature {
 pub struct WatchedFile {
     /// Where it is.
     pub path: PathBuf,
-    /// What it was when it was loaded.
-    pub loaded: Option<FileSignature>,
+    /// What it was when it was read last, whether or not that component was taken into use.
+    pub read: Option<FileSignature>,
 }
 
 impl Transport {
@@ -148,6 +148,8 @@ struct Swap {
     /// What was in use before, and until when it may be put back.
     previous: Option<(Arc<Transport>, Instant)>,
     state: Option<SwapState>,
+    /// What the file was when it was read for it.
+    read: Option<FileSignature>,
 }
 
 /// Transports by name.
@@ -226,6 +228,9 @@ impl Transports {
         let current = self.get(name);
         let usage = current.as_ref().map(|current| current.usage.clone());
         let settings = self.config.read().get(name).cloned();
+        let file = settings.as_ref().and_then(|of| of.plugin.as_deref());
+        let read = file.and_then(|file| FileSignature::of(Path::new(file)));
+        self.swaps.lock().entry(name.to_owned()).or_default().read = read;
         let loaded = load(
             &self.engine,
             self.built_in,
@@ -244,13 +249,14 @@ impl Transports {
 
     /// Files of the components that are to be reloaded when they change, by the names of their transports.
     pub fn watched(&self) -> BTreeMap<String, WatchedFile> {
-        let (config, table) = (self.config.read(), self.all());
+        let (config, table, swaps) = (self.config.read(), self.all(), self.swaps.lock());
         let watched = config.iter().filter(|(_, transport)| transport.watch);
         watched
             .filter_map(|(name, transport)| {
                 let path = transport.plugin.clone()?;
-                let loaded = table.get(name).and_then(|loaded| loaded.file);
-                Some((name.clone(), WatchedFile { path, loaded }))
+                let read = swaps.get(name).and_then(|swap| swap.read);
+                let read = read.or_else(|| table.get(name)?.file);
+                Some((name.clone(), WatchedFile { path, read }))
             })
             .collect()
     }

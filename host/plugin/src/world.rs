@@ -85,6 +85,8 @@ pub struct Kind {
     pub world: &'static str,
     /// Name of the interface that it exports, without package and version.
     pub interface: &'static str,
+    /// Name of the SDK's macro that exports it.
+    pub export_macro: &'static str,
     /// Names of the functions in that interface.
     pub functions: &'static [&'static str],
 }
@@ -154,6 +156,7 @@ impl World for TransportPluginPre<Guest> {
         name: "transport",
         world: "transport-plugin",
         interface: "transport",
+        export_macro: "export",
         functions: &[
             "open",
             "configure",
@@ -176,6 +179,7 @@ impl World for PolicyPluginPre<Guest> {
         name: "policy",
         world: "policy-plugin",
         interface: "policy",
+        export_macro: "export_policy",
         functions: &[
             "[static]session.open",
             "[method]session.choose",

@@ -143,6 +143,18 @@ impl From<&[u8]> for Piece<'_> {
     }
 }
 
+impl<const N: usize> From<[u8; N]> for Piece<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        Piece::Bytes(bytes.into())
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Piece<'_> {
+    fn from(bytes: &[u8; N]) -> Self {
+        Piece::Bytes(bytes.into())
+    }
+}
+
 impl From<&str> for Piece<'_> {
     fn from(text: &str) -> Self {
         Piece::Bytes(text.into())
@@ -176,6 +188,14 @@ mod tests {
         ]);
         assert_eq!(joined.to_vec(), b"<234>");
         assert_eq!(joined.size(), 5);
+    }
+
+    #[test]
+    fn arrays_are_pieces() {
+        let head = [0, 0, 0, 1, 9, 0xf0];
+        let source = Buffer::from(b"unit".as_slice());
+        let joined = Buffer::new([head.into(), source.slice(0, 4), b"!".into()]);
+        assert_eq!(joined.to_vec(), b"\0\0\0\x01\x09\xf0unit!");
     }
 
     #[test]

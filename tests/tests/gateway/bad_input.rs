@@ -131,6 +131,7 @@ async fn a_mistake_outside_the_config_is_reported_with_the_name_of_its_part() {
         &format!("cannot listen on {address}"),
         "choose another with --listen",
     ]);
+    assert!(!clash.err.contains("make "), "{clash:?}");
     let good = check(DEMO).await;
     assert_eq!((good.code, good.err.as_str()), (Some(0), ""));
 }

@@ -167,6 +167,10 @@ async fn a_wrong_handshake_is_refused_with_advice() {
             );
         }
     }
+    // A browser hides that answer from a script.
+    gateway
+        .logged("refused a viewer; further ones for this reason are not logged: transport `mjpeg` is not available over")
+        .await;
     gateway.assert_serves("demo").await;
 }
 

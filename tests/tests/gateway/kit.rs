@@ -40,13 +40,24 @@ async fn the_transports_of_the_gateway_pass_their_tests() {
         ("mse", "packets of audio from 7 start points, as mov,mp4"),
         ("hls", "in 10 segments, as mov,mp4"),
         ("mjpeg", "174 start points, as mjpeg"),
+        ("h264", "from 7 start points, as h264"),
     ] {
         let tested = test(name, &json!({})).await;
         assert_eq!(tested.code, Some(0), "{tested:#?}");
         assert!(tested.out.contains(part), "{part:?} is not in {tested:#?}");
         assert!(tested.out.contains("10000 samples: "), "{tested:#?}");
+        let is_over_http = tested.out.contains("ok    HTTP clients get it\n");
+        assert_eq!(is_over_http, name != "nal", "{tested:#?}");
     }
+    // Whatever it sends, no format of it is named.
+    let tested = test("webcodecs", &json!({})).await;
+    let note = "note  whether players can read it is not checked: neither its media type nor `embeds` names a format";
+    assert!(tested.out.contains(note), "{tested:#?}");
 }
+
+/// What `hostile` is told if it names the carrier `http`.
+const NOT_FOLLOWED: &str = "its carriers name `http`, but `request` of \"\" answers 426 text/plain; charset=utf-8 instead of \
+    `Reply::Follow`: no HTTP client becomes a viewer; let it follow, or leave out `http`";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mistakes_of_a_component_are_found_and_told() {
@@ -66,7 +77,7 @@ async fn mistakes_of_a_component_are_found_and_told() {
         // Depends on the number of calls, so another instance answers differently.
         (
             json!({ "in": "push", "do": "differ", "after": 100 }),
-            "a new instance continues from each group: an instance that gets 1 groups",
+            "a new instance continues from each group: an instance that gets 1 group, from group",
         ),
         (
             json!({ "in": "push", "do": "hold" }),
@@ -84,6 +95,15 @@ async fn mistakes_of_a_component_are_found_and_told() {
             json!({ "in": "push", "do": "nonsense", "after": 10 }),
             "it returned a chunk on lane",
         ),
+        (
+            json!({ "in": "push", "do": "text" }),
+            "are text, which HTTP bodies leave out: send bytes",
+        ),
+        (
+            json!({ "in": "push", "do": "clock" }),
+            "a component has no clock; samples have their times",
+        ),
+        (json!({ "carriers": ["websocket", "http"] }), NOT_FOLLOWED),
     ] {
         let tested = test("hostile", &options).await;
         let told = failed(&tested);
@@ -150,6 +170,32 @@ async fn check_lets_a_component_run() {
         let checked = sluicegate(&[&["plugin", "check"], &arguments[..]].concat()).await;
         checked.refused(&["hostile.wasm: h264/annexb, 320×180", part]);
     }
+    let check = async |name: &str, options: Value| {
+        let (component, options) = (Gateway::component(name), options.to_string());
+        let arguments = [component.to_str().unwrap(), "--options", &options];
+        sluicegate(&[&["plugin", "check"], &arguments[..]].concat()).await
+    };
+    check("hostile", json!({ "carriers": ["websocket", "http"] }))
+        .await
+        .refused(&[&format!("hostile.wasm: {NOT_FOLLOWED}")]);
+    check("hostile", json!({ "in": "open", "do": "nonsense" }))
+        .await
+        .refused(&[
+            "hostile@0.1.0: its profile is refused: it names no carrier of this gateway: [\"carrier pigeon\"]",
+        ]);
+    let checked = check("hostile", json!({ "embeds": ["video"] })).await;
+    for note in [
+        "note: this gateway ignores embeds [\"video\"] (known: image, playlist, file, access-units)\n",
+        "note: it has no `embeds` that this gateway knows: ",
+    ] {
+        assert!(checked.out.contains(note), "{checked:?}");
+    }
+    for name in ["nal", "mse", "hls", "mjpeg", "webcodecs", "h264"] {
+        let checked = check(name, json!({})).await;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        let note = "note: nothing here looks into its half in the browser: ";
+        assert_eq!(checked.out.contains(note), name == "h264", "{checked:?}");
+    }
     let arguments = [hostile.to_str().unwrap(), "--memory", "1MiB"];
     let checked = sluicegate(&[&["plugin", "check"], &arguments[..]].concat()).await;
     let limit = "and its limit is 1MiB (limits.memory)";
@@ -193,7 +239,11 @@ async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
     let gateway = Gateway::with_config(&config).await;
 
     let none = record(&gateway, "demo", None, &folder.join("none")).await;
-    none.refused(&["nobody watches `demo` now", "/watch/demo first"]);
+    none.refused(&[
+        "nobody watches `demo` now",
+        "/watch/demo?transport=NAME, or run `curl -o /dev/null http://",
+        "/live/demo/NAME`, first",
+    ]);
     let none = record(&gateway, "dmo", None, &folder.join("none")).await;
     none.refused(&["404", "there is no stream `dmo`; did you mean `demo`?"]);
     let none = record(&gateway, "street", Some("mine"), &folder.join("none")).await;
@@ -299,6 +349,28 @@ async fn a_recording_is_repeated_bit_for_bit_and_a_changed_component_is_told() {
         replayed.out.contains("the recording was cut off"),
         "{replayed:?}"
     );
+}
+
+#[tokio::test]
+async fn a_new_project_has_its_name_wherever_it_is_needed() {
+    let parent = scratch("new");
+    for (name, file) in [("my-cam", "my_cam"), ("my_cam", "my_cam"), ("mine", "mine")] {
+        let folder = parent.join(name);
+        let made = sluicegate(&["plugin", "new", "--lang", "rust", folder.to_str().unwrap()]).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let copy = format!("cp target/wasm32-unknown-unknown/release/{file}.wasm {name}.wasm\n");
+        let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        for text in [&made.out, &readme] {
+            assert!(text.contains(&copy), "{copy:?} is not in {text}");
+            assert!(
+                text.contains("rustup target add wasm32-unknown-unknown"),
+                "{text}"
+            );
+        }
+        let source = std::fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        assert!(source.contains("/live/demo/NAME"), "{source}");
+        assert!(folder.join("src/half.js").exists());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -421,7 +421,10 @@ async fn a_component_that_takes_other_samples_is_refused_while_somebody_watches_
     let reason = refused["error"].as_str().unwrap();
     assert_eq!(status, 422, "{reason}");
     assert!(
-        reason.contains("cannot run beside the component in use"),
+        reason.contains(
+            "it cannot run beside the component in use: its `formats`: h264/avcc, aac; in use: h264/annexb; \
+             `plugin reload mine --force`, or `?force=true`, disconnects the viewers instead"
+        ),
         "{reason}"
     );
     within("a frame", viewer.next_unit()).await.unwrap();
@@ -431,6 +434,7 @@ async fn a_component_that_takes_other_samples_is_refused_while_somebody_watches_
         (200, &"mse@0.1.0".into()),
         "{new}"
     );
+    assert_eq!(new["swap"]["reason"], "its viewers were disconnected");
     let close = within("a close frame", viewer.closed())
         .await
         .unwrap()
@@ -648,7 +652,8 @@ async fn one_component_is_changed_at_a_time() {
         let (status, head, body) = answer.unwrap();
         let body = String::from_utf8(body).unwrap();
         assert_eq!(status, 409, "{method} {path}: {body}");
-        assert!(body.contains("another component is being loaded or compared"));
+        let busy = "another component is being loaded or compared: a request reloads `mine`; try again in a few seconds";
+        assert!(body.contains(busy), "{body}");
         assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
     }
     while !reloading.is_finished() {

@@ -111,6 +111,20 @@ async fn a_transport_is_added_exchanged_and_removed_by_the_command_line() {
             reloaded.out,
             format!("mine: nal@0.1.0 ({new}), switched, 0 muxers\n")
         );
+        if !tls {
+            let viewer = within("a viewer", Nal::open(gateway.address, "/live/demo/mine"));
+            let viewer = viewer.await.unwrap();
+            mine.rebuild(2);
+            let forced = plugin(&url, &["reload", "mine", "--force"]).await;
+            let hash = hash_in(&forced.out);
+            let expected =
+                format!("mine: nal@0.1.0 ({hash}), switched: its viewers were disconnected\n");
+            assert_eq!(forced.out, expected, "{forced:?}");
+            drop(viewer);
+            mine.rebuild(1);
+            let back = plugin(&url, &["reload", "mine", "--force"]).await;
+            assert_eq!(hash_in(&back.out), new, "{back:?}");
+        }
         plugin(&url, &["reload", "nothing"])
             .await
             .refused(&["404", "there is no component `nothing`"]);
@@ -255,6 +269,36 @@ async fn a_watched_file_is_reloaded_when_it_has_changed_and_is_complete() {
     for _ in 0..60 {
         within("a frame", viewer.next_unit()).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_request_has_read_is_not_read_again_by_the_watcher() {
+    // Files are looked at in this order.
+    let refused = Exchanged::new("a", "nal");
+    let taken = Exchanged::new("b", "nal");
+    let last = Exchanged::new("c", "nal");
+    let watched = [&refused, &taken, &last].map(|one| one.config("watch = true"));
+    let gateway = Gateway::with_config(&format!("{FAST}{}", watched.concat())).await;
+    let viewer = within("a viewer", Nal::open(gateway.address, "/live/demo/a"));
+    let mut viewer = viewer.await.unwrap();
+    within("a frame", viewer.next_unit()).await.unwrap();
+    std::fs::copy(Gateway::component("mse"), &refused.path).unwrap();
+    let (status, answer) = reload(gateway.address, "a").await;
+    assert_eq!(status, 422, "{answer}");
+    taken.rebuild(1);
+    let (status, answer) = reload(gateway.address, "b").await;
+    assert_eq!(status, 200, "{answer}");
+    // Once the watcher has read what was written later, it has looked at the others as they are now.
+    last.rebuild(1);
+    let switched = |last: &Value| last["swap"]["state"] == "switched";
+    entry_until(&gateway, "c", "the file is read", switched).await;
+    let read = gateway.logs("its file has changed and is read again");
+    assert_eq!(read.len(), 1, "{read:#?}");
+    assert!(read[0].contains("transport=\"c\""), "{read:#?}");
+    // The next content is another matter.
+    refused.rebuild(2);
+    let read = |first: &Value| first["swap"]["state"] == "switched";
+    entry_until(&gateway, "a", "the file is read", read).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

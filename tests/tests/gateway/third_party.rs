@@ -30,7 +30,7 @@ async fn inspect_says_what_a_good_component_is() {
         ("nal", "websocket", "h264/annexb"),
         ("mjpeg", "http", "jpeg"),
         ("mse", "websocket, http", "h264/avcc"),
-        ("h264", "http", "h264/annexb"),
+        ("h264", "http, websocket", "h264/annexb"),
     ] {
         let file = Gateway::component(name);
         let seen = sluicegate(&["plugin", "inspect", file.to_str().unwrap()]).await;
@@ -38,7 +38,7 @@ async fn inspect_says_what_a_good_component_is() {
         for line in [
             "sluicegate:gateway/media@0.2.0".to_owned(),
             "exports    sluicegate:gateway/transport@0.2.0".to_owned(),
-            format!("carriers   {carrier}"),
+            format!("carriers   {carrier}\n"),
             format!("formats    {format}"),
             format!("({} bytes)", std::fs::metadata(&file).unwrap().len()),
         ] {
@@ -56,6 +56,28 @@ async fn inspect_says_what_a_good_component_is() {
     sluicegate(&inspect)
         .await
         .refused(&["nal@", "rejected its options", "`stael`"]);
+}
+
+#[tokio::test]
+async fn inspect_says_what_a_policy_is_and_commands_for_transports_say_that_it_is_none() {
+    let file = Gateway::component("auto");
+    let file = file.to_str().unwrap();
+    let seen = sluicegate(&["plugin", "inspect", file]).await;
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    for line in [
+        "component  auto@0.1.0, a policy\n",
+        "exports    sluicegate:gateway/policy@0.2.0\n",
+        "needs      interface 0.2.0 or newer of 0.2\n",
+        "costs      loaded in ",
+    ] {
+        assert!(seen.out.contains(line), "{line:?} is not in {seen:#?}");
+    }
+    sluicegate(&["plugin", "test", file])
+        .await
+        .refused(&["auto.wasm: auto@0.1.0 is a policy; `plugin test` takes transports"]);
+    sluicegate(&["plugin", "replay", "none.jsonl", file])
+        .await
+        .refused(&["auto.wasm: auto@0.1.0 is a policy; `plugin replay` takes transports"]);
 }
 
 #[tokio::test]
@@ -82,6 +104,13 @@ async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
         ),
         ("empty.wasm", Vec::new(), &["is not WebAssembly"]),
         (
+            "library.so",
+            b"\x7fELF\x02\x01\x01".to_vec(),
+            &[
+                "it is a native library or program (ELF); build with --target wasm32-unknown-unknown",
+            ],
+        ),
+        (
             "truncated.wasm",
             good[..good.len() / 2].to_vec(),
             &["is a core module", "it is truncated or damaged"],
@@ -94,7 +123,10 @@ async fn a_file_that_is_no_transport_is_reported_by_inspect_and_check() {
         (
             "nothing.wasm",
             wat("(component)"),
-            &["is not a transport: it exports nothing"],
+            &[
+                "is not a transport: it exports nothing",
+                "(in Rust: `sluicegate_sdk::export!(TYPE)`)",
+            ],
         ),
         (
             "policy.wasm",
@@ -364,8 +396,15 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     let home = scratch("cache");
     let config = scratch("config").join("sluice.toml");
     std::fs::write(&config, DEMO).unwrap();
-    let start = || with_cache(&home, &config);
-    assert_eq!(start().await.code, Some(0));
+    let file = config.to_str().unwrap();
+    let start = || with_cache(&home, &["check", file]);
+    // It says so before it finds that it cannot listen.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let serve = || with_cache(&home, &["serve", "--listen", &listen, "--config", file]);
+    let first = serve().await;
+    let said = format!("compiling {COMPONENTS} components for this machine, once");
+    first.refused(&[&said, "cannot listen on "]);
     let dir = home.join("sluicegate/compiled");
     assert_eq!(mode(&dir), 0o700);
     let first = cached_files(&dir);
@@ -373,6 +412,8 @@ async fn compiled_code_is_cached_for_this_user_only_and_damage_to_it_is_noticed(
     assert!(first.keys().all(|file| mode(file) == 0o600));
     // The second start reads the cache and compiles nothing.
     assert_eq!(start().await.code, Some(0));
+    let second = serve().await;
+    assert!(!second.err.contains("compiling"), "{second:?}");
     assert_eq!(cached_files(&dir), first);
     // A changed byte, and a file that others could have written.
     let files: Vec<&PathBuf> = first.keys().collect();
@@ -427,14 +468,13 @@ async fn without_a_home_nothing_is_cached_anywhere() {
     }
 }
 
-async fn with_cache(home: &Path, config: &Path) -> CommandResult {
+fn with_cache(home: &Path, arguments: &[&str]) -> impl Future<Output = CommandResult> + use<> {
     let command = Command::new(Gateway::binary())
-        .arg("check")
-        .arg(config)
+        .args(arguments)
         .env("XDG_CACHE_HOME", home)
         .kill_on_drop(true)
         .output();
-    within("sluicegate check", command).await.unwrap().into()
+    async { within("sluicegate", command).await.unwrap().into() }
 }
 
 /// Files in a directory with size and time; a rewritten file differs.
@@ -529,7 +569,8 @@ async fn components_reload_one_at_a_time_and_their_memory_is_not_the_gateways() 
     let [(busy, first), (refused, second)] = answers;
     assert_eq!((busy, refused), (409, 422), "{first} {second}");
     assert!(
-        first.contains("another component is being loaded") && second.contains("does not compile"),
+        first.contains("is being loaded or compared: a request reloads `policy`")
+            && second.contains("does not compile"),
         "{first} {second}"
     );
     let more = gateway.memory().saturating_sub(before);

@@ -23,7 +23,7 @@ export class Details {
   readonly #bitRateChart = new BitRateChart();
   readonly #processing = new ProcessingRates();
   readonly #muxers: MuxerTable;
-  #url = "";
+  #addressed = "";
   #render: (() => void) | null = null;
 
   constructor(serial: string) {
@@ -59,9 +59,10 @@ export class Details {
       this.#muxers.update(rows);
       setItems(this.#notes, notes);
       this.#bitRateChart.draw();
-      if (device.url === this.#url) return;
-      this.#url = device.url;
-      this.#addresses.replaceChildren(addressList(device.url));
+      const addresses = [device.url, ...device.transports].join();
+      if (addresses === this.#addressed) return;
+      this.#addressed = addresses;
+      this.#addresses.replaceChildren(addressList(device.url, device.transports));
     };
     this.#draw();
   }

@@ -1,7 +1,7 @@
 // The context that a half gets, in the frame and, if it is trusted, in the page. What the half reports becomes messages,
 // which `Reports` checks and reads: both ways are the same.
 
-import type { Half, HalfClass, HalfContext, HalfFrame } from "./contract";
+import type { FrameTask, Half, HalfClass, HalfContext, HalfFrame } from "./contract";
 
 /** Sends a message, as `Reports` reads them. */
 export type Post = (message: string) => void;
@@ -10,12 +10,14 @@ export type Post = (message: string) => void;
 export class Context implements HalfContext {
   readonly root: HTMLElement;
   readonly #post: Post;
+  readonly #carriers: readonly string[];
   #url: URL;
   #muted: boolean;
 
-  constructor(root: HTMLElement, { url, muted }: { readonly url: string; readonly muted: boolean }, post: Post) {
+  constructor(root: HTMLElement, { url, carriers, muted }: Pick<FrameTask, "url" | "carriers" | "muted">, post: Post) {
     this.root = root;
     this.#post = post;
+    this.#carriers = carriers;
     this.#url = new URL(url);
     this.#muted = muted;
   }
@@ -41,6 +43,10 @@ export class Context implements HalfContext {
   }
 
   socketUrl(path = ""): URL {
+    // A browser hides the gateway's answer to a handshake.
+    if (this.#carriers.length > 0 && !this.#carriers.includes("websocket")) {
+      throw new Error(`the transport is not available over websocket, only over ${this.#carriers.join(" or ")}: see \`carriers\` of its profile`);
+    }
     const url = this.url(path);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     return url;

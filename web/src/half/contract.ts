@@ -22,7 +22,7 @@ export interface HalfContext {
   readonly muted: boolean;
   /** Address of the transport, or of `path` below it, for `fetch`. It contains a ticket that expires: ask each time. */
   url(path?: string): URL;
-  /** The same for a WebSocket. */
+  /** The same for a WebSocket. Throws if the transport does not have the carrier "websocket". */
   socketUrl(path?: string): URL;
   /** `count` bytes of media arrived. */
   bytes(count: number): void;
@@ -61,6 +61,7 @@ export interface FrameTask {
   readonly task: "can-play" | "play";
   readonly module: string;
   readonly url: string;
+  readonly carriers: readonly string[];
   readonly muted: boolean;
 }
 

@@ -14,7 +14,7 @@ const receiveTask = ({ data, ports, source }: MessageEvent<FrameTask>): void => 
 };
 addEventListener("message", receiveTask);
 
-async function run({ task, module, url, muted }: FrameTask, port: MessagePort): Promise<void> {
+async function run({ task, module, url, carriers, muted }: FrameTask, port: MessagePort): Promise<void> {
   const post = (message: string): void => port.postMessage(message);
   if (task === "can-play") {
     post(JSON.stringify(["can-play", (await obstacle(module))?.slice(0, 200) ?? null]));
@@ -23,7 +23,7 @@ async function run({ task, module, url, muted }: FrameTask, port: MessagePort): 
   const sheet = new CSSStyleSheet();
   sheet.replaceSync("html, body { margin: 0; height: 100%; overflow: hidden; background: transparent; }");
   document.adoptedStyleSheets = [sheet];
-  const context = new Context(document.body, { url, muted }, post);
+  const context = new Context(document.body, { url, carriers, muted }, post);
   const half = start(module, context);
   port.onmessage = ({ data }: MessageEvent<FrameOrder>) => {
     if ("url" in data) {

@@ -40,7 +40,7 @@ function askFrame(entry: HalfEntry, frame: URL, screen: HalfScreen): Promise<str
       remove();
       resolve(answer);
     };
-    const task: FrameTask = { task: "can-play", module: entry.module.href, url: entry.url.href, muted: true };
+    const task = frameTask("can-play", entry, true);
     const { element, port } = openFrame(frame, task, (data) => finish(readObstacle(data)));
     const remove = screen.runHidden(element);
     const timeout = setTimeout(() => finish("the transport's player does not answer"), ANSWER_TIMEOUT_MS);
@@ -94,7 +94,7 @@ export function openHalf(base: URL, name: string, sink: Sink, screen: HalfScreen
 type Renew = (url: URL) => void;
 
 function playInFrame(entry: HalfEntry, frame: URL, screen: HalfScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
-  const task: FrameTask = { task: "play", module: entry.module.href, url: entry.url.href, muted: screen.muted };
+  const task = frameTask("play", entry, screen.muted);
   const { element, port } = openFrame(frame, task, receive);
   const tell = (order: FrameOrder): void => port.postMessage(order);
   const detach = screen.attach(element, (muted) => tell({ muted }));
@@ -108,7 +108,7 @@ function playInFrame(entry: HalfEntry, frame: URL, screen: HalfScreen, signal: A
 
 function playInPage(entry: HalfEntry, screen: HalfScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
   const root = document.createElement("div");
-  const context = new Context(root, { url: entry.url.href, muted: screen.muted }, receive);
+  const context = new Context(root, frameTask("play", entry, screen.muted), receive);
   let half: Half | null = null;
   const detach = screen.attach(root, (muted) => {
     context.setMuted(muted);
@@ -123,6 +123,10 @@ function playInPage(entry: HalfEntry, screen: HalfScreen, signal: AbortSignal, r
     detach();
   });
   return (url) => context.setUrl(url.href);
+}
+
+function frameTask(task: FrameTask["task"], { module, url, carriers }: HalfEntry, muted: boolean): FrameTask {
+  return { task, module: module.href, url: url.href, carriers, muted };
 }
 
 /** A frame with an opaque origin that gets this task once it is loaded, and the port over which it reports. */

@@ -1,9 +1,10 @@
 // The URLs of a stream for other players, each with a copy button.
 
+import { isBuiltIn } from "../transport/names";
 import { element } from "./dom";
 
-/** A list of URLs for the stream with base path `url`. */
-export function addressList(url: string): HTMLElement {
+/** A list of URLs for the stream with base path `url`, also of those of its transports that are not built in. */
+export function addressList(url: string, transports: readonly string[]): HTMLElement {
   const http = new URL(url, location.href);
   const socket = new URL(http);
   socket.protocol = http.protocol === "https:" ? "wss:" : "ws:";
@@ -15,6 +16,7 @@ export function addressList(url: string): HTMLElement {
     row("HLS", `${http.href}/hls/index.m3u8`),
     row("Continuous MP4", `${http.href}/mse`),
     row("ffplay", `ffplay -fflags nobuffer -f mpjpeg "${http.href}/mjpeg"`),
+    ...transports.filter((name) => !isBuiltIn(name)).map((name) => row(name, `${http.href}/${name}`)),
   );
 }
 

@@ -13,7 +13,7 @@
 // DirectorState) at every change, `sluicegate-choices` (detail: Choices), `sluicegate-stats` (detail: Stats) once a
 // second.
 
-import { type HalfEntry, fetchHalves } from "../half/list";
+import { type HalfEntry, fetchHalves, fetchTransports } from "../half/list";
 import { LIST_TIMEOUT_MS, halfObstacle, openHalf } from "../half/player";
 import { HalfScreen } from "../half/screen";
 import { age } from "../media/block_code";
@@ -83,6 +83,8 @@ export class SluicegatePlayer extends HTMLElement {
   #halvesFound: Promise<void> = Promise.resolve();
   /** Why they are not known, if the gateway did not list them. */
   #halvesMissing: string | null = null;
+  /** Names of all transports of the gateway; null until one is wanted that this player cannot play. */
+  #transports: readonly string[] | null = null;
   #halvesRequest: AbortController | null = null;
   readonly #halvesBackoff = new Backoff();
   /** What the viewer selected; the browser may force muting. */
@@ -273,6 +275,7 @@ export class SluicegatePlayer extends HTMLElement {
       // After the old stream has ended, so that none of its frames arrives later.
       this.#clear();
       this.#halves = null;
+      this.#transports = null;
       this.#findHalves(base);
     }
     // Only a transport that this player does not implement has to be looked for first.
@@ -285,7 +288,10 @@ export class SluicegatePlayer extends HTMLElement {
     const rendition = this.rendition === "" ? null : this.rendition === NO_RENDITION ? "" : this.rendition;
     const known = transport === "auto" || isBuiltIn(transport) || this.#halves?.has(transport);
     const names = ["auto", ...this.#options().map(({ name }) => name)].join(", ");
-    const problem = known || base === null ? null : (this.#halvesMissing ?? `there is no transport "${transport}" that this player can play; choose one of: ${names}`);
+    const elsewhere = this.#transports?.includes(transport) ? `"${transport}" has no half in the browser; play it at ${base?.pathname}/${transport}, or` : null;
+    const missing = `${elsewhere ?? `there is no transport "${transport}" that this player can play;`} choose one of: ${names}`;
+    const problem = known || base === null ? null : (this.#halvesMissing ?? missing);
+    if (problem !== null && base !== null) this.#findTransports(base);
     this.#director.select({ base, transport, rendition, ...(problem !== null && { problem }) });
   }
 
@@ -335,6 +341,21 @@ export class SluicegatePlayer extends HTMLElement {
         (halves) => found(halves, null),
         (error: unknown) => found([...(this.#halves?.values() ?? [])], error instanceof ApiError ? error.message : unreachable(base).reason),
       );
+  }
+
+  /** Asks once which transports there are that this player cannot play. */
+  #findTransports(base: URL): void {
+    const signal = this.#halvesRequest?.signal;
+    if (this.#transports !== null || signal === undefined) return;
+    this.#transports = [];
+    withTimeout(LIST_TIMEOUT_MS, signal, (signal) => fetchTransports(base, signal)).then(
+      (names) => {
+        if (signal.aborted) return;
+        this.#transports = names;
+        this.#select(base);
+      },
+      () => (this.#transports = null),
+    );
   }
 
   /** Only a transport that the gateway has not listed yet is worth another attempt. */

@@ -3,7 +3,7 @@
 // `Director` owns one per stage and displays its state.
 
 import { Backoff } from "../net/backoff";
-import type { BuiltInName, TransportName } from "../transport/names";
+import { type BuiltInName, type TransportName, isBuiltIn } from "../transport/names";
 import type { Ending, Opener, Sink, Transport } from "../transport/transport";
 import { DisplayWatchdog } from "./display_watchdog";
 
@@ -200,7 +200,9 @@ export class Session {
       fed: (count) => {
         if (!current || this.#state.phase === "blocked" || !watchdog.fed(count, this.#env.now())) return;
         current = false;
-        const reason = played ? `${label} receives video but no longer displays it` : `${label} receives video but displays none`;
+        const displays = played ? "receives video but no longer displays it" : "receives video but displays none";
+        // What a component's half draws, only its reports tell.
+        const reason = `${label} ${displays}${isBuiltIn(name) ? "" : ": its module reports no `displayed`"}`;
         this.#ended(name, label, { kind: played ? "lost" : "unsupported", reason });
       },
       blocked: () => {

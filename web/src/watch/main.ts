@@ -34,7 +34,7 @@ const RENDITION = `sluicegate-rendition/${stream}`;
 
 document.title = `${stream} · Sluicegate`;
 setText(byId("name"), stream);
-byId("addresses").append(addressList(base));
+showAddresses([]);
 followChoices();
 persistMuted(player);
 player.addEventListener("sluicegate-state", (event) => showState((event as CustomEvent<DirectorState>).detail));
@@ -69,7 +69,16 @@ function showProblem(text: string | null): void {
   }
 }
 
+/** Displays the stream's URLs, also those of these transports. */
+function showAddresses(transports: readonly string[]): void {
+  const addresses = byId("addresses");
+  if (addresses.dataset["transports"] === transports.join()) return;
+  addresses.dataset["transports"] = transports.join();
+  addresses.replaceChildren(addressList(base, transports));
+}
+
 function showDevice(device: Device): void {
+  showAddresses(device.transports);
   setText(byId("source"), device.source);
   const reason = device.reason === "" || device.state === "live" ? "" : device.reason;
   setText(byId("reason"), [reason, ...device.notes].filter((text) => text !== "").join(" · "));
@@ -134,6 +143,13 @@ function showTransports(options: readonly TransportOption[]): void {
     const input = element("input", { type: "radio", name: "transport", value: name });
     input.disabled = forced;
     transports.append(element("label", {}, input, element("span", {}, label)));
+  }
+  // Labels need not differ; names do.
+  for (const input of transportInputs()) {
+    const label = labels.get(input.value);
+    const same = options.filter((option) => option.label === label);
+    const span = input.parentElement?.querySelector("span");
+    if (label !== undefined && span) setText(span, same.length < 2 ? label : `${label} (${input.value})`);
   }
   // What was selected once, perhaps at another gateway, is not asked for in vain; what the address says is.
   const isAvailable = names.includes(player.transport);

@@ -1,8 +1,10 @@
-//! A transport: H.264 as one endless HTTP body, for anything that reads raw Annex B.
+//! A transport: H.264 as one endless HTTP body, for anything that reads raw Annex B, and over WebSocket for its half in
+//! the browser.
 //!
 //! The whole transport is the type `H264` below; the gateway does the rest: connections, late and slow viewers, limits,
-//! repair. Then `ffplay http://127.0.0.1:8080/live/demo/h264` plays it, if that is its name in the config, and
-//! `curl http://127.0.0.1:8080/live/demo/h264/info` returns a description. The SDK is the only dependency.
+//! repair. `ffplay -f h264 -probesize 200000 http://127.0.0.1:8080/live/demo/NAME` plays it, with its name in the config,
+//! and `curl http://127.0.0.1:8080/live/demo/NAME/info` returns a description. The gateway's own player plays it by
+//! `half.js`: http://127.0.0.1:8080/watch/demo?transport=NAME. The SDK is the only dependency.
 
 use sluicegate_sdk::{
     Buffer, Chunk, Lane, Millis, Payload, Profile, Reply, Sample, StreamInfo, Transport, h264, log,
@@ -36,7 +38,7 @@ impl Transport for H264 {
     fn open(options: &str) -> Result<(Self, Profile), String> {
         let Options { stale } = sluicegate_sdk::options(options)?;
         let profile = Profile {
-            carriers: vec!["http".into()],
+            carriers: vec!["http".into(), "websocket".into()],
             formats: vec!["h264/annexb".into()],
             lanes: vec![Lane::new(stale.map_or(2000, |stale| stale.0))],
             history: 1,
@@ -86,8 +88,8 @@ impl Transport for H264 {
     }
 }
 
-// Exports the type above as this component.
-sluicegate_sdk::export!(H264);
+// Exports the type above as this component, with the module that plays it in browsers. Without one, it is `export!(H264)`.
+sluicegate_sdk::export!(H264, browser: include_str!("half.js"));
 
 #[cfg(test)]
 mod tests;

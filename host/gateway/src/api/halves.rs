@@ -35,6 +35,8 @@ pub struct Half {
     transport: String,
     /// Name of the transport for people.
     label: String,
+    /// Carriers of the transport, such as "http" and "websocket".
+    carriers: Vec<&'static str>,
     /// Path of the transport of this stream with a ticket for it: "/live/porch/mine?ticket=TICKET".
     url: String,
     /// Seconds for which the ticket lets a frame connect.
@@ -71,6 +73,12 @@ pub fn list(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body
         Some(Half {
             transport: transport.name.clone(),
             label: transport.label().to_owned(),
+            carriers: transport
+                .profile
+                .carriers
+                .iter()
+                .map(|carrier| carrier.name())
+                .collect(),
             url: format!("/live/{path}?ticket={ticket}"),
             ticket_seconds: Tickets::LIFETIME.as_secs(),
             module: module_path(module),

@@ -95,7 +95,7 @@ async fn answer(
         let joining = visit.join_request(Carrier::WebSocket, protocol);
         let viewing = match user.join(registration.id, joining).await {
             Ok(viewing) => viewing,
-            Err(refusal) => return Refused::from(refusal).into(),
+            Err(refusal) => return visit.refused(refusal).into(),
         };
         let (meter, drain) = (registration.meter(started), gateway.drain());
         let response = handshake.upgrade(&mut request, |socket, first| async move {
@@ -131,7 +131,7 @@ async fn answer(
     visit.add_to_session(&registration, measured);
     let joining = visit.join_request(Carrier::Http, None);
     match user.join(registration.id, joining).await {
-        Err(refusal) => Refused::from(refusal).into(),
+        Err(refusal) => visit.refused(refusal).into(),
         Ok(viewing) => {
             let body = ViewerBody::new(viewing, registration, started, visit.media.pace);
             let mut response = Response::new(Either::Left(body));
@@ -225,6 +225,17 @@ impl<'a> Visit<'a> {
         if let Some(session) = &self.session {
             session.add_connection(registration.counter(), measured);
         }
+    }
+
+    /// The answer to a client that may not join. A carrier that the transport does not have is a mistake of the author of a
+    /// player: a browser hides the answer to a handshake from it, so it is logged, once.
+    fn refused(&self, refusal: Refusal) -> Refused {
+        if let Refusal::Carrier(text) = &refusal
+            && self.gateway.refusals.is_new(text)
+        {
+            tracing::warn!("refused a viewer; further ones for this reason are not logged: {text}");
+        }
+        refusal.into()
     }
 
     /// What the client tells when it joins the muxer.

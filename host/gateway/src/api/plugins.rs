@@ -40,7 +40,8 @@ pub async fn reload(gateway: &Arc<Gateway>, name: &str, query: Option<&str>) -> 
         );
         return error(true, StatusCode::CONFLICT, &text);
     }
-    change(gateway, move |gateway| match transport {
+    let what = format!("a request reloads `{name}`");
+    change(gateway, what, move |gateway| match transport {
         Some(before) => gateway.reload_transport(&before.name, is_forced).map(|()| {
             let current = gateway.transports.get(&before.name).unwrap_or(before);
             state::transport(gateway, &current)
@@ -98,7 +99,8 @@ pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
         };
         return error(true, StatusCode::CONFLICT, &text);
     }
-    change(gateway, move |gateway| {
+    let what = format!("a request adds `{name}`");
+    change(gateway, what, move |gateway| {
         let added = gateway.add_transport(&name, transport)?;
         Ok(state::transport(gateway, &added))
     })
@@ -117,7 +119,8 @@ pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
         let text = format!("a transport `{name}` is part of the binary and cannot be removed");
         return error(true, StatusCode::CONFLICT, &text);
     }
-    change(gateway, move |gateway| {
+    let what = format!("a request removes `{name}`");
+    change(gateway, what, move |gateway| {
         let entry = state::transport(gateway, &transport);
         gateway.remove_transport(&transport.name);
         Ok(entry)
@@ -125,9 +128,10 @@ pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     .await
 }
 
-/// Makes a change, if no other one is being made; answers with the entry of `/api/plugins` that it returns.
+/// Makes a change, `what` in words, if no other one is being made; answers with the entry of `/api/plugins` that it returns.
 async fn change(
     gateway: &Arc<Gateway>,
+    what: String,
     make: impl FnOnce(&Gateway) -> Result<state::Plugin, ChangeError> + Send + 'static,
 ) -> Response<Body> {
     let ending = || {
@@ -138,11 +142,16 @@ async fn change(
         return ending();
     }
     // The guard moves to the blocking thread, so the change is completed even if the client disconnects.
-    let Ok(turn) = gateway.reloading.clone().try_lock_owned() else {
-        let text = "another component is being loaded or compared; try again in a few seconds";
-        let mut response = error(true, StatusCode::CONFLICT, text);
-        set(&mut response, header::RETRY_AFTER, "1");
-        return response;
+    let turn = match gateway.changing.take(what) {
+        Ok(turn) => turn,
+        Err(other) => {
+            let text = format!(
+                "another component is being loaded or compared: {other}; try again in a few seconds"
+            );
+            let mut response = error(true, StatusCode::CONFLICT, &text);
+            set(&mut response, header::RETRY_AFTER, "1");
+            return response;
+        }
     };
     let changing = gateway.clone();
     // Compiling may take seconds.

@@ -2,9 +2,10 @@
 //! added or removed.
 //!
 //! The API (`api::plugins`) and [`component_files`](super::component_files) make them, one at a time: see
-//! [`Gateway::reloading`]. How muxers exchange a component while viewers stay is up to `sluicegate_plugin::muxer`.
+//! [`Changing`]. How muxers exchange a component while viewers stay is up to `sluicegate_plugin::muxer`.
 
 use super::{Gateway, StartError, built_in, check_clients, known_transports, warn_of_notes};
+use parking_lot::Mutex;
 use sluicegate_config as config;
 use sluicegate_plugin::{
     muxer::Swapped,
@@ -13,6 +14,36 @@ use sluicegate_plugin::{
 };
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::OwnedMutexGuard;
+
+/// The turn of the changes, which are made one at a time.
+#[derive(Debug, Default)]
+pub struct Changing {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// What the newest change is, for people.
+    now: Mutex<String>,
+}
+
+impl Changing {
+    /// Waits for the turn of a change, `what` in words.
+    pub(super) async fn wait(&self, what: String) -> OwnedMutexGuard<()> {
+        let turn = self.turn.clone().lock_owned().await;
+        *self.now.lock() = what;
+        turn
+    }
+
+    /// Takes the turn for a change, `what` in words.
+    ///
+    /// # Errors
+    /// Another change has it: what that is.
+    pub fn take(&self, what: String) -> Result<OwnedMutexGuard<()>, String> {
+        let mut now = self.now.lock();
+        let turn = self.turn.clone().try_lock_owned();
+        let turn = turn.map_err(|_| now.clone())?;
+        *now = what;
+        Ok(turn)
+    }
+}
 
 /// Why a component is not taken into use while the gateway runs.
 #[derive(Debug, Error)]

@@ -31,13 +31,10 @@ struct Watched {
 }
 
 impl Watched {
-    /// Takes the newest signature, and that of what is in use; returns what has become of the file, once for each change.
-    fn look(
-        &mut self,
-        now: Option<FileSignature>,
-        loaded: Option<FileSignature>,
-    ) -> Option<Change> {
-        if now == loaded {
+    /// Takes the newest signature, and that of what was read last, by whomever; returns what has become of the file, once
+    /// for each change.
+    fn look(&mut self, now: Option<FileSignature>, read: Option<FileSignature>) -> Option<Change> {
+        if now == read {
             self.used = now;
         }
         let before = std::mem::replace(&mut self.seen, now);
@@ -73,12 +70,12 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
         // A file system may not answer for a while.
         let looked = tokio::task::spawn_blocking(move || look(watched));
         let Ok(looked) = looked.await else { continue };
-        for (name, loaded, now) in looked {
+        for (name, read, now) in looked {
             let file = files.entry(name.clone()).or_insert(Watched {
                 seen: None,
-                used: loaded,
+                used: read,
             });
-            match file.look(now, loaded) {
+            match file.look(now, read) {
                 Some(Change::Other) => reload(&gateway, name).await,
                 Some(Change::Gone) => tracing::warn!(
                     transport = name,
@@ -92,19 +89,26 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
 
 type Looked = (String, Option<FileSignature>, Option<FileSignature>);
 
-/// The files by transport, as they were loaded and as they are now.
+/// The files by transport, as they were read last and as they are now.
 fn look(watched: BTreeMap<String, WatchedFile>) -> Vec<Looked> {
     let files = watched.into_iter();
     files
-        .map(|(name, file)| (name, file.loaded, FileSignature::of(&file.path)))
+        .map(|(name, file)| (name, file.read, FileSignature::of(&file.path)))
         .collect()
 }
 
 async fn reload(gateway: &Arc<Gateway>, name: String) {
-    tracing::info!(transport = name, "its file has changed and is read again");
-    let turn = gateway.reloading.clone().lock_owned().await;
+    let what = format!("the watcher reads the file of `{name}`");
+    let turn = gateway.changing.wait(what).await;
     let changing = gateway.clone();
     let changed = tokio::task::spawn_blocking(move || {
+        // A request may have read it meanwhile.
+        let watched = changing.transports.watched();
+        let is_read = |file: &WatchedFile| file.read == FileSignature::of(&file.path);
+        if watched.get(&name).is_none_or(is_read) {
+            return;
+        }
+        tracing::info!(transport = name, "its file has changed and is read again");
         let changed = changing.reload_transport(&name, false);
         drop(turn);
         if let Err(reason) = changed {
@@ -126,23 +130,27 @@ mod tests {
             seen: at(1, 10),
             used: at(1, 10),
         };
-        for (now, change) in [
-            (at(1, 10), None),
-            (at(2, 5), None),
-            (at(3, 10), None),
-            (at(3, 10), Some(Change::Other)),
-            (at(3, 10), None),
+        for (now, read, change) in [
+            (at(1, 10), 1, None),
+            (at(2, 5), 1, None),
+            (at(3, 10), 1, None),
+            (at(3, 10), 1, Some(Change::Other)),
+            (at(3, 10), 1, None),
             // Replaced by removing it first.
-            (None, None),
-            (at(4, 10), None),
-            (at(4, 10), Some(Change::Other)),
-            (None, None),
-            (None, Some(Change::Gone)),
-            (None, None),
-            (at(4, 10), None),
-            (at(4, 10), Some(Change::Other)),
+            (None, 1, None),
+            (at(4, 10), 1, None),
+            (at(4, 10), 1, Some(Change::Other)),
+            (None, 1, None),
+            (None, 1, Some(Change::Gone)),
+            (None, 1, None),
+            (at(4, 10), 1, None),
+            (at(4, 10), 1, Some(Change::Other)),
+            // A request was faster, and perhaps refused what it read.
+            (at(5, 10), 4, None),
+            (at(5, 10), 5, None),
+            (at(5, 10), 5, None),
         ] {
-            assert_eq!(file.look(now, at(1, 10)), change, "{now:?}");
+            assert_eq!(file.look(now, at(read, 10)), change, "{now:?}, {read}");
         }
     }
 }

@@ -66,7 +66,7 @@ pub enum StartError {
     NoStream,
     /// The gateway cannot listen on the address.
     #[error(
-        "cannot listen on {address}: {reason}; {}choose another with --listen {free} (make run ARGS=\"--listen {free}\") or `listen` under [server]",
+        "cannot listen on {address}: {reason}; {}choose another with --listen {free} or `listen` under [server]",
         explain_listen_error(reason),
         free = another_port(address.port())
     )]

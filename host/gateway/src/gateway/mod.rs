@@ -20,7 +20,7 @@ mod threads;
 pub use shared::SharedResponse;
 
 pub use arguments::add_sources;
-pub use changes::ChangeError;
+pub use changes::{ChangeError, Changing};
 pub use error::StartError;
 
 use crate::session::{PolicyHandle, Sessions};
@@ -52,6 +52,7 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -102,8 +103,8 @@ pub struct Gateway {
     pub refusals: LogOnce,
     /// Tickets for the halves of transports that run in browsers.
     pub tickets: Tickets,
-    /// Locked while a component is being read again.
-    pub reloading: Arc<tokio::sync::Mutex<()>>,
+    /// The turn of changes of components.
+    pub changing: Changing,
     /// WebTransport; `None` if the config turns it off.
     pub webtransport: Option<WebTransport>,
     tls: Option<Arc<Tls>>,
@@ -131,11 +132,15 @@ struct Rate {
 
 impl Gateway {
     /// Does everything that can fail without opening a socket: parses sources, reads or makes the certificate, loads
-    /// and opens components, and checks rules.
+    /// and opens components, and checks rules. `compiling` is told how many components have to be compiled first, which
+    /// takes seconds.
     ///
     /// # Errors
     /// All mistakes that were found.
-    pub fn prepare(mut config: Config) -> Result<Gateway, StartError> {
+    pub fn prepare(
+        mut config: Config,
+        compiling: impl FnOnce(usize),
+    ) -> Result<Gateway, StartError> {
         let mut mistakes = Vec::new();
         let events = Arc::<Events>::default();
         let fleet = Fleet::new(&config.android);
@@ -188,6 +193,7 @@ impl Gateway {
             None
         });
         let engine = Engine::new()?;
+        compiling(uncompiled(&engine, &config));
         let transports = Transports::load(&engine, built_in::TRANSPORTS, &config.transports);
         let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
         names.sort();
@@ -229,7 +235,7 @@ impl Gateway {
             devices: SharedResponse::default(),
             refusals: LogOnce::default(),
             tickets,
-            reloading: Arc::default(),
+            changing: Changing::default(),
             webtransport,
             tls,
             draining: watch::Sender::new(false),
@@ -302,6 +308,31 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Number of components that were not compiled yet.
+fn uncompiled(engine: &Engine, config: &Config) -> usize {
+    let policy = config.policy.as_ref().map(|policy| policy.plugin.as_str());
+    let policy = policy.or(built_in::POLICIES.names().next()).into_iter();
+    let policy = policy.map(|name| match built_in::POLICIES.find(name) {
+        Some(bytes) => engine.has_compiled(bytes),
+        None => engine.has_compiled_file(Path::new(name)),
+    });
+    let transports = Transports::names(built_in::TRANSPORTS, &config.transports);
+    let transports = transports.iter().map(|name| {
+        let file = config
+            .transports
+            .get(name)
+            .and_then(|of| of.plugin.as_deref());
+        match (file, built_in::TRANSPORTS.find(name)) {
+            (Some(file), _) => engine.has_compiled_file(Path::new(file)),
+            (None, bytes) => bytes.is_none_or(|bytes| engine.has_compiled(bytes)),
+        }
+    });
+    policy
+        .chain(transports)
+        .filter(|is_compiled| !is_compiled)
+        .count()
 }
 
 fn warn_of_notes(transport: &Transport) {
@@ -432,7 +463,11 @@ where
     C: Fn(Arc<Gateway>, Peer, SessionRequest) -> S + Clone + Send + Sync + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
-    let mut gateway = Gateway::prepare(config)?;
+    let mut gateway = Gateway::prepare(config, |count| match count {
+        0 => {}
+        1 => tracing::info!("compiling 1 component for this machine, once"),
+        count => tracing::info!("compiling {count} components for this machine, once"),
+    })?;
     let Sockets { tcp, udp } = listen(&mut gateway)?;
     let system = |what| move |reason| StartError::System { what, reason };
     let local = gateway.config.server.listen;

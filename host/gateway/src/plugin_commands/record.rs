@@ -125,7 +125,8 @@ async fn only_transport(arguments: &Record) -> anyhow::Result<String> {
             let name = config::path_segment(name);
             get(&arguments.gateway.url, &format!("/api/devices/{name}")).await?;
             anyhow::bail!(
-                "nobody watches `{stream}` now, and only what runs can be recorded; open {}/watch/{name} first",
+                "nobody watches `{stream}` now, and only what runs can be recorded; open {0}/watch/{name}?transport=NAME, \
+                 or run `curl -o /dev/null {0}/live/{name}/NAME`, first",
                 arguments.gateway.url
             )
         }

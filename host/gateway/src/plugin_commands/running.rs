@@ -54,7 +54,10 @@ pub fn change(
     let is_added = path == "/api/plugins";
     let outcome = match (is_removal, answer["swap"]["state"].as_str()) {
         (true, _) => "removed".to_owned(),
-        (false, Some(state)) => format!("{state}, {muxers}"),
+        (false, Some(state)) => match answer["swap"]["reason"].as_str().unwrap_or_default() {
+            "" => format!("{state}, {muxers}"),
+            reason => format!("{state}: {reason}"),
+        },
         (false, None) if is_added => {
             format!("added; watch it at {url}/live/STREAM/{name}")
         }

@@ -99,6 +99,9 @@ impl Embed {
     }
 }
 
+/// Whether a field of two profiles differs, its name, and its value in words.
+type Field<'a> = (bool, &'a str, &'a dyn Fn(&Profile) -> String);
+
 impl Profile {
     /// Checks what a component declares.
     ///
@@ -117,19 +120,19 @@ impl Profile {
             .collect();
         if carriers.is_empty() {
             return Err(format!(
-                "its profile names no carrier of this gateway: {}; available are http, websocket and webtransport",
+                "it names no carrier of this gateway: {}; available are http, websocket and webtransport",
                 named(&raw.carriers)
             ));
         }
         if formats.is_empty() {
             return Err(format!(
-                "its profile names no format of this gateway: {}; available are h264/annexb and h264/avcc, also with ;reorder=0, jpeg and aac",
+                "it names no format of this gateway: {}; available are h264/annexb and h264/avcc, also with ;reorder=0, jpeg and aac",
                 named(&raw.formats)
             ));
         }
         if raw.lanes.len() > MAX_LANES {
             return Err(format!(
-                "its profile has {} lanes; at most {MAX_LANES} are allowed",
+                "it has {} lanes; at most {MAX_LANES} are allowed",
                 raw.lanes.len()
             ));
         }
@@ -147,7 +150,7 @@ impl Profile {
         ] {
             if !good.contains(&value) {
                 return Err(format!(
-                    "its profile has {value} for {what}; {} to {} are allowed",
+                    "it has {value} for {what}; {} to {} are allowed",
                     good.start(),
                     good.end()
                 ));
@@ -156,26 +159,26 @@ impl Profile {
         check_entry(&raw.entry)?;
         if raw.label.chars().count() > MAX_LABEL_LEN || raw.label.contains(char::is_control) {
             return Err(format!(
-                "its profile has an invalid label; at most {MAX_LABEL_LEN} characters are possible, none of them \
+                "it has an invalid label; at most {MAX_LABEL_LEN} characters are possible, none of them \
                  control characters"
             ));
         }
         if raw.output.chars().count() > MAX_OUTPUT_LEN || raw.output.contains(char::is_control) {
             return Err(format!(
-                "its profile has an invalid output; at most {MAX_OUTPUT_LEN} characters are possible, none of them \
+                "it has an invalid output; at most {MAX_OUTPUT_LEN} characters are possible, none of them \
                  control characters"
             ));
         }
         if raw.protocols.len() > MAX_PROTOCOLS || !raw.protocols.iter().all(|name| is_token(name)) {
             return Err(format!(
-                "its profile has invalid protocols {}; at most {MAX_PROTOCOLS} are possible, each a token of at most \
+                "it has invalid protocols {}; at most {MAX_PROTOCOLS} are possible, each a token of at most \
                  {MAX_PROTOCOL_LEN} letters, digits and signs such as . and - (RFC 6455 section 4.1)",
                 named(&raw.protocols)
             ));
         }
         if raw.embeds.len() > MAX_EMBEDS {
             return Err(format!(
-                "its profile has {} embeds; at most {MAX_EMBEDS} are possible",
+                "it has {} embeds; at most {MAX_EMBEDS} are possible",
                 raw.embeds.len()
             ));
         }
@@ -212,24 +215,62 @@ impl Profile {
     /// Whether a transport with this profile can take the place of one with the profile `used` while viewers stay: it
     /// takes the same samples, and serves the same carriers and, if it only answers requests, the same entry.
     pub fn can_follow(&self, used: &Profile) -> bool {
-        let feed = |profile: &Profile| {
-            let (group_ms, history) = (profile.group_ms, profile.history);
-            (group_ms, history, profile.repeat, profile.lanes.len())
+        self.differences(used).is_empty()
+    }
+
+    /// What keeps a transport with this profile from taking the place of one with the profile `used`, in words.
+    pub fn differences(&self, used: &Profile) -> Vec<String> {
+        let formats = |profile: &Profile| names(profile.formats.iter().map(|format| format.name()));
+        let carriers =
+            |profile: &Profile| names(profile.carriers.iter().map(|carrier| carrier.name()));
+        let protocols = |profile: &Profile| names(profile.protocols.iter().map(String::as_str));
+        let repeat_ms = |profile: &Profile| {
+            profile
+                .repeat
+                .map_or(0, |repeat| repeat.as_millis())
+                .to_string()
         };
-        let speaks = |protocol| self.protocols.contains(protocol);
-        feed(self) == feed(used)
-            && (self.entry == used.entry || !used.lanes.is_empty())
-            && self.formats == used.formats
-            && used.protocols.iter().all(speaks)
-            && used
-                .carriers
-                .iter()
-                .all(|carrier| self.carriers.contains(carrier))
+        let lacks_carrier = used.carriers.iter().any(|of| !self.carriers.contains(of));
+        let lacks_protocol = used.protocols.iter().any(|of| !self.protocols.contains(of));
+        let has_lanes = !used.lanes.is_empty();
+        let all: [Field<'_>; 8] = [
+            (self.formats != used.formats, "formats", &formats),
+            (self.group_ms != used.group_ms, "group-ms", &|profile| {
+                profile.group_ms.to_string()
+            }),
+            (self.history != used.history, "history", &|profile| {
+                profile.history.to_string()
+            }),
+            (self.repeat != used.repeat, "repeat-ms", &repeat_ms),
+            (self.lanes.len() != used.lanes.len(), "lanes", &|profile| {
+                profile.lanes.len().to_string()
+            }),
+            (lacks_carrier, "carriers", &carriers),
+            (lacks_protocol, "protocols", &protocols),
+            (
+                !has_lanes && self.entry != used.entry,
+                "entry",
+                &|profile| format!("{:?}", profile.entry),
+            ),
+        ];
+        let differs = all.into_iter().filter(|(differs, ..)| *differs);
+        differs
+            .map(|(_, field, of)| format!("its `{field}`: {}; in use: {}", of(self), of(used)))
+            .collect()
     }
 
     /// Whether the transport does not get this sample, because it is a repeated frame and the transport wants none.
     pub fn skips(&self, sample: &Sample) -> bool {
         sample.repeat > 0 && self.repeat.is_none()
+    }
+}
+
+/// Names in words; "none" if there are none.
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names[..] {
+        [] => "none".into(),
+        _ => names.join(", "),
     }
 }
 
@@ -250,7 +291,7 @@ fn check_entry(entry: &str) -> Result<(), String> {
     match is_valid {
         true => Ok(()),
         false => Err(format!(
-            "its profile has an invalid entry {}; it is a relative path such as index.m3u8, of at most \
+            "it has an invalid entry {}; it is a relative path such as index.m3u8, of at most \
              {MAX_ENTRY_LEN} bytes",
             named(&[entry.to_owned()])
         )),
@@ -277,6 +318,12 @@ fn ignored(raw: &transport::Profile) -> Vec<String> {
         }),
         unknown("embeds", &raw.embeds, &|name| {
             Embed::from_name(name).is_some()
+        })
+        .map(|ignored| {
+            format!(
+                "{ignored} (known: {})",
+                names(Embed::ALL.iter().map(|embed| embed.name()))
+            )
         }),
         unknown("properties", &more, &|_| false),
     ]
@@ -379,6 +426,43 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_a_profile_from_following_another_is_named() {
+        let used = Profile {
+            carriers: vec![Carrier::Http, Carrier::WebSocket],
+            repeat: Some(Duration::from_millis(250)),
+            ..Profile::for_tests()
+        };
+        assert!(used.can_follow(&used));
+        let more = Profile {
+            carriers: Carrier::ALL.into(),
+            latency_ms: 5,
+            entry: "other".into(),
+            ..used.clone()
+        };
+        assert!(more.can_follow(&used));
+        let other = Profile {
+            carriers: vec![Carrier::Http],
+            ..Profile::for_tests()
+        };
+        assert_eq!(
+            other.differences(&used),
+            [
+                "its `repeat-ms`: 0; in use: 250",
+                "its `carriers`: http; in use: http, websocket"
+            ]
+        );
+        let only_answers = |entry: &str| Profile {
+            lanes: vec![],
+            entry: entry.into(),
+            ..Profile::for_tests()
+        };
+        assert_eq!(
+            only_answers("b").differences(&only_answers("")),
+            ["its `entry`: \"b\"; in use: \"\""]
+        );
+    }
+
+    #[test]
     fn ignored_entries_of_a_profile_are_listed() {
         let mut asks = raw();
         asks.carriers.push("rtc".into());
@@ -390,7 +474,7 @@ mod tests {
         let expected = [
             "carriers [\"rtc\"]",
             "formats [\"opus\"]",
-            "embeds [\"hologram\"]",
+            "embeds [\"hologram\"] (known: image, playlist, file, access-units)",
             "properties [\"colour\"]",
         ];
         assert_eq!(profile.ignored, expected);

@@ -239,7 +239,7 @@ impl Actor {
         let (instance, profile) = match opened {
             Ok(opened) => opened,
             Err(OpenError::Failed(failure)) => return self.fail(&failure),
-            Err(error @ OpenError::Refused { .. }) => {
+            Err(error @ (OpenError::Refused { .. } | OpenError::Profile { .. })) => {
                 self.record_failure(error.to_string(), "open");
                 return;
             }

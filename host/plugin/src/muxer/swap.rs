@@ -46,9 +46,6 @@ impl Drop for Verdict {
 
 /// Why a candidate is refused when the gateway shuts down.
 const ENDING: &str = "the gateway is shutting down";
-/// Why a candidate is refused that cannot run beside the one in use, while somebody watches.
-const INCOMPATIBLE: &str = "it cannot run beside the component in use, since its `formats`, `group-ms`, `history`, \
-    `repeat-ms`, number of lanes, carriers, protocols or entry differ; a forced reload disconnects the viewers";
 /// Longest time for the verdicts of all muxers.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -106,7 +103,7 @@ pub struct SwapState {
     pub state: SwapPhase,
     /// Component, as name@version.
     pub component: String,
-    /// Why it was refused or rolled back; empty otherwise.
+    /// Why it was refused or rolled back, or that viewers were disconnected for it; empty otherwise.
     pub reason: String,
 }
 
@@ -128,23 +125,31 @@ impl Muxers {
     pub fn swap(&self, candidate: &Arc<Transport>, is_forced: bool) -> Result<Swapped, String> {
         let name = candidate.name.as_str();
         let current = self.transports.get(name);
-        let is_compatible =
-            |current: &Arc<Transport>| candidate.profile.can_follow(&current.profile);
-        let is_compatible = current.as_ref().is_none_or(is_compatible);
-        if !is_forced && !is_compatible && !self.of_transport(name).is_empty() {
-            self.set_state(candidate, SwapPhase::Refused, INCOMPATIBLE);
-            return Err(INCOMPATIBLE.into());
+        let differences = current.map_or_else(Vec::new, |current| {
+            candidate.profile.differences(&current.profile)
+        });
+        let is_watched = || !self.of_transport(name).is_empty();
+        if !is_forced && !differences.is_empty() && is_watched() {
+            let reason = format!(
+                "it cannot run beside the component in use: {}; `plugin reload {name} --force`, or `?force=true`, \
+                 disconnects the viewers instead",
+                differences.join(", and ")
+            );
+            self.set_state(candidate, SwapPhase::Refused, &reason);
+            return Err(reason);
         }
-        if is_forced || !is_compatible {
+        if is_forced || !differences.is_empty() {
             // Under the lock, so that nothing is rolled back meanwhile.
             let mut running = self.lock();
             self.transports.put(candidate.clone(), None);
-            self.set_state(candidate, SwapPhase::Switched, "");
             // Viewers get the chunks that are in the outlet, then a reason; when they come back, they get a muxer of the
             // new component.
-            for slot in take_of(&mut running, name) {
-                slot.muxer.replace(REPLACED);
-            }
+            let ended = take_of(&mut running, name).inspect(|slot| slot.muxer.replace(REPLACED));
+            let disconnected = match ended.count() {
+                0 => "",
+                _ => "its viewers were disconnected",
+            };
+            self.set_state(candidate, SwapPhase::Switched, disconnected);
             return Ok(Swapped::Restarted);
         }
         self.set_state(candidate, SwapPhase::Comparing, "");

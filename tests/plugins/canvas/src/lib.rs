@@ -16,7 +16,7 @@ impl Transport for Canvas {
     fn open(options: &str) -> Result<(Self, Profile), String> {
         sluicegate_sdk::options::<NoOptions>(options)?;
         let profile = Profile {
-            carriers: vec!["websocket".into(), "http".into()],
+            carriers: vec!["websocket".into()],
             formats: vec!["jpeg".into()],
             lanes: vec![Lane::new(0)],
             repeat_ms: 250,

@@ -1,18 +1,19 @@
 //! Test transport `hostile`: misbehaves as its options say, and otherwise works like `nal` (H.264 in Annex B over
 //! WebSocket). Tests use it to check the gateway's limits, repair and error messages.
 //!
-//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N, "protocols": [NAME]}`. All but
-//! `in` and `do` are optional.
+//! Options: `{"in": CALL, "do": DEED, "after": N, "every": N, "once": BOOL, "repeat": N, "protocols": [NAME],
+//! "carriers": [NAME], "embeds": [NAME]}`. All but `in` and `do` are optional.
 //!
 //! - `in`: the call in which it misbehaves: `open`, `configure`, `push`, `stop`, `request`, `join`, `received`, `leave`.
 //! - `do`: `trap`, `panic`, `loop`, `memory`, `log`, `hold`, `output`, `giant`, `nonsense`, `refuse`, `page`, `burst`,
-//!   `slow`, `silent`, `double`, `differ`; see `Misbehavior`.
+//!   `slow`, `silent`, `double`, `differ`, `text`, `clock`; see `Misbehavior`.
 //! - `after`: the first N calls of `in` in an instance succeed.
 //! - `every`: only samples whose number is N − 1 modulo N. The number is decode time / duration, so a new instance
 //!   agrees.
 //! - `once`: once per instance; a new instance does it again.
 //! - `repeat`: `repeat-ms` of its profile.
 //! - `protocols`: `protocols` of its profile. A viewer is then sent the one that was agreed on, as text.
+//! - `carriers`, `embeds`: those of its profile; by default `websocket` and `access-units`.
 //! - `build`: misbehaves only in the build of this name, see `BUILD`.
 //! - `output`: `output` of its profile.
 
@@ -77,6 +78,10 @@ enum Misbehavior {
     Double,
     /// In `push`: emits other bytes than usual, as many of them. Elsewhere: nothing.
     Differ,
+    /// In `push`: emits text. Elsewhere: nothing.
+    Text,
+    /// Asks what time it is.
+    Clock,
     /// In `join` and `received`: sends 1,000 small texts to the viewer at once, more than may be queued. Elsewhere:
     /// nothing.
     Burst,
@@ -92,6 +97,8 @@ struct Options {
     once: bool,
     repeat: u32,
     protocols: Vec<String>,
+    carriers: Option<Vec<String>>,
+    embeds: Option<Vec<String>>,
     build: Option<String>,
     output: String,
 }
@@ -128,15 +135,18 @@ impl Transport for Hostile {
             held: RefCell::default(),
             memory: RefCell::default(),
         };
+        let names = |given: &Option<Vec<String>>, usual: &str| {
+            given.clone().unwrap_or_else(|| vec![usual.into()])
+        };
         let mut profile = Profile {
-            carriers: vec!["websocket".into()],
+            carriers: names(&hostile.options.carriers, "websocket"),
             protocols: hostile.options.protocols.clone(),
             formats: vec!["h264/annexb".into()],
             lanes: vec![Lane::new(1000)],
             repeat_ms: hostile.options.repeat,
             output: hostile.options.output.clone(),
             latency_ms: 80,
-            embeds: vec!["access-units".into()],
+            embeds: names(&hostile.options.embeds, "access-units"),
             ..Profile::default()
         };
         match hostile.misbehave(Call::Open) {
@@ -194,6 +204,7 @@ impl Transport for Hostile {
                 Some(Misbehavior::Giant) => return vec![chunk(giant().into(), 0)],
                 Some(Misbehavior::Nonsense) => return vec![chunk(sample.data.into(), 200)],
                 Some(Misbehavior::Silent) => return vec![],
+                Some(Misbehavior::Text) => return vec![chunk(Payload::Text("frame".into()), 0)],
                 Some(Misbehavior::Double) => {
                     let shared = sample.data.share();
                     return vec![chunk(sample.data.into(), 0), chunk(shared.into(), 0)];
@@ -335,11 +346,13 @@ impl Hostile {
                     std::hint::black_box(i);
                 }
             }
+            Misbehavior::Clock => drop(std::hint::black_box(std::time::Instant::now())),
             Misbehavior::Hold
             | Misbehavior::Slow
             | Misbehavior::Silent
             | Misbehavior::Double
             | Misbehavior::Differ
+            | Misbehavior::Text
             | Misbehavior::Output
             | Misbehavior::Giant
             | Misbehavior::Nonsense
