@@ -21,7 +21,8 @@ const SEI: [u8; 7] = [0, 0, 0, 1, 6, 5, 48];
 const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
 /// The delimiter and the head of the user data in MP4, each after its length.
 const SAMPLE_SEI: [u8; 13] = [0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 52, 6, 5, 48];
-const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
+/// Length of the stamp in MP4.
+pub const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
 /// Bytes at the front of a message or part that identify its frame.
 pub const HEAD: usize = 72;
 
@@ -146,9 +147,14 @@ impl Film {
         self.bodies.len()
     }
 
+    /// Number of frames from one keyframe to the next.
+    pub fn group(&self) -> u64 {
+        2 * u64::from(self.rate)
+    }
+
     /// Whether decoding may start at this frame.
     pub fn is_key(&self, number: u64) -> bool {
-        number.is_multiple_of(2 * u64::from(self.rate))
+        number.is_multiple_of(self.group())
     }
 
     fn body(&self, number: u64) -> &[u8] {

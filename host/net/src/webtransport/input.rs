@@ -7,10 +7,7 @@ use crate::serving::{Close, MAX_MESSAGE_BYTES};
 use bytes::BytesMut;
 use quinn::VarInt;
 use sluicegate_viewer::{ClientStreamData, FromClient};
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 use tokio::{sync::mpsc, task::JoinSet};
 use wtransport::{Connection, RecvStream, SendStream};
 
@@ -32,32 +29,28 @@ pub(super) enum Event {
     Gone,
 }
 
-/// Reads what the client sends, while it is polled.
+/// Reads what the client sends, until it is dropped.
 pub(super) struct Input {
-    receive: Pin<Box<dyn Future<Output = ()> + Send>>,
     events: mpsc::Receiver<Event>,
+    /// A task of its own, so that the session's, which wakes for every frame, does not ask the connection each time.
+    _receives: JoinSet<()>,
 }
 
 impl Input {
     /// Reads from this session; `in_pieces` says that data of streams is passed on as it arrives.
     pub(super) fn new(connection: Connection, in_pieces: bool) -> Input {
         let (sender, events) = mpsc::channel(WAITING);
+        let mut receives = JoinSet::new();
+        receives.spawn(receive(connection, in_pieces, sender));
         Input {
-            receive: Box::pin(receive(connection, in_pieces, sender)),
             events,
+            _receives: receives,
         }
     }
 
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(event) = self.events.poll_recv(context) {
-            return Poll::Ready(event.unwrap_or(Event::Gone));
-        }
-        if self.receive.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Event::Gone);
-        }
-        // It may have made an event, for which it did not wake this task.
-        let made = self.events.poll_recv(context);
-        made.map(|event| event.unwrap_or(Event::Gone))
+        let event = self.events.poll_recv(context);
+        event.map(|event| event.unwrap_or(Event::Gone))
     }
 }
 
