@@ -73,14 +73,15 @@ async function measureAge(seconds) {
   return { displayed: quantile(displayed, 0.5), screen: [quantile(screen, 0.5), quantile(screen, 0.95)] };
 }
 
-const gateway = gatewayWith("");
+const gateway = gatewayWith('congestion = "bbr"');
+const cubic = gatewayWith('congestion = "cubic"');
 const withoutUdp = gatewayWith("webtransport = false");
 const found = [];
 try {
-  await gateway.start();
-  await withoutUdp.start();
+  for (const each of [gateway, cubic, withoutUdp]) await each.start();
   for (const [name, server, transport, isSocket] of [
-    ["webcodecs, WebTransport", gateway, "webcodecs", false],
+    ["webcodecs, WebTransport, BBR", gateway, "webcodecs", false],
+    ["webcodecs, WebTransport, CUBIC", cubic, "webcodecs", false],
     ["webcodecs, WebSocket", withoutUdp, "webcodecs", true],
     ["nal", gateway, "nal", true],
     ["mse", gateway, "mse", true],
@@ -94,8 +95,7 @@ try {
     }
   }
 } finally {
-  await gateway.stop();
-  await withoutUdp.stop();
+  for (const each of [gateway, cubic, withoutUdp]) await each.stop();
 }
 console.log(JSON.stringify(found));
 process.exit(0);

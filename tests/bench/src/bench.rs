@@ -53,6 +53,7 @@ impl Bench {
         let shape = Shape {
             size: (1280, 720),
             rate: 30,
+            group: 60,
             bits: 2_500_000,
         };
         let (film, album) = (Film::make(&dir, shape)?.into(), Album::make(&dir)?.into());

@@ -332,7 +332,7 @@ impl Viewer {
                 }
                 Expected::Records(film) => {
                     film.recognise_record(head, length, whole).map(|stamp| {
-                        screen.frame(stamp, at, film.group(), counts);
+                        screen.frame(stamp, at, film.group, counts);
                         (stamp.number, 1, timed(stamp))
                     })
                 }

@@ -29,7 +29,7 @@ impl Film {
         let time = stamp.number * u64::from(TIMESCALE / self.rate);
         let mut record = length.to_be_bytes().to_vec();
         record.extend([FRAME, 0, u8::from(self.is_key(stamp.number)), 0]);
-        record.extend((stamp.number / self.group()).to_be_bytes());
+        record.extend((stamp.number / self.group).to_be_bytes());
         record.extend(time.to_be_bytes());
         record.extend(sample);
         record

@@ -171,7 +171,7 @@ impl Viewer {
                 return self.fault(&mut counts, &error);
             }
         }
-        let group = self.film.group();
+        let group = self.film.group;
         let missed = last.map_or(0, |last: u64| group - 1 - last % group);
         self.tally.counts().missed += missed;
     }
@@ -204,7 +204,7 @@ impl Viewer {
             counts.viewers += 1;
             Screen::default()
         });
-        screen.frame(stamp, at, self.film.group(), counts);
+        screen.frame(stamp, at, self.film.group, counts);
         Ok(())
     }
 }

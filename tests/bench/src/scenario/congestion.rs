@@ -33,15 +33,15 @@ fn cases() -> [Case; 5] {
         rate,
         queue: QUEUE,
     };
-    let shape = |bits| Shape {
-        size: (1280, 720),
-        rate: 30,
-        bits,
-    };
     let case = |name, conditions, bits| Case {
         name,
         conditions,
-        shape: shape(bits),
+        shape: Shape {
+            size: (1280, 720),
+            rate: 30,
+            group: 15,
+            bits,
+        },
     };
     [
         case(
@@ -69,7 +69,7 @@ const SENDERS: [(&str, &str); 3] = [("cubic", "CUBIC"), ("bbr", "BBR"), ("", "We
 
 /// Measures each sender on each link.
 pub fn run(bench: &Bench) -> Result<Table> {
-    let time = bench.pick(Duration::from_secs(5), Duration::from_secs(60));
+    let time = bench.pick(Duration::from_secs(5), Duration::from_secs(30));
     let mut table = Table::new(
         "congestion",
         &[
@@ -127,7 +127,7 @@ fn measure(
         let gateway = bench.serve_at(NEAR, &config)?;
         let measure = |load: &dyn AsRef<crate::tally::Tally>| {
             // Congestion control has found the link.
-            thread::sleep(bench.pick(Duration::from_secs(1), Duration::from_secs(10)));
+            thread::sleep(bench.pick(Duration::from_secs(1), Duration::from_secs(6)));
             Measured::of(gateway.id(), load, time)
         };
         if congestion.is_empty() {

@@ -14,7 +14,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 /// the same frames over WebSocket.
 const AIM: f64 = 30.0;
 const AIM_LOSS: f64 = 0.5;
-const BEST: &str = "webcodecs, WebTransport";
+const BEST: &str = "webcodecs, WebTransport, BBR";
 const TWIN: &str = "webcodecs, WebSocket";
 /// Share of lost packets in each direction, and half of the round trip in milliseconds.
 const PATHS: [(f64, u64); 4] = [(0.0, 0), (0.0, 25), (0.01, 25), (0.03, 25)];
@@ -36,7 +36,7 @@ struct Watched {
 
 /// Measures every transport on each path; `script` opens the pages.
 pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
-    let seconds = bench.pick(3, 30);
+    let seconds = bench.pick(3, 12);
     let mut table = Table::new(
         "loss",
         &[

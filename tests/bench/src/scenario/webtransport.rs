@@ -144,6 +144,8 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
     );
     let programs = Programs::start(bench)?;
     let mut ratios = Vec::new();
+    // Microseconds per frame for all viewers together, and memory; of both programs.
+    let mut all: Vec<[f64; 2]> = Vec::new();
     let mut proportional = Vec::new();
     for &count in counts {
         let mut runs: [Vec<Measured>; SUBJECTS.len()] = Default::default();
@@ -193,6 +195,7 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
             ),
         ]);
         ratios.push((count, median(&ratio(Subject::Bare)), time));
+        all.push([time, median(&each(Subject::Bare))].map(|each| each * count as f64));
         if let (Some(run), Some(bare)) = (runs[0].first(), runs[1].first()) {
             let (gateway, bare) = (run.resources, bare.resources);
             memory.row([
@@ -226,8 +229,17 @@ pub fn run(bench: &Bench) -> Result<[Table; 2]> {
         );
     }
     if let (Some(first), Some(last)) = (proportional.first(), proportional.last())
+        && let (Some(few), Some(many)) = (all.first(), all.last())
         && last.0 > first.0
     {
+        let slope = |nth: usize| (many[nth] - few[nth]) / (last.0 - first.0);
+        let (own, bare) = (slope(0), slope(1));
+        cpu.note(format!(
+            "Each additional viewer: {own:.2} µs per frame, in bare quinn {bare:.2}."
+        ));
+        cpu.aim("each additional viewer", own / bare, AIM, |ratio| {
+            format!("{ratio:.2} ×")
+        });
         let each = |nth: usize| (last.1[nth] - first.1[nth]) / (last.0 - first.0) / 1024.0;
         memory.note(format!(
             "Each additional viewer: {:.1} KiB, in bare quinn {:.1} KiB.",
