@@ -24,18 +24,20 @@ export const DEADLINE = 30_000;
 let configs = 0;
 
 /**
- * A gateway process on a free port. `config` is the text of a config file, or a function, possibly async, that returns
- * it and is called at the first start. Without `config`, the gateway has its default stream `demo`. `env` are more
- * variables of its environment.
+ * A gateway process on a free port of `address`. `config` is the text of a config file, or a function, possibly async,
+ * that returns it and is called at the first start. Without `config`, the gateway has its default stream `demo`. `env`
+ * are more variables of its environment.
  */
 export class Gateway {
+  #address;
   #config;
   #env;
   #child = null;
   #arguments = null;
   url = "";
 
-  constructor({ config, env = {} } = {}) {
+  constructor({ address = "127.0.0.1", config, env = {} } = {}) {
+    this.#address = address;
     this.#config = config;
     this.#env = env;
   }
@@ -54,7 +56,7 @@ export class Gateway {
   /** Starts the process, on the same port if it is started again. Resolves once it listens. */
   async start() {
     this.#arguments ??= await this.#writeConfig();
-    const listen = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
+    const listen = this.url === "" ? `${this.#address}:0` : new URL(this.url).host;
     const child = spawn(binary(), ["serve", "--listen", listen, ...this.#arguments], {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, XDG_STATE_HOME: root("target/scratch/browser"), ...this.#env },
@@ -68,8 +70,8 @@ export class Gateway {
     child.stderr.setEncoding("utf8").on("data", (text) => (log = (log + text).slice(-4000)));
     const url = new Promise((resolve, reject) => {
       createInterface({ input: child.stdout }).on("line", (line) => {
-        const found = /https?:\/\/127\.0\.0\.1:\d+\//.exec(line);
-        if (found !== null) resolve(found[0]);
+        const found = /https?:\/\/([\d.]+):\d+\//.exec(line);
+        if (found?.[1] === this.#address) resolve(found[0]);
       });
       child.once("error", reject);
       child.once("exit", (code) => reject(new Error(`the gateway exited with ${code} before it listened:\n${log}`)));

@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -23,7 +23,7 @@ use std::{
 };
 
 /// Time for viewers to get their first frame.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Settings and media of a benchmark run.
 pub struct Bench {
@@ -53,6 +53,7 @@ impl Bench {
         let shape = Shape {
             size: (1280, 720),
             rate: 30,
+            group: 60,
             bits: 2_500_000,
         };
         let (film, album) = (Film::make(&dir, shape)?.into(), Album::make(&dir)?.into());
@@ -72,10 +73,16 @@ impl Bench {
 
     /// Starts a gateway with this config.
     pub fn serve(&self, config: &str) -> Result<Process> {
+        self.serve_at(Ipv4Addr::LOCALHOST, config)
+    }
+
+    /// The same at another address of this machine.
+    pub fn serve_at(&self, address: Ipv4Addr, config: &str) -> Result<Process> {
         let file = self.dir.join("bench.toml");
         fs::write(&file, config)?;
         let file = file.to_string_lossy();
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", &file];
+        let listen = format!("{address}:0");
+        let arguments = ["serve", "--listen", &listen, "--config", &file];
         Process::start(&self.gateway, &arguments, &[("XDG_CACHE_HOME", &self.dir)])
     }
 
@@ -250,7 +257,11 @@ impl Measured {
     }
 
     /// Measures a process and an existing load for `time`.
-    pub fn of(process: u32, load: &impl AsRef<Tally>, time: Duration) -> Result<Measured> {
+    pub fn of(
+        process: u32,
+        load: &(impl AsRef<Tally> + ?Sized),
+        time: Duration,
+    ) -> Result<Measured> {
         let tally = load.as_ref();
         tally.take()?;
         let before = Usage::of(process)?;

@@ -5,6 +5,7 @@
 use crate::{
     clock::now,
     film::{Album, Film, Stamp},
+    record,
 };
 use anyhow::Result;
 use std::{
@@ -31,6 +32,9 @@ pub enum Media {
     Messages(Arc<Film>),
     /// The film as fragments of this number of frames, in the same format.
     Fragments(Arc<Film>, u32),
+    /// The film as records of `webcodecs`, in the same format: a run is a frame, before that the catalogue if a group
+    /// begins.
+    Records(Arc<Film>),
     /// The album in the same format.
     Parts(Arc<Album>),
 }
@@ -39,7 +43,7 @@ impl Media {
     /// Time between two runs in nanoseconds.
     fn step(&self) -> u64 {
         let (frames, rate) = match self {
-            Media::Camera(film) | Media::Messages(film) => (1, film.rate),
+            Media::Camera(film) | Media::Messages(film) | Media::Records(film) => (1, film.rate),
             Media::Fragments(film, frames) => (*frames, film.rate),
             Media::Parts(_) => (1, Album::RATE),
         };
@@ -49,7 +53,9 @@ impl Media {
     /// Whether a connection may start at this run.
     fn starts(&self, number: u64) -> bool {
         match self {
-            Media::Camera(film) | Media::Messages(film) => film.is_key(number),
+            Media::Camera(film) | Media::Messages(film) | Media::Records(film) => {
+                film.is_key(number)
+            }
             Media::Fragments(film, frames) => film.is_key(number * u64::from(*frames)),
             Media::Parts(_) => true,
         }
@@ -71,6 +77,14 @@ impl Media {
                     ..stamp
                 };
                 framed(&film.fragment(first, count)?)
+            }
+            Media::Records(film) => {
+                let catalogue = if film.is_key(number) {
+                    record::CATALOGUE
+                } else {
+                    &[]
+                };
+                run(&[catalogue, &film.record(stamp)])
             }
             Media::Parts(album) => {
                 let nth = usize::try_from(number).unwrap_or(0) % album.jpegs.len().max(1);

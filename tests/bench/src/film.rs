@@ -21,7 +21,8 @@ const SEI: [u8; 7] = [0, 0, 0, 1, 6, 5, 48];
 const STAMP: usize = AUD.len() + SEI.len() + MARK.len() + 32 + 1;
 /// The delimiter and the head of the user data in MP4, each after its length.
 const SAMPLE_SEI: [u8; 13] = [0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 52, 6, 5, 48];
-const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
+/// Length of the stamp in MP4.
+pub const SAMPLE_STAMP: usize = SAMPLE_SEI.len() + MARK.len() + 32 + 1;
 /// Bytes at the front of a message or part that identify its frame.
 pub const HEAD: usize = 72;
 
@@ -42,34 +43,39 @@ pub struct Film {
     samples: Vec<Bytes>,
     /// Frames per second.
     pub rate: u32,
+    /// Number of frames from one keyframe to the next.
+    pub group: u64,
 }
 
-/// Size, frame rate and bit rate of an H.264 film.
+/// Size, frame rate, groups and bit rate of an H.264 film.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Width and height in pixels.
     pub size: (u32, u32),
     /// Frames per second.
     pub rate: u32,
+    /// Number of frames from one keyframe to the next.
+    pub group: u32,
     /// Bit rate given to the encoder, in bits per second.
     pub bits: u32,
 }
 
 impl Film {
-    /// Encodes ten seconds with a keyframe every two seconds into `dir`, unless the file exists.
+    /// Encodes ten seconds into `dir`, unless the file exists.
     pub fn make(dir: &Path, shape: Shape) -> Result<Film> {
         let Shape {
             size: (width, height),
             rate,
+            group,
             bits,
         } = shape;
-        let path = dir.join(format!("film-{width}x{height}-{rate}-{bits}.h264"));
+        let path = dir.join(format!("film-{width}x{height}-{rate}-{group}-{bits}.h264"));
         if !path.exists() {
             let input = format!(
                 "testsrc2=size={width}x{height}:rate={rate}:duration=10,noise=alls=14:allf=t"
             );
             let (bits, buffer) = (bits.to_string(), (bits / 2).to_string());
-            let group = (2 * rate).to_string();
+            let group = group.to_string();
             ffmpeg(
                 &path,
                 &[
@@ -128,16 +134,18 @@ impl Film {
         Ok(Film::new(
             bodies.into_iter().map(Bytes::from).collect(),
             rate,
+            group.into(),
         ))
     }
 
-    fn new(bodies: Vec<Bytes>, rate: u32) -> Film {
+    fn new(bodies: Vec<Bytes>, rate: u32, group: u64) -> Film {
         let in_mp4 = |body| avcc::join(&annexb::split(body));
         let samples = bodies.iter().map(in_mp4).collect();
         Film {
             bodies,
             samples,
             rate,
+            group,
         }
     }
 
@@ -148,7 +156,7 @@ impl Film {
 
     /// Whether decoding may start at this frame.
     pub fn is_key(&self, number: u64) -> bool {
-        number.is_multiple_of(2 * u64::from(self.rate))
+        number.is_multiple_of(self.group)
     }
 
     fn body(&self, number: u64) -> &[u8] {
@@ -362,14 +370,18 @@ pub mod tests {
     impl Film {
         /// The same film at another frame rate.
         pub fn at_rate(self, rate: u32) -> Film {
-            Film { rate, ..self }
+            Film {
+                rate,
+                group: 2 * u64::from(rate),
+                ..self
+            }
         }
     }
 
     /// A film with arbitrary bytes as frames, one per second.
     pub fn film(bodies: &[&[u8]]) -> Film {
         let bodies = bodies.iter().map(|body| Bytes::copy_from_slice(body));
-        Film::new(bodies.collect(), 1)
+        Film::new(bodies.collect(), 1, 2)
     }
 
     #[test]

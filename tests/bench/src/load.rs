@@ -9,8 +9,8 @@
 use crate::{
     clock::now,
     film::{Album, Film, HEAD, Stamp},
-    fragment, readiness,
-    tally::{Counts, Tally},
+    fragment, readiness, record,
+    tally::{Counts, Screen, Tally},
     wire::{Cutter, Kind},
 };
 use anyhow::{Context, Result, anyhow, ensure};
@@ -41,6 +41,8 @@ pub enum Expected {
     Film(Arc<Film>),
     /// The same as MP4 fragments, after a text message and an init segment.
     Fragments(Arc<Film>),
+    /// The same as records of `webcodecs`, after a catalogue.
+    Records(Arc<Film>),
     /// JPEGs in a multipart body.
     Album(Arc<Album>),
     /// JPEGs of unknown content: counted and checked only for their first marker.
@@ -50,7 +52,7 @@ pub enum Expected {
 impl Expected {
     fn kind(&self) -> Kind {
         match self {
-            Expected::Film(_) | Expected::Fragments(_) => Kind::WebSocket,
+            Expected::Film(_) | Expected::Fragments(_) | Expected::Records(_) => Kind::WebSocket,
             Expected::Album(_) | Expected::AnyJpegs => Kind::Multipart,
         }
     }
@@ -62,6 +64,7 @@ impl Expected {
             Expected::Fragments(_) => {
                 head.starts_with(b"video/mp4") || head.get(4..8) == Some(b"ftyp")
             }
+            Expected::Records(_) => record::is_catalogue(head),
             Expected::Album(_) | Expected::AnyJpegs => false,
         }
     }
@@ -70,6 +73,7 @@ impl Expected {
     fn head(&self) -> usize {
         match self {
             Expected::Fragments(_) => fragment::HEAD,
+            Expected::Records(_) => record::HEAD,
             Expected::Film(_) | Expected::Album(_) | Expected::AnyJpegs => HEAD,
         }
     }
@@ -94,6 +98,7 @@ struct Viewer {
     last: Option<u64>,
     whole: bool,
     seen: bool,
+    screen: Screen,
 }
 
 impl Load {
@@ -158,6 +163,7 @@ impl Load {
                 last: None,
                 whole,
                 seen: false,
+                screen: Screen::default(),
             };
             self.arrivals
                 .send((id, viewer))
@@ -201,7 +207,7 @@ pub fn request(kind: Kind, address: SocketAddr, path: &str) -> String {
         Kind::WebSocket => {
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         }
-        Kind::Multipart => "",
+        Kind::Multipart | Kind::Records => "",
     };
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{upgrade}\r\n")
 }
@@ -288,6 +294,7 @@ impl Viewer {
         let at = now();
         counts.bytes += bytes.len() as u64;
         let (last, whole, seen) = (&mut self.last, self.whole, &mut self.seen);
+        let screen = &mut self.screen;
         self.cutter.take(bytes, &mut |head, length| {
             if last.is_none() && show.is_opening(head) {
                 return;
@@ -321,6 +328,12 @@ impl Viewer {
                         }
                         let first = fragment.first;
                         Ok((first.number, fragment.frames, timed(first)))
+                    })
+                }
+                Expected::Records(film) => {
+                    film.recognise_record(head, length, whole).map(|stamp| {
+                        screen.frame(stamp, at, film.group, counts);
+                        (stamp.number, 1, timed(stamp))
                     })
                 }
                 Expected::Album(album) => album
@@ -389,6 +402,7 @@ mod tests {
             last: None,
             whole,
             seen: false,
+            screen: Screen::default(),
         };
         let mut counts = Counts::default();
         let mut stream = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();

@@ -11,13 +11,17 @@ mod fragment;
 mod hls;
 mod load;
 mod native;
+mod network;
 mod players;
 mod process;
+mod quic;
 mod readiness;
+mod record;
 mod report;
 mod scenario;
 mod scene;
 mod server;
+mod sessions;
 mod shots;
 mod storm;
 mod tally;
@@ -28,8 +32,9 @@ use bench::{Bench, Transport};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Table;
 use scenario::{
-    bandwidth, captures, connect, devices, exchange, fanout, hls as hls_players, latency, moves,
-    others, page, policy, profile, sandbox, start, streams, viewers,
+    bandwidth, captures, congestion, connect, devices, exchange, fanout, hls as hls_players,
+    latency, loss, moves, others, page, policy, profile, sandbox, start, streams, viewers,
+    webtransport,
 };
 use std::{
     net::SocketAddr,
@@ -52,6 +57,9 @@ struct Arguments {
     /// Script that opens pages in a browser.
     #[arg(long, default_value = "tests/browser/latency.mjs", global = true)]
     page: PathBuf,
+    /// Script that opens pages on the other side of a link.
+    #[arg(long, default_value = "tests/browser/loss.mjs", global = true)]
+    loss: PathBuf,
     /// Script that opens pages behind a changing link.
     #[arg(long, default_value = "tests/browser/moves.mjs", global = true)]
     moves: PathBuf,
@@ -87,6 +95,8 @@ enum Command {
         way: server::FanOut,
         source: SocketAddr,
     },
+    /// The same over QUIC.
+    ServeQuic { source: SocketAddr },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,10 +105,13 @@ enum Question {
     Mse,
     Hls,
     Mjpeg,
+    Webtransport,
     Sandbox,
     Components,
     Latency,
     Page,
+    Loss,
+    Congestion,
     Moves,
     Captures,
     Bytes,
@@ -125,6 +138,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let write = arguments.write.as_deref();
     match &arguments.command {
         Command::Serve { way, source } => server::serve(*way, *source),
+        Command::ServeQuic { source } => quic::serve(*source),
         Command::Run { quick, only } => {
             raise_descriptor_limit()?;
             let bench = Bench::new(&arguments.dir, &arguments.gateway, *quick)?;
@@ -185,6 +199,7 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         Question::Mse => viewers::run(bench, Transport::Mse)?.into(),
         Question::Hls => hls_players::run(bench)?.into(),
         Question::Mjpeg => viewers::run(bench, Transport::Mjpeg)?.into(),
+        Question::Webtransport => webtransport::run(bench)?.into(),
         Question::Sandbox => vec![sandbox::run(bench, &arguments.components)?],
         Question::Components => vec![
             exchange::costs(bench, &arguments.components)?,
@@ -192,6 +207,8 @@ fn ask(bench: &Bench, question: Question, arguments: &Arguments) -> Result<Vec<T
         ],
         Question::Latency => vec![latency::run(bench)?],
         Question::Page => vec![page::run(bench, &arguments.page)?],
+        Question::Loss => vec![loss::run(bench, &arguments.loss)?],
+        Question::Congestion => vec![congestion::run(bench)?],
         Question::Moves => vec![moves::run(bench, &arguments.moves)?],
         Question::Captures => captures::run(bench)?.into(),
         Question::Bytes => bandwidth::run(bench)?.into(),

@@ -60,7 +60,7 @@ pub fn serve_on(listener: TcpListener, way: FanOut, source: SocketAddr) -> Resul
 }
 
 /// Runs of bytes, each after its length.
-struct Runs(TcpStream);
+pub struct Runs(pub TcpStream);
 
 impl Iterator for Runs {
     type Item = Bytes;

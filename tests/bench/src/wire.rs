@@ -1,4 +1,5 @@
-//! Splits what a viewer reads into messages: WebSocket frames, or parts of a multipart body, chunked or not.
+//! Splits what a viewer reads into messages: WebSocket frames, parts of a multipart body, chunked or not, or records of
+//! `webcodecs`.
 //!
 //! Only the first bytes of a message are kept, as many as requested; the rest is counted and discarded. Pure.
 
@@ -16,6 +17,8 @@ pub enum Kind {
     WebSocket,
     /// A multipart body.
     Multipart,
+    /// A stream of WebTransport with records of `webcodecs`. There is no response.
+    Records,
 }
 
 /// Splits the bytes read by one viewer.
@@ -45,7 +48,10 @@ impl Cutter {
         Cutter {
             kind,
             keep,
-            state: State::Response,
+            state: match kind {
+                Kind::WebSocket | Kind::Multipart => State::Response,
+                Kind::Records => State::Head,
+            },
             head: Vec::new(),
             left: 0,
             length: 0,
@@ -99,12 +105,17 @@ impl Cutter {
                 let length = match self.kind {
                     Kind::WebSocket => self.frame(&mut bytes)?,
                     Kind::Multipart => self.part(&mut bytes)?,
+                    Kind::Records => self.record(&mut bytes)?,
                 };
                 let Some(length) = length else {
                     return Ok(());
                 };
-                self.head.clear();
-                (self.left, self.length, self.state) = (length, length, State::Message);
+                // Of a record, the length is a part.
+                if self.kind != Kind::Records {
+                    self.head.clear();
+                }
+                self.length = self.head.len() + length;
+                (self.left, self.state) = (length, State::Message);
             }
             let (now, later) = bytes.split_at(self.left.min(bytes.len()));
             let kept = self.keep.saturating_sub(self.head.len()).min(now.len());
@@ -154,6 +165,18 @@ impl Cutter {
         let length = lines.find_map(|line| line.strip_prefix("content-length:"));
         let length = length.with_context(|| format!("a part without length: {head:?}"))?;
         Ok(Some(length.trim().parse()?))
+    }
+
+    /// Length stated by the first four bytes of a record, once complete.
+    fn record(&mut self, bytes: &mut &[u8]) -> Result<Option<usize>> {
+        while let Some((byte, rest)) = bytes.split_first() {
+            *bytes = rest;
+            self.head.push(*byte);
+            if let [a, b, c, d] = *self.head {
+                return Ok(Some(u32::from_be_bytes([a, b, c, d]).try_into()?));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the head is complete up to its empty line.

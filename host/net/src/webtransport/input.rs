@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use sluicegate_viewer::{ClientStreamData, FromClient};
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -45,32 +44,28 @@ pub(super) enum Event {
     Gone,
 }
 
-/// Reads what the client sends, while it is polled.
+/// Reads what the client sends, until it is dropped.
 pub(super) struct Input {
-    receive: Pin<Box<dyn Future<Output = ()> + Send>>,
     events: mpsc::Receiver<Event>,
+    /// A task of its own, so that the session's, which wakes for every frame, does not ask the connection each time.
+    _receives: JoinSet<()>,
 }
 
 impl Input {
     /// Reads from this session; `in_pieces` says that data of streams is passed on as it arrives.
     pub(super) fn new(connection: Connection, in_pieces: bool) -> Input {
         let (sender, events) = mpsc::channel(WAITING);
+        let mut receives = JoinSet::new();
+        receives.spawn(receive(connection, in_pieces, sender));
         Input {
-            receive: Box::pin(receive(connection, in_pieces, sender)),
             events,
+            _receives: receives,
         }
     }
 
     pub(super) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(event) = self.events.poll_recv(context) {
-            return Poll::Ready(event.unwrap_or(Event::Gone));
-        }
-        if self.receive.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Event::Gone);
-        }
-        // It may have made an event, for which it did not wake this task.
-        let made = self.events.poll_recv(context);
-        made.map(|event| event.unwrap_or(Event::Gone))
+        let event = self.events.poll_recv(context);
+        event.map(|event| event.unwrap_or(Event::Gone))
     }
 }
 

@@ -82,34 +82,34 @@ enum End {
 
 async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut Drain) -> End {
     poll_fn(|context| {
-        loop {
-            while let Poll::Ready(event) = wire.input.poll_event(context) {
-                let close = match event {
-                    Event::Sent(sent) => {
-                        if let FromClient::Stream(data) = &sent
-                            && data.last
-                        {
-                            wire.streams.client_finished(data.id, Instant::now());
-                        }
-                        pass_on(sent, viewer)
+        while let Poll::Ready(event) = wire.input.poll_event(context) {
+            let close = match event {
+                Event::Sent(sent) => {
+                    if let FromClient::Stream(data) = &sent
+                        && data.last
+                    {
+                        wire.streams.client_finished(data.id, Instant::now());
                     }
-                    Event::Opened(id, sender) => {
-                        sender.set_priority(Kind::Reply(id).priority());
-                        wire.streams.add_client_stream(id, Sender::Client(sender));
-                        None
-                    }
-                    Event::Abandoned(id) => {
-                        wire.streams.abandon_client_stream(id);
-                        wire.reset_given_up();
-                        None
-                    }
-                    Event::Refused(close) => Some(close),
-                    Event::Gone => return Poll::Ready(End::Gone),
-                };
-                if let Some(close) = close {
-                    return Poll::Ready(End::Close(close));
+                    pass_on(sent, viewer)
                 }
+                Event::Opened(id, sender) => {
+                    sender.set_priority(Kind::Reply(id).priority());
+                    wire.streams.add_client_stream(id, Sender::Client(sender));
+                    None
+                }
+                Event::Abandoned(id) => {
+                    wire.streams.abandon_client_stream(id);
+                    wire.reset_given_up();
+                    None
+                }
+                Event::Refused(close) => Some(close),
+                Event::Gone => return Poll::Ready(End::Gone),
+            };
+            if let Some(close) = close {
+                return Poll::Ready(End::Close(close));
             }
+        }
+        loop {
             match wire.poll_write(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Lost)) => return Poll::Ready(End::Gone),
@@ -266,7 +266,11 @@ impl Wire {
         if chunk.rule.datagrams && self.send_datagram(chunk) {
             return;
         }
-        let under_way = 2 * self.quic().rtt() + ACKNOWLEDGED;
+        // Something is given up only where a stream begins, and to ask QUIC costs a lock.
+        let under_way = match chunk.starts_group || chunk.rule.datagrams {
+            true => 2 * self.quic().rtt() + ACKNOWLEDGED,
+            false => Duration::ZERO,
+        };
         self.streams.add_chunk(chunk, under_way);
     }
 

@@ -20,6 +20,7 @@ const AIM: f64 = 10.0;
 const LARGE: Shape = Shape {
     size: (1920, 1080),
     rate: 30,
+    group: 60,
     bits: 5_000_000,
 };
 /// Short, so that decoders end soon after their last client.

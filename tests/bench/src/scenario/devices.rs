@@ -22,6 +22,7 @@ use std::{
 const SHAPE: Shape = Shape {
     size: (1280, 720),
     rate: 30,
+    group: 60,
     bits: 2_000_000,
 };
 /// Delay between the starts of two devices: the keyframes of sixteen devices are spread over the 2 s between two

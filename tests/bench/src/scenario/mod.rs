@@ -2,12 +2,14 @@
 
 pub mod bandwidth;
 pub mod captures;
+pub mod congestion;
 pub mod connect;
 pub mod devices;
 pub mod exchange;
 pub mod fanout;
 pub mod hls;
 pub mod latency;
+pub mod loss;
 pub mod moves;
 pub mod others;
 pub mod page;
@@ -17,3 +19,4 @@ pub mod sandbox;
 pub mod start;
 pub mod streams;
 pub mod viewers;
+pub mod webtransport;

@@ -24,7 +24,8 @@ struct Move {
 
 /// Several rounds down and up; `script` opens the pages.
 pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
-    let text = script_output(bench, script, bench.pick(1, 5))?;
+    let rounds: u32 = bench.pick(1, 5);
+    let text = script_output(bench, script, &[rounds.to_string()], None)?;
     let moves: Vec<Move> = serde_json::from_str(&text).with_context(|| text.clone())?;
     ensure!(!moves.is_empty(), "there were no moves");
     let mut table = Table::new(

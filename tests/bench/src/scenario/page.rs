@@ -3,7 +3,7 @@
 use crate::{bench::Bench, report::Table};
 use anyhow::{Context, Result, ensure};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -55,23 +55,35 @@ struct Age {
 
 /// Runs the script, which watches each transport for `seconds`.
 fn look(bench: &Bench, script: &Path, seconds: u32) -> Result<Vec<Age>> {
-    read(&script_output(bench, script, seconds)?)
+    read(&script_output(bench, script, &[seconds.to_string()], None)?)
 }
 
-/// Output of a script that opens pages, run with this argument.
-pub fn script_output(bench: &Bench, script: &Path, argument: u32) -> Result<String> {
+/// Chromium's executable, if there is one.
+pub fn browser() -> Option<PathBuf> {
+    let set = std::env::var_os("CHROMIUM").map(PathBuf::from);
+    let found = || {
+        BROWSERS
+            .iter()
+            .find_map(|name| super::others::on_path(name))
+    };
+    set.or_else(found)
+}
+
+/// Output of a script that opens pages, run with these arguments, in the usual browser or another.
+pub fn script_output(
+    bench: &Bench,
+    script: &Path,
+    arguments: &[String],
+    other: Option<&Path>,
+) -> Result<String> {
     let mut command = Command::new("node");
     command
         .arg(script)
-        .arg(argument.to_string())
+        .args(arguments)
         .env("SLUICEGATE_BIN", &bench.gateway)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    if std::env::var_os("CHROMIUM").is_none()
-        && let Some(browser) = BROWSERS
-            .iter()
-            .find_map(|name| super::others::on_path(name))
-    {
+    if let Some(browser) = other.map(Path::to_owned).or_else(browser) {
         command.env("CHROMIUM", browser);
     }
     let output = command.output().context("cannot run node")?;

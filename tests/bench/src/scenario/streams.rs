@@ -20,6 +20,7 @@ pub fn run(bench: &Bench) -> Result<Table> {
     let shape = Shape {
         size: (320, 180),
         rate: 30,
+        group: 60,
         bits: 250_000,
     };
     let film = Arc::new(Film::make(&bench.dir, shape)?);
