@@ -167,9 +167,15 @@ async fn read(mut stream: RecvStream) -> Option<Group> {
     })
 }
 
+/// A group as it has to arrive, as far as it is known.
+struct Expected {
+    bytes: Vec<u8>,
+    frames: usize,
+}
+
 /// What a WebSocket gets, as the groups that a session has to get.
 pub struct Twin {
-    groups: Arc<Mutex<BTreeMap<u64, Vec<u8>>>>,
+    groups: Arc<Mutex<BTreeMap<u64, Expected>>>,
     reading: AbortHandle,
 }
 
@@ -178,7 +184,7 @@ impl Twin {
     pub async fn open(gateway: &Gateway, stream: &str) -> Twin {
         let path = format!("/live/{stream}/webcodecs");
         let mut viewer = Nal::open(gateway.address, &path).await.unwrap();
-        let groups = Arc::new(Mutex::new(BTreeMap::new()));
+        let groups = Arc::new(Mutex::new(BTreeMap::<u64, Expected>::new()));
         let all = groups.clone();
         let reading = tokio::spawn(async move {
             let header = viewer.next().await.unwrap();
@@ -190,8 +196,12 @@ impl Twin {
                 let mut all = all.lock().unwrap();
                 let newest = all.last_key_value().map(|(newest, _)| *newest);
                 assert!(newest <= Some(frame.group), "{newest:?} {}", frame.group);
-                let group: &mut Vec<u8> = all.entry(frame.group).or_insert(header.to_vec());
-                group.extend_from_slice(&message);
+                let group = all.entry(frame.group).or_insert_with(|| Expected {
+                    bytes: header.to_vec(),
+                    frames: 0,
+                });
+                group.bytes.extend_from_slice(&message);
+                group.frames += 1;
             }
         });
         Twin {
@@ -200,10 +210,10 @@ impl Twin {
         }
     }
 
-    /// Number of the oldest group.
-    pub fn oldest(&self) -> Option<u64> {
+    /// Number of frames in the groups before this one.
+    pub fn frames_before(&self, group: u64) -> usize {
         let groups = self.groups.lock().unwrap();
-        groups.first_key_value().map(|(oldest, _)| *oldest)
+        groups.range(..group).map(|(_, before)| before.frames).sum()
     }
 
     /// Number of the newest group.
@@ -222,7 +232,7 @@ impl Twin {
         };
         within("the next group of the twin", ended).await;
         let groups = self.groups.lock().unwrap();
-        let expected = &groups[&group.number];
+        let expected = &groups[&group.number].bytes;
         let expected = match group.whole {
             true => expected.as_slice(),
             false => &expected[..group.bytes.len().min(expected.len())],

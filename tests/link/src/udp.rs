@@ -132,6 +132,12 @@ struct UnderWay {
     packet: Box<[u8]>,
 }
 
+/// A packet that is due, with the socket towards the gateway if it goes there.
+struct Due {
+    packet: UnderWay,
+    outside: Option<Arc<UdpSocket>>,
+}
+
 impl UdpLink {
     /// A link to the gateway's UDP port at this address, on this loopback port; 0 lets the system choose one. With the
     /// same seed, the packets of the same numbers are lost and held back.
@@ -238,7 +244,7 @@ async fn from_gateway(relay: Arc<Relay>, outside: Arc<UdpSocket>, client: Socket
 async fn deliver(relay: Arc<Relay>) {
     loop {
         let (due, next) = relay.state.lock().take_due(Instant::now());
-        for (packet, outside) in due {
+        for Due { packet, outside } in due {
             // A socket whose buffer is full, or that nobody listens to, loses it.
             let _ = match outside {
                 Some(outside) => outside.send(&packet.packet).await,
@@ -299,9 +305,6 @@ impl Relay {
         })
     }
 }
-
-/// A packet, with the socket towards the gateway if it goes there.
-type Due = (UnderWay, Option<Arc<UdpSocket>>);
 
 impl State {
     fn packets(&mut self, direction: Direction) -> &mut Packets {
@@ -364,7 +367,10 @@ impl State {
                     .map(|client| client.outside.clone()),
                 Direction::Down => None,
             };
-            taken.push((first, outside));
+            taken.push(Due {
+                packet: first,
+                outside,
+            });
         }
         (taken, None)
     }

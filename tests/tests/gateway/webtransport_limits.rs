@@ -42,10 +42,12 @@ async fn viewers(gateway: &Gateway, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_never_reads_costs_only_itself() {
-    const GROUPS: usize = 60;
+    const GROUPS: usize = 70;
     /// Groups after which the rings are full.
     const FULL: usize = 45;
     const FRAME: usize = 100_000;
+    /// How many come during each of the next groups, and how many that are.
+    const AT_ONCE: usize = 20;
     const STALLED: usize = 200;
     let clip = Box::leak(Box::new(camera::clip().with_filler(FRAME)));
     let mut camera = Camera::new(clip).await;
@@ -65,7 +67,9 @@ async fn a_session_that_never_reads_costs_only_itself() {
     for group in 0..GROUPS {
         if group == FULL {
             before = gateway.memory();
-            for _ in 0..STALLED {
+        }
+        if group >= FULL && stalled.len() < STALLED {
+            for _ in 0..AT_ONCE {
                 let client = narrow_client(&access.hashes, 100, 50_000, 100_000);
                 let session = Session::with(&client, access.address(), "cam/lanes", &[]).await;
                 stalled.push((session.unwrap(), client));

@@ -206,7 +206,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_certificate_comes_into_use_under_a_running_session() {
-        let certificates = Arc::new(Certificates::new(None).unwrap());
+        // Half a day before the change, so that both are valid.
+        let pair = Pair::from(SystemTime::now() - DAY * 21 / 2).unwrap();
+        let certificates = Arc::new(Certificates(Source::Own(Mutex::new(pair))));
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         let quic = Quic::open(address, certificates.clone(), Congestion::Cubic).unwrap();
         let url = format!("https://{}/", quic.address);
@@ -227,8 +229,7 @@ mod tests {
         let told = certificates.hashes();
         assert!(open(told[1]).await.is_none(), "the next one is in use");
         let (client, server, _endpoint) = open(told[0]).await.unwrap();
-        // As if that much time had passed.
-        certificates.hashes_at(SystemTime::now() + DAY * 12);
+        certificates.hashes_at(SystemTime::now() + DAY);
         assert!(open(told[0]).await.is_none(), "the former one is in use");
         assert!(open(told[1]).await.is_some());
         let mut stream = server.open_uni().await.unwrap().await.unwrap();
