@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use wtransport::proto::{headers::Headers, settings::Settings as Http3Settings};
 
 fn main() {
     let top = PathBuf::from(std::env::args_os().nth(1).expect("seeds FOLDER"));
@@ -189,6 +190,45 @@ fn main() {
             &format!("{nth}"),
             &[&field(&[3, 1, 4, 1, 5])[..], frame].concat(),
         );
+    }
+
+    // Requests for sessions, streams, and the frames of HTTP/3 with which a client begins.
+    let asked = [&b"127.0.0.1:8443"[..], b"/live/demo/webcodecs?session=a"];
+    let origin = [&b"origin"[..], b"http://127.0.0.1:8080"];
+    let parts = [asked, origin].concat().into_iter().flat_map(field);
+    let ports = [0x20, 0xfb, 0x1f, 0x90];
+    let request = [&[0][..], &ports, &parts.collect::<Vec<u8>>()].concat();
+    write("webtransport", "request", &request);
+    for (in_pieces, times) in [(0, 0), (1, 200), (0, 255)] {
+        let stream = [&[1, in_pieces][..], &field(&[3, 1, 4]), &[times], &[7; 300]].concat();
+        write(
+            "webtransport",
+            &format!("stream-{in_pieces}-{times}"),
+            &stream,
+        );
+    }
+    let settings = Http3Settings::builder()
+        .enable_connect_protocol()
+        .enable_webtransport()
+        .enable_h3_datagrams()
+        .build();
+    let fields: Headers = [
+        (":method", "CONNECT"),
+        (":scheme", "https"),
+        (":protocol", "webtransport"),
+        (":authority", "127.0.0.1:8080"),
+        (":path", "/live/demo/webcodecs"),
+        ("origin", "http://127.0.0.1:8080"),
+    ]
+    .into_iter()
+    .collect();
+    for (name, frame) in [
+        ("settings", settings.generate_frame()),
+        ("connect", fields.generate_frame()),
+    ] {
+        let mut bytes = vec![2];
+        frame.write(&mut bytes).unwrap();
+        write("webtransport", name, &bytes);
     }
 
     // Output of MJPEG cameras, valid and invalid.

@@ -4,7 +4,7 @@
 //! bidirectional one can be answered. Reading pauses while what was read is not taken.
 
 use crate::serving::{Close, MAX_MESSAGE_BYTES};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use sluicegate_viewer::{ClientStreamData, FromClient};
 use std::{
@@ -85,46 +85,76 @@ async fn receive(connection: Connection, in_pieces: bool, events: mpsc::Sender<E
             }
             Some(_) = reading.join_next() => continue,
         };
-        let start = ClientStreamData {
-            id,
-            bidirectional,
-            data: BytesMut::new().freeze().into(),
-            last: false,
-        };
-        reading.spawn(read(stream, start, in_pieces, events.clone()));
+        let pieces = Pieces::new(id, bidirectional, in_pieces);
+        reading.spawn(read(stream, pieces, events.clone()));
     }
 }
 
 /// Reads a stream to its end. Of one that the client resets, nothing more is passed on.
-async fn read(
-    mut stream: RecvStream,
-    mut next: ClientStreamData,
-    in_pieces: bool,
-    events: mpsc::Sender<Event>,
-) {
-    let mut whole = BytesMut::new();
+async fn read(mut stream: RecvStream, mut pieces: Pieces, events: mpsc::Sender<Event>) {
     loop {
         let Ok(chunk) = stream.quic_stream_mut().read_chunk(PIECE, true).await else {
             return;
         };
-        next.last = chunk.is_none();
-        let data = chunk.map(|chunk| chunk.bytes).unwrap_or_default();
-        if in_pieces {
-            next.data = data.into();
-        } else if whole.len() + data.len() > MAX_MESSAGE_BYTES {
-            let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
-            let _ = events.send(Event::Refused(Close::too_large())).await;
-            return;
-        } else {
-            whole.extend_from_slice(&data);
-            if !next.last {
-                continue;
+        let (event, ended) = match pieces.add(chunk.map(|chunk| chunk.bytes)) {
+            Ok(None) => continue,
+            Ok(Some(data)) => {
+                let ended = data.last;
+                (Event::Sent(FromClient::Stream(data)), ended)
             }
-            next.data = whole.split().freeze().into();
-        }
-        let sent = FromClient::Stream(next.clone());
-        if events.send(Event::Sent(sent)).await.is_err() || next.last {
+            Err(close) => {
+                let _ = stream.quic_stream_mut().stop(VarInt::from_u32(0));
+                (Event::Refused(close), true)
+            }
+        };
+        if events.send(event).await.is_err() || ended {
             return;
         }
+    }
+}
+
+/// Makes what is passed on of what arrives on a client's stream. Pure.
+#[derive(Debug)]
+pub struct Pieces {
+    next: ClientStreamData,
+    /// What has arrived, where the stream is passed on whole.
+    whole: Option<BytesMut>,
+}
+
+impl Pieces {
+    /// Nothing has arrived yet of the stream with this number; `in_pieces` says that its data is passed on as it
+    /// arrives.
+    pub fn new(id: u64, bidirectional: bool, in_pieces: bool) -> Pieces {
+        Pieces {
+            next: ClientStreamData {
+                id,
+                bidirectional,
+                data: Bytes::new().into(),
+                last: false,
+            },
+            whole: (!in_pieces).then(BytesMut::new),
+        }
+    }
+
+    /// Adds what has arrived, `None` at the end; returns what is to be passed on now.
+    ///
+    /// # Errors
+    /// A stream that is passed on whole has more than a message may have.
+    pub fn add(&mut self, arrived: Option<Bytes>) -> Result<Option<ClientStreamData>, Close> {
+        self.next.last = arrived.is_none();
+        let arrived = arrived.unwrap_or_default();
+        let Some(whole) = &mut self.whole else {
+            self.next.data = arrived.into();
+            return Ok(Some(self.next.clone()));
+        };
+        if whole.len() + arrived.len() > MAX_MESSAGE_BYTES {
+            return Err(Close::too_large());
+        }
+        whole.extend_from_slice(&arrived);
+        if !self.next.last {
+            return Ok(None);
+        }
+        self.next.data = whole.split().freeze().into();
+        Ok(Some(self.next.clone()))
     }
 }

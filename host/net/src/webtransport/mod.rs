@@ -10,5 +10,6 @@ mod request;
 mod session;
 mod streams;
 
-pub use request::{Refusal, Session, SessionRequest};
+pub use input::Pieces;
+pub use request::{Refusal, Session, SessionRequest, head};
 pub use session::serve_viewer;

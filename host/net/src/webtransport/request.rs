@@ -112,7 +112,12 @@ impl Session {
     }
 }
 
-fn head(
+/// The request as HTTP has it, a GET of HTTP/3, from the parts of a request that came to the UDP port `port`. The
+/// authority of a request to that becomes the one of the gateway's pages, which have the TCP port `page`.
+///
+/// # Errors
+/// The authority or the path is not a valid one.
+pub fn head(
     authority: &str,
     path: &str,
     fields: &HashMap<String, String>,
