@@ -153,6 +153,10 @@ impl Own {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::quic::Quic;
+    use sluicegate_config::Congestion;
+    use std::net::Ipv4Addr;
+    use wtransport::{ClientConfig, Endpoint, endpoint::IncomingSessionFuture, tls::Sha256Digest};
 
     #[test]
     fn the_next_certificate_is_told_before_it_is_used() {
@@ -173,5 +177,42 @@ mod tests {
         let late = told(100);
         assert!(late.iter().all(|hash| !second.contains(hash)));
         assert_eq!(used(100), late[0]);
+    }
+
+    #[tokio::test]
+    async fn the_next_certificate_comes_into_use_under_a_running_session() {
+        // Half a day before the change, so that both are valid.
+        let pair = Pair::from(SystemTime::now() - DAY * 21 / 2).unwrap();
+        let certificates = Arc::new(Certificates(Source::Own(Mutex::new(pair))));
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        let quic = Quic::open(address, certificates.clone(), Congestion::Cubic).unwrap();
+        let url = format!("https://{}/", quic.local_addr().unwrap());
+        let accepted = async || {
+            let incoming = quic.endpoint.accept().await.unwrap();
+            let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
+            request.accept().await
+        };
+        let open = async |hash: [u8; 32]| {
+            let config = ClientConfig::builder()
+                .with_bind_address(address)
+                .with_server_certificate_hashes([Sha256Digest::new(hash)])
+                .build();
+            let client = Endpoint::client(config).unwrap();
+            let (ours, theirs) = tokio::join!(client.connect(&url), accepted());
+            Some((ours.ok()?, theirs.ok()?, client))
+        };
+        let told = certificates.hashes();
+        assert!(open(told[1]).await.is_none(), "the next one is in use");
+        let (client, server, _endpoint) = open(told[0]).await.unwrap();
+        certificates.hashes_at(SystemTime::now() + DAY);
+        assert!(open(told[0]).await.is_none(), "the former one is in use");
+        assert!(open(told[1]).await.is_some());
+        let mut stream = server.open_uni().await.unwrap().await.unwrap();
+        stream.write_all(b"on").await.unwrap();
+        stream.finish().await.unwrap();
+        let mut content = [0; 2];
+        let mut stream = client.accept_uni().await.unwrap();
+        stream.read_exact(&mut content).await.unwrap();
+        assert_eq!(&content, b"on");
     }
 }
