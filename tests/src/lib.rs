@@ -31,6 +31,7 @@ pub mod raw;
 pub mod session;
 pub mod tls;
 pub mod web;
+pub mod webcodecs;
 pub mod webtransport;
 pub mod xserver;
 

@@ -62,11 +62,13 @@ pub fn client(hashes: &[[u8; 32]]) -> Endpoint<Client> {
     Endpoint::client(config(hashes)).unwrap()
 }
 
-/// A client that has room for so many bytes that nobody reads, of a stream and of all together.
-pub fn narrow_client(hashes: &[[u8; 32]], stream: u32, all: u32) -> Endpoint<Client> {
+/// A client that has room for so many streams of the gateway, and for so many bytes that nobody reads, of a stream and
+/// of all together.
+pub fn narrow_client(hashes: &[[u8; 32]], streams: u32, stream: u32, all: u32) -> Endpoint<Client> {
     let mut config = config(hashes);
     let mut transport = quinn::TransportConfig::default();
     transport
+        .max_concurrent_uni_streams(streams.into())
         .stream_receive_window(stream.into())
         .receive_window(all.into());
     config
@@ -95,8 +97,13 @@ impl Session {
     pub async fn open(gateway: &Gateway, path: &str) -> Result<Session> {
         let stream = path.split('/').next().unwrap();
         let access = Access::of(gateway, stream).await;
+        Session::via(&access, access.address(), path).await
+    }
+
+    /// Opens `/live/{path}` at this address, from which a link leads to the gateway, with a client of its own.
+    pub async fn via(access: &Access, address: SocketAddr, path: &str) -> Result<Session> {
         let client = access.client();
-        let mut session = Session::with(&client, access.address(), path, &[]).await?;
+        let mut session = Session::with(&client, address, path, &[]).await?;
         session._client = Some(client);
         Ok(session)
     }

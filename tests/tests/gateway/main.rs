@@ -4,6 +4,7 @@
 //! which is why the longest is called `airing`: started late, it would run on alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abandoned;
 mod access;
 mod airing;
 mod android;
@@ -68,4 +69,5 @@ mod third_party;
 mod tls;
 mod webtransport;
 mod webtransport_limits;
+mod webtransport_links;
 mod workers;

@@ -301,7 +301,7 @@ async fn a_group_that_lags_too_much_is_reset_when_a_newer_one_has_begun() {
     let gateway = Gateway::with_config(&config).await;
     let access = Access::of(&gateway, "cam").await;
     // Room for one frame of a stream.
-    let client = narrow_client(&access.hashes, 60_000, 10_000_000);
+    let client = narrow_client(&access.hashes, 100, 60_000, 10_000_000);
     let session = Session::with(&client, access.address(), "cam/lanes", &[]);
     let session = session.await.unwrap();
     camera.send().await;

@@ -10,9 +10,13 @@ use sluicegate_tests::{
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::{net::UdpSocket, sync::mpsc};
+use tokio::{net::UdpSocket, sync::mpsc, task::AbortHandle};
 
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nidle = \"1s\"\n\
     encode = { width = 64, height = 64, frame-rate = 10, bitrate = \"64k\" }\n";
@@ -38,11 +42,13 @@ async fn viewers(gateway: &Gateway, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_never_reads_costs_only_itself() {
-    const GROUPS: usize = 60;
+    const GROUPS: usize = 70;
     /// Groups after which the rings are full.
     const FULL: usize = 45;
     const FRAME: usize = 100_000;
-    const STALLED: usize = 50;
+    /// How many come during each of the next groups, and how many that are.
+    const AT_ONCE: usize = 20;
+    const STALLED: usize = 200;
     let clip = Box::leak(Box::new(camera::clip().with_filler(FRAME)));
     let mut camera = Camera::new(clip).await;
     let gateway = Gateway::with_config(&format!("{}{}", camera.config(), lanes())).await;
@@ -61,8 +67,10 @@ async fn a_session_that_never_reads_costs_only_itself() {
     for group in 0..GROUPS {
         if group == FULL {
             before = gateway.memory();
-            for _ in 0..STALLED {
-                let client = narrow_client(&access.hashes, 50_000, 100_000);
+        }
+        if group >= FULL && stalled.len() < STALLED {
+            for _ in 0..AT_ONCE {
+                let client = narrow_client(&access.hashes, 100, 50_000, 100_000);
                 let session = Session::with(&client, access.address(), "cam/lanes", &[]).await;
                 stalled.push((session.unwrap(), client));
             }
@@ -171,37 +179,96 @@ async fn sessions_count_as_connections() {
 }
 
 /// Forwards what clients send to the gateway, and nothing back.
-async fn black_hole(gateway: SocketAddr) -> SocketAddr {
-    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = inside.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 2048];
-        while let Ok((length, _)) = inside.recv_from(&mut buffer).await {
-            outside.send_to(&buffer[..length], gateway).await.unwrap();
-        }
-    });
-    address
+struct BlackHole {
+    address: SocketAddr,
+    forwarded: Arc<AtomicUsize>,
+    task: AbortHandle,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+impl BlackHole {
+    async fn new(gateway: SocketAddr) -> BlackHole {
+        let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = inside.local_addr().unwrap();
+        let forwarded = Arc::new(AtomicUsize::new(0));
+        let count = forwarded.clone();
+        let task = tokio::spawn(async move {
+            let mut buffer = vec![0; 2048];
+            while let Ok((length, _)) = inside.recv_from(&mut buffer).await {
+                outside.send_to(&buffer[..length], gateway).await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        BlackHole {
+            address,
+            forwarded,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+impl Drop for BlackHole {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn handshakes_that_are_never_completed_leave_room_for_others() {
+    const HANDSHAKES: usize = 10_000;
+    const AT_ONCE: usize = 500;
     let gateway = demo("").await;
     let access = Access::of(&gateway, "demo").await;
-    let hole = black_hole(access.address()).await;
+    let viewer = Session::open(&gateway, "demo/lanes").await.unwrap();
+    viewer.stream().await.unwrap();
     let before = mib(gateway.memory());
-    let endpoint = RawHttp3::endpoint();
-    let half_open: Vec<_> = (0..2000)
-        .map(|_| endpoint.connect(hole, "localhost").unwrap())
-        .collect();
+    let flood = async {
+        let mut most: f64 = 0.0;
+        for _ in 0..HANDSHAKES / AT_ONCE {
+            let hole = BlackHole::new(access.address()).await;
+            let endpoint = RawHttp3::endpoint();
+            let mut half_open = Vec::new();
+            for _ in 0..AT_ONCE {
+                half_open.push(endpoint.connect(hole.address, "localhost").unwrap());
+                tokio::task::yield_now().await;
+            }
+            let began = Instant::now();
+            while hole.forwarded.load(Ordering::Relaxed) < AT_ONCE {
+                assert!(began.elapsed() < PATIENCE, "too few were begun");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            most = most.max(mib(gateway.memory()) - before);
+            // First, so that the gateway does not hear that the clients give up.
+            drop(hole);
+        }
+        most
+    };
+    // A note comes with each frame, 10 each second.
+    let plays = async {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        loop {
+            within("a note", viewer.connection.receive_datagram())
+                .await
+                .unwrap();
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            if longest > Duration::from_secs(2) {
+                return longest;
+            }
+        }
+    };
+    let began = Instant::now();
+    let grown = tokio::select! {
+        grown = flood => grown,
+        longest = plays => panic!("the viewer waited {longest:?} for a frame"),
+    };
+    println!("{grown:.1} MiB more, {:?}", began.elapsed());
+    assert!(grown < 30.0, "{grown} MiB");
     // Clients whose address is their own get in, and prove it by a Retry.
     let session = Session::open(&gateway, "demo/lanes").await.unwrap();
-    session.stream().await.unwrap();
-    let grown = mib(gateway.memory()) - before;
-    println!("{grown:.1} MiB more");
-    assert!(grown < 30.0, "{grown} MiB");
-    drop(half_open);
-    session.stream().await.unwrap();
+    for session in [&session, &viewer] {
+        session.stream().await.unwrap();
+    }
     gateway.no_panic();
 }
 
