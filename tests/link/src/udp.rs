@@ -132,6 +132,12 @@ struct UnderWay {
     packet: Box<[u8]>,
 }
 
+/// A packet that is due, with the socket towards the gateway if it goes there.
+struct Due {
+    packet: UnderWay,
+    outside: Option<Arc<UdpSocket>>,
+}
+
 impl UdpLink {
     /// A link to the gateway's UDP port at this address, on this loopback port; 0 lets the system choose one. With the
     /// same seed, the packets of the same numbers are lost and held back.
@@ -238,7 +244,7 @@ async fn from_gateway(relay: Arc<Relay>, outside: Arc<UdpSocket>, client: Socket
 async fn deliver(relay: Arc<Relay>) {
     loop {
         let (due, next) = relay.state.lock().take_due(Instant::now());
-        for (packet, outside) in due {
+        for Due { packet, outside } in due {
             // A socket whose buffer is full, or that nobody listens to, loses it.
             let _ = match outside {
                 Some(outside) => outside.send(&packet.packet).await,
@@ -339,12 +345,8 @@ impl State {
         Some(due)
     }
 
-    /// The packets that are due now, each with the socket towards the gateway if it goes there, and when the next one
-    /// is.
-    fn take_due(
-        &mut self,
-        now: Instant,
-    ) -> (Vec<(UnderWay, Option<Arc<UdpSocket>>)>, Option<Instant>) {
+    /// The packets that are due now, and when the next one is.
+    fn take_due(&mut self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut taken = Vec::new();
         while let Some(first) = self.under_way.peek() {
             if first.due > now + EARLY {
@@ -365,7 +367,10 @@ impl State {
                     .map(|client| client.outside.clone()),
                 Direction::Down => None,
             };
-            taken.push((first, outside));
+            taken.push(Due {
+                packet: first,
+                outside,
+            });
         }
         (taken, None)
     }
