@@ -9,10 +9,11 @@ use sluicegate_config::{Network, Server};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
+    pin::pin,
     sync::Arc,
 };
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// File descriptors that are reserved for everything except connections, in total and per stream: sources, pipes,
 /// components, pages.
@@ -39,6 +40,8 @@ pub enum Refused {
 pub struct ConnectionLimiter {
     most: usize,
     slots: Arc<Semaphore>,
+    /// Notified when a connection has ended.
+    ended: Arc<Notify>,
     by_address: Arc<AddressLimiter>,
 }
 
@@ -60,6 +63,7 @@ impl ConnectionLimiter {
         Arc::new(ConnectionLimiter {
             most,
             slots: Arc::new(Semaphore::new(most)),
+            ended: Arc::default(),
             by_address: AddressLimiter::new(server.connections_per_address, exempt),
         })
     }
@@ -78,6 +82,7 @@ impl ConnectionLimiter {
         Ok(Permit {
             _address: self.by_address.enter(address).map_err(limit)?,
             _slot: slot,
+            _ended: Ended(self.ended.clone()),
         })
     }
 
@@ -86,11 +91,16 @@ impl ConnectionLimiter {
         AddressLimiter::new(most, self.by_address.exempt.clone())
     }
 
-    /// Waits until all connections have ended.
+    /// Waits until all connections have ended. Others are admitted meanwhile.
     pub async fn empty(&self) {
-        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
-        // An error would mean that the semaphore was closed, which never happens.
-        let _ = self.slots.acquire_many(all).await;
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.slots.available_permits() >= self.most {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 
@@ -99,6 +109,18 @@ impl ConnectionLimiter {
 pub struct Permit {
     _address: AddressPermit,
     _slot: OwnedSemaphorePermit,
+    /// Dropped last, in this order.
+    _ended: Ended,
+}
+
+/// Notifies when it is dropped.
+#[derive(Debug)]
+struct Ended(Arc<Notify>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 /// Limits what one client address may have.
@@ -203,6 +225,7 @@ fn open_files() -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use std::{future::poll_fn, pin::Pin, task::Poll};
 
     fn limiter(connections: u32, per_address: u32, proxies: &[&str]) -> Arc<ConnectionLimiter> {
         let server = Server {
@@ -259,6 +282,24 @@ mod tests {
         let proxy = "10.0.0.1".parse().unwrap();
         let _proxies = [(); 3].map(|()| handshakes.enter(proxy).unwrap());
         assert_eq!(handshakes.count(proxy), 0);
+    }
+
+    #[tokio::test]
+    async fn others_get_in_while_somebody_waits_for_all_to_end() {
+        let limiter = limiter(2, 9, &[]);
+        let enter = || limiter.enter("127.0.0.1".parse().unwrap());
+        let first = enter().unwrap();
+        let mut empty = pin!(limiter.empty());
+        assert!(poll_once(empty.as_mut()).await.is_pending());
+        let second = enter().unwrap();
+        drop(first);
+        assert!(poll_once(empty.as_mut()).await.is_pending());
+        drop(second);
+        empty.await;
+    }
+
+    async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
     }
 
     #[test]
