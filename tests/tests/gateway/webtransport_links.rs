@@ -129,7 +129,10 @@ async fn on_a_link_that_is_too_slow_the_age_stays_bounded() {
     const FRAMES: usize = 2 * COUNT;
     let clip = Box::leak(Box::new(camera::clip().with_filler(FILLER)));
     let mut camera = Camera::new(clip).await;
-    let gateway = Gateway::with_config(&camera.config()).await;
+    // How far a viewer may be behind before it jumps; what waits below that comes on top: in the session, in QUIC and
+    // in the queue of the link.
+    let stale = "[transports.webcodecs]\nstale = \"500ms\"\n";
+    let gateway = Gateway::with_config(&format!("{}{stale}", camera.config())).await;
     let twin = Twin::open(&gateway, "cam").await;
     let conditions = Conditions {
         delay: Duration::from_millis(20),
