@@ -143,7 +143,12 @@ export async function newPage(browser, options = {}) {
       window.reportViolation(`CSP: ${event.violatedDirective} blocked ${event.blockedURI}`);
     });
   });
-  return { page, problems, close: () => context.close() };
+  const close = async () => {
+    // A request that is being answered by a test may just be under way.
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await context.close();
+  };
+  return { page, problems, close };
 }
 
 /** Waits until the player displays frames with a frame number, and returns its state. */

@@ -16,7 +16,7 @@ use std::{
 pub enum Want {
     /// Messages to this viewer alone: the client is not ready for chunks, and will get the newest ones when it is.
     Messages,
-    /// Messages, and chunks as with `All` if a lane restarts at a newer start point, because the viewer is too far
+    /// Messages, and chunks as with `All` of lanes that restart at a newer start point, because the viewer is too far
     /// behind: the client is not ready for others.
     Restarts(usize),
     /// Messages and chunks: at least one chunk if there is any, and about this many bytes at most.

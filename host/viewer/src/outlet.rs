@@ -216,10 +216,10 @@ impl Outlet {
         budget: usize,
         items: &mut VecDeque<Item>,
     ) -> Poll<Next> {
-        self.poll(context, cursor, budget, items, |_| true)
+        self.poll(context, cursor, budget, items, false)
     }
 
-    /// Like [`Outlet::poll_take`], but appends nothing unless a lane starts or restarts.
+    /// Like [`Outlet::poll_take`], but appends only chunks of lanes that start or restart.
     pub fn poll_restart(
         &self,
         context: &mut Context<'_>,
@@ -227,7 +227,7 @@ impl Outlet {
         budget: usize,
         items: &mut VecDeque<Item>,
     ) -> Poll<Next> {
-        self.poll(context, cursor, budget, items, Cursor::restarts)
+        self.poll(context, cursor, budget, items, true)
     }
 
     fn poll(
@@ -236,19 +236,23 @@ impl Outlet {
         cursor: &mut Cursor,
         budget: usize,
         items: &mut VecDeque<Item>,
-        takes: impl Fn(&Cursor) -> bool,
+        only_restarts: bool,
     ) -> Poll<Next> {
         let mut ring = self.lock();
         let mut taken = ring.place(cursor);
-        let is_left = !takes(cursor);
-        if !is_left {
-            ring.take(cursor, budget, items, &mut taken);
+        if only_restarts {
+            let restarts: Vec<bool> = cursor.lanes.iter().map(|place| place.restarts()).collect();
+            ring.take(cursor, budget, items, &mut taken, |lane| {
+                restarts.get(lane).is_some_and(|restarts| *restarts)
+            });
+        } else {
+            ring.take(cursor, budget, items, &mut taken, |_| true);
         }
         ring.start_wanted |= taken.waits;
         if taken.chunks > 0 {
             return Poll::Ready(Next::TakenChunks(taken));
         }
-        if let Some(reason) = ring.closed.as_ref().filter(|_| !is_left) {
+        if let Some(reason) = ring.closed.as_ref().filter(|_| !only_restarts) {
             return Poll::Ready(Next::Closed(reason.clone()));
         }
         ring.wait(cursor, context.waker());
@@ -266,7 +270,7 @@ impl Outlet {
     fn take(&self, cursor: &mut Cursor, budget: usize, items: &mut VecDeque<Item>) -> TakenChunks {
         let ring = self.lock();
         let mut taken = ring.place(cursor);
-        ring.take(cursor, budget, items, &mut taken);
+        ring.take(cursor, budget, items, &mut taken, |_| true);
         taken
     }
 
@@ -351,6 +355,11 @@ impl LanePosition {
         }
     }
 
+    /// Whether the lane starts or restarts with a chunk that was not taken yet.
+    fn restarts(self) -> bool {
+        matches!(self, LanePosition::Starting(_))
+    }
+
     /// Skips to `position`, because the lane has nothing before it.
     fn skip_to(self, position: u64) -> LanePosition {
         match self {
@@ -401,12 +410,6 @@ impl Cursor {
             arrived_at: Some(arrived_at),
             ..Cursor::new()
         }
-    }
-
-    /// Whether a lane starts or restarts with a chunk that was not taken yet.
-    fn restarts(&self) -> bool {
-        let mut lanes = self.lanes.iter();
-        lanes.any(|place| matches!(place, LanePosition::Starting(_)))
     }
 
     /// From now on the viewer gets only these lanes.
@@ -541,26 +544,30 @@ impl Ring {
         taken
     }
 
+    /// Takes chunks of the lanes for which `takes` is true.
     fn take(
         &self,
         cursor: &mut Cursor,
         budget: usize,
         items: &mut VecDeque<Item>,
         taken: &mut TakenChunks,
+        takes: impl Fn(usize) -> bool,
     ) {
-        let from = cursor.lanes.iter().filter_map(|place| place.position());
+        let lanes = cursor.lanes.iter().enumerate();
+        let from = lanes.filter_map(|(lane, place)| place.position().filter(|_| takes(lane)));
         let Some(mut position) = from.min() else {
             return;
         };
         while let Some(slot) = self.slots.get(position) {
-            let place = cursor.lanes.get_mut(usize::from(slot.lane));
+            let lane = usize::from(slot.lane);
+            let place = cursor.lanes.get_mut(lane).filter(|_| takes(lane));
             if let Some(place) = place
                 && place.position().is_some_and(|at| at <= position)
             {
                 if taken.chunks > 0 && taken.bytes >= budget {
                     return;
                 }
-                let restarts = matches!(place, LanePosition::Starting(_));
+                let restarts = place.restarts();
                 let gets;
                 (gets, *place) = place.after_chunk(position, slot.access);
                 if !gets {
@@ -579,7 +586,7 @@ impl Ring {
                 taken.chunks += 1;
                 let published = (slot.published >= cursor.since).then_some(slot.published);
                 taken.published = taken.published.or(published);
-                let lane = self.lanes.get(usize::from(slot.lane));
+                let lane = self.lanes.get(lane);
                 items.push_back(Item::Chunk(Chunk {
                     lane: slot.lane,
                     rule: lane.map(|lane| lane.rule).unwrap_or_default(),
@@ -597,8 +604,10 @@ impl Ring {
         }
         // Chunks of other lanes need not be looked at again.
         let end = self.slots.end();
-        for place in &mut cursor.lanes {
-            *place = place.skip_to(end);
+        for (lane, place) in cursor.lanes.iter_mut().enumerate() {
+            if takes(lane) {
+                *place = place.skip_to(end);
+            }
         }
     }
 

@@ -101,14 +101,18 @@ async fn a_thousand_sessions_come_and_go_without_residue() {
     let stays = Session::open(&gateway, "demo/lanes").await.unwrap();
     stays.stream().await.unwrap();
     let mut memory = Vec::new();
-    let mut files = 0;
+    let (mut files, mut opened) = (0, 0);
     for step in 0..SESSIONS / STEP {
         for _ in 0..STEP / CONCURRENT {
             let visits = (0..CONCURRENT).map(|nth| {
                 let (client, address) = (access.client(), access.address());
                 tokio::spawn(async move {
-                    let session = Session::with(&client, address, "demo/lanes", &[]).await;
-                    let session = session.unwrap();
+                    let session = match Session::with(&client, address, "demo/lanes", &[]).await {
+                        // wtransport 0.7.2 loses what it has read of SETTINGS if something else happens before the
+                        // rest arrives, takes the rest for a frame of another length, and ends the connection.
+                        Err(error) if error.to_string().contains("by peer: 263") => return false,
+                        opened => opened.unwrap(),
+                    };
                     session.stream().await.unwrap();
                     match nth % 3 {
                         // Closes, vanishes in the middle of a stream, or vanishes with its socket.
@@ -116,10 +120,11 @@ async fn a_thousand_sessions_come_and_go_without_residue() {
                         1 => drop(session),
                         _ => drop(client),
                     }
+                    true
                 })
             });
             for visit in visits.collect::<Vec<_>>() {
-                within("a visit", visit).await.unwrap();
+                opened += usize::from(within("a visit", visit).await.unwrap());
             }
         }
         memory.push(mib(gateway.memory()));
@@ -129,6 +134,7 @@ async fn a_thousand_sessions_come_and_go_without_residue() {
         }
     }
     viewers(&gateway, 1).await;
+    assert!(opened >= SESSIONS - SESSIONS / 100, "only {opened} opened");
     let growth = slope(&memory[3..]);
     println!("{growth:.3} MiB for each {STEP}, {memory:.1?}");
     assert!(growth < 0.5, "{growth} MiB for each {STEP}: {memory:?}");

@@ -339,3 +339,24 @@ fn a_viewer_that_is_not_ready_gets_only_restarts() {
     assert_eq!(restart(&mut cursor), "");
     assert_eq!(read(&outlet, &mut cursor), ("e".into(), 0));
 }
+
+#[test]
+fn a_lane_that_restarts_brings_nothing_of_the_others() {
+    let outlet = Outlet::default();
+    outlet.set_lanes(vec![LaneRule::new(ms(1000)), LaneRule::new(ms(100))]);
+    let mut cursor = Cursor::new();
+    let both = |number: &str, start| {
+        let [first, second] = ["v", "n"].map(|lane| content(&format!("{lane}{number} ")));
+        [(first, 0, start), (second, 1, start)]
+    };
+    outlet.publish(both("1", true), ms(0), None);
+    assert_eq!(read(&outlet, &mut cursor).0, "v1 n1 ");
+    outlet.publish(both("2", false), ms(200), None);
+    outlet.publish(both("3", true), ms(400), None);
+    let (mut items, mut nobody) = (VecDeque::new(), Context::from_waker(Waker::noop()));
+    let taken = outlet.poll_restart(&mut nobody, &mut cursor, usize::MAX, &mut items);
+    assert!(matches!(taken, Poll::Ready(Next::TakenChunks(_))));
+    assert_eq!(text(items), "n3 ");
+    // They are still there.
+    assert_eq!(read(&outlet, &mut cursor).0, "v2 v3 ");
+}
