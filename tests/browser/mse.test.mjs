@@ -12,6 +12,7 @@ import {
   displayedFrame,
   playing,
   blockAutoplay,
+  DEADLINE,
   measureLatency,
   until,
 } from "./support.mjs";
@@ -168,7 +169,10 @@ describe("mse", { timeout: 240_000 }, () => {
     await player.locator("video.first").evaluate((video) => video.pause());
     await tap.click();
     await frameNumberReaches(page, (await playing(page, "mse")).number + 30);
-    const { median } = await measureLatency(page, 3);
+    // It catches up with what it has missed.
+    const began = performance.now();
+    let { median } = await measureLatency(page, 3);
+    while (median >= 1000 && performance.now() - began < DEADLINE) ({ median } = await measureLatency(page, 1));
     assert.ok(median < 1000, `${median} ms`);
     assert.deepEqual(problems, []);
     await close();
