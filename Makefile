@@ -53,7 +53,7 @@ test: setup-test web/node_modules/.installed
 	cargo build --locked --workspace --bin sluicegate --bin sluicegate-devices --bin sluicegate-link
 	cargo test --workspace --locked --no-run
 	@$(call stage,unit and end-to-end tests)
-	cargo test --workspace --locked -- --test-threads=$$((2 * $$(nproc))) # they mostly wait
+	cargo test --workspace --locked -- --test-threads=$$((3 * $$(nproc))) # they mostly wait
 	cargo test --workspace --locked --features sluicegate-plugin/next-interface --test next_interface
 	@$(call stage,a little fuzzing)
 	SMOKE=1 tests/fuzz/run 3
