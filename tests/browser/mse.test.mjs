@@ -12,7 +12,6 @@ import {
   displayedFrame,
   playing,
   blockAutoplay,
-  DEADLINE,
   measureLatency,
   until,
 } from "./support.mjs";
@@ -169,10 +168,10 @@ describe("mse", { timeout: 240_000 }, () => {
     await player.locator("video.first").evaluate((video) => video.pause());
     await tap.click();
     await frameNumberReaches(page, (await playing(page, "mse")).number + 30);
-    // It catches up with what it has missed.
+    // It jumps over what it has missed, and keeps away from the live edge for 5 s more if frames came late.
     const began = performance.now();
     let { median } = await measureLatency(page, 3);
-    while (median >= 1000 && performance.now() - began < DEADLINE) ({ median } = await measureLatency(page, 1));
+    while (median >= 1000 && performance.now() - began < 9000) ({ median } = await measureLatency(page, 1));
     assert.ok(median < 1000, `${median} ms`);
     assert.deepEqual(problems, []);
     await close();
