@@ -1,6 +1,6 @@
 //! Tests of the outlet: where viewers start, when they jump, and in which order they get chunks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use super::*;
+use super::{cursor::LanePosition, *};
 use bytes::Bytes;
 use proptest::prelude::*;
 
