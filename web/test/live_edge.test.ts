@@ -77,6 +77,20 @@ test("a viewer that joins in the middle of a group is live after one jump", () =
   }
 });
 
+test("a backlog that arrives in growing bursts leaves no delay", () => {
+  // TCP sends 10 segments, then twice as many each round trip: here 4 frames, 8, 16 and so on.
+  for (const roundTrip of [0.03, 0.05, 0.1, 0.2]) {
+    const [start, backlog, frame] = [50_000, 2, 1 / 30];
+    const lateness = (time: number): number => {
+      const round = Math.floor(Math.log2((time - start) / frame / 4 + 1));
+      return Math.max(0, round * roundTrip - (time - start - backlog));
+    };
+    const { element, behind } = play({ seconds: 6, start, backlog, frame, lateness });
+    assert.ok(element.seeks.length <= 3, `${roundTrip} s: ${element.seeks}`);
+    assert.ok(worst(behind, 4) < 0.3, `${roundTrip} s: ${worst(behind, 4)} s`);
+  }
+});
+
 test("evenly timed frames are displayed with little delay at any frame rate", () => {
   for (const rate of [60, 30, 15]) {
     const { element, behind } = play({ seconds: 20, frame: 1 / rate });

@@ -33,6 +33,14 @@ const MAX_JITTER_BUFFER = 2;
 const BACKLOG_PAUSE_MS = 60;
 /** Initial lateness (s), as the frames of a backlog do not reveal it. */
 const INITIAL_LATENESS = 0.1;
+/**
+ * On a long path a backlog pauses, too: TCP sends a little more each round trip. Each part is less late than all before,
+ * as no frame on time is. So if lateness sinks below its minimum by more than `BACKLOG` (s) in all, in steps of at least
+ * `BACKLOG_STEP` (s) that follow one another within `BACKLOG_STEP_MS`, what was before was a backlog.
+ */
+const BACKLOG = 0.1;
+const BACKLOG_STEP = 0.005;
+const BACKLOG_STEP_MS = 300;
 
 /** Beyond this distance (s) the player jumps instead of catching up by rate. */
 const JUMP = 4;
@@ -63,6 +71,9 @@ export class LiveEdge {
   #last: { readonly now: number; readonly from: number } | null = null;
   #joining = true;
   #resumed = false;
+  /** The minimum of lateness (s), when it last sank by a step, and by how much it has sunk in such steps. */
+  #least = Infinity;
+  #sank = { now: 0, by: 0 };
 
   /** `adjustsRate`: whether the playback rate may be changed. */
   constructor({ adjustsRate }: { adjustsRate: boolean }) {
@@ -79,7 +90,9 @@ export class LiveEdge {
       this.#last = { now, from: to };
       return;
     }
-    this.#record(now, now / 1000 - last.from, to - from);
+    const lateness = now / 1000 - last.from;
+    if (this.#isBacklog(now, lateness)) this.#buckets = [{ since: now, lateness: lateness + INITIAL_LATENESS, frameDuration: to - from }];
+    else this.#record(now, lateness, to - from);
     // Several frames may have arrived at once.
     this.#last = { now, from: to - Math.min(...this.#buckets.map(({ frameDuration }) => frameDuration)) };
   }
@@ -114,10 +127,27 @@ export class LiveEdge {
       this.#joining = false;
       return this.#seek(now, target);
     }
-    const resumed = this.#resumed;
+    const jumps = this.#resumed || this.#backlogEnded(now);
     this.#resumed = false;
-    if (resumed && behind > JUMP_RESUMED) return this.#seek(now, target);
+    if (jumps && behind > JUMP_RESUMED) return this.#seek(now, target);
     return this.#adjustsRate ? this.#follow(now, behind, target) : this.#jump(now, newest.to - position, newest);
+  }
+
+  /** Whether all frames until this one were late only because they were part of a backlog. */
+  #isBacklog(now: number, lateness: number): boolean {
+    const by = this.#least - lateness;
+    this.#least = Math.min(this.#least, lateness);
+    if (by < BACKLOG_STEP || by === Infinity) return false;
+    const before = now - this.#sank.now < BACKLOG_STEP_MS ? this.#sank.by : 0;
+    this.#sank = { now, by: before + by };
+    return this.#sank.by > BACKLOG;
+  }
+
+  /** Whether a backlog has ended since the last call. */
+  #backlogEnded(now: number): boolean {
+    const ended = this.#sank.by > BACKLOG && now - this.#sank.now >= BACKLOG_STEP_MS;
+    if (ended) this.#sank = { now, by: 0 };
+    return ended;
   }
 
   #record(now: number, lateness: number, frameDuration: number): void {
