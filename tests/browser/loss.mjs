@@ -73,14 +73,16 @@ async function measureAge(seconds) {
   return { displayed: quantile(displayed, 0.5), screen: [quantile(screen, 0.5), quantile(screen, 0.95)] };
 }
 
-const gateway = gatewayWith('congestion = "bbr"');
+const gateway = gatewayWith("");
+const bbr = gatewayWith('congestion = "bbr"');
 const cubic = gatewayWith('congestion = "cubic"');
 const withoutUdp = gatewayWith("webtransport = false");
 const found = [];
 try {
-  for (const each of [gateway, cubic, withoutUdp]) await each.start();
+  for (const each of [gateway, bbr, cubic, withoutUdp]) await each.start();
   for (const [name, server, transport, isSocket] of [
-    ["webcodecs, WebTransport, BBR", gateway, "webcodecs", false],
+    ["webcodecs, WebTransport", gateway, "webcodecs", false],
+    ["webcodecs, WebTransport, BBR", bbr, "webcodecs", false],
     ["webcodecs, WebTransport, CUBIC", cubic, "webcodecs", false],
     ["webcodecs, WebSocket", withoutUdp, "webcodecs", true],
     ["nal", gateway, "nal", true],
@@ -95,7 +97,7 @@ try {
     }
   }
 } finally {
-  for (const each of [gateway, cubic, withoutUdp]) await each.stop();
+  for (const each of [gateway, bbr, cubic, withoutUdp]) await each.stop();
 }
 console.log(JSON.stringify(found));
 process.exit(0);

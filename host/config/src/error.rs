@@ -177,6 +177,16 @@ pub(super) fn reword(message: &str, path: &[Step]) -> String {
         };
         return format!("{field} is missing in {}{example}", header(path));
     }
+    let unknown = message.strip_prefix("unknown variant ");
+    if let Some((found, expected)) = unknown.and_then(|rest| rest.split_once(", expected ")) {
+        let known = expected.split('`').skip(1).step_by(2);
+        let known: Vec<String> = known.map(|name| format!("\"{name}\"")).collect();
+        return format!(
+            "{}: {found} is not known; write one of {}",
+            describe(path),
+            known.join(", ")
+        );
+    }
     let mistyped = message
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "))

@@ -310,7 +310,7 @@ pub struct Server {
     /// UDP port for WebTransport: `true`, the one with the number of the TCP port; another number; or `false`, none.
     /// Default `true`.
     pub webtransport: WebTransport,
-    /// Congestion controller of WebTransport: `"cubic"` or `"bbr"`. Default `"cubic"`.
+    /// Congestion controller of WebTransport: `"loss-tolerant"`, `"cubic"` or `"bbr"`. Default `"loss-tolerant"`.
     pub congestion: Congestion,
     /// List of proxies whose `Forwarded` or `X-Forwarded-For` is trusted for the client's address. Default: none.
     pub trusted_proxies: Vec<Network>,

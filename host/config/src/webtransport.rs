@@ -53,8 +53,10 @@ impl<'de> Deserialize<'de> for WebTransport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Congestion {
-    /// CUBIC (RFC 9438): backs off when packets are lost.
+    /// CUBIC that takes losses for congestion only if packets had to wait in a queue, too, or more than a tenth is lost.
     #[default]
+    LossTolerant,
+    /// CUBIC (RFC 9438): backs off when packets are lost.
     Cubic,
     /// BBR, version 1: sends at the bandwidth that it measures.
     Bbr,

@@ -193,7 +193,10 @@ async fn mistakes_in_the_config_say_what_to_write() {
             "webtransport = \"no\"",
             "true, false or the number of a UDP port",
         ),
-        ("congestion = \"reno\"", "`cubic` or `bbr`"),
+        (
+            "congestion = \"BBR\"",
+            "`BBR` is not known; write one of \\\"loss-tolerant\\\", \\\"cubic\\\", \\\"bbr\\\"",
+        ),
     ] {
         let refused = check(&format!("[server]\n{setting}\n{DEMO}")).await;
         assert_ne!(refused.code, Some(0));
@@ -209,9 +212,11 @@ async fn mistakes_in_the_config_say_what_to_write() {
     let text = format!("{:?}", within("the gateway ends", refused).await);
     assert!(text.contains(&format!("UDP port {port}")), "{text}");
     assert!(text.contains("webtransport = false"), "{text}");
-    let bbr = demo("[server]\ncongestion = \"bbr\"\n").await;
-    let session = Session::open(&bbr, "demo/lanes").await.unwrap();
-    session.whole_stream().await.unwrap();
+    for controller in ["cubic", "bbr"] {
+        let gateway = demo(&format!("[server]\ncongestion = \"{controller}\"\n")).await;
+        let session = Session::open(&gateway, "demo/lanes").await.unwrap();
+        session.whole_stream().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -332,7 +332,7 @@ impl Sessions {
                 let mut probe = self.probe.as_ref()?.lock();
                 probe.query(ends.local, ends.peer).ok().flatten()
             }
-            Measured::ByQuic(path) => Some(path.upgrade()?.info()),
+            Measured::ByQuic(path) => path.upgrade()?.info(),
         }
     }
 

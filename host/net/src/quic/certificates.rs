@@ -153,8 +153,7 @@ impl Own {
     fn from(start: SystemTime) -> Result<Own, TlsError> {
         // Names are not verified by clients that know the hash.
         let names = ["localhost".to_owned()];
-        let made = self_sign(&names, start, start + VALID);
-        let (certificate, key) = made.map_err(|error| TlsError::Make(error.to_string()))?;
+        let (certificate, key) = self_sign(&names, start, start + VALID)?;
         let der = certificate.der().clone();
         let hash = Sha256::digest(&der).into();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -210,7 +209,7 @@ mod tests {
         let pair = Pair::from(SystemTime::now() - DAY * 21 / 2).unwrap();
         let certificates = Arc::new(Certificates(Source::Own(Mutex::new(pair))));
         let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let quic = Quic::open(address, certificates.clone(), Congestion::Cubic).unwrap();
+        let quic = Quic::open(address, certificates.clone(), Congestion::default()).unwrap();
         let url = format!("https://{}/", quic.address);
         let accepted = async || {
             let incoming = quic.endpoint.accept().await.unwrap();

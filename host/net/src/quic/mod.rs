@@ -7,6 +7,8 @@
 //! are small; and what waits to be sent is limited by the viewer's session (`crate::webtransport`).
 
 mod certificates;
+mod congestion;
+mod losses;
 mod path;
 mod rate;
 
@@ -22,10 +24,8 @@ use crate::{
 };
 use quinn::{
     Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig,
-    congestion::{BbrConfig, ControllerFactory, CubicConfig},
     crypto::rustls::QuicServerConfig,
 };
-use rate::MeasuringFactory;
 use rustls::crypto::ring;
 use sluicegate_config::Congestion;
 use sluicegate_telemetry::LogRateLimit;
@@ -190,11 +190,7 @@ fn transport_config(congestion: Congestion) -> io::Result<TransportConfig> {
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(io::Error::other)?))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
-        Congestion::Cubic => Arc::new(CubicConfig::default()),
-        Congestion::Bbr => Arc::new(BbrConfig::default()),
-    };
-    config.congestion_controller_factory(Arc::new(MeasuringFactory(controllers)));
+    config.congestion_controller_factory(Arc::new(congestion::Factory::new(congestion)));
     Ok(config)
 }
 
@@ -432,7 +428,12 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_fails_is_opened_again_and_tcp_goes_on() {
         let certificates = Arc::new(Certificates::new(None).unwrap());
-        let quic = Quic::open(([127, 0, 0, 1], 0).into(), certificates, Congestion::Cubic).unwrap();
+        let quic = Quic::open(
+            ([127, 0, 0, 1], 0).into(),
+            certificates,
+            Congestion::default(),
+        )
+        .unwrap();
         let (address, endpoint) = (quic.address, quic.endpoint.clone());
         let limiter = ConnectionLimiter::new(&Server::default(), 1);
         let draining = watch::Sender::new(false);

@@ -1,17 +1,10 @@
 //! The rate at which a path delivers, as the clients' acknowledgements tell.
 //!
 //! QUIC itself tells its congestion window only. That is no measure of the path: it does not grow while there is little
-//! to send, and a client that does not read leaves it as it was. So the congestion controller is wrapped, which is told
-//! of each acknowledgement, and whether the sender had too little to send. A rate is measured over a round trip in
-//! which it had enough all the time.
+//! to send, and a client that does not read leaves it as it was. So `congestion` tells of each acknowledgement, and
+//! whether the sender had too little to send. A rate is measured over a round trip in which it had enough all the time.
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
-use quinn_proto::RttEstimator;
-use std::{
-    any::Any,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Round trips of which the best counts.
 const ROUNDS: usize = 8;
@@ -46,7 +39,13 @@ struct Rate {
 
 impl DeliveryRate {
     /// The client has acknowledged so many bytes. `had_enough` says that more was to be sent before that.
-    fn acknowledged(&mut self, now: Instant, bytes: u64, had_enough: bool, round_trip: Duration) {
+    pub fn acknowledged(
+        &mut self,
+        now: Instant,
+        bytes: u64,
+        had_enough: bool,
+        round_trip: Duration,
+    ) {
         if !had_enough {
             self.round = None;
             return;
@@ -67,7 +66,7 @@ impl DeliveryRate {
     }
 
     /// That were all acknowledgements of this time.
-    fn end(&mut self, now: Instant) {
+    pub fn end(&mut self, now: Instant) {
         let Some(round) = &mut self.round else { return };
         let took = now.saturating_duration_since(round.began);
         if took < round.length {
@@ -90,92 +89,6 @@ impl DeliveryRate {
         let rates = self.rates.iter().flatten();
         let rates = rates.filter(|rate| rate.counts_until > now);
         rates.map(|rate| rate.bits_per_second).max()
-    }
-}
-
-/// Makes controllers that also measure the delivery rate.
-pub(super) struct MeasuringFactory(pub Arc<dyn ControllerFactory + Send + Sync>);
-
-impl ControllerFactory for MeasuringFactory {
-    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(MeasuringController {
-            controller: self.0.clone().build(now, current_mtu),
-            rate: DeliveryRate::default(),
-        })
-    }
-}
-
-/// A controller that also measures the delivery rate.
-pub(super) struct MeasuringController {
-    controller: Box<dyn Controller>,
-    pub rate: DeliveryRate,
-}
-
-impl Controller for MeasuringController {
-    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.controller.on_sent(now, bytes, last_packet_number);
-    }
-
-    fn on_ack(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        bytes: u64,
-        app_limited: bool,
-        rtt: &RttEstimator,
-    ) {
-        self.rate.acknowledged(now, bytes, !app_limited, rtt.get());
-        self.controller.on_ack(now, sent, bytes, app_limited, rtt);
-    }
-
-    fn on_end_acks(
-        &mut self,
-        now: Instant,
-        in_flight: u64,
-        app_limited: bool,
-        largest_packet_num_acked: Option<u64>,
-    ) {
-        self.rate.end(now);
-        self.controller
-            .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
-    }
-
-    fn on_congestion_event(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        is_persistent_congestion: bool,
-        lost_bytes: u64,
-    ) {
-        self.controller
-            .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
-    }
-
-    fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.controller.on_mtu_update(new_mtu);
-    }
-
-    fn window(&self) -> u64 {
-        self.controller.window()
-    }
-
-    fn metrics(&self) -> ControllerMetrics {
-        self.controller.metrics()
-    }
-
-    fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(MeasuringController {
-            controller: self.controller.clone_box(),
-            rate: self.rate,
-        })
-    }
-
-    fn initial_window(&self) -> u64 {
-        self.controller.initial_window()
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
     }
 }
 

@@ -18,6 +18,7 @@ use std::{
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use time::OffsetDateTime;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Validity. Apple's devices accept at most 825 days.
@@ -64,8 +65,7 @@ impl SelfSigned {
             return Ok((key, until - RENEW_BEFORE_END));
         }
         let until = now + VALID;
-        let text =
-            make(&self.names, now, until).map_err(|error| TlsError::Make(error.to_string()))?;
+        let text = make(&self.names, now, until)?;
         match &file {
             Some(file) => match private::write(file, &[text.as_bytes()]) {
                 Ok(()) => tracing::info!("created a certificate, saved in {}", file.display()),
@@ -105,21 +105,31 @@ pub(crate) fn self_sign(
     names: &[String],
     start: SystemTime,
     until: SystemTime,
-) -> Result<(Certificate, KeyPair), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(names)?;
+) -> Result<(Certificate, KeyPair), TlsError> {
+    let failed = |error: rcgen::Error| TlsError::Make(error.to_string());
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::new(names).map_err(failed)?;
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
         .push(DnType::CommonName, "Sluicegate");
-    params.not_before = (start - BACKDATED).into();
-    params.not_after = until.into();
+    params.not_before = date(start - BACKDATED)?;
+    params.not_after = date(until)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = params.self_signed(&key)?;
+    let certificate = params.self_signed(&key).map_err(failed)?;
     Ok((certificate, key))
 }
 
-fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, rcgen::Error> {
+/// A time as in a certificate, which has years of four digits (RFC 5280 section 4.1.2.5).
+fn date(at: SystemTime) -> Result<OffsetDateTime, TlsError> {
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .ok_or_else(|| TlsError::Make("the system clock is wrong: set it".into()))
+}
+
+fn make(names: &[String], now: SystemTime, until: SystemTime) -> Result<String, TlsError> {
     let (certificate, key) = self_sign(names, now, until)?;
     let seconds = until.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(format!(
@@ -178,6 +188,16 @@ mod tests {
 
     fn certificate(loaded: &(CertifiedKey, SystemTime)) -> Vec<u8> {
         loaded.0.end_entity_cert().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_clock_beyond_all_dates_of_certificates_is_an_error() {
+        let names = ["localhost".to_owned()];
+        for (years, is_good) in [(0, true), (500, true), (8028, false), (100_000, false)] {
+            let now = UNIX_EPOCH + years * 366 * DAY;
+            let made = self_sign(&names, now, now + VALID);
+            assert_eq!(made.is_ok(), is_good, "{years}");
+        }
     }
 
     #[test]

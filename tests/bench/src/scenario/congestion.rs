@@ -1,4 +1,4 @@
-//! Congestion control of WebTransport: CUBIC and BBR on links that lose packets, that are too slow, and that are mostly
+//! Congestion control of WebTransport: each controller on links that lose packets, that are too slow, and that are mostly
 //! idle; the same frames over WebSocket beside them.
 
 use crate::{
@@ -65,7 +65,12 @@ fn cases() -> [Case; 5] {
 }
 
 /// What carries the frames.
-const SENDERS: [(&str, &str); 3] = [("cubic", "CUBIC"), ("bbr", "BBR"), ("", "WebSocket")];
+const SENDERS: [(&str, &str); 4] = [
+    ("loss-tolerant", "loss-tolerant"),
+    ("cubic", "CUBIC"),
+    ("bbr", "BBR"),
+    ("", "WebSocket"),
+];
 
 /// Measures each sender on each link.
 pub fn run(bench: &Bench) -> Result<Table> {

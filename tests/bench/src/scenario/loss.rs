@@ -14,10 +14,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 /// the same frames over WebSocket.
 const AIM: f64 = 30.0;
 const AIM_LOSS: f64 = 0.5;
-const BEST: [&str; 2] = [
-    "webcodecs, WebTransport, BBR",
-    "webcodecs, WebTransport, CUBIC",
-];
+const BEST: &str = "webcodecs, WebTransport";
 const TWIN: &str = "webcodecs, WebSocket";
 /// Share of lost packets in each direction, and half of the round trip in milliseconds.
 const PATHS: [(f64, u64); 4] = [(0.0, 0), (0.0, 25), (0.01, 25), (0.03, 25)];
@@ -75,20 +72,18 @@ pub fn run(bench: &Bench, script: &Path) -> Result<Table> {
             let mut played = watched.iter().filter(|found| found.problem.is_none());
             played.find(|found| found.transport == name)
         };
-        for name in BEST {
-            if let (Some(best), Some(twin)) = (find(name), find(TWIN)) {
-                let relative = best.screen[1] / twin.screen[1];
-                aims.push((name, loss, delay, best.displayed, relative));
-            }
+        if let (Some(best), Some(twin)) = (find(BEST), find(TWIN)) {
+            let relative = best.screen[1] / twin.screen[1];
+            aims.push((loss, delay, best.displayed, relative));
         }
     }
     let ms = |ms| format!("{ms:.0} ms");
-    for (name, loss, delay, displayed, relative) in aims {
+    for (loss, delay, displayed, relative) in aims {
         if delay == 0 {
-            let what = format!("{name}, without loss and delay, median when displayed");
+            let what = format!("{BEST} without loss and delay, median when displayed");
             table.aim(&what, displayed, AIM, ms);
         } else if loss == PATHS[PATHS.len() - 1].0 {
-            let what = format!("{name}, p95 on the screen relative to WebSocket, highest loss");
+            let what = format!("{BEST}, p95 on the screen relative to WebSocket, highest loss");
             table.aim(&what, relative, AIM_LOSS, |ratio| format!("{ratio:.2} ×"));
         }
     }
