@@ -86,6 +86,39 @@ pub struct Group {
     pub whole: bool,
 }
 
+impl Group {
+    /// All of a group, which has arrived now.
+    pub fn whole(bytes: Vec<u8>) -> Group {
+        let (mut frames, mut left) = (Vec::new(), bytes.as_slice().into());
+        take_frames(&mut left, &mut frames);
+        assert!(left.is_empty(), "a group ends within a record");
+        Group {
+            number: number(&frames).expect("a frame"),
+            frames,
+            bytes,
+            whole: true,
+        }
+    }
+}
+
+/// Takes the whole frames off the data.
+fn take_frames(data: &mut BytesMut, frames: &mut Vec<(Instant, Frame)>) {
+    while let Some(record) = Record::take(data) {
+        if let Record::Frame(frame) = record {
+            frames.push((Instant::now(), frame));
+        }
+    }
+}
+
+/// Number of the group that the frames are of, which must be the same; `None` without frames.
+fn number(frames: &[(Instant, Frame)]) -> Option<u64> {
+    let number = frames.first()?.1.group;
+    for (_, frame) in frames {
+        assert_eq!(frame.group, number, "two groups on a stream");
+    }
+    Some(number)
+}
+
 /// Groups from a session, whose streams are read as fast as they arrive.
 pub struct Groups {
     connection: Connection,
@@ -148,19 +181,11 @@ async fn read(mut stream: RecvStream) -> Option<Group> {
             Ok(None) => break true,
             Err(_) => break false,
         }
-        while let Some(record) = Record::take(&mut left) {
-            if let Record::Frame(frame) = record {
-                frames.push((Instant::now(), frame));
-            }
-        }
+        take_frames(&mut left, &mut frames);
     };
     assert!(!whole || left.is_empty(), "a group ends within a record");
-    let number = frames.first()?.1.group;
-    for (_, frame) in &frames {
-        assert_eq!(frame.group, number, "two groups on a stream");
-    }
     Some(Group {
-        number,
+        number: number(&frames)?,
         frames,
         bytes,
         whole,

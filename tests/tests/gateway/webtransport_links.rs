@@ -8,14 +8,20 @@ use sluicegate_media::h264::{avcc, nal};
 use sluicegate_tests::{
     Camera, Gateway, Watcher,
     camera::{self, COUNT, GROUP},
-    webcodecs::{Groups, Twin},
+    webcodecs::{Group, Groups, Twin},
     webtransport::{Access, Session},
+    within,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    process::Stdio,
     time::{Duration, Instant},
 };
-use tokio::time::MissedTickBehavior;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::MissedTickBehavior,
+};
 
 /// 30 frames per second in groups of half a second, 200 kbit/s.
 const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\n\
@@ -69,6 +75,44 @@ async fn frames_are_those_of_the_source_on_both_carriers() {
             assert_eq!(frame.independent, place == 0);
         }
     }
+}
+
+/// A client by aioquic, which writes a line for each stream.
+fn aioquic(gateway: &Gateway, path: &str) -> Child {
+    let root = Gateway::root();
+    Command::new("python3")
+        .arg(root.join("tests/fixtures/webtransport.py"))
+        .args([&gateway.address.port().to_string(), path])
+        .env("PYTHONPATH", root.join("target/python"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_library_of_http3_gets_the_same_groups() {
+    let gateway = Gateway::with_config(DEMO).await;
+    let twin = Twin::open(&gateway, "demo").await;
+    let mut client = aioquic(&gateway, "/live/demo/webcodecs");
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut newest = None;
+    for _ in 0..6 {
+        let line = within("a group", lines.next_line()).await.unwrap();
+        let line = line.expect("aioquic plays on");
+        let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16);
+        let bytes: Result<Vec<u8>, _> = line.as_bytes().chunks(2).map(byte).collect();
+        let group = Group::whole(bytes.unwrap());
+        assert!(newest < Some(group.number), "{newest:?} {}", group.number);
+        newest = Some(group.number);
+        twin.assert_same(&group).await;
+    }
+    let refused = aioquic(&gateway, "/live/none/webcodecs");
+    let refused = within("the refusal", refused.wait_with_output()).await;
+    let said = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(said.contains("refused with 404"), "{said}");
+    gateway.no_panic();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
