@@ -100,6 +100,23 @@ describe("webcodecs over UDP", { timeout: 240_000 }, () => {
     assert.deepEqual(problems.filter((text) => !text.includes("ERR_QUIC")), []);
   });
 
+  test("UDP that is blocked while it plays is not taken for a narrow link, and the page names what carries the frames", async () => {
+    const { page } = await play("demo", "");
+    const carried = (name) => page.waitForFunction((name) => document.querySelector("sluicegate-player").stats.carrier === name, name);
+    await carried("WebTransport");
+    assert.equal(await page.locator("#transport-now").textContent(), "WebCodecs over WebTransport");
+    await link.set("block on");
+    await carried("WebSocket");
+    const { number } = await playing(page, "webcodecs");
+    // Players report once a second, and the policy looks at 5 s.
+    await frameNumberReaches(page, number + 8 * RATE);
+    assert.equal(await page.locator("#transport-now").textContent(), "WebCodecs over WebSocket");
+    const { sessions } = await (await fetch(`${gateway.url}api/sessions`)).json();
+    // Viewers without a session, whose UDP was blocked before, are listed until they time out.
+    const moves = sessions.flatMap(({ moves }) => moves ?? []);
+    assert.ok(moves.length > 0 && moves.every((count) => count === 0), JSON.stringify(sessions));
+  });
+
   for (const signal of ["SIGTERM", "SIGKILL"]) {
     test(`after ${signal} and a restart of the gateway the page comes back over QUIC, with another certificate`, async (t) => {
       const { page, sockets } = await play("demo");

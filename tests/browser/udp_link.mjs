@@ -38,13 +38,13 @@ export function gatewayBehindLink(config) {
     const opened = await newPage(browser, { viewport: { width: 480, height: 360 } });
     return { ...opened, sockets: recordMediaSockets(opened.page) };
   };
-  /** A page that plays this stream over WebTransport, on a good link at first. */
-  const play = async (stream) => {
+  /** A page that plays this stream over WebTransport, on a good link at first; `query` may leave the choice to the gateway. */
+  const play = async (stream, query = "?transport=webcodecs") => {
     await link.set(...GOOD);
     const opened = await open();
     const { page, sockets } = opened;
     const before = await link.count();
-    await page.goto(`${gateway.url}watch/${stream}?transport=webcodecs`);
+    await page.goto(`${gateway.url}watch/${stream}${query}`);
     const { number } = await playing(page, "webcodecs");
     const { down } = await link.count();
     assert.ok(down.forwarded > before.down.forwarded, "it plays over the link");

@@ -18,7 +18,7 @@ class World {
       (name: string) =>
       (...values: unknown[]): unknown =>
         this.log.push([name, ...values]);
-    const names = ["frame", "displayed", "audioPlayed", "fed", "blocked", "audio", "bytes", "bandwidthSample", "queueingDelay", "dropped", "ended"];
+    const names = ["frame", "displayed", "audioPlayed", "fed", "blocked", "audio", "carrier", "bytes", "bandwidthSample", "queueingDelay", "dropped", "ended"];
     const sink = Object.fromEntries(names.map((name) => [name, note(name)])) as unknown as Sink;
     this.reports = new Reports(sink, () => this.now);
   }

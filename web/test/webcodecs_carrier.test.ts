@@ -27,6 +27,7 @@ function open(t: TestContext, url: string | null = "https://gateway/live/demo/we
     {
       bytes: () => undefined,
       frame: ({ group, time }, gap) => log.push(`${gap ? "!" : ""}${group}:${(time * 9) / 100}`),
+      carrier: (name) => log.push(name),
       webTransportBlocked: () => log.push("blocked"),
       ended: ({ kind }) => log.push(kind),
     },
@@ -49,7 +50,7 @@ async function silenced(t: TestContext) {
   const stream = opened.session.stream();
   for (const bytes of [catalogue(), ...group(1, 0, 9, 18)]) stream.enqueue(bytes);
   await settled();
-  assert.deepEqual(opened.log.splice(0), ["1:0", "1:9", "1:18"]);
+  assert.deepEqual(opened.log.splice(0), ["WebTransport", "1:0", "1:9", "1:18"]);
   assert.equal(opened.sockets.length, 0);
   opened.clock.advance(SILENT_MS);
   const [twin] = opened.sockets;
@@ -64,9 +65,9 @@ test("the WebSocket goes on where WebTransport ended", async (t) => {
   clock.advance(LEAD_MS - 1);
   assert.deepEqual(log, []);
   clock.advance(1);
-  assert.deepEqual([log, session.closedByPage], [["blocked", "1:27"], true]);
+  assert.deepEqual([log, session.closedByPage], [["WebSocket", "blocked", "1:27"], true]);
   for (const bytes of group(2, 36, 45)) twin.receive(message(bytes));
-  assert.deepEqual(log.slice(2), ["2:36", "2:45"]);
+  assert.deepEqual(log.slice(3), ["2:36", "2:45"]);
   carrier.send(Uint8Array.of(0, 0, 0, 1, 2));
   assert.deepEqual(twin.sentBytes, [[0, 0, 0, 1, 2]]);
   await settled();
@@ -78,7 +79,7 @@ test("if the WebSocket has only newer groups, there is a gap", async (t) => {
   const { clock, log, twin } = await silenced(t);
   for (const bytes of group(2, 36, 45)) twin.receive(message(bytes));
   clock.advance(LEAD_MS);
-  assert.deepEqual(log, ["blocked", "!2:36", "2:45"]);
+  assert.deepEqual(log, ["WebSocket", "blocked", "!2:36", "2:45"]);
 });
 
 test("a WebSocket that knows nothing new waits, and is not needed once WebTransport speaks again", async (t) => {
@@ -97,6 +98,29 @@ test("a WebSocket that knows nothing new waits, and is not needed once WebTransp
   assert.equal(sockets.length, 1);
   clock.advance(1);
   assert.equal(sockets.length, 2);
+});
+
+test("a path that is blocked before its first data is noticed, too", async (t) => {
+  const { clock, sockets, session, log } = open(t);
+  session.open();
+  await settled();
+  clock.advance(SILENT_MS);
+  const [twin] = sockets;
+  assert.ok(twin);
+  twin.open();
+  // The source starts slowly.
+  clock.advance(20_000);
+  assert.deepEqual([log, session.closedByPage], [[], false]);
+  for (const bytes of [catalogue(), ...group(1, 0, 9)]) twin.receive(message(bytes));
+  clock.advance(LEAD_MS);
+  assert.deepEqual([log, session.closedByPage], [["WebSocket", "blocked", "1:0", "1:9"], true]);
+});
+
+test("a gateway that was started again says nothing of UDP", async (t) => {
+  const { clock, log, twin, session } = await silenced(t);
+  for (const bytes of [catalogue({ startedAt: 2 }), ...group(1, 0)]) twin.receive(message(bytes));
+  clock.advance(LEAD_MS);
+  assert.deepEqual([log, twin.closed, session.closedByPage], [["lost"], true, true]);
 });
 
 test("a gateway that cannot be reached at all, or shuts down, has not only become silent", async (t) => {
@@ -137,7 +161,7 @@ test("what is open at first: WebTransport, else the WebSocket; only silence mean
   refused.session.refuse();
   await settled();
   const alone = open(t, null);
-  for (const [{ sockets, log }, expected] of [[blocked, ["blocked", "1:0"]], [refused, ["1:0"]], [alone, ["1:0"]]] as const) {
+  for (const [{ sockets, log }, expected] of [[blocked, ["WebSocket", "blocked", "1:0"]], [refused, ["WebSocket", "1:0"]], [alone, ["WebSocket", "1:0"]]] as const) {
     const [socket] = sockets;
     assert.equal(socket?.url, "ws://gateway/live/demo/webcodecs");
     assert.deepEqual(log, []);
@@ -168,7 +192,7 @@ test("another run of the stream begins anew", async (t) => {
   for (const bytes of [catalogue(), ...group(7, 0)]) first.enqueue(bytes);
   for (const bytes of [catalogue({ startedAt: 2 }), ...group(1, 0)]) second.enqueue(bytes);
   await settled();
-  assert.deepEqual(log, ["7:0", "1:0"]);
+  assert.deepEqual(log, ["WebTransport", "7:0", "1:0"]);
   carrier.stop();
 });
 
@@ -201,6 +225,6 @@ test("what a late stream brings of a run that has ended is left out", async (t) 
   before.enqueue(coded({ group: 8, time: 9 }));
   after.enqueue(coded({ group: 1, time: 18 }));
   await settled();
-  assert.deepEqual(log, ["8:0", "1:9", "1:18"]);
+  assert.deepEqual(log, ["WebTransport", "8:0", "1:9", "1:18"]);
   carrier.stop();
 });

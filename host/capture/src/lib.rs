@@ -83,7 +83,7 @@ pub struct Captured {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ResultType {
-    /// The only value.
+    /// "capture_result": the capture succeeded.
     #[default]
     CaptureResult,
 }

@@ -74,7 +74,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All codes.
+    /// Every code, in the order in which the documentation lists them.
     pub const ALL: [Code; 9] = [
         Code::CaptureTimeout,
         Code::CaptureBusy,
@@ -108,7 +108,7 @@ impl Code {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ErrorType {
-    /// The only value.
+    /// "error": the capture failed.
     #[default]
     Error,
 }
@@ -119,7 +119,7 @@ pub enum ErrorType {
 pub struct Failure {
     /// Always "error".
     pub r#type: ErrorType,
-    /// Why it failed.
+    /// What kind of failure it is; programs decide by this.
     pub code: Code,
     /// For people: what was wrong and what to do.
     pub message: String,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use super::text;
 
 /// A source as it was written. User name, password, token or key may be anywhere in a URL but in scheme and host, so
-/// `Display` and `Debug` show only these two. Secrets leave the process only through [`Source::expose`] and
+/// `Display` and `Debug` show only these two, and of a file its name. Secrets leave the process only through [`Source::expose`] and
 /// [`Source::url`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source(String);
@@ -128,6 +128,11 @@ impl fmt::Display for Source {
                 _ => !rest.contains("://"),
             };
             return match is_plain {
+                // Its folders tell more of the machine than viewers need to know.
+                true if *local == "file:" => {
+                    let name = rest.rsplit('/').next().unwrap_or(rest);
+                    write!(f, "{local}{name}")
+                }
                 true => f.write_str(text),
                 false => write!(f, "{local}{ELLIPSIS}"),
             };
@@ -458,7 +463,8 @@ mod tests {
     fn what_is_shown_is_the_kind_and_the_host() {
         for (written, shown) in [
             ("test-pattern", "test-pattern"),
-            ("file:clips/a.mp4", "file:clips/a.mp4"),
+            ("file:clips/a.mp4", "file:a.mp4"),
+            ("file:/home/me/clips/a.mp4", "file:a.mp4"),
             ("v4l2:/dev/video0", "v4l2:/dev/video0"),
             ("annexb:tcp://box:99", "annexb:tcp://box:99"),
             ("android:[::1%2]:5555", "android:[::1%2]:5555"),

@@ -22,10 +22,10 @@ pub enum LogFormat {
 }
 
 /// What is logged unless `RUST_LOG` says otherwise. The h2 crate warns of each client that breaks the protocol, which a
-/// client could use to fill the log.
-const DEFAULT_FILTER: &str = "info,h2=error";
+/// client could use to fill the log, and quinn's of each packet that a firewall does not let out.
+const DEFAULT_FILTER: &str = "info,h2=error,quinn_udp=error";
 
-/// Starts logging to standard error, filtered by `info,h2=error` or `RUST_LOG`. Uncaught panics are logged, too.
+/// Starts logging to standard error, filtered by `RUST_LOG` or, without it, as above. Uncaught panics are logged, too.
 pub fn init(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));

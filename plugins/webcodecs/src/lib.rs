@@ -1,51 +1,9 @@
 //! Transport `webcodecs`: coded frames with their times, in the form that WebCodecs takes, over WebTransport
 //! (`/live/{stream}/webcodecs`) or a WebSocket at the same path. Both carry the same bytes.
 //!
-//! They are a sequence of records. Integers are big-endian.
-//!
-//! | offset | type | content |
-//! |---:|---|---|
-//! | 0 | u32 | bytes of the record after this field |
-//! | 4 | u8 | kind: 0 catalogue, 1 frame. Clients skip records of other kinds. |
-//!
-//! A catalogue continues with JSON in UTF-8. It applies to the frames that follow:
-//!
-//! ```json
-//! {"version": 1, "startedAt": 1700000000000000, "epoch": 0, "tracks": [
-//!   {"kind": "video", "format": "h264/avcc", "codec": "avc1.64001f", "config": "AWQAH…", "timescale": 90000,
-//!    "width": 1280, "height": 720, "pixelAspect": [1, 1], "rotation": 0, "mirrored": false, "frameRate": 30},
-//!   {"kind": "audio", "format": "aac", "codec": "mp4a.40.2", "config": "EZA=", "timescale": 48000,
-//!    "sampleRate": 48000, "channels": 2, "language": "und"}]}
-//! ```
-//!
-//! - `version` is 1. Clients ignore keys and tracks that they do not know, and refuse another version.
-//! - `startedAt`: wall clock at time 0, in microseconds since the Unix epoch; another value means another run of the
-//!   stream, with other times. `epoch`: breaks in this run so far.
-//! - `config`: the decoder's configuration in Base64: avcC for H.264, AudioSpecificConfig for AAC.
-//! - `width` and `height` are the coded size; pixels are as wide and high as `pixelAspect` says, and the picture is
-//!   upright after it was mirrored, if it is, and rotated clockwise by `rotation` degrees. `frameRate` is 0 if unknown.
-//!
-//! A frame continues with these fields:
-//!
-//! | offset | type | content |
-//! |---:|---|---|
-//! | 5 | u8 | index into the catalogue's `tracks` |
-//! | 6 | u8 | bits: 1 decodable by itself, 2 leading, 4 shows the frame before it again |
-//! | 7 | u8 | 0 |
-//! | 8 | u64 | number of its group, which rises |
-//! | 16 | i64 | presentation time in ticks of the track |
-//! | 24 | | the frame: H.264 with length prefixes, raw AAC |
-//!
-//! A leading frame follows the one that a group starts with, is presented before it, and may need frames of the group
-//! before. Frames of a track are in decoding order within a group.
-//!
-//! A WebSocket message is one record. On WebTransport, each group of a track is a unidirectional stream of its own: a
-//! catalogue, then frames. Streams may overtake each other, and the gateway resets those that are too late, so a client
-//! puts groups in order by number and waits only so long for a missing one.
-//!
-//! A client that cannot go on decoding, because its decoder failed, may send a record of kind 2 without content, as a
-//! WebSocket message, a unidirectional stream or a datagram. It asks for a frame that is decodable by itself, of which
-//! all viewers get at most one a second in this way. Everything else that a client sends is ignored.
+//! They are a sequence of records: a catalogue, which describes the tracks, then frames. `docs/reference/http.md`
+//! describes them byte by byte, for authors of clients. A WebSocket message is one record. On WebTransport, each group
+//! of a track is a unidirectional stream of its own: a catalogue, then frames.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};

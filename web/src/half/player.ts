@@ -9,7 +9,7 @@ import { Context, obstacle, start } from "./context";
 import type { FrameOrder, FrameTask, Half } from "./contract";
 import { fetchHalves, halvesUrl, type HalfEntry } from "./list";
 import { readObstacle, Reports } from "./reports";
-import type { HalfScreen } from "./screen";
+import type { ElementScreen } from "../player/element_screen";
 
 /** Timeout (ms) for the list of halves, and for a half's answer whether it can play. */
 export const LIST_TIMEOUT_MS = 5000;
@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT_MS = 3000;
 const answers = new Map<string, Promise<string | null>>();
 
 /** Why this browser cannot play the half, or null if it can, by the half's own answer. */
-export function halfObstacle(entry: HalfEntry, screen: HalfScreen): Promise<string | null> {
+export function halfObstacle(entry: HalfEntry, screen: ElementScreen): Promise<string | null> {
   const key = entry.module.href;
   const known = answers.get(key);
   if (known !== undefined) return known;
@@ -32,7 +32,7 @@ export function halfObstacle(entry: HalfEntry, screen: HalfScreen): Promise<stri
   return answer;
 }
 
-function askFrame(entry: HalfEntry, frame: URL, screen: HalfScreen): Promise<string | null> {
+function askFrame(entry: HalfEntry, frame: URL, screen: ElementScreen): Promise<string | null> {
   return new Promise((resolve) => {
     const finish = (answer: string | null): void => {
       clearTimeout(timeout);
@@ -48,7 +48,7 @@ function askFrame(entry: HalfEntry, frame: URL, screen: HalfScreen): Promise<str
 }
 
 /** Plays the transport `name` of the stream at `base` on this screen. */
-export function openHalf(base: URL, name: string, sink: Sink, screen: HalfScreen): Transport {
+export function openHalf(base: URL, name: string, sink: Sink, screen: ElementScreen): Transport {
   const controller = new AbortController();
   const { signal } = controller;
   const stop = (): void => controller.abort();
@@ -93,7 +93,7 @@ export function openHalf(base: URL, name: string, sink: Sink, screen: HalfScreen
 /** Passes a new address with a fresh ticket to the half. */
 type Renew = (url: URL) => void;
 
-function playInFrame(entry: HalfEntry, frame: URL, screen: HalfScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
+function playInFrame(entry: HalfEntry, frame: URL, screen: ElementScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
   const task = frameTask("play", entry, screen.muted);
   const { element, port } = openFrame(frame, task, receive);
   const tell = (order: FrameOrder): void => port.postMessage(order);
@@ -106,7 +106,7 @@ function playInFrame(entry: HalfEntry, frame: URL, screen: HalfScreen, signal: A
   return (url) => tell({ url: url.href });
 }
 
-function playInPage(entry: HalfEntry, screen: HalfScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
+function playInPage(entry: HalfEntry, screen: ElementScreen, signal: AbortSignal, receive: (data: unknown) => void): Renew {
   const root = document.createElement("div");
   const context = new Context(root, frameTask("play", entry, screen.muted), receive);
   let half: Half | null = null;

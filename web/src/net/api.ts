@@ -45,6 +45,8 @@ export interface Device {
   /** The H.264 encoder used unless the config names another; null until something had to be encoded. */
   readonly encoder: Encoder | null;
   readonly transports: readonly string[];
+  /** Names of the renditions. */
+  readonly renditions: readonly string[];
   readonly notes: readonly string[];
 }
 
@@ -174,6 +176,7 @@ export function parseDevices(json: unknown): Device[] {
       frameCounts: parseFrameCounts(object(entry["made"])),
       encoder: parseEncoder(object(entry["encoder"])),
       transports: texts(entry["transports"]),
+      renditions: texts(entry["renditions"]),
       notes: texts(entry["notes"]),
     };
   });

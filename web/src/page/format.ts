@@ -10,6 +10,11 @@ export function bitRate(bits: number | null): string {
   return `${Math.round(bits)} bit/s`;
 }
 
+/** Text such as "WebCodecs over WebTransport"; `carrier` is null for transports that have one only. */
+export function labelWithCarrier(label: string, carrier: string | null): string {
+  return carrier === null ? label : `${label} over ${carrier}`;
+}
+
 /** Milliseconds; slightly negative values occur if clocks differ. */
 export function milliseconds(ms: number | null): string {
   return ms === null || !Number.isFinite(ms) ? UNKNOWN : `${Math.round(ms)} ms`;

@@ -1,6 +1,6 @@
 // <sluicegate-player stream="demo" src="https://gateway" transport="auto|webcodecs|nal|mse|hls|mjpeg|NAME" stats>: plays one stream
 // while the element is in the document and the page is visible. It connects the parts: `PlayerView` (DOM), `Painter`
-// and `VideoScreen` (output), `HalfScreen` (transports that bring their player), `Director` (decisions), `StatsCollector`
+// and `VideoScreen` (output), `ElementScreen` (transports that bring their player), `Director` (decisions), `StatsCollector`
 // (statistics).
 //
 // Attributes: `stream`, the stream's name; `src`, the gateway's URL, by default the origin of this script. Without
@@ -15,7 +15,7 @@
 
 import { type HalfEntry, fetchHalves, fetchTransports } from "../half/list";
 import { LIST_TIMEOUT_MS, halfObstacle, openHalf } from "../half/player";
-import { HalfScreen } from "../half/screen";
+import { ElementScreen } from "./element_screen";
 import { age } from "../media/block_code";
 import { ApiError } from "../net/api";
 import { Backoff } from "../net/backoff";
@@ -68,7 +68,7 @@ export class SluicegatePlayer extends HTMLElement {
   readonly #view: PlayerView;
   readonly #painter: Painter;
   readonly #videos: Readonly<Record<StageName, VideoScreen>>;
-  readonly #halfScreens: Readonly<Record<StageName, HalfScreen>>;
+  readonly #elementScreens: Readonly<Record<StageName, ElementScreen>>;
   readonly #director: Director;
   #stall = new StallMeter();
   readonly #reader = new BlockCodeReader();
@@ -76,7 +76,7 @@ export class SluicegatePlayer extends HTMLElement {
   #screen: ScreenName = "canvas";
   #stage: StageName = "first";
   /** The stages whose transport displays by an element of its own instead of the video element. */
-  readonly #halfStages = new Set<StageName>();
+  readonly #elementStages = new Set<StageName>();
   /** The transports of the gateway that bring their player; null before they are known. */
   #halves: ReadonlyMap<TransportName, KnownHalf> | null = null;
   /** Resolves once they are known. */
@@ -119,9 +119,9 @@ export class SluicegatePlayer extends HTMLElement {
       first: new VideoScreen(first, () => this.#keepFrame("first")),
       second: new VideoScreen(second, () => this.#keepFrame("second")),
     };
-    this.#halfScreens = {
-      first: new HalfScreen(this.#view.halves.first, (content) => this.#loseFrame("first", content)),
-      second: new HalfScreen(this.#view.halves.second, (content) => this.#loseFrame("second", content)),
+    this.#elementScreens = {
+      first: new ElementScreen(this.#view.halves.first, (content) => this.#loseFrame("first", content)),
+      second: new ElementScreen(this.#view.halves.second, (content) => this.#loseFrame("second", content)),
     };
     this.#director = new Director(
       {
@@ -140,7 +140,7 @@ export class SluicegatePlayer extends HTMLElement {
       },
       {
         frame: (frame) => this.#painter.offer(frame),
-        displayed: (frame) => this.#displayed(this.#halfStages.has(this.#stage) ? `${this.#stage}-half` : this.#stage, frame),
+        displayed: (frame) => this.#displayed(this.#elementStages.has(this.#stage) ? `${this.#stage}-half` : this.#stage, frame),
         bytes: (count) => this.#collector.bytes(count),
         dropped: (count) => this.#collector.dropped(count),
         changed: (state) => this.#changed(state),
@@ -334,7 +334,7 @@ export class SluicegatePlayer extends HTMLElement {
       if (missing === null) this.#halvesBackoff.reset();
       else signal.addEventListener("abort", timer(() => this.#findHalvesAgain(base, signal), this.#halvesBackoff.next()));
     };
-    const ask = async (entry: HalfEntry): Promise<KnownHalf> => ({ ...entry, obstacle: await halfObstacle(entry, this.#halfScreens.first) });
+    const ask = async (entry: HalfEntry): Promise<KnownHalf> => ({ ...entry, obstacle: await halfObstacle(entry, this.#elementScreens.first) });
     withTimeout(LIST_TIMEOUT_MS, signal, (signal) => fetchHalves(base, signal))
       .then((entries) => Promise.all(entries.filter(({ name }) => !isBuiltIn(name)).map(ask)))
       .then(
@@ -405,8 +405,8 @@ export class SluicegatePlayer extends HTMLElement {
       {
         label: this.#label(name),
         open: (...opening) => {
-          if (isBuiltIn(name) && name !== "webcodecs") this.#halfStages.delete(stage);
-          else this.#halfStages.add(stage);
+          if (isBuiltIn(name) && name !== "webcodecs") this.#elementStages.delete(stage);
+          else this.#elementStages.add(stage);
           return open(...opening);
         },
         obstacle: () => this.#obstacle(name),
@@ -414,12 +414,12 @@ export class SluicegatePlayer extends HTMLElement {
     ];
     const players = (): ReadonlyMap<TransportName, TransportPlayer> =>
       new Map([
-        player("webcodecs", (base, own) => openWebCodecs(base, own, this.#halfScreens[stage], () => this.#soundBlocked(stage))),
+        player("webcodecs", (base, own) => openWebCodecs(base, own, this.#elementScreens[stage], () => this.#soundBlocked(stage))),
         player("nal", openNal),
         player("mse", (base, own) => openMse(base, own, video())),
         player("hls", (base, own, singleRendition) => openHls(base, own, singleRendition, video())),
         player("mjpeg", openMjpeg),
-        ...[...(this.#halves?.keys() ?? [])].map((name) => player(name, (base, own) => openHalf(base, name, own, this.#halfScreens[stage]))),
+        ...[...(this.#halves?.keys() ?? [])].map((name) => player(name, (base, own) => openHalf(base, name, own, this.#elementScreens[stage]))),
       ]);
     return new Session({ players, timer, random: Math.random, now: () => performance.now() }, sink);
   }
@@ -483,7 +483,7 @@ export class SluicegatePlayer extends HTMLElement {
   /** The browser plays no sound before the viewer acts: the picture goes on muted, as that of a video element does. */
   #soundBlocked(stage: StageName): void {
     this.#view.videos[stage].muted = true;
-    this.#halfScreens[stage].muted = true;
+    this.#elementScreens[stage].muted = true;
   }
 
   /** Mutes the hidden stage. */
@@ -491,8 +491,8 @@ export class SluicegatePlayer extends HTMLElement {
     const { first, second } = this.#view.videos;
     first.muted = this.#muted || this.#stage !== "first";
     second.muted = this.#muted || this.#stage !== "second";
-    this.#halfScreens.first.muted = first.muted;
-    this.#halfScreens.second.muted = second.muted;
+    this.#elementScreens.first.muted = first.muted;
+    this.#elementScreens.second.muted = second.muted;
   }
 
   #retryUnmute(): void {

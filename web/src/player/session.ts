@@ -4,7 +4,7 @@
 
 import { Backoff } from "../net/backoff";
 import { type BuiltInName, type TransportName, isBuiltIn } from "../transport/names";
-import type { Ending, Opener, Sink, Transport } from "../transport/transport";
+import type { CarrierName, Ending, Opener, Sink, Transport } from "../transport/transport";
 import { DisplayWatchdog } from "./display_watchdog";
 
 /**
@@ -26,6 +26,8 @@ export interface SessionState {
   readonly transport: TransportName | null;
   /** Its name for people. */
   readonly label: string | null;
+  /** The protocol over which it arrives, where the transport has several; else null. */
+  readonly carrier: CarrierName | null;
   /** Reason for the phase; empty if it needs none. */
   readonly reason: string;
   /** Why another transport plays than the preferred one; empty if none. */
@@ -97,7 +99,7 @@ export class Session {
   readonly #obstacles = new Map<TransportName, string>();
   #watchdog = new DisplayWatchdog();
   #lastDataAt = 0;
-  #state: SessionState = { phase: "idle", transport: null, label: null, reason: "", fallback: "", hasAudio: false, audioOnly: false, reconnects: 0 };
+  #state: SessionState = { phase: "idle", transport: null, label: null, carrier: null, reason: "", fallback: "", hasAudio: false, audioOnly: false, reconnects: 0 };
 
   constructor(env: SessionEnv, sink: SessionSink) {
     this.#env = env;
@@ -153,7 +155,7 @@ export class Session {
     this.#release();
     const base = this.#selection.base;
     if (base === null) {
-      this.#set({ phase: "idle", transport: null, label: null, reason: "", fallback: "", hasAudio: false, audioOnly: false });
+      this.#set({ phase: "idle", transport: null, label: null, carrier: null, reason: "", fallback: "", hasAudio: false, audioOnly: false });
     } else if (!this.#visible) {
       this.#set({ phase: "paused", reason: "the page is hidden" });
     } else {
@@ -170,7 +172,7 @@ export class Session {
     const { name, player, fallback } = this.#choose();
     const { label } = player;
     const hasAudio = this.#state.hasAudio && this.#state.transport === name;
-    this.#set({ phase: "connecting", transport: name, label, reason: "", fallback, hasAudio, audioOnly: false });
+    this.#set({ phase: "connecting", transport: name, label, carrier: null, reason: "", fallback, hasAudio, audioOnly: false });
     const watchdog = (this.#watchdog = new DisplayWatchdog());
     let current = true;
     let played = false;
@@ -212,6 +214,9 @@ export class Session {
       },
       audio: (present) => {
         if (current) this.#set({ hasAudio: present });
+      },
+      carrier: (carrier) => {
+        if (current) this.#set({ carrier });
       },
       bytes: (count) => {
         if (!current) return;

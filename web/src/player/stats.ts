@@ -3,7 +3,7 @@
 import { Meter } from "./meter";
 import type { Phase, SessionState } from "./session";
 import type { TransportName } from "../transport/names";
-import type { Delay, DisplayedFrame } from "../transport/transport";
+import type { CarrierName, Delay, DisplayedFrame } from "../transport/transport";
 
 /** Start of a latency measurement. */
 export type LatencyKind = "picture" | Delay["kind"];
@@ -14,6 +14,8 @@ export interface Stats {
   readonly transport: TransportName | null;
   /** Its name for people. */
   readonly label: string | null;
+  /** The protocol over which media arrives, where the transport has several; else null. */
+  readonly carrier: CarrierName | null;
   /** Why the selection is not simply playing; empty if it is. */
   readonly reason: string;
   /** Size of the displayed frame in pixels; 0 before the first. */
@@ -89,6 +91,7 @@ export class StatsCollector {
       phase: state.phase,
       transport: state.transport,
       label: state.label,
+      carrier: state.carrier,
       reason: [state.reason, state.fallback].filter((text) => text !== "").join("; "),
       width: this.#width,
       height: this.#height,

@@ -1,7 +1,7 @@
 // The player's shadow DOM: canvas and videos, status, statistics and buttons. It displays the given state and makes
 // no decisions.
 
-import { bitRate, milliseconds, size } from "../page/format";
+import { bitRate, labelWithCarrier, milliseconds, size } from "../page/format";
 import { element } from "../page/dom";
 import css from "./player.shadow.css";
 import type { DirectorState, StageName } from "./director";
@@ -176,7 +176,7 @@ export class PlayerView {
   stats(stats: Stats): void {
     if (this.#overlay.hidden) return;
     const texts: Record<StatName, string> = {
-      transport: stats.label ?? "–",
+      transport: stats.label === null ? "–" : labelWithCarrier(stats.label, stats.carrier),
       resolution: size(stats.width, stats.height),
       "frame rate": `${stats.framesPerSecond.toFixed(1)} /s`,
       "bit rate": bitRate(stats.bitsPerSecond),

@@ -25,7 +25,7 @@ export const LEAD_MS = 300;
 /** Sources that are still or slow let this path be silent for longer each time, up to this (ms). */
 const MAX_SILENT_MS = 32_000;
 
-/** State of one connection, from its first data until `stop` or `takeOver`. */
+/** State of one connection, from its beginning until `stop` or `takeOver`. */
 export class SilenceWatch {
   readonly #env: OrderEnv;
   readonly #events: SilenceEvents;

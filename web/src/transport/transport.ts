@@ -53,6 +53,9 @@ export interface Ending {
   readonly reason: string;
 }
 
+/** A protocol that carries media. */
+export type CarrierName = "WebTransport" | "WebSocket";
+
 /** Receiver of a transport's events. `ended` is called at most once, and nothing after it. */
 export interface Sink {
   /** A frame for the canvas; the sink takes ownership. */
@@ -70,6 +73,8 @@ export interface Sink {
   blocked(): void;
   /** Whether the stream has audio. Assumed false until reported. */
   audio(present: boolean): void;
+  /** The protocol over which media arrives, where a transport has several; for people. May change while it plays. */
+  carrier(name: CarrierName): void;
   /** `count` bytes of media arrived; hls.js reports them per segment or part. */
   bytes(count: number): void;
   /** Bandwidth sample: `bytes` arrived within `ms` in which only the link limited them. */

@@ -1,7 +1,7 @@
 // Plays `webcodecs`. A worker receives, decodes and draws on a canvas of its own; this is the page's side, which has
 // the canvas and the sound.
 
-import type { HalfScreen } from "../half/screen";
+import type { ElementScreen } from "../player/element_screen";
 import { doubtOffer, noteBlocked, webTransportEndpoint } from "./endpoints";
 import { refusal, unreachable } from "./refusal";
 import { playSound } from "./sound";
@@ -29,7 +29,7 @@ const FAILS_AGAIN_MS = 60_000;
 let failedAt = -Infinity;
 
 /** Plays `{base}/webcodecs` on this screen. `soundBlocked`: sound must wait until the viewer acts; it is muted then. */
-export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBlocked: () => void): Transport {
+export function openWebCodecs(base: URL, sink: Sink, screen: ElementScreen, soundBlocked: () => void): Transport {
   const controller = new AbortController();
   const { signal } = controller;
   let sound: { readonly sampleRate: number; readonly channels: number } | null = null;
@@ -38,6 +38,7 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
   const stop = (): void => {
     controller.abort();
     silence?.();
+    silence = null;
     receiving.stop();
     detach();
   };
@@ -86,6 +87,7 @@ export function openWebCodecs(base: URL, sink: Sink, screen: HalfScreen, soundBl
       sound = { sampleRate, channels };
       applySound();
     },
+    carrier: (name) => sink.carrier(name),
     bytes: (count) => sink.bytes(count),
     queueingDelay: (ms) => sink.queueingDelay(ms),
     dropped: (count) => sink.dropped(count),

@@ -6,7 +6,7 @@ import { Continuation } from "./continuation";
 import { GroupOrder, MAX_HELD_BYTES, type OrderEnv } from "./group_order";
 import { SilenceWatch } from "./silence_watch";
 import { type OpenSocket, openSocket } from "./socket";
-import type { EndKind, Ending } from "./transport";
+import type { CarrierName, EndKind, Ending } from "./transport";
 import { type Endpoint, endingFor, openWebTransport, readGroups, sendRecord } from "./webtransport";
 
 /** What to receive. */
@@ -22,6 +22,8 @@ export interface CarrierEvents {
   bytes(count: number): void;
   /** The next frame. `gap`: frames before it are missing. */
   frame(frame: CodedFrame, gap: boolean, arrivedAt: number): void;
+  /** Frames arrive over this from now on; before the first one, and when it changes. */
+  carrier(name: CarrierName): void;
   /** UDP does not get through, but the WebSocket does. */
   webTransportBlocked(): void;
   ended(ending: Ending): void;
@@ -63,6 +65,8 @@ export class Carrier {
   /** Starts of runs before this one: what a late stream still brings of them is of no use. */
   readonly #endedRuns = new Set<number>();
   #watch: SilenceWatch | null = null;
+  /** Data has arrived over WebTransport. */
+  #hasHeard = false;
   /** What was given out last. */
   readonly #continuation = new Continuation();
   /** What came over the WebSocket while it is not decided which carrier goes on; null afterwards. */
@@ -104,6 +108,13 @@ export class Carrier {
       return;
     }
     this.#session = session;
+    // The first data may take any time, as the source starts, but a firewall may begin to drop UDP now, too.
+    this.#watch = new SilenceWatch(ENV, {
+      poke: () => this.send(Uint8Array.of()),
+      ask: () => this.#ask(),
+      dismiss: () => this.#dismiss(),
+      takeOver: () => this.#takeOver(),
+    });
     const ending = await readGroups(session, {
       bytes: (count) => {
         if (signal.aborted) return;
@@ -116,15 +127,11 @@ export class Carrier {
     if (!signal.aborted) this.#end(ending);
   }
 
-  /** Data arrived over WebTransport. The first may take any time, as the source starts. */
+  /** Data arrived over WebTransport. */
   #heard(): void {
-    this.#watch ??= new SilenceWatch(ENV, {
-      poke: () => this.send(Uint8Array.of()),
-      ask: () => this.#ask(),
-      dismiss: () => this.#dismiss(),
-      takeOver: () => this.#takeOver(),
-    });
-    this.#watch.heard();
+    if (!this.#hasHeard) this.#events.carrier("WebTransport");
+    this.#hasHeard = true;
+    this.#watch?.heard();
   }
 
   #leaveWebTransport(): void {
@@ -163,10 +170,11 @@ export class Carrier {
 
   /** On a WebSocket everything is in order, except that the gateway leaves out what is too late. */
   #openSocket(isFallback = false): void {
-    let blocked = isFallback;
+    let heard = false;
     this.#socket = this.#receive((frame, bytes) => {
-      if (blocked) this.#events.webTransportBlocked();
-      blocked = false;
+      if (!heard) this.#events.carrier("WebSocket");
+      if (!heard && isFallback) this.#events.webTransportBlocked();
+      heard = true;
       this.#events.bytes(bytes);
       if (frame !== null) this.#give(frame, false, performance.now());
     }, (ending) => this.#end(ending));
@@ -204,7 +212,14 @@ export class Carrier {
   }
 
   #takeOver(): void {
+    const { catalogue } = this.#held?.[0]?.frame ?? {};
+    if (this.#startedAt !== null && catalogue?.startedAt !== this.#startedAt) {
+      // Another gateway answers than the one that this session is with, and may do so over UDP.
+      this.#end({ kind: "lost", reason: "the gateway was started again" });
+      return;
+    }
     this.#leaveWebTransport();
+    this.#events.carrier("WebSocket");
     this.#events.webTransportBlocked();
     const held = this.#held ?? [];
     this.#held = null;

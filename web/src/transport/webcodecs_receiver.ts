@@ -80,6 +80,11 @@ export class Receiver {
     this.#carrier = new Carrier(source, {
       bytes: (count) => events.bytes(count),
       frame: (frame, gap, arrivedAt) => this.#frame(frame, gap, arrivedAt),
+      carrier: (name) => {
+        // Another path has other queues, and what was late on the one that failed says nothing of it.
+        this.#lateness = new Lateness();
+        events.carrier(name);
+      },
       webTransportBlocked: () => events.webTransportBlocked(),
       ended: (ending) => this.#end(ending),
     });

@@ -31,6 +31,7 @@ function events(canvas: OffscreenCanvas | null): ReceiverEvents {
     dropped: (count) => tell("dropped", count),
     ended: (ending) => tell("ended", ending),
     soundFound: (sampleRate, channels) => tell("soundFound", sampleRate, channels),
+    carrier: (name) => tell("carrier", name),
     webTransportBlocked: () => tell("webTransportBlocked"),
   };
 }

@@ -5,7 +5,7 @@ import { type Device, fetchDevices, unknownReason } from "../net/api";
 import { addressList } from "../page/addresses";
 import { setBadge } from "../page/badge";
 import { byId, element, setText } from "../page/dom";
-import { bitRate, frameRate, milliseconds, size } from "../page/format";
+import { bitRate, frameRate, labelWithCarrier, milliseconds, size } from "../page/format";
 import { poll } from "../page/poll";
 import { saveSetting, loadSetting, TRANSPORT } from "../page/settings";
 import { persistMuted } from "../page/muted";
@@ -47,7 +47,8 @@ poll(async (signal) => {
     const devices = await fetchDevices(signal);
     // A rendition is addressed as `stream@rendition`, while the list contains streams only.
     const device = devices.find(({ serial }) => serial === stream || stream.startsWith(`${serial}@`));
-    const unknown = device === undefined ? await unknownReason(stream, signal) : null;
+    const isKnown = device?.serial === stream || device?.renditions.some((rendition) => stream === `${device.serial}@${rendition}`);
+    const unknown = isKnown === true ? null : await unknownReason(stream, signal);
     setBadge(byId("badge"), device?.state ?? "unknown");
     if (device !== undefined) showDevice(device);
     showProblem(unknown);
@@ -88,7 +89,7 @@ function showDevice(device: Device): void {
 
 function showState(state: DirectorState): void {
   const now = state.label ?? "–";
-  setText(byId("transport-now"), now);
+  setText(byId("transport-now"), labelWithCarrier(now, state.carrier));
   setText(byId("fallback"), state.fallback === "" ? "" : `Fell back to ${now}: ${state.fallback}.`);
   setText(byId("why"), why(state));
 }

@@ -229,7 +229,7 @@ impl<'a> Visit<'a> {
 
     /// The answer to a client that may not join. A carrier that the transport does not have is a mistake of the author of a
     /// player: a browser hides the answer to a handshake from it, so it is logged, once.
-    fn refused(&self, refusal: Refusal) -> Refused {
+    pub(super) fn refused(&self, refusal: Refusal) -> Refused {
         if let Refusal::Carrier(text) = &refusal
             && self.gateway.refusals.is_new(text)
         {

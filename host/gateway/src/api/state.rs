@@ -4,7 +4,7 @@
 //! except the list of devices, which many dashboards poll. The types derive `JsonSchema`, so their doc comments are the
 //! descriptions in `/api/openapi.json`. All rates are bits per second. Called by `route_to` in [`super`].
 
-use super::{Body, error, full, json, live};
+use super::{Body, error, full, json, live, media_query};
 use crate::gateway::Gateway;
 use crate::session::SessionView;
 use bytes::Bytes;
@@ -344,7 +344,8 @@ fn all_devices(gateway: &Gateway) -> Vec<Device> {
 
 /// Describes one stream; 404 if no stream has the name `serial`.
 pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
-    match live::stream(gateway, serial, None) {
+    let (name, rendition) = media_query::split(serial);
+    match live::stream(gateway, name, rendition) {
         Ok(stream) => {
             let watching = watched(gateway).remove(&stream.name).unwrap_or_default();
             json(StatusCode::OK, &describe(gateway, &stream, watching))

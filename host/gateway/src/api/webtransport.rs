@@ -79,7 +79,7 @@ pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest)
     let joining = visit.join_request(Carrier::WebTransport, None);
     let viewing = match user.join(registration.id, joining).await {
         Ok(viewing) => viewing,
-        Err(refusal) => return refuse(request, peer, &refusal.into()).await,
+        Err(refusal) => return refuse(request, peer, &visit.refused(refusal)).await,
     };
     let Some(session) = request.accept().await else {
         return;

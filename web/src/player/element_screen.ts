@@ -2,7 +2,7 @@
 // stage. It is empty while no such transport plays.
 
 /** The place for one transport at a time. */
-export class HalfScreen {
+export class ElementScreen {
   readonly #element: HTMLElement;
   readonly #onFrameLoss: (content: HTMLElement) => void;
   #muted = true;
