@@ -7,7 +7,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: run test fuzz bench profile build check plugins setup setup-test setup-bench setup-profile release-and-bench clean help force
+.PHONY: run test fuzz bench profile package container build check plugins setup setup-test setup-bench setup-profile setup-package \
+	setup-container release-and-bench clean help force
 
 # cargo where rustup puts it, for a shell that has not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -74,6 +75,15 @@ profile: setup-profile release-and-bench
 release-and-bench: plugins target/stamps/web
 	cargo build --release --locked -p sluicegate -p sluicegate-devices -p sluicegate-bench
 
+## package: a Debian package of the release binary in target/package, tested with dpkg and systemd in a container
+package: setup-package build
+	packaging/build
+	packaging/test
+
+## container: tests the container file, with that package; needs root
+container: setup-container
+	packaging/test-container
+
 ## check: formatting, lints and types only
 check: setup-test plugins target/stamps/web
 	cargo fmt --all --check
@@ -99,6 +109,12 @@ setup-bench:
 
 setup-profile:
 	@.ci/setup profile
+
+setup-package:
+	@.ci/setup package
+
+setup-container:
+	@.ci/setup container
 
 # npm ci empties node_modules, the stamp with it, so it never claims what is not there.
 web/node_modules/.installed: web/package.json web/package-lock.json | setup

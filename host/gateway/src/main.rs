@@ -4,9 +4,11 @@
 //! drivers may crash and compiling needs limits. Everything else is in the library crates.
 
 mod plugin_commands;
+mod running;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use sluicegate::api;
 use sluicegate::gateway::{self, Gateway};
 use sluicegate_codec as codec;
@@ -111,6 +113,19 @@ enum Command {
     /// Inspect components, and exchange those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin_commands::PluginCommand),
+    /// Ask the running gateway whether it answers; the exit code is 0 if it does.
+    Health(running::RunningGateway),
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages, one per command, into an existing folder; run when a package is built.
+    #[command(hide = true)]
+    ManPages {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -191,7 +206,25 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Plugin(command) => command.run(),
+        Command::Health(gateway) => running::health(&gateway.url),
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            let mut commands = visible_commands();
+            clap_complete::generate(shell, &mut commands, "sluicegate", &mut completions);
+            print(&String::from_utf8_lossy(&completions))
+        }
+        Command::ManPages { folder } => clap_mangen::generate_to(Arguments::command(), &folder)
+            .with_context(|| format!("cannot write manual pages to {}", folder.display())),
     }
+}
+
+/// The command line without hidden commands, which completions would offer.
+fn visible_commands() -> clap::Command {
+    let all = Arguments::command();
+    let visible = all.get_subcommands().filter(|known| !known.is_hide_set());
+    clap::Command::new("sluicegate")
+        .args(all.get_arguments().cloned())
+        .subcommands(visible.cloned())
 }
 
 /// A number of things, as in "1 muxer" and "2 muxers".

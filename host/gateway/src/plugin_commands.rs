@@ -2,14 +2,15 @@
 //! gateway.
 
 mod record;
-mod running;
 
-use super::{count, print};
+use super::{
+    count, print,
+    running::{RunningGateway, change},
+};
 use anyhow::Context;
 use clap::Subcommand;
 use hyper::Method;
 use record::{Record, record};
-use running::{RunningGateway, change};
 use sluicegate::gateway::built_in;
 use sluicegate_config as config;
 use sluicegate_kit::{

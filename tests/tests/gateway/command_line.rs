@@ -84,6 +84,18 @@ async fn open_admits_other_machines_and_prints_the_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_that_of_the_running_gateway() {
+    let gateway = Gateway::serve(&[]).await;
+    let url = format!("http://{}", gateway.address);
+    let well = sluicegate(&["health", "--url", &url]).await;
+    assert_eq!(well.code, Some(0), "{well:?}");
+    assert!(well.out.contains("\"status\":\"ok\""), "{well:?}");
+    drop(gateway);
+    let gone = sluicegate(&["health", "--url", &url]).await;
+    gone.refused(&["no gateway answers at", "--url"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_arguments_are_refused_with_advice_on_the_command_line() {
     let file = config_file("[streams.a]\nsource = \"test-pattern\"\n");
     let file = file.to_str().unwrap();

@@ -44,6 +44,7 @@ mod listening;
 mod logs;
 mod mse;
 mod numbers;
+mod packages;
 mod panics;
 mod passthrough;
 mod players;

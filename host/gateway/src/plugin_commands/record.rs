@@ -1,7 +1,9 @@
 //! `sluicegate plugin record`: writes what the running gateway records to a file.
 
-use super::running::{RunningGateway, get};
-use crate::print;
+use crate::{
+    print,
+    running::{RunningGateway, get},
+};
 use anyhow::Context;
 use sluicegate::api::recording::{MAX_BYTES, MAX_SECONDS};
 use sluicegate_config as config;

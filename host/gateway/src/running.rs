@@ -96,6 +96,20 @@ fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
     anyhow::anyhow!("{url} answers {status}: {reason}")
 }
 
+/// Prints what the running gateway says about its health.
+///
+/// # Errors
+/// There is no gateway, or it refuses, for its reason.
+pub fn health(url: &GatewayUrl) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let answered = async { anyhow::Ok(get(url, "/healthz").await?.collect().await?) };
+    let body = runtime.block_on(answered)?;
+    print(&format!("{}\n", String::from_utf8_lossy(&body)))
+}
+
 /// Requests a path of the running gateway.
 ///
 /// # Errors
