@@ -147,13 +147,13 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "outlet: output chunks",
-        "viewer/src/outlet.rs",
+        "viewer/src/outlet/ring.rs",
         "MAX_BYTES",
         "64 MiB",
     ),
     (
         "outlet: output chunks",
-        "viewer/src/outlet.rs",
+        "viewer/src/outlet/ring.rs",
         "MAX_CHUNKS",
         "16,384",
     ),
