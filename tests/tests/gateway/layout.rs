@@ -35,6 +35,7 @@ const PURE: [&str; 32] = [
     "net/src/auth",
     "gateway/src/api/routes.rs",
     "capture/src/request.rs",
+    "net/src/quic/losses.rs",
     "net/src/quic/rate.rs",
     "net/src/websocket/frame.rs",
     "net/src/webtransport/datagrams.rs",
