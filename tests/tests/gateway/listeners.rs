@@ -39,9 +39,9 @@ async fn ask_unix(path: &Path, target: &str, headers: &str) -> (u16, String, Str
         let mut socket = UnixStream::connect(path).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).await.unwrap();
-        text
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
     };
     let text = within(target, exchange).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
