@@ -147,7 +147,7 @@ describe("pages", { timeout: 240_000 }, () => {
       const { url, errors, data } = await devtools.send("Page.getAppManifest");
       assert.deepEqual([url, errors], [`${gateway.url}assets/app.webmanifest`, []]);
       for (const { src, type } of JSON.parse(data).icons) {
-        const icon = await page.request.get(new URL(src, gateway.url).href);
+        const icon = await page.request.get(new URL(src, url).href);
         assert.deepEqual([icon.status(), icon.headers()["content-type"]], [200, type], src);
       }
       const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");

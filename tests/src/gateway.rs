@@ -81,6 +81,13 @@ impl Gateway {
         .0
     }
 
+    /// Like [`Gateway::with_config`], but listens where the config says, first of all at a TCP address.
+    pub async fn listening_as_configured(config: &str) -> Gateway {
+        let file = config_file(config);
+        let arguments = ["serve", "--config", file.to_str().unwrap()];
+        Gateway::start(&arguments, Stdio::null()).await.0
+    }
+
     /// Like [`Gateway::with_config`], started by a shell that first runs `before`.
     pub async fn with_config_after(before: &str, config: &str) -> Gateway {
         let file = config_file(config);
@@ -119,7 +126,8 @@ impl Gateway {
         STATE.get_or_init(|| scratch("state"))
     }
 
-    async fn run(mut command: Command, stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
+    /// Starts the gateway by this command.
+    pub async fn run(mut command: Command, stdin: Stdio) -> (Gateway, Option<ChildStdin>) {
         let mut child = command
             .env("XDG_STATE_HOME", Gateway::state())
             .stdin(stdin)
@@ -146,7 +154,7 @@ impl Gateway {
         let address = first
             .split("://")
             .nth(1)
-            .and_then(|rest| rest.trim_end_matches('/').parse().ok());
+            .and_then(|rest| rest.split('/').next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
         let stdin = child.stdin.take();
         (

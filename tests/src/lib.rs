@@ -26,6 +26,7 @@ pub mod mjpeg;
 pub mod mp4;
 pub mod mse;
 pub mod numbered;
+pub mod proxy;
 pub mod rare;
 pub mod raw;
 pub mod session;

@@ -62,6 +62,16 @@ pub fn client(hashes: &[[u8; 32]]) -> Endpoint<Client> {
     Endpoint::client(config(hashes)).unwrap()
 }
 
+/// The same, over IPv4 and IPv6.
+pub fn dual_client(hashes: &[[u8; 32]]) -> Endpoint<Client> {
+    let hashes = hashes.iter().map(|hash| Sha256Digest::new(*hash));
+    let config = ClientConfig::builder()
+        .with_bind_default()
+        .with_server_certificate_hashes(hashes)
+        .build();
+    Endpoint::client(config).unwrap()
+}
+
 /// A client that has room for so many streams of the gateway, and for so many bytes that nobody reads, of a stream and
 /// of all together.
 pub fn narrow_client(hashes: &[[u8; 32]], streams: u32, stream: u32, all: u32) -> Endpoint<Client> {

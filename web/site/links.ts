@@ -71,6 +71,16 @@ export function outputOf(url: string, isPage: boolean): string {
   return url === DOCS ? "docs/index.html" : `${path}.html`;
 }
 
+/** How the page at `from` refers to `to`, both of them paths of the gateway: relative, so that it holds wherever a proxy shows it. */
+export function relativeTo(from: string, to: string): string {
+  const [, path = "", rest = ""] = /^([^?#]*)(.*)$/s.exec(to) ?? [];
+  const [folder, parts] = [from.split("/").slice(0, -1), path.split("/")];
+  let shared = 0;
+  while (shared < folder.length && shared < parts.length - 1 && folder[shared] === parts[shared]) shared++;
+  const relative = "../".repeat(folder.length - shared) + parts.slice(shared).join("/");
+  return (relative === "" ? "./" : relative) + rest;
+}
+
 /** Percent-decoded; as it is where that is not possible. */
 export function decoded(text: string): string {
   try {

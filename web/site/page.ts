@@ -1,5 +1,6 @@
 // One page of the documentation: the header of all pages, the navigation, the text, and links to its neighbours. Pure.
 
+import { relativeTo } from "./links";
 import { escapeHtml } from "./markdown";
 import type { Entry, Group } from "./menu";
 
@@ -18,6 +19,12 @@ export interface Page {
 
 /** The whole page. No anchor that GitHub makes has capital letters, so these ids are never taken. */
 export function pageHtml(page: Page, menu: readonly Group[]): string {
+  // Text has no plain quotes, so these are attributes.
+  return absoluteHtml(page, menu).replace(/\b(href|src)="(\/(?!\/)[^"]*)"/g, (_, name: string, to: string) => `${name}="${relativeTo(page.url, to)}"`);
+}
+
+/** The page with paths of the gateway from its root. */
+function absoluteHtml(page: Page, menu: readonly Group[]): string {
   const { previous, next } = page;
   const pageLink = (entry: Entry | null, rel: "prev" | "next", label: string): string =>
     entry === null ? "" : `<a rel="${rel}" href="${entry.url}"><span>${label}</span> ${escapeHtml(entry.title)}</a>`;

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { levelPath } from "../src/dashboard/bit_rate_chart";
 import { parseDevices, parseViewers } from "../src/net/api";
 import { errorText } from "../src/net/errors";
+import { gatewayUrl } from "../src/net/gateway";
 import { bitRate, duration, frameRate, milliseconds, size } from "../src/page/format";
 import { Meter } from "../src/player/meter";
 import { socketUrl, transportUrl } from "../src/transport/transport";
@@ -38,7 +39,7 @@ test("missing, unknown and invalid fields are tolerated", () => {
   const [device] = parseDevices([{ serial: "a b/ä", viewers: "many", bits_in: null, notes: [1, "x"], since: "2026-11-21T03:00:00Z", new: {} }]);
   assert.deepEqual(
     [device?.url, device?.watch, device?.viewers, device?.bitsIn, device?.notes, device?.state],
-    ["/live/a%20b%2F%C3%A4", "/watch/a%20b%2F%C3%A4", 0, null, ["x"], "unknown"],
+    [gatewayUrl("live/a%20b%2F%C3%A4").pathname, gatewayUrl("watch/a%20b%2F%C3%A4").pathname, 0, null, ["x"], "unknown"],
   );
   assert.equal(device?.since, Date.UTC(2026, 10, 21, 3));
   for (const odd of [null, 5, "x", {}, [null, 3, {}]]) assert.deepEqual(parseDevices(odd), []);
@@ -47,7 +48,7 @@ test("missing, unknown and invalid fields are tolerated", () => {
 
 test("links to another origin are not followed", () => {
   for (const bad of ["javascript:alert(1)", "//elsewhere/live", "https://elsewhere/", "/\\elsewhere"]) {
-    assert.equal(parseDevices([{ serial: "x", watch: bad }])[0]?.watch, "/watch/x");
+    assert.equal(parseDevices([{ serial: "x", watch: bad }])[0]?.watch, gatewayUrl("watch/x").pathname);
   }
 });
 

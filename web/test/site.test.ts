@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { urlOf, readLink } from "../site/links";
+import { urlOf, readLink, relativeTo } from "../site/links";
 import { readMarkdown } from "../site/markdown";
 import { makeSite, type Site } from "../site/site";
+
+const GATEWAY = "https://home.example/cams/";
 
 /** The site of a repository with these files. */
 function siteOf(files: Readonly<Record<string, string>>): Site & { text(name: string): string } {
@@ -20,7 +22,18 @@ function siteOf(files: Readonly<Record<string, string>>): Site & { text(name: st
       return [...new Set(paths.filter((other) => other.startsWith(below)).map((other) => other.slice(below.length).split("/")[0] ?? ""))];
     },
   });
-  return { ...site, text: (name) => new TextDecoder().decode(site.files.get(name)) };
+  const read = (name: string): string => new TextDecoder().decode(site.files.get(name));
+  return { ...site, text: (name) => resolved(name, read(name)) };
+}
+
+/** The page of this file, with each link and source as the path that it leads to. */
+function resolved(name: string, html: string): string {
+  const url = new URL(name === "docs/index.html" ? "docs" : name.replace(/\.html$/, ""), GATEWAY);
+  return html.replace(/\b(href|src)="([^"#][^"]*)"/g, (_, attribute: string, written: string) => {
+    assert.ok(!written.startsWith("/"), `${name}: ${written} is not relative`);
+    const { href } = new URL(written, url);
+    return `${attribute}="${href.startsWith(GATEWAY) ? `/${href.slice(GATEWAY.length)}` : href}"`;
+  });
 }
 
 const links = (html: string): string[] => [...html.matchAll(/(?:href|src)="([^"]*)"/g)].map(([, url = ""]) => url);
@@ -61,6 +74,26 @@ test("every file has a URL, and unknown types end in .txt", () => {
     ["examples/page.html", "file", "/docs/repo/examples/page.html.txt"],
   ] as const) {
     assert.equal(urlOf(path, kind), url, path);
+  }
+});
+
+test("a page refers to others so that it holds wherever the gateway is", () => {
+  for (const [from, to, written] of [
+    ["/docs", "/", "./"],
+    ["/docs", "/docs", "docs"],
+    ["/docs", "/docs/api", "docs/api"],
+    ["/docs/api", "/docs", "../docs"],
+    ["/docs/api", "/docs/guide/install#now", "guide/install#now"],
+    ["/docs/guide/install", "/", "../../"],
+    ["/docs/guide/install", "/docs/guide", "../guide"],
+    ["/docs/guide/install", "/docs/guide/watch?a=/b", "watch?a=/b"],
+    ["/docs/guide/install", "/assets/style.css", "../../assets/style.css"],
+    ["/docs/guide", "/docs/guide/install", "guide/install"],
+    ["/docs/repo/a/b", "/docs/repo/a/", "./"],
+  ] as const) {
+    assert.equal(relativeTo(from, to), written, `${from} ${to}`);
+    const at = (path: string): string => new URL(path.slice(1), GATEWAY).href;
+    assert.equal(new URL(written, at(from)).href, at(to));
   }
 });
 

@@ -7,6 +7,7 @@
 //! and looking at the scrcpy-server that the file names.
 
 mod android;
+mod base_path;
 mod capture;
 mod clients;
 mod document;
@@ -14,6 +15,7 @@ mod encode;
 mod encoder;
 mod error;
 mod fetch;
+mod listen;
 pub mod machine;
 mod net;
 pub mod private;
@@ -28,13 +30,14 @@ mod webtransport;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 pub use android::{Android, AndroidDevice, MAX_SCRCPY_SERVER_BYTES, Mirror, ScrcpyVersion};
+pub use base_path::BasePath;
 pub use capture::Capture;
 pub use clients::{Client, Match, Policy};
 use document::{Document, Mistake, Problem, Step};
@@ -43,7 +46,8 @@ pub use encoder::EncoderName;
 pub use error::nearest;
 pub use error::{Error, Invalid, Mistakes};
 pub use fetch::Fetch;
-pub use net::{HostName, Listen, Network, Origin};
+pub use listen::{Listen, ListenAddress, MAX_ADDRESSES};
+pub use net::{HostName, Network, Origin, TrustedProxy};
 pub use source::Source;
 pub use source::{host_and_port, is_scheme};
 pub use tls::Tls;
@@ -199,6 +203,9 @@ impl Config {
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
         }
+        for address in &mut config.server.listen {
+            address.resolve(&config.dir);
+        }
         self
     }
 
@@ -222,6 +229,10 @@ impl Config {
         self.server
             .check_listen()
             .map_err(|what| Problem::value(vec!["server".into(), "listen".into()], what))?;
+        self.server
+            .base_path
+            .check()
+            .map_err(|what| Problem::value(vec!["server".into(), "base-path".into()], what))?;
         for (key, count) in [
             ("connections", self.server.connections),
             (
@@ -295,9 +306,12 @@ impl Default for Config {
     expecting = "a table"
 )]
 pub struct Server {
-    /// Address and port to listen on; port 0 lets the system choose one. Default `127.0.0.1:8080`.
-    #[serde(deserialize_with = "net::listen")]
-    pub listen: SocketAddr,
+    /// Addresses and ports, or `unix:PATH`, to listen on, at least one; port 0 lets the system choose one. Default
+    /// `127.0.0.1:8080`.
+    #[serde(deserialize_with = "listen::addresses")]
+    pub listen: Vec<ListenAddress>,
+    /// The path below which a proxy shows the gateway, such as `/cams`. Default: none, the root.
+    pub base_path: BasePath,
     /// List of host names that the gateway answers to, in addition to the loopback ones. Default: none.
     pub names: Vec<HostName>,
     /// List of origins, as browsers send them in `Origin`, whose pages may embed streams (CORS). Default: none.
@@ -312,8 +326,9 @@ pub struct Server {
     pub webtransport: WebTransport,
     /// Congestion controller of WebTransport: `"loss-tolerant"`, `"cubic"` or `"bbr"`. Default `"loss-tolerant"`.
     pub congestion: Congestion,
-    /// List of proxies whose `Forwarded` or `X-Forwarded-For` is trusted for the client's address. Default: none.
-    pub trusted_proxies: Vec<Network>,
+    /// List of proxies that are believed what they tell of the client: its address, scheme, and the path below which it
+    /// sees the gateway. Default: none.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Largest number of simultaneous connections, 1 to 1,000,000; lower if the process may open fewer files. Default
     /// 16,384.
     pub connections: u32,
@@ -323,20 +338,70 @@ pub struct Server {
 }
 
 impl Server {
-    /// Applies `--listen` and `--open` of the command line. With `--open` and no address given, a loopback address
+    /// The TCP addresses of `listen`.
+    pub fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listen.iter().filter_map(ListenAddress::tcp)
+    }
+
+    /// Whether other machines can connect: a TCP address is beyond loopback.
+    pub fn is_reachable(&self) -> bool {
+        self.tcp_addresses().any(is_beyond_loopback)
+    }
+
+    /// Whether connections from this address come from a trusted proxy.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let mut networks = self
+            .trusted_proxies
+            .iter()
+            .filter_map(TrustedProxy::network);
+        networks.any(|network| network.contains(address))
+    }
+
+    /// Whether connections over a Unix socket come from a trusted proxy.
+    pub fn trusts_unix(&self) -> bool {
+        self.trusted_proxies.contains(&TrustedProxy::Unix)
+    }
+
+    /// Applies `--listen` and `--open` of the command line: its addresses replace those of the config. What one of them
+    /// leaves out is taken from the config's first TCP address. With `--open` and no address given, a loopback address
     /// becomes the unspecified one, `0.0.0.0`.
     ///
     /// # Errors
     /// As [`Server::check_listen`].
-    pub fn listen_at(&mut self, listen: Option<Listen>, open: bool) -> Result<(), String> {
-        let Listen { address, port } = listen.unwrap_or_default();
+    pub fn listen_at(&mut self, listen: &[Listen], open: bool) -> Result<(), String> {
         self.open |= open;
-        let own = self.listen.ip();
-        let address = address.unwrap_or(match open && own.to_canonical().is_loopback() {
-            true => Ipv4Addr::UNSPECIFIED.into(),
-            false => own,
-        });
-        self.listen = (address, port.unwrap_or(self.listen.port())).into();
+        let own = self.tcp_addresses().next();
+        let own = own.unwrap_or(Self::LISTEN);
+        let opened = |address: SocketAddr| match open && !is_beyond_loopback(address) {
+            true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
+            false => address,
+        };
+        let complete = |listen: &Listen| match listen {
+            Listen::Unix(path) => ListenAddress::Unix(path.clone()),
+            Listen::Tcp { address, port } => {
+                let port = port.unwrap_or(own.port());
+                ListenAddress::Tcp(match address {
+                    Some(address) => SocketAddr::new(*address, port),
+                    None => opened(SocketAddr::new(own.ip(), port)),
+                })
+            }
+        };
+        if !listen.is_empty() {
+            self.listen = listen.iter().map(complete).collect();
+        } else {
+            for address in &mut self.listen {
+                if let ListenAddress::Tcp(tcp) = address {
+                    *tcp = opened(*tcp);
+                }
+            }
+            // Both loopback addresses become the same one.
+            let mut seen = Vec::new();
+            self.listen.retain(|address| {
+                let is_new = !seen.contains(address);
+                seen.push(address.clone());
+                is_new
+            });
+        }
         self.check_listen()
     }
 
@@ -346,21 +411,30 @@ impl Server {
     /// # Errors
     /// The message for the user: why the address is refused and what to write.
     pub fn check_listen(&self) -> Result<(), String> {
-        if self.open || self.listen.ip().to_canonical().is_loopback() {
+        let mut reachable = self.tcp_addresses().filter(|at| is_beyond_loopback(*at));
+        let Some(listen) = reachable.next().filter(|_| !self.open) else {
             return Ok(());
-        }
-        let (listen, port) = (self.listen, self.listen.port());
+        };
+        let port = listen.port();
         Err(format!(
             "{listen} can be reached from other machines and there are no accounts yet, so anybody there could \
              watch; allow that with open = true or --open, or keep to this machine with listen = \"127.0.0.1:{port}\""
         ))
     }
+
+    /// Where the gateway listens by default.
+    const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+}
+
+fn is_beyond_loopback(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            listen: vec![ListenAddress::Tcp(Self::LISTEN)],
+            base_path: BasePath::default(),
             names: Vec::new(),
             origins: Vec::new(),
             open: false,

@@ -1,64 +1,12 @@
-//! Socket addresses, host names, origins and networks as the config and the command line write them.
+//! Host names, origins, networks and trusted proxies as the config writes them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
 use super::text;
-
-/// Deserializes `listen`.
-pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    const EXAMPLE: &str =
-        "write an IP address and a port, e.g. \"127.0.0.1:8080\" or \"[::1]:8080\"";
-    text::parse(deserializer, &format!("an address; {EXAMPLE}"), |text| {
-        text.parse()
-            .map_err(|_| format!("`{text}` is not a valid address to listen on; {EXAMPLE}"))
-    })
-}
-
-/// Value of `--listen` on the command line: an address, a port, or both. A missing part is taken from the config.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Listen {
-    /// Address; `None` if not given.
-    pub address: Option<IpAddr>,
-    /// Port; `None` if not given.
-    pub port: Option<u16>,
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = |text: &str| match text {
-            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-            _ => text.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
-        };
-        if let Ok(port) = text.parse() {
-            return Ok(Self {
-                address: None,
-                port: Some(port),
-            });
-        }
-        if let Some(address) = address(text) {
-            return Ok(Self {
-                address: Some(address),
-                port: None,
-            });
-        }
-        let both = text.rsplit_once(':');
-        match both.map(|(host, port)| (address(host), port.parse())) {
-            Some((Some(address), Ok(port))) => Ok(Self {
-                address: Some(address),
-                port: Some(port),
-            }),
-            _ => Err(
-                "write a port, an IP address, or both, e.g. 8080, 192.168.0.10, 127.0.0.1:8080 or [::1]:8080".into(),
-            ),
-        }
-    }
-}
 
 /// A host name or IP address that a `Host` header may carry, in lower case, without port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,6 +159,41 @@ impl fmt::Display for Network {
     }
 }
 
+/// Whose headers about the client are believed: an item of `trusted-proxies`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrustedProxy {
+    /// Connections from this network.
+    Network(Network),
+    /// Connections over a Unix socket, `"unix"`.
+    Unix,
+}
+
+impl TrustedProxy {
+    /// The network; `None` for Unix sockets.
+    pub fn network(&self) -> Option<Network> {
+        match self {
+            Self::Network(network) => Some(*network),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unix" => Ok(Self::Unix),
+            _ => match text.parse() {
+                Ok(network) => Ok(Self::Network(network)),
+                Err(why) => Err(format!(
+                    "{why}; \"unix\" is for whoever connects over a Unix socket"
+                )),
+            },
+        }
+    }
+}
+
 /// Labels of 1 to 63 letters, digits and `-`, at most 253 characters in all (RFC 1123 section 2.1); also `_`, which is
 /// used in home networks.
 fn is_name(text: &str) -> bool {
@@ -237,6 +220,10 @@ macro_rules! deserialize_from_str {
 deserialize_from_str!(HostName, "a host name such as \"cam.home.example\"");
 deserialize_from_str!(Origin, "an origin such as \"https://home.example\"");
 deserialize_from_str!(Network, "a network such as \"192.168.0.0/16\"");
+deserialize_from_str!(
+    TrustedProxy,
+    "a network such as \"192.168.0.2\", or \"unix\""
+);
 
 #[cfg(test)]
 mod tests {

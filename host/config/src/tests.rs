@@ -26,7 +26,8 @@ fn refused(text: &str, start: &str, parts: &[&str]) -> String {
 #[test]
 fn no_file_is_the_demo_on_loopback() {
     let config = Config::default();
-    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    let listen = config.server.listen.first().map(ToString::to_string);
+    assert_eq!(listen.as_deref(), Some("127.0.0.1:8080"));
     assert_eq!(config.streams.len(), 1);
     let demo = &config.streams["demo"];
     assert_eq!(demo.source.expose(), "test-pattern");
@@ -107,7 +108,8 @@ fn every_key_is_read() {
     .unwrap();
 
     assert_eq!(config.dir, Path::new("conf"));
-    assert_eq!(config.server.listen.port(), 0);
+    let ports: Vec<u16> = config.server.tcp_addresses().map(|at| at.port()).collect();
+    assert_eq!(ports, [0]);
     assert_eq!(config.server.names[0].as_str(), "cam.home.example");
     assert_eq!(config.server.origins[0].as_str(), "https://home.example");
     assert!(config.server.open);
@@ -230,8 +232,13 @@ fn an_address_others_can_reach_needs_open() {
         "sluice.toml:2:10:",
         &["e.g. \"127.0.0.1:8080\""],
     );
-    let mut server = Server::default();
-    server.listen.set_ip([0, 0, 0, 0].into());
+    let server = Server {
+        listen: vec![
+            "127.0.0.1:80".parse().unwrap(),
+            "0.0.0.0:80".parse().unwrap(),
+        ],
+        ..Server::default()
+    };
     assert!(server.check_listen().is_err());
 }
 

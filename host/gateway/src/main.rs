@@ -14,6 +14,7 @@ use sluicegate::gateway::{self, Gateway};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_config::{Config, EncoderName, Listen};
+use sluicegate_net::Passed;
 use sluicegate_plugin::compile;
 use sluicegate_source as source;
 use sluicegate_telemetry as telemetry;
@@ -55,10 +56,10 @@ struct Serve {
     /// The config file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Port, address or both to listen on, instead of the config's `listen`; a port alone keeps the configured address,
-    /// an address alone keeps the port.
+    /// Port, address or both to listen on, or unix:PATH, instead of the config's `listen`; a port alone keeps the
+    /// configured address, an address alone keeps the port. May be repeated.
     #[arg(long, value_name = "[ADDRESS:]PORT")]
-    listen: Option<Listen>,
+    listen: Vec<Listen>,
     /// Let other machines connect: listen on all addresses, or on the one given. Everybody who can connect may watch.
     #[arg(long)]
     open: bool,
@@ -168,6 +169,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             open,
             sources,
         }) => {
+            // First, while there is one thread only.
+            let passed = Passed::take()?;
             let mut settings = match &config {
                 Some(file) => Config::load(file)?,
                 None if sources.is_empty() => Config::default(),
@@ -176,9 +179,10 @@ fn run(command: Command) -> anyhow::Result<()> {
                     ..Config::default()
                 },
             };
-            if listen.is_some() || open {
+            if !listen.is_empty() || open {
                 let server = &mut settings.server;
-                server.listen_at(listen, open).map_err(anyhow::Error::msg)?;
+                let listening = server.listen_at(&listen, open);
+                listening.map_err(anyhow::Error::msg)?;
             }
             gateway::add_sources(&mut settings, &sources)?;
             source::set_devices_program(program.with_file_name("sluicegate-devices"));
@@ -190,7 +194,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime")?;
-            runtime.block_on(gateway::run(settings, api::respond, api::connect))?;
+            runtime.block_on(gateway::run(settings, passed, api::respond, api::connect))?;
             // Does not wait for connections that missed the shutdown's deadline.
             runtime.shutdown_background();
             Ok(())

@@ -1,13 +1,14 @@
 //! HTTP/1.1 and HTTP/2 on hyper: serves one connection from its first byte, with timeouts and limits, until it ends or
 //! becomes a WebSocket.
 //!
-//! The protocol is chosen by the first bytes, or by ALPN under TLS. On shutdown a connection finishes the requests in
+//! The protocol is chosen by the first bytes, or by ALPN under TLS; over a Unix socket it is HTTP/1.1. On shutdown a connection finishes the requests in
 //! progress and is then closed. Called by `listener`; the gateway's handler is called for each request.
 
 use super::{
     BoxError, Drain, Socket,
     auth::Peer,
     limiter::Permit,
+    listener::Connection,
     stall::{DRAIN_WRITE_TIMEOUT, Stall, WRITE_TIMEOUT},
     tls::Tls,
 };
@@ -65,6 +66,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// `TCP_NOTSENT_LOWAT`: unsent bytes in the kernel, beyond which the socket is not writable and the viewer counts as
 /// slow.
 const TCP_NOTSENT_LOWAT: u32 = 128 << 10;
+/// The same for a Unix socket, by the size of its buffer.
+const UNIX_SEND_BUFFER: usize = TCP_NOTSENT_LOWAT as usize;
 /// `TCP_USER_TIMEOUT`: a peer that acknowledges or accepts nothing for this long is disconnected by the kernel.
 const TCP_USER_TIMEOUT: Duration = WRITE_TIMEOUT;
 
@@ -83,7 +86,7 @@ enum Version {
 
 /// Serves one connection until it ends or becomes a WebSocket.
 pub(super) async fn handle_connection<A, F, B>(
-    socket: TcpStream,
+    connection: Connection,
     address: SocketAddr,
     permit: Permit,
     tls: Option<Arc<Tls>>,
@@ -94,25 +97,34 @@ pub(super) async fn handle_connection<A, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    set_socket_options(&socket);
     let began = Instant::now();
-    let ends = socket.local_addr().map(|local| SocketPair {
-        local,
-        peer: address,
-    });
+    let ends = match &connection {
+        Connection::Tcp(socket) => {
+            set_tcp_options(socket);
+            let local = socket.local_addr().ok();
+            local.map(|local| SocketPair {
+                local,
+                peer: address,
+            })
+        }
+        Connection::Unix(socket) => {
+            let _ = SockRef::from(socket).set_send_buffer_size(UNIX_SEND_BUFFER);
+            None
+        }
+    };
     let answer = move |peer, mut request: Request<Incoming>| {
-        if let Ok(ends) = ends {
+        if let Some(ends) = ends {
             request.extensions_mut().insert(ends);
         }
         answer(peer, request)
     };
     let peer = Peer {
         address,
-        tls: tls.is_some(),
+        tls: tls.is_some() && matches!(connection, Connection::Tcp(_)),
     };
     let mut over = drain.clone();
     let negotiated = tokio::select! {
-        negotiated = timeout(CONNECTION_TIMEOUT, negotiate(socket, permit, tls)) => negotiated,
+        negotiated = timeout(CONNECTION_TIMEOUT, negotiate(connection, permit, tls)) => negotiated,
         () = async { over.wait().await; sleep(FIRST_REQUEST_GRACE).await } => return,
     };
     let ended = match negotiated {
@@ -131,10 +143,16 @@ pub(super) async fn handle_connection<A, F, B>(
 
 /// Detects the protocol and does the TLS handshake; `None` if the client has left or was refused.
 async fn negotiate(
-    mut socket: TcpStream,
+    connection: Connection,
     permit: Permit,
     tls: Option<Arc<Tls>>,
 ) -> std::io::Result<Option<(Socket, Version)>> {
+    let mut socket = match connection {
+        Connection::Tcp(socket) => socket,
+        Connection::Unix(socket) => {
+            return Ok(Some((Socket::unix(socket, permit), Version::Http1)));
+        }
+    };
     let mut start = [0; PREFACE.len()];
     if socket.peek(&mut start).await? == 0 {
         return Ok(None);
@@ -201,11 +219,19 @@ where
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    // The kernel ends TCP connections of clients that have stopped reading ([`TCP_USER_TIMEOUT`]).
+    let never_reads = async {
+        match peer.is_unix() {
+            true => stall.lasts(WRITE_TIMEOUT).await,
+            false => std::future::pending().await,
+        }
+    };
     // `biased`, so that hyper reads what has arrived before it is asked whether the connection is idle.
     tokio::select! {
         biased;
         ended = connection.as_mut() => return Ok(ended?),
         () = drain.wait() => {}
+        () = never_reads => return Err(STALLED.into()),
     }
     if !request_seen.load(Ordering::Relaxed)
         && let Ok(ended) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
@@ -395,7 +421,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for StreamBody<B> {
     }
 }
 
-fn set_socket_options(socket: &TcpStream) {
+fn set_tcp_options(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
     let socket = SockRef::from(socket);
     let _ = socket.set_tcp_notsent_lowat(TCP_NOTSENT_LOWAT);

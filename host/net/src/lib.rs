@@ -1,4 +1,4 @@
-//! Networking: the listener, TLS, HTTP/1.1, HTTP/2, WebSocket, QUIC and WebTransport, and access rules.
+//! Networking: the listeners, TLS, HTTP/1.1, HTTP/2, WebSocket, QUIC and WebTransport, and access rules.
 //!
 //! [`serve`] and [`quic::serve`] accept connections within the [`ConnectionLimiter`] and call the gateway for each
 //! request. The carriers below the transports are here, too: [`ViewerBody`] streams a viewer's chunks as an HTTP body,
@@ -13,19 +13,22 @@ mod drain;
 mod http;
 mod limiter;
 mod listener;
+mod passed;
 pub mod quic;
 mod serving;
 mod socket;
 mod stall;
 mod tls;
 mod token_bucket;
+mod unix;
 pub mod websocket;
 pub mod webtransport;
 
 pub use body::{ViewerBody, WholeBody};
 pub use drain::Drain;
 pub use limiter::ConnectionLimiter;
-pub use listener::{listen, serve};
+pub use listener::{Listener, serve};
+pub use passed::{Passed, PassedError};
 pub use socket::Socket;
 pub use tls::{Tls, TlsError};
 

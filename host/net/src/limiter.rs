@@ -3,9 +3,10 @@
 //! Called by `listener` for each accepted connection. The total is bounded by the config and by the files that the
 //! process may open.
 
+use crate::auth::Peer;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sluicegate_config::{Network, Server};
+use sluicegate_config::{Network, Server, TrustedProxy};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
@@ -59,7 +60,8 @@ impl ConnectionLimiter {
             );
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let exempt = server.trusted_proxies.clone();
+        let exempt = server.trusted_proxies.iter();
+        let exempt = exempt.filter_map(TrustedProxy::network).collect();
         Arc::new(ConnectionLimiter {
             most,
             slots: Arc::new(Semaphore::new(most)),
@@ -68,7 +70,8 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Admits a connection until the permit is dropped. Loopback and trusted proxies have no limit per address.
+    /// Admits a connection until the permit is dropped. Loopback, Unix sockets and trusted proxies have no limit per
+    /// address.
     ///
     /// # Errors
     ///
@@ -168,7 +171,9 @@ impl AddressLimiter {
     /// What the address counts as; `None` if it has no limit.
     fn counted(&self, address: IpAddr) -> Option<IpAddr> {
         let address = address.to_canonical();
-        let exempt = address.is_loopback() || self.exempt.iter().any(|own| own.contains(address));
+        let exempt = address.is_loopback()
+            || address == Peer::UNIX.ip()
+            || self.exempt.iter().any(|own| own.contains(address));
         (!exempt).then(|| client_network(address))
     }
 
@@ -253,7 +258,7 @@ mod tests {
         let _seven = enter("2001:db8::ffff:1").unwrap();
         assert!(enter("2001:db8::2").is_err());
         let _eight = enter("2001:db8:0:1::2").unwrap();
-        let exempt: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3"]
+        let exempt: Vec<_> = ["127.0.0.1", "::1", "10.1.2.3", "0.0.0.0"]
             .iter()
             .flat_map(|address| [enter(address), enter(address), enter(address)])
             .collect();

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_rustls::server::TlsStream;
@@ -47,6 +47,7 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
+    Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -54,6 +55,11 @@ impl Socket {
     /// A connection without TLS.
     pub fn plain(socket: TcpStream, permit: Permit) -> Socket {
         Socket::new(Stream::Plain(socket), permit)
+    }
+
+    /// A connection over a Unix socket.
+    pub fn unix(socket: UnixStream, permit: Permit) -> Socket {
+        Socket::new(Stream::Unix(socket), permit)
     }
 
     /// A connection with TLS, after its handshake.
@@ -94,6 +100,7 @@ impl Socket {
     fn stream(&mut self) -> Pin<&mut (dyn Duplex + Unpin)> {
         match &mut self.stream {
             Stream::Plain(socket) => Pin::new(socket),
+            Stream::Unix(socket) => Pin::new(socket),
             Stream::Tls(socket) => Pin::new(socket.as_mut()),
         }
     }

@@ -10,11 +10,11 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
-use sluicegate_net::auth::{Peer, Permission, Role, Scope, Tickets, caller, check};
+use sluicegate_net::auth::{Peer, Permission, Role, Scope, Tickets, base_path, caller, check};
 use sluicegate_net::websocket::Handshake;
 use std::{net::SocketAddr, path::Path, sync::OnceLock, time::Instant};
 
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 10] = [
     "forwarded",
     "x-forwarded-for",
     "connection",
@@ -23,6 +23,8 @@ const OTHERS: [&str; 8] = [
     "sec-websocket-version",
     "sec-websocket-protocol",
     "sec-websocket-extensions",
+    "x-forwarded-prefix",
+    "x-ingress-path",
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -67,7 +69,13 @@ fuzz_target!(|input: &[u8]| {
         ([127, 0, 0, 1], 5000).into()
     };
     let server = server(open);
-    let caller = caller(server, Peer { address, tls: post }, &headers);
+    let peer = Peer { address, tls: post };
+    let caller = caller(server, peer, &headers);
+    // Whatever is told, it is a path of this host.
+    let told = base_path(server, peer, &headers);
+    let told = told.as_str();
+    assert!(told.is_empty() || (told.starts_with('/') && !told.ends_with('/')));
+    assert!(!told.contains("//") && told.split('/').all(|name| name != ".."));
     // A remote client never counts as local, unless a trusted proxy says so.
     assert!(!caller.local || !remote || !server.trusted_proxies.is_empty());
     let uri = path.parse::<Uri>().unwrap_or_default();

@@ -40,6 +40,7 @@ mod kit;
 mod languages;
 mod layout;
 mod limits;
+mod listeners;
 mod listening;
 mod logs;
 mod mse;

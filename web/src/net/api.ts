@@ -2,6 +2,7 @@
 // default, so that an older page works with a newer gateway.
 
 import { errorText } from "./errors";
+import { gatewayUrl } from "./gateway";
 import { flag, list, number, object, text, texts, time } from "./json";
 import { RESPONSE_TIMEOUT_MS } from "./timeout";
 
@@ -110,18 +111,18 @@ export class ApiError extends Error {
 /** Fetches all streams of the gateway. */
 export async function fetchDevices(signal: AbortSignal): Promise<Device[]> {
   // A cached response of half a second ago is good enough, and then serves all dashboards.
-  return parseDevices(await getJson("/api/devices", signal, { "cache-control": "max-age=1" }));
+  return parseDevices(await getJson("api/devices", signal, { "cache-control": "max-age=1" }));
 }
 
 /** Fetches all viewers. */
 export async function fetchViewers(signal: AbortSignal): Promise<Viewer[]> {
-  return parseViewers(await getJson("/api/sessions", signal));
+  return parseViewers(await getJson("api/sessions", signal));
 }
 
 /** Fetches all muxers; null if this page may not see them, as only the gateway's own machine may. */
 export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> {
   try {
-    return parseMuxers(await getJson("/api/plugins", signal));
+    return parseMuxers(await getJson("api/plugins", signal));
   } catch (error) {
     if (error instanceof ApiError && error.status === 403) return null;
     throw error;
@@ -131,7 +132,7 @@ export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> 
 /** Returns the gateway's message for an unknown stream of this name; null if it knows the stream. */
 export async function unknownReason(serial: string, signal: AbortSignal): Promise<string | null> {
   try {
-    await getJson(`/api/devices/${encodeURIComponent(serial)}`, signal);
+    await getJson(`api/devices/${encodeURIComponent(serial)}`, signal);
     return null;
   } catch (error) {
     if (error instanceof ApiError) return error.message;
@@ -141,7 +142,7 @@ export async function unknownReason(serial: string, signal: AbortSignal): Promis
 
 /** Fetches the description of the API, OpenAPI 3.1. */
 export async function fetchApiDescription(): Promise<unknown> {
-  return getJson("/api/openapi.json", AbortSignal.timeout(RESPONSE_TIMEOUT_MS));
+  return getJson("api/openapi.json", AbortSignal.timeout(RESPONSE_TIMEOUT_MS));
 }
 
 /** Parses the response of `/api/devices`. */
@@ -152,8 +153,8 @@ export function parseDevices(json: unknown): Device[] {
     const name = encodeURIComponent(serial);
     return {
       serial,
-      url: path(entry["url"]) ?? `/live/${name}`,
-      watch: path(entry["watch"]) ?? `/watch/${name}`,
+      url: path(entry["url"]) ?? gatewayUrl(`live/${name}`).pathname,
+      watch: path(entry["watch"]) ?? gatewayUrl(`watch/${name}`).pathname,
       state: text(entry["state"]) || "unknown",
       reason: text(entry["reason"]),
       since: time(entry["since"]),
@@ -213,12 +214,12 @@ export function parseMuxers(json: unknown): Muxer[] {
 }
 
 async function getJson(
-  url: string,
+  path: string,
   signal: AbortSignal,
   extraHeaders: Record<string, string> = {},
 ): Promise<unknown> {
   const headers = { accept: "application/json", ...extraHeaders };
-  const response = await fetch(url, { signal, cache: "no-store", headers });
+  const response = await fetch(gatewayUrl(path), { signal, cache: "no-store", headers });
   if (!response.ok) throw new ApiError(response.status, await errorText(response));
   return response.json();
 }

@@ -1,6 +1,7 @@
 // Full-size captures: `POST /api/devices/{serial}/capture`.
 
 import { errorText } from "./errors";
+import { gatewayUrl } from "./gateway";
 import { header } from "./headers";
 import { object, text } from "./json";
 
@@ -34,7 +35,7 @@ export class CaptureError extends Error {
 /** Requests a capture; `save` makes the gateway keep a copy. Throws only `CaptureError`. */
 export async function captureImage(serial: string, save: boolean): Promise<CapturedImage> {
   try {
-    const response = await fetch(`/api/devices/${encodeURIComponent(serial)}/capture`, {
+    const response = await fetch(gatewayUrl(`api/devices/${encodeURIComponent(serial)}/capture`), {
       method: "POST",
       headers: { accept: "image/jpeg", "content-type": "application/json" },
       body: JSON.stringify({ format: "jpeg", save }),

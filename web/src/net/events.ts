@@ -3,6 +3,7 @@
 
 import { number, object, text } from "./json";
 import { Backoff } from "./backoff";
+import { gatewayUrl } from "./gateway";
 
 /** An event; `at` in Unix ms, `stream` with its rendition as in URLs. */
 export type GatewayEvent =
@@ -74,7 +75,7 @@ export function followEvents(onEvent: (event: GatewayEvent) => void): void {
   const open = (): void => {
     close();
     const query = last === "" ? "" : `?last-event-id=${encodeURIComponent(last)}`;
-    const opened = new EventSource(`/api/events${query}`);
+    const opened = new EventSource(gatewayUrl(`api/events${query}`));
     source = opened;
     for (const kind of KINDS) {
       opened.addEventListener(kind, (event) => {

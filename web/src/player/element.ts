@@ -3,7 +3,7 @@
 // and `VideoScreen` (output), `ElementScreen` (transports that bring their player), `Director` (decisions), `StatsCollector`
 // (statistics).
 //
-// Attributes: `stream`, the stream's name; `src`, the gateway's URL, by default the origin of this script. Without
+// Attributes: `stream`, the stream's name; `src`, the gateway's URL, by default the one of this script. Without
 // `stream`, `src` is the stream's base path, such as `/live/demo`. `transport`, by default `auto`: the transport that
 // the gateway's config and policy choose, or, without an answer, the first one that works. `stats`: if present,
 // statistics are displayed.
@@ -21,6 +21,7 @@ import { ApiError } from "../net/api";
 import { Backoff } from "../net/backoff";
 import { type Choice, type ChoiceRequest, fetchChoice, networkType } from "../net/choice";
 import { Control } from "../net/control";
+import { GATEWAY } from "../net/gateway";
 import { ServerClock } from "../net/server_clock";
 import { withTimeout } from "../net/timeout";
 import { hlsObstacle, openHls, prepareHls } from "../transport/hls";
@@ -45,9 +46,6 @@ import { PlayerView, type ScreenName } from "./view";
 
 const TICK_MS = 1000;
 const READ_CODE_INTERVAL_MS = 500;
-
-/** URL of the gateway that served this script from its `assets/`. */
-const GATEWAY_URL = new URL("..", import.meta.url).href;
 
 /** A transport that can be selected, with its name for people. */
 export interface TransportOption {
@@ -263,7 +261,7 @@ export class SluicegatePlayer extends HTMLElement {
   }
 
   #applySelection(): void {
-    const base = streamBase(this.src, this.stream, GATEWAY_URL, document.baseURI);
+    const base = streamBase(this.src, this.stream, GATEWAY.href, document.baseURI);
     const changed = base?.href !== this.#base?.href;
     if (changed) {
       this.#base = base;

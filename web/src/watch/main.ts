@@ -2,6 +2,7 @@
 // statistics.
 
 import { type Device, fetchDevices, unknownReason } from "../net/api";
+import { gatewayUrl } from "../net/gateway";
 import { addressList } from "../page/addresses";
 import { setBadge } from "../page/badge";
 import { byId, element, setText } from "../page/dom";
@@ -15,7 +16,7 @@ import type { Choices, DirectorState } from "../player/director";
 import type { Stats } from "../player/stats";
 
 const stream = streamInPath(location.pathname);
-const base = `/live/${encodeStream(stream)}`;
+const base = gatewayUrl(`live/${encodeStream(stream)}`).pathname;
 /** Client name for the gateway's client rules, from `?client=`. */
 const client = new URLSearchParams(location.search).get("client");
 const src = client === null ? base : `${base}?client=${encodeURIComponent(client)}`;
@@ -185,9 +186,9 @@ function followChoices(): void {
   });
 }
 
-/** Stream name in a path `/watch/NAME`, percent-encoded or not. */
+/** Stream name in a path `/watch/NAME`, wherever the gateway is; percent-encoded or not. */
 function streamInPath(path: string): string {
-  const name = path.replace(/^\/watch\//, "").replace(/\/+$/, "");
+  const name = path.replace(/^.*\//, "");
   try {
     return decodeURIComponent(name);
   } catch {

@@ -33,7 +33,7 @@ fn an_unknown_key_names_its_table_the_nearest_and_all_known_keys() {
         ),
         (
             "[server]\nzzz = 1",
-            "sluice.toml:2:1: unknown key `zzz` in [server]; known keys: `listen`, `names`",
+            "sluice.toml:2:1: unknown key `zzz` in [server]; known keys: `listen`, `base-path`, `names`",
             &[],
         ),
         (

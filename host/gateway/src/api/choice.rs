@@ -1,10 +1,10 @@
 //! `GET /live/{stream}`: which transport and rendition this client should play.
 //!
 //! A player (it accepts JSON) gets a session with the policy's choice; any other client is redirected to the first
-//! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. All
-//! answers name paths relative to the origin or to this path, so that they hold behind a reverse proxy.
+//! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. A
+//! redirect is relative to this path, and paths in JSON carry the base path, so that both hold behind a reverse proxy.
 
-use super::{Body, error, full, json, live, media_query, set, webtransport::Access};
+use super::{Body, error, json, live, media_query, set, webtransport::Access};
 use crate::gateway::Gateway;
 use crate::session::{
     Allowed, ClientRequest, Pin, PlaybackTarget, RedirectTarget, SessionError, SessionRequest,
@@ -13,7 +13,7 @@ use crate::session::{
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_config as config;
+use sluicegate_config::{self as config, BasePath};
 use sluicegate_plugin::policy::Client;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -46,6 +46,7 @@ pub struct PlaybackChoice<'a> {
 pub async fn choose(
     gateway: &Arc<Gateway>,
     peer: SocketAddr,
+    base_path: &BasePath,
     name: &str,
     query: &str,
     headers: &HeaderMap,
@@ -57,7 +58,7 @@ pub async fn choose(
         query,
         stream,
     };
-    let mut response = answer(gateway, &request, rendition).await;
+    let mut response = answer(gateway, base_path, &request, rendition).await;
     set(
         &mut response,
         header::VARY,
@@ -68,6 +69,7 @@ pub async fn choose(
 
 async fn answer(
     gateway: &Arc<Gateway>,
+    base_path: &BasePath,
     request: &ClientRequest<'_>,
     rendition: Option<&str>,
 ) -> Response<Body> {
@@ -151,7 +153,7 @@ async fn answer(
         Ok(begun) => begun,
         Err(refused) => return refusal(as_json, &refused),
     };
-    let base = base(name, &decision.target.rendition);
+    let base = format!("{base_path}{}", base(name, &decision.target.rendition));
     json(
         StatusCode::OK,
         &PlaybackChoice {
@@ -159,8 +161,8 @@ async fn answer(
             base,
             form: &decision.target,
             reason: &decision.reason,
-            session: format!("/api/sessions/{}", session.id),
-            webtransport: Access::of(gateway, request.headers),
+            session: format!("{base_path}/api/sessions/{}", session.id),
+            webtransport: Access::of(gateway, request.address, request.headers),
             pattern: session.stream.source.is_test_pattern(),
         },
     )
@@ -204,15 +206,6 @@ fn refusal(as_json: bool, refused: &SessionError) -> Response<Body> {
 
 /// Redirects to `place`, relative to the request's path so that it also holds behind proxies, with the same query.
 fn redirect(place: &str, query: &str) -> Response<Body> {
-    let mut response = full(
-        StatusCode::TEMPORARY_REDIRECT,
-        "text/plain; charset=utf-8",
-        format!("{place}\n"),
-    );
-    let location = match query {
-        "" => place.to_owned(),
-        query => format!("{place}?{query}"),
-    };
-    set(&mut response, header::LOCATION, &location);
-    response
+    let query = Some(query).filter(|query| !query.is_empty());
+    super::redirect(StatusCode::TEMPORARY_REDIRECT, place, query)
 }

@@ -11,8 +11,9 @@ use hyper::Method;
 use operations::{Kind, Operation, describe};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
+use sluicegate_config::BasePath;
 use sluicegate_net::auth::Role;
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 /// Generated once, since it does not change while the gateway runs.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -30,6 +31,15 @@ percent-encoded (RFC 3986). `NAME@RENDITION` names a rendition.";
 /// The OpenAPI 3.1 document of all routes, generated at the first call.
 pub fn openapi() -> &'static Value {
     &DOCUMENT
+}
+
+/// The document for a client that sees the gateway below this path.
+pub fn openapi_below(base_path: &BasePath) -> Cow<'static, Value> {
+    let mut document = Cow::Borrowed(openapi());
+    if !base_path.is_root() {
+        document.to_mut()["servers"] = json!([{ "url": base_path.as_str() }]);
+    }
+    document
 }
 
 fn document() -> Value {

@@ -4,7 +4,7 @@
 //! The events are kept in one ring (`sluicegate_telemetry::events`) as the text that is sent, so a client is only a
 //! position in it: a slow one costs no memory and is told how many events it missed.
 
-use super::{Body, boxed, set};
+use super::{Body, boxed, set, unbuffered};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use hyper::{HeaderMap, Response, body::Frame, header};
@@ -36,6 +36,7 @@ pub fn follow(gateway: &Gateway, query: Option<&str>, headers: &HeaderMap) -> Re
     let body = EventBody::new(gateway.events.reader(last), gateway.drain());
     let mut response = Response::new(boxed(body));
     set(&mut response, header::CONTENT_TYPE, "text/event-stream");
+    unbuffered(&mut response);
     response
 }
 

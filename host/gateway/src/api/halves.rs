@@ -17,7 +17,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sluicegate_config as config;
+use sluicegate_config::{self as config, BasePath};
 use sluicegate_net::auth::{self, Grant, Media, Tickets, ticket_in};
 use sluicegate_plugin::{BrowserModule, transports::Transport};
 use std::{
@@ -50,7 +50,12 @@ pub struct Half {
 
 /// Lists the transports that have a half in the browser, with tickets for the stream; empty if there are none. `query`
 /// may name the session that connections with these tickets belong to.
-pub fn list(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body> {
+pub fn list(
+    gateway: &Gateway,
+    base_path: &BasePath,
+    name: &str,
+    query: Option<&str>,
+) -> Response<Body> {
     let (stream, rendition) = media_query::split(name);
     if let Err(text) = live::stream(gateway, stream, rendition) {
         return error(true, StatusCode::NOT_FOUND, &text);
@@ -79,10 +84,11 @@ pub fn list(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body
                 .iter()
                 .map(|carrier| carrier.name())
                 .collect(),
-            url: format!("/live/{path}?ticket={ticket}"),
+            url: format!("{base_path}/live/{path}?ticket={ticket}"),
             ticket_seconds: Tickets::LIFETIME.as_secs(),
-            module: module_path(module),
-            frame: (!transport.trusted).then(|| format!("/halves/{path}?ticket={ticket}")),
+            module: module_path(base_path, module),
+            frame: (!transport.trusted)
+                .then(|| format!("{base_path}/halves/{path}?ticket={ticket}")),
         })
     };
     let halves: Vec<Half> = gateway.transports.all().values().filter_map(half).collect();
@@ -92,6 +98,7 @@ pub fn list(gateway: &Gateway, name: &str, query: Option<&str>) -> Response<Body
 /// Answers with the document of the frame in which the half of a transport runs. It needs a ticket, whoever requests it.
 pub fn frame(
     gateway: &Gateway,
+    base_path: &BasePath,
     name: &str,
     transport: &str,
     request: &Request<Incoming>,
@@ -119,7 +126,7 @@ pub fn frame(
         return error(false, StatusCode::FORBIDDEN, &refused.to_string());
     }
     let host = auth::requested_host(request.into());
-    let policy = policy(&path(media), module, host.as_deref(), gateway);
+    let policy = policy(base_path, &path(media), module, host.as_deref(), gateway);
     let mut response = full(
         StatusCode::OK,
         "text/html; charset=utf-8",
@@ -157,7 +164,13 @@ static DOCUMENT: LazyLock<(String, String)> = LazyLock::new(|| {
 /// Policy of the frame: an opaque origin; scripts are ours and the module; it connects to this transport of this stream
 /// only, and may decode by WebAssembly and in workers of its own. Where a policy cannot name the host, it is `'self'`,
 /// and the ticket alone restricts.
-fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gateway) -> String {
+fn policy(
+    base_path: &BasePath,
+    path: &str,
+    module: &BrowserModule,
+    host: Option<&str>,
+    gateway: &Gateway,
+) -> String {
     let (script, media) = match host {
         // `http:` also matches `https:`, and `ws:` matches `wss:` (Content Security Policy 3, section 6.7.2.8).
         Some(host) => {
@@ -165,9 +178,10 @@ fn policy(path: &str, module: &BrowserModule, host: Option<&str>, gateway: &Gate
             media.extend(webtransport::origin(host, gateway));
             let media = media
                 .iter()
-                .map(|origin| format!("{origin}/live/{path} {origin}/live/{path}/"));
+                .map(|origin| format!("{origin}{base_path}/live/{path}"))
+                .map(|url| format!("{url} {url}/"));
             (
-                format!("http://{host}{}", module_path(module)),
+                format!("http://{host}{}", module_path(base_path, module)),
                 media.collect::<Vec<_>>().join(" "),
             )
         }
@@ -190,8 +204,8 @@ fn module_file(module: &BrowserModule) -> String {
     format!("{}.js", module.hash)
 }
 
-fn module_path(module: &BrowserModule) -> String {
-    format!("/modules/{}", module_file(module))
+fn module_path(base_path: &BasePath, module: &BrowserModule) -> String {
+    format!("{base_path}/modules/{}", module_file(module))
 }
 
 /// Path of the media below `/live/` and `/halves/`: "porch@mobile/mine".

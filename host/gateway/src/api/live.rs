@@ -9,7 +9,7 @@
 use super::{
     Body, boxed, component_response, endless, error,
     media_query::{self, MediaQuery},
-    set,
+    set, unbuffered,
 };
 use crate::gateway::Gateway;
 use crate::session::{Measured, Session};
@@ -136,6 +136,7 @@ async fn answer(
             let body = ViewerBody::new(viewing, registration, started, visit.media.pace);
             let mut response = Response::new(Either::Left(body));
             set(&mut response, header::CONTENT_TYPE, &content_type);
+            unbuffered(&mut response);
             response
         }
     }

@@ -1,6 +1,6 @@
 //! The HTTP interface: the table of routes, who may call them, and their handlers.
 //!
-//! [`respond`] is the one entry for every request: it finds the route, checks the caller against the route's role
+//! [`respond`] is the one entry for every request: it takes the base path off (`prefix`), finds the route, checks the caller against the route's role
 //! (`sluicegate_net::auth`), calls the handler, and adds the headers that every response has. `net::serve` calls it for
 //! each request, and [`connect`] for each WebTransport session; handlers read and change the [`Gateway`]. The table
 //! also yields the OpenAPI document (`describe`), so a route without a description does not compile
@@ -17,6 +17,7 @@ mod media_query;
 mod metrics;
 mod pages;
 mod plugins;
+mod prefix;
 pub mod recording;
 mod routes;
 mod session;
@@ -93,6 +94,10 @@ pub async fn respond(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let request = match prefix::enter(&gateway.config.server, peer, request) {
+        Ok(request) => request,
+        Err(redirect) => return finish(*redirect, None),
+    };
     let path = request.uri().path();
     let json = path.starts_with("/api/");
     let head = request.method() == Method::HEAD;
@@ -233,15 +238,16 @@ async fn route_to(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let name = || parameters.stream().unwrap_or_default();
+    let base_path = prefix::of(request.extensions());
     match target {
         Target::Dashboard => pages::player("index.html", gateway, &request),
         Target::Watch => pages::player("watch.html", gateway, &request),
-        Target::Docs => pages::documentation("", request.headers()),
-        Target::DocsPage => pages::documentation(
+        Target::Docs => pages::documentation("index", request.headers()),
+        Target::DocsPage => pages::documentation_below(
             parameters.get("rest").unwrap_or_default(),
             request.headers(),
         ),
-        Target::OpenApi => json(StatusCode::OK, describe::openapi()),
+        Target::OpenApi => json(StatusCode::OK, &describe::openapi_below(&base_path)),
         Target::Asset => pages::player(
             &format!("assets/{}", parameters.get("name").unwrap_or_default()),
             gateway,
@@ -251,8 +257,8 @@ async fn route_to(
         Target::Ready => state::ready(gateway),
         Target::Metrics => metrics::metrics(gateway),
         Target::Events => events::follow(gateway, request.uri().query(), request.headers()),
-        Target::Devices => state::devices(gateway, request.headers()),
-        Target::Device => state::device(gateway, name()),
+        Target::Devices => state::devices(gateway, &base_path, request.headers()),
+        Target::Device => state::device(gateway, &base_path, name()),
         Target::Sessions => state::sessions(gateway),
         Target::Plugins => state::plugins(gateway),
         Target::AddPlugin => plugins::add(gateway, request).await,
@@ -269,21 +275,21 @@ async fn route_to(
         }
         Target::Session => {
             let id = parameters.get("id").unwrap_or_default();
-            session::serve(gateway, id, request).await
+            session::serve(gateway, &base_path, id, request).await
         }
         Target::Choice => {
             let query = request.uri().query().unwrap_or_default();
-            choice::choose(gateway, peer, name(), query, request.headers()).await
+            choice::choose(gateway, peer, &base_path, name(), query, request.headers()).await
         }
         Target::Live => {
             let transport = parameters.get("transport").unwrap_or_default();
             let rest = parameters.get("rest").unwrap_or_default();
             live::serve(gateway, peer, name(), transport, rest, request).await
         }
-        Target::Halves => halves::list(gateway, name(), request.uri().query()),
+        Target::Halves => halves::list(gateway, &base_path, name(), request.uri().query()),
         Target::HalfFrame => {
             let transport = parameters.get("transport").unwrap_or_default();
-            halves::frame(gateway, name(), transport, &request)
+            halves::frame(gateway, &base_path, name(), transport, &request)
         }
         Target::HalfModule => {
             let file = parameters.get("name").unwrap_or_default();
@@ -317,6 +323,7 @@ fn full(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Respo
 fn endless(status: StatusCode, content_type: &str) -> Response<Body> {
     let mut response = full(status, content_type, "");
     *response.body_mut() = boxed(WholeBody::endless());
+    unbuffered(&mut response);
     response
 }
 
@@ -341,6 +348,23 @@ fn error(as_json: bool, status: StatusCode, text: &str) -> Response<Body> {
         return json(status, &ErrorBody { error: text });
     }
     full(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+/// Redirects to `place` with this query.
+fn redirect(status: StatusCode, place: &str, query: Option<&str>) -> Response<Body> {
+    let text = format!("{place}\n");
+    let mut response = full(status, "text/plain; charset=utf-8", text);
+    let location = match query {
+        None => place.to_owned(),
+        Some(query) => format!("{place}?{query}"),
+    };
+    set(&mut response, header::LOCATION, &location);
+    response
+}
+
+/// Tells nginx not to hold an endless body back: what it reads is for whoever watches now.
+fn unbuffered(response: &mut Response<Body>) {
+    set(response, HeaderName::from_static("x-accel-buffering"), "no");
 }
 
 /// Sets a header. A value that is not a valid header value, as a component may return, is left out.

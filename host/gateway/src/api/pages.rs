@@ -3,10 +3,11 @@
 //! Files whose name contains a hash of their content are cached for ever; the others are revalidated by `ETag`. Every
 //! response has a Content Security Policy. Compression and caching headers are those of `component_response`.
 
-use super::{Body, component_response, error, full, set, webtransport};
+use super::{Body, component_response, error, full, redirect, set, webtransport};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
+use sluicegate_config as config;
 use sluicegate_net::auth;
 use sluicegate_plugin as plugin;
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -67,18 +68,28 @@ fn page(name: &str, headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-/// Answers with a page of the documentation by its path below `/docs`, without `.html`, or with a file that a page
-/// links to.
-pub fn documentation(path: &str, headers: &HeaderMap) -> Response<Body> {
-    let path = path.trim_end_matches('/');
-    let name = match path {
-        "" => "docs/index".to_owned(),
-        _ => format!("docs/{path}"),
-    };
+/// Answers with a page of the documentation by its name, without `.html`, or with a file that a page links to.
+pub fn documentation(name: &str, headers: &HeaderMap) -> Response<Body> {
+    let name = format!("docs/{name}");
     match RESPONSES.contains_key(name.as_str()) {
         true => page(&name, headers),
         false => page(&format!("{name}.html"), headers),
     }
+}
+
+/// The same by its path below `/docs/`. Since links in pages are relative, each has one path only: a slash at its end
+/// and the name of the first page lead there.
+pub fn documentation_below(path: &str, headers: &HeaderMap) -> Response<Body> {
+    let name = match path {
+        "" | "index" | "index.html" => "docs",
+        _ if path.ends_with('/') => {
+            let path = path.trim_end_matches('/');
+            path.rsplit('/').next().unwrap_or_default()
+        }
+        _ => return documentation(path, headers),
+    };
+    let place = format!("../{}", config::path_segment(name));
+    redirect(StatusCode::PERMANENT_REDIRECT, &place, None)
 }
 
 /// The text of a file; empty if there is none.
@@ -118,21 +129,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_is_found_without_html_and_with_a_slash_behind() {
-        for (path, status) in [
-            ("", 200),
-            ("/", 200),
-            ("index.html", 200),
-            ("api", 200),
-            ("api/", 200),
-            ("api.html", 200),
-            ("no/such/page", 404),
-            ("../index", 404),
-            ("../watch.html", 404),
+    fn the_documentation_is_found_without_html_and_at_one_path_each() {
+        for (path, status, place) in [
+            ("api", 200, ""),
+            ("api.html", 200, ""),
+            ("no/such/page", 404, ""),
+            ("../index", 404, ""),
+            ("../watch.html", 404, ""),
+            ("", 308, "../docs"),
+            ("/", 308, "../"),
+            ("index", 308, "../docs"),
+            ("index.html", 308, "../docs"),
+            ("api/", 308, "../api"),
+            ("guide/install/", 308, "../install"),
+            ("evil.example//", 308, "../evil.example"),
         ] {
-            let found = documentation(path, &HeaderMap::new()).status();
-            assert_eq!(found.as_u16(), status, "{path:?}");
+            let found = documentation_below(path, &HeaderMap::new());
+            let location = found.headers().get(header::LOCATION);
+            let location = location.map_or("", |place| place.to_str().unwrap_or_default());
+            assert_eq!(
+                (found.status().as_u16(), location),
+                (status, place),
+                "{path:?}"
+            );
         }
+        let first = documentation("index", &HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
     }
 
     #[test]

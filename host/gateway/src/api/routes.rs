@@ -406,6 +406,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use proptest::prelude::*;
+    use sluicegate_config::BasePath;
 
     fn target(path: &str) -> Option<(Target, Vec<String>)> {
         match find(&Method::GET, path) {
@@ -485,6 +486,18 @@ mod tests {
         assert_eq!(scope("/api/sessions/ab12"), "view of the session ab12");
         assert_eq!(scope("/api/events"), "view of all streams");
         assert_eq!(scope("/metrics"), "admin");
+    }
+
+    #[test]
+    fn no_base_path_begins_like_a_route() {
+        for route in ROUTES {
+            let first = route.pattern.split('/').nth(1).unwrap();
+            let is_reserved = BasePath::RESERVED.contains(&first);
+            assert!(
+                first.is_empty() || is_reserved,
+                "add {first} to BasePath::RESERVED"
+            );
+        }
     }
 
     #[test]

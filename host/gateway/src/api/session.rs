@@ -12,6 +12,7 @@ use crate::session::{LoggedCall, Pin, PlaybackTarget, ServerMessage, Session, Se
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluicegate_config::BasePath;
 use sluicegate_net::websocket::{self, MessageHandler, RateLimit};
 use sluicegate_plugin::policy::Report;
 use sluicegate_telemetry::unix_ms;
@@ -148,6 +149,7 @@ pub struct SessionLog {
 /// Opens a session's control channel, or answers an ordinary GET with its log.
 pub async fn serve(
     gateway: &Arc<Gateway>,
+    base_path: &BasePath,
     id: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
@@ -170,11 +172,13 @@ pub async fn serve(
         Err(refused) => return *refused,
     };
     let (gateway, drain) = (gateway.clone(), gateway.drain());
+    let base_path = base_path.clone();
     let response = handshake.upgrade(&mut request, |socket, first| async move {
         let (answers, answered) = mpsc::unbounded_channel();
         let messages = gateway.sessions.open_channel(&session);
         let mut channel = Channel {
             gateway: &gateway,
+            base_path: &base_path,
             session: &session,
             answers,
             answered,
@@ -190,6 +194,7 @@ pub async fn serve(
 /// A player's control channel.
 struct Channel<'a> {
     gateway: &'a Gateway,
+    base_path: &'a BasePath,
     session: &'a Session,
     /// Answers to pings, from `on_text` to `poll_message`. Bounded by the rate limit.
     answers: mpsc::UnboundedSender<String>,
@@ -261,6 +266,7 @@ impl MessageHandler for Channel<'_> {
         match self.messages.poll_recv(context) {
             // Serializing these structs cannot fail.
             Poll::Ready(Some(message)) => {
+                let message = message.below(self.base_path);
                 Poll::Ready(serde_json::to_string(&message).ok().map(text))
             }
             // Another control channel took over the session.

@@ -12,7 +12,7 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_codec as codec;
-use sluicegate_config as config;
+use sluicegate_config::{self as config, BasePath};
 use sluicegate_media::sample::Codec;
 use sluicegate_plugin as plugin;
 use sluicegate_plugin::{
@@ -308,12 +308,11 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
 
 /// Lists all streams. A client that accepts an answer of one second's age (`Cache-Control: max-age=1`, RFC 9111 section
 /// 5.2.1.1) may share one with other clients: dashboards poll every second.
-pub fn devices(gateway: &Gateway, headers: &HeaderMap) -> Response<Body> {
-    let answer = gateway
-        .devices
-        .get(Instant::now(), accepts_shared(headers), || {
-            serde_json::to_vec(&all_devices(gateway)).map(Bytes::from)
-        });
+pub fn devices(gateway: &Gateway, base_path: &BasePath, headers: &HeaderMap) -> Response<Body> {
+    let (now, shared) = (Instant::now(), accepts_shared(headers));
+    let answer = gateway.devices.get(now, shared, base_path, || {
+        serde_json::to_vec(&all_devices(gateway, base_path)).map(Bytes::from)
+    });
     match answer {
         Ok(answer) => full(StatusCode::OK, "application/json", answer),
         Err(failed) => error(true, StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
@@ -332,23 +331,24 @@ fn accepts_shared(headers: &HeaderMap) -> bool {
     })
 }
 
-fn all_devices(gateway: &Gateway) -> Vec<Device> {
+fn all_devices(gateway: &Gateway, base_path: &BasePath) -> Vec<Device> {
     let mut watched = watched(gateway);
     let streams = gateway.streams.list();
     let all = streams.iter().map(|stream| {
         let watching = watched.remove(&stream.name).unwrap_or_default();
-        describe(gateway, stream, watching)
+        describe(gateway, base_path, stream, watching)
     });
     all.collect()
 }
 
 /// Describes one stream; 404 if no stream has the name `serial`.
-pub fn device(gateway: &Gateway, serial: &str) -> Response<Body> {
+pub fn device(gateway: &Gateway, base_path: &BasePath, serial: &str) -> Response<Body> {
     let (name, rendition) = media_query::split(serial);
     match live::stream(gateway, name, rendition) {
         Ok(stream) => {
             let watching = watched(gateway).remove(&stream.name).unwrap_or_default();
-            json(StatusCode::OK, &describe(gateway, &stream, watching))
+            let described = describe(gateway, base_path, &stream, watching);
+            json(StatusCode::OK, &described)
         }
         Err(text) => error(true, StatusCode::NOT_FOUND, &text),
     }
@@ -485,15 +485,20 @@ pub fn policy(gateway: &Gateway) -> Plugin {
     }
 }
 
-fn describe(gateway: &Gateway, stream: &Arc<Stream>, watching: Vec<Watching>) -> Device {
+fn describe(
+    gateway: &Gateway,
+    base_path: &BasePath,
+    stream: &Arc<Stream>,
+    watching: Vec<Watching>,
+) -> Device {
     let report = stream.report();
     let path = config::path_segment(&stream.name);
     let video = report.video.as_ref();
     let size = video.map(sluicegate_media::sample::Video::display_size);
     Device {
         serial: stream.name.clone(),
-        url: format!("/live/{path}"),
-        watch: format!("/watch/{path}"),
+        url: format!("{base_path}/live/{path}"),
+        watch: format!("{base_path}/watch/{path}"),
         state: report.state,
         reason: report.reason,
         since: report.since,

@@ -7,6 +7,7 @@
 use super::{
     check_access,
     live::{Refused, Visit},
+    prefix,
     routes::{self, Found, Parameters, Target},
     status,
 };
@@ -19,7 +20,11 @@ use serde::Serialize;
 use sluicegate_net::auth::{self, Peer};
 use sluicegate_net::webtransport::{self, Refusal, SessionRequest};
 use sluicegate_viewer::Carrier;
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 /// How a page opens WebTransport sessions: at the path of a transport, with `https`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -34,14 +39,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// That of this gateway; `None` if it has no WebTransport, and for requests through a proxy, since its UDP port is
-    /// not that of the page's host and port.
-    pub fn of(gateway: &Gateway, headers: &HeaderMap) -> Option<Access> {
+    /// That of this gateway; `None` if it has no WebTransport, and for requests of this client through a proxy or a Unix
+    /// socket, since its UDP port is not that of the page's host and port.
+    pub fn of(gateway: &Gateway, client: IpAddr, headers: &HeaderMap) -> Option<Access> {
         let own = gateway.webtransport.as_ref();
-        let own = own.filter(|_| !auth::is_proxied(headers))?;
+        let is_direct = !auth::is_proxied(headers) && client != Peer::UNIX.ip();
+        let own = own.filter(|_| is_direct)?;
         let hashes = own.certificates.hashes();
         Some(Access {
-            port: (own.port != gateway.config.server.listen.port()).then_some(own.port),
+            port: own.port,
             hashes: hashes.iter().map(|hash| STANDARD.encode(hash)).collect(),
         })
     }
@@ -49,16 +55,17 @@ impl Access {
 
 /// Where sessions are opened, if that is another port than the one of `host`, as text for a Content Security Policy.
 pub fn origin(host: &str, gateway: &Gateway) -> Option<String> {
-    let own = gateway.webtransport.as_ref()?;
+    let port = gateway.webtransport.as_ref()?.port?;
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    (own.port != gateway.config.server.listen.port())
-        .then(|| format!("https://{name}:{}", own.port))
+    Some(format!("https://{name}:{port}"))
 }
 
 /// Serves a session from its request to its end.
 pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest) {
     let started = Instant::now();
+    // A session has no redirect; the base path alone is not found.
     let head = request.head().clone();
+    let head = prefix::enter(&gateway.config.server, peer, head.clone()).unwrap_or(head);
     let admitted = match admit(&gateway, peer, &head) {
         Ok(admitted) => admitted,
         Err(refused) => return refuse(request, peer, &refused).await,

@@ -5,6 +5,7 @@
 //! argument, and what to do. `main` prints them together with those of the config itself, and leaves out those that may
 //! only follow from a mistake there.
 
+use sluicegate_config::ListenAddress;
 use sluicegate_net::TlsError;
 use sluicegate_plugin::{LoadError, policy::PolicyError, transports::TransportError};
 use sluicegate_source::SpecError;
@@ -67,12 +68,12 @@ pub enum StartError {
     /// The gateway cannot listen on the address.
     #[error(
         "cannot listen on {address}: {reason}; {}choose another with --listen {free} or `listen` under [server]",
-        explain_listen_error(reason),
-        free = another_port(address.port())
+        explain_listen_error(address, reason),
+        free = another_address(address)
     )]
     Listen {
         /// The address as configured.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The system's error.
         reason: io::Error,
     },
@@ -80,7 +81,7 @@ pub enum StartError {
     #[error(
         "cannot listen on UDP port {} of {} for WebTransport: {reason}; {}set another port with `webtransport = {free}` under [server], or turn it off with `webtransport = false`",
         address.port(), address.ip(),
-        explain_listen_error(reason),
+        explain_listen_error(&ListenAddress::Tcp(*address), reason),
         free = another_port(address.port())
     )]
     ListenUdp {
@@ -89,6 +90,9 @@ pub enum StartError {
         /// The system's error.
         reason: io::Error,
     },
+    /// A socket that was passed to this process is not permitted.
+    #[error("of the sockets that were passed to this process (LISTEN_FDS): {0}")]
+    Passed(String),
     /// The system refuses something that the gateway needs.
     #[error("cannot {what}: {reason}")]
     System {
@@ -136,12 +140,25 @@ fn another_port(port: u16) -> u16 {
     if port == 8081 { 8082 } else { 8081 }
 }
 
+/// An address for an example, different from this one.
+fn another_address(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(tcp) => another_port(tcp.port()).to_string(),
+        ListenAddress::Unix(_) => "unix:PATH".into(),
+    }
+}
+
 /// Explains an error of the system to the user, as the beginning of a sentence.
-fn explain_listen_error(reason: &io::Error) -> &'static str {
+fn explain_listen_error(address: &ListenAddress, reason: &io::Error) -> &'static str {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
     match reason.kind() {
         io::ErrorKind::AddrInUse => "another program is using it; ",
+        io::ErrorKind::PermissionDenied if is_unix => {
+            "the gateway must be permitted to write into its directory; "
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; ",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address; ",
+        io::ErrorKind::NotFound if is_unix => "create its directory; ",
         _ => "",
     }
 }

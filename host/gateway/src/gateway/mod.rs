@@ -14,6 +14,7 @@ mod changes;
 mod component_files;
 mod devices;
 mod error;
+mod listening;
 mod shared;
 mod threads;
 
@@ -35,9 +36,9 @@ use sluicegate_config as config;
 use sluicegate_config::Config;
 use sluicegate_net as net;
 use sluicegate_net::auth::{Peer, Tickets};
-use sluicegate_net::quic::{self, Certificates, Quic};
+use sluicegate_net::quic::{self, Certificates};
 use sluicegate_net::webtransport::SessionRequest;
-use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Tls};
+use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Passed, Tls};
 use sluicegate_plugin::{
     Engine,
     muxer::Muxers,
@@ -51,23 +52,20 @@ use sluicegate_viewer as viewer;
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 use threads::Threads;
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
     time::timeout_at,
 };
 
 /// Longest time from the signal to the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
-/// Ports of the system's choice that are tried until one is free for TCP and UDP.
-const MAX_PORTS: u32 = 64;
 /// How often idle streams are looked for and rates are measured.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of discovered devices for which file descriptors are reserved while discovery is on.
@@ -78,7 +76,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// The state that requests are answered from.
 #[derive(Debug)]
 pub struct Gateway {
-    /// The config. After listening, `server.listen` has the port that the system chose.
+    /// The config. After listening, `server.listen` has the ports that the system chose.
     pub config: Config,
     engine: Arc<Engine>,
     /// Streams by name.
@@ -105,7 +103,7 @@ pub struct Gateway {
     pub tickets: Tickets,
     /// The turn of changes of components.
     pub changing: Changing,
-    /// WebTransport; `None` if the config turns it off.
+    /// WebTransport; `None` if the config turns it off, or there is no TCP port.
     pub webtransport: Option<WebTransport>,
     tls: Option<Arc<Tls>>,
     draining: watch::Sender<bool>,
@@ -116,8 +114,8 @@ pub struct Gateway {
 /// WebTransport of the gateway.
 #[derive(Debug)]
 pub struct WebTransport {
-    /// UDP port. After listening, the one that is in use.
-    pub port: u16,
+    /// UDP port; `None` if it is that of the pages.
+    pub port: Option<u16>,
     /// Its certificates.
     pub certificates: Arc<Certificates>,
 }
@@ -165,7 +163,7 @@ impl Gateway {
         if config.streams.is_empty() && !fleet.is_discovering() {
             mistakes.push(StartError::NoStream);
         }
-        if !config.server.listen.ip().to_canonical().is_loopback() {
+        if config.server.is_reachable() {
             // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these
             // names, so they open no way for DNS rebinding.
             config.server.names.extend(config::machine::names());
@@ -176,13 +174,7 @@ impl Gateway {
             mistakes.push(error.into());
             None
         });
-        let listen = config.server.listen.port();
-        let port = match config.server.webtransport {
-            config::WebTransport::Off => None,
-            config::WebTransport::SamePort => Some(listen),
-            config::WebTransport::Port(port) => Some(port),
-        };
-        let certificates = port.map(|port| {
+        let certificates = listening::own_port(&config.server).map(|port| {
             Certificates::new(tls.as_ref()).map(|certificates| WebTransport {
                 port,
                 certificates: Arc::new(certificates),
@@ -401,61 +393,17 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
     StartError::any(mistakes)
 }
 
-/// The sockets of a gateway.
-struct Sockets {
-    tcp: TcpListener,
-    udp: Option<Quic>,
-}
-
-/// Opens the sockets, and notes their ports if the system chose them.
-fn listen(gateway: &mut Gateway) -> Result<Sockets, StartError> {
-    let server = &mut gateway.config.server;
-    let address = server.listen;
-    let mut attempts = 0;
-    loop {
-        let refused = |reason| StartError::Listen { address, reason };
-        let tcp = net::listen(address).map_err(refused)?;
-        let local = tcp.local_addr().map_err(refused)?;
-        let Some(webtransport) = &mut gateway.webtransport else {
-            server.listen = local;
-            return Ok(Sockets { tcp, udp: None });
-        };
-        let port = match webtransport.port {
-            0 => local.port(),
-            port => port,
-        };
-        let at = SocketAddr::new(local.ip(), port);
-        match Quic::open(at, webtransport.certificates.clone(), server.congestion) {
-            Ok(quic) => {
-                server.listen = local;
-                webtransport.port = port;
-                let udp = Some(quic);
-                return Ok(Sockets { tcp, udp });
-            }
-            // The port that the system chose for TCP need not be free for UDP.
-            Err(reason)
-                if webtransport.port == 0
-                    && reason.kind() == io::ErrorKind::AddrInUse
-                    && attempts < MAX_PORTS =>
-            {
-                attempts += 1;
-            }
-            Err(reason) => {
-                return Err(StartError::ListenUdp {
-                    address: at,
-                    reason,
-                });
-            }
-        }
-    }
-}
-
 /// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in a
-/// terminal; a second SIGTERM or SIGINT ends the process at once.
+/// terminal; a second SIGTERM or SIGINT ends the process at once. `passed` are the sockets that another process passed.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
-pub async fn run<A, F, B, C, S>(config: Config, answer: A, connect: C) -> Result<(), StartError>
+pub async fn run<A, F, B, C, S>(
+    mut config: Config,
+    mut passed: Passed,
+    answer: A,
+    connect: C,
+) -> Result<(), StartError>
 where
     A: Fn(Arc<Gateway>, Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -463,14 +411,20 @@ where
     C: Fn(Arc<Gateway>, Peer, SessionRequest) -> S + Clone + Send + Sync + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
+    let listeners = listening::take_passed(&mut config.server, &mut passed)?;
     let mut gateway = Gateway::prepare(config, |count| match count {
         0 => {}
         1 => tracing::info!("compiling 1 component for this machine, once"),
         count => tracing::info!("compiling {count} components for this machine, once"),
     })?;
-    let Sockets { tcp, udp } = listen(&mut gateway)?;
+    let server = &mut gateway.config.server;
+    let sockets = listening::open(
+        server,
+        gateway.webtransport.as_ref(),
+        listeners,
+        &mut passed,
+    )?;
     let system = |what| move |reason| StartError::System { what, reason };
-    let local = gateway.config.server.listen;
     let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("catch SIGINT"))?;
@@ -498,7 +452,7 @@ where
     for transport in gateway.transports.all().values() {
         warn_of_notes(transport);
     }
-    announce::announce(scheme, local);
+    announce::announce(scheme, &gateway.config.server);
     tokio::spawn(component_files::watch(gateway.clone()));
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {
@@ -508,27 +462,35 @@ where
         };
         let streams = gateway.streams.names().len() + found;
         let limiter = ConnectionLimiter::new(&gateway.config.server, streams);
-        let page = quic::Page {
-            port: local.port(),
-            tls: gateway.tls.is_some(),
-        };
-        let sessions = udp.map(|udp| {
-            let (served, drain) = (gateway.clone(), gateway.drain());
-            quic::serve(udp, limiter.clone(), page, drain, move |peer, request| {
+        // Each has a task of its own.
+        let (mut accepting, mut sessions) = (JoinSet::new(), JoinSet::new());
+        for (quic, port) in sockets.udp {
+            let page = quic::Page {
+                port,
+                tls: gateway.tls.is_some(),
+            };
+            let (served, drain, connect) = (gateway.clone(), gateway.drain(), connect.clone());
+            let limiter = limiter.clone();
+            let serve = quic::serve(quic, limiter, page, drain, move |peer, request| {
                 connect(served.clone(), peer, request)
-            })
-        });
-        let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
-        let requests = net::serve(tcp, limiter, tls, drain, move |peer, request| {
-            answer(served.clone(), peer, request)
-        });
+            });
+            sessions.spawn(serve);
+        }
+        for listener in sockets.listeners {
+            let (served, tls, drain) = (gateway.clone(), gateway.tls.clone(), gateway.drain());
+            let (limiter, answer) = (limiter.clone(), answer.clone());
+            let serve = net::serve(listener, limiter, tls, drain, move |peer, request| {
+                answer(served.clone(), peer, request)
+            });
+            accepting.spawn(serve);
+        }
         async move {
-            // Each has a task of its own.
-            let sessions = sessions.map(tokio::spawn);
-            requests.await;
-            if let Some(sessions) = sessions {
-                let _ = sessions.await;
+            while let Some(ended) = accepting.join_next().await {
+                if ended.is_err() {
+                    return;
+                }
             }
+            while sessions.join_next().await.is_some() {}
         }
     });
     let mut tick = tokio::time::interval(TIDY_INTERVAL);

@@ -7,7 +7,7 @@
 use super::{Pin, PlaybackTarget, link::Link};
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_config as config;
+use sluicegate_config::{self as config, BasePath};
 use sluicegate_plugin::policy::{Candidate, Report};
 
 /// A message from the gateway to a player.
@@ -44,6 +44,16 @@ pub enum ServerMessage {
         /// Why, and what to do; shown to the user.
         reason: String,
     },
+}
+
+impl ServerMessage {
+    /// The message for a player that sees the gateway below this path.
+    pub fn below(mut self, base_path: &BasePath) -> ServerMessage {
+        if let ServerMessage::Move { base, .. } = &mut self {
+            base.insert_str(0, base_path.as_str());
+        }
+        self
+    }
 }
 
 /// A transport and rendition that the user may choose.

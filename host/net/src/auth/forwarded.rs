@@ -1,20 +1,41 @@
-//! The client behind proxies, by `Forwarded` (RFC 7239) and the older `X-Forwarded-For`.
+//! The client behind proxies, by `Forwarded` (RFC 7239) and the older `X-Forwarded-For`; and the path below which it sees
+//! the gateway, by `X-Forwarded-Prefix` and Home Assistant's `X-Ingress-Path`.
 //!
 //! A header is whatever the client wrote, except for what a trusted proxy appended. So the hops are read from the
 //! right, as long as each is a trusted proxy: the last hop is what the proxy at the other end of the connection saw.
 //! What cannot be read ends the search, and never makes a client local.
 
 use hyper::HeaderMap;
-use sluicegate_config::Server;
-use std::net::{IpAddr, SocketAddr};
+use sluicegate_config::{BasePath, Server};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The peer of a connection: the client, or a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Address and port.
+    /// Address and port; [`Peer::UNIX`] over a Unix socket.
     pub address: SocketAddr,
     /// Whether the connection uses TLS.
     pub tls: bool,
+}
+
+impl Peer {
+    /// Stands for the address of whoever connects over a Unix socket: no address, and no connection over TCP or UDP comes
+    /// from it.
+    pub const UNIX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+    /// Whether the connection came over a Unix socket. That is a proxy: it says nothing about where the client is, so
+    /// nobody is local because of it.
+    pub fn is_unix(self) -> bool {
+        self.address == Peer::UNIX
+    }
+
+    /// Whether the peer is a proxy that is believed what it tells of the client.
+    fn is_trusted(self, server: &Server) -> bool {
+        match self.is_unix() {
+            true => server.trusts_unix(),
+            false => server.trusts(self.address.ip()),
+        }
+    }
 }
 
 /// The client that a request comes from.
@@ -30,14 +51,36 @@ pub struct Caller {
 }
 
 /// Headers that proxies add. A loopback connection with one of them comes from a proxy.
-const PROXY_HEADERS: [&str; 6] = [
+const PROXY_HEADERS: [&str; 8] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    PREFIX_HEADERS[0],
+    PREFIX_HEADERS[1],
     "x-real-ip",
     "via",
 ];
+
+/// Headers with the path below which a client sees what the proxy forwards.
+const PREFIX_HEADERS: [&str; 2] = ["x-forwarded-prefix", "x-ingress-path"];
+
+/// The path below which the client of this request sees the gateway: as a trusted proxy tells it, or else as configured.
+/// What a proxy tells counts only if it is one path: with several, one may be the client's own.
+pub fn base_path(server: &Server, peer: Peer, headers: &HeaderMap) -> BasePath {
+    let own = || server.base_path.clone();
+    if !peer.is_trusted(server) {
+        return own();
+    }
+    let told = PREFIX_HEADERS
+        .iter()
+        .flat_map(|name| headers.get_all(*name));
+    let mut told = told.map(|value| value.to_str().ok()?.parse::<BasePath>().ok());
+    match told.next() {
+        Some(Some(path)) if told.all(|other| other.as_ref() == Some(&path)) => path,
+        _ => own(),
+    }
+}
 
 /// Whether the headers have a trace of a proxy, in which case the peer is the proxy and not the client.
 pub fn is_proxied(headers: &HeaderMap) -> bool {
@@ -53,15 +96,10 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
         secure: peer.tls,
         local: own.is_loopback() && !proxied,
     };
-    let trusted = |address: IpAddr| {
-        server
-            .trusted_proxies
-            .iter()
-            .any(|own| own.contains(address))
-    };
-    if !trusted(own) {
+    if !peer.is_trusted(server) {
         return direct;
     }
+    let trusted = |address| server.trusts(address);
     let unknown = Caller {
         secure: false,
         ..direct
@@ -500,6 +538,103 @@ mod tests {
             );
             assert!(!ask(PROXIES, "192.0.2.9", headers).secure, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_proxy_that_has_to_be_trusted_and_nobody_behind_it_is_local() {
+        let peer = |tls| Peer {
+            address: Peer::UNIX,
+            tls,
+        };
+        let ask = |proxies: &str, pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            caller(&server(proxies), peer(false), &headers)
+        };
+        let claim = [("x-forwarded-for", "127.0.0.1")];
+        // Networks are not meant by "unix", not even all of them, and the other way round.
+        for proxies in ["", "\"127.0.0.1\"", "\"0.0.0.0/0\", \"::/0\""] {
+            for pairs in [
+                &[][..],
+                &claim,
+                &[("forwarded", "for=192.0.2.1;proto=https")],
+            ] {
+                let found = ask(proxies, pairs);
+                assert_eq!(found.address, Peer::UNIX, "{proxies} {pairs:?}");
+                assert!(!found.local && !found.secure, "{proxies} {pairs:?}");
+            }
+        }
+        let found = ask(
+            "\"unix\"",
+            &[
+                ("x-forwarded-for", "192.0.2.7"),
+                ("x-forwarded-proto", "https"),
+            ],
+        );
+        assert_eq!(found.address.to_string(), "192.0.2.7:0");
+        assert!(found.secure && !found.local);
+        for pairs in [&[][..], &claim, &[("x-forwarded-for", "unknown")]] {
+            assert!(!ask("\"unix\"", pairs).local, "{pairs:?}");
+        }
+        // A client that calls itself so is no socket: hops before it are not believed.
+        let forged = ask("\"unix\"", &[("x-forwarded-for", "192.0.2.9, 0.0.0.0")]);
+        assert_eq!(forged.address.ip().to_string(), "0.0.0.0");
+        let over_tcp = self::ask("\"unix\"", "127.0.0.1", &[("x-forwarded-for", "192.0.2.9")]);
+        assert_eq!(over_tcp.address.to_string(), "127.0.0.1:5");
+    }
+
+    #[test]
+    fn a_trusted_proxy_alone_tells_one_base_path() {
+        let told = |peer: &str, pairs: &[(&'static str, &str)]| {
+            let text = format!("[server]\nbase-path = \"/own\"\ntrusted-proxies = [{PROXIES}]");
+            let server = Config::parse(&text, Path::new("t.toml")).unwrap().server;
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let peer = Peer {
+                address: SocketAddr::new(peer.parse().unwrap(), 5),
+                tls: false,
+            };
+            base_path(&server, peer, &headers).to_string()
+        };
+        let prefix = |text| [("x-forwarded-prefix", text)];
+        assert_eq!(told("10.0.0.1", &prefix("/cams")), "/cams");
+        assert_eq!(told("10.0.0.1", &prefix("/cams/")), "/cams");
+        assert_eq!(told("10.0.0.1", &prefix("/")), "");
+        let ingress = [("x-ingress-path", "/api/hassio_ingress/x-_1")];
+        assert_eq!(told("127.0.0.1", &ingress), "/api/hassio_ingress/x-_1");
+        let twice = [("x-ingress-path", "/a"), ("x-forwarded-prefix", "/a")];
+        assert_eq!(told("127.0.0.1", &twice), "/a");
+        // Nobody else, nothing that is no plain path, and not several.
+        assert_eq!(told("192.0.2.1", &prefix("/cams")), "/own");
+        assert_eq!(told("0.0.0.0", &prefix("/cams")), "/own");
+        for text in [
+            "//evil.example",
+            "/../x",
+            "/a/../b",
+            "/a, /b",
+            "/a,/b",
+            "https://evil.example",
+            "/a\"><script>",
+            "/a'",
+            "/a;b",
+            "/a%0d%0ab",
+            "/a\tb",
+            "cams",
+            "\\evil",
+            "/\\evil",
+        ] {
+            assert_eq!(told("10.0.0.1", &prefix(text)), "/own", "{text}");
+        }
+        let several = [("x-forwarded-prefix", "/a"), ("x-forwarded-prefix", "/b")];
+        assert_eq!(told("10.0.0.1", &several), "/own");
+        let disagree = [("x-ingress-path", "/a"), ("x-forwarded-prefix", "/b")];
+        assert_eq!(told("10.0.0.1", &disagree), "/own");
+        let half = [("x-forwarded-prefix", "/a"), ("x-forwarded-prefix", "//a")];
+        assert_eq!(told("10.0.0.1", &half), "/own");
     }
 
     proptest! {

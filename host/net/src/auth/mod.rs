@@ -14,7 +14,7 @@ mod site;
 mod ticket;
 
 pub use authority::Authority;
-pub use forwarded::{Caller, Peer, caller, is_proxied};
+pub use forwarded::{Caller, Peer, base_path, caller, is_proxied};
 pub use ticket::{Grant, Media, TicketError, Tickets, ticket_in};
 
 use hyper::{HeaderMap, Method, Request, Uri, Version, header};
@@ -148,7 +148,7 @@ pub enum Denied {
 
 /// Checks `Host`, `Origin`, Fetch Metadata, tickets and permission. Returns the foreign origin for the CORS headers, if
 /// the request has an allowed one; "null" for a frame that is admitted by its ticket. `server.listen` must have the
-/// actual port.
+/// actual ports.
 ///
 /// # Errors
 /// What is not allowed, and what to change to allow it.
@@ -245,11 +245,13 @@ fn may_administer(
     if !(caller.local && host.is_loopback()) {
         return Err(Denied::Admin);
     }
-    let port = server.listen.port();
     let default_port = if caller.secure { 443 } else { 80 };
-    if host.port.unwrap_or(default_port) != port
-        || !site::refers_to(host, default_port, asked.headers)
-    {
+    let asked_port = host.port.unwrap_or(default_port);
+    let mut ports = server.tcp_addresses().map(|address| address.port());
+    let is_own = ports.any(|port| port == asked_port);
+    if !is_own || !site::refers_to(host, default_port, asked.headers) {
+        let first = server.tcp_addresses().next();
+        let port = first.map_or(asked_port, |address| address.port());
         return Err(Denied::AdminPort(port));
     }
     if asked.version < Version::HTTP_11 {

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::quic::Quic;
     use sluicegate_config::Congestion;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
     use wtransport::{ClientConfig, Endpoint, endpoint::IncomingSessionFuture, tls::Sha256Digest};
 
     #[test]
@@ -208,9 +208,9 @@ mod tests {
         // Half a day before the change, so that both are valid.
         let pair = Pair::from(SystemTime::now() - DAY * 21 / 2).unwrap();
         let certificates = Arc::new(Certificates(Source::Own(Mutex::new(pair))));
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let quic = Quic::open(address, certificates.clone(), Congestion::default()).unwrap();
-        let url = format!("https://{}/", quic.address);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let quic = Quic::open(address.into(), certificates.clone(), Congestion::default()).unwrap();
+        let url = format!("https://{}/", quic.address());
         let accepted = async || {
             let incoming = quic.endpoint.accept().await.unwrap();
             let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;

@@ -32,7 +32,7 @@ use sluicegate_telemetry::LogRateLimit;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -82,8 +82,19 @@ const HTTP3: &[u8] = b"h3";
 #[derive(Debug)]
 pub struct Quic {
     endpoint: Endpoint,
-    address: SocketAddr,
+    port: Port,
     config: ServerConfig,
+}
+
+/// How the port is opened.
+#[derive(Debug)]
+pub struct Port {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether it leaves IPv4 to another one; otherwise the unspecified address `[::]` stands for both.
+    pub only_v6: bool,
+    /// The socket, if it was passed to this process.
+    pub passed: Option<UdpSocket>,
 }
 
 impl Quic {
@@ -93,45 +104,71 @@ impl Quic {
     ///
     /// The address is in use, does not belong to this machine, or is not permitted.
     pub fn open(
-        address: SocketAddr,
+        port: Port,
         certificates: Arc<Certificates>,
         congestion: Congestion,
     ) -> io::Result<Quic> {
         let config = server_config(certificates, congestion)?;
-        let endpoint = bind(address, config.clone())?;
-        let address = endpoint.local_addr()?;
+        let endpoint = port.open(config.clone())?;
         Ok(Quic {
+            port: Port {
+                address: endpoint.local_addr()?,
+                ..port
+            },
             endpoint,
-            address,
             config,
         })
     }
+
+    /// Its address and port.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address
+    }
 }
 
-fn bind(address: SocketAddr, config: ServerConfig) -> io::Result<Endpoint> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Endpoint::new(
-        EndpointConfig::default(),
-        Some(config),
-        socket.into(),
-        Arc::new(TokioRuntime),
-    )
+impl From<SocketAddr> for Port {
+    fn from(address: SocketAddr) -> Port {
+        Port {
+            address,
+            only_v6: false,
+            passed: None,
+        }
+    }
+}
+
+impl Port {
+    fn open(&self, config: ServerConfig) -> io::Result<Endpoint> {
+        let socket = match &self.passed {
+            Some(passed) => Socket::from(passed.try_clone()?),
+            None => self.bind()?,
+        };
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        socket.set_nonblocking(true)?;
+        Endpoint::new(
+            EndpointConfig::default(),
+            Some(config),
+            socket.into(),
+            Arc::new(TokioRuntime),
+        )
+    }
+
+    fn bind(&self) -> io::Result<Socket> {
+        let socket = Socket::new(
+            Domain::for_address(self.address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        if self.address.is_ipv6() && self.only_v6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&self.address.into())?;
+        Ok(socket)
+    }
 }
 
 /// Opens the port again after it failed; `None` if the gateway shuts down before that succeeds.
-async fn open_again(
-    address: SocketAddr,
-    config: &ServerConfig,
-    drain: &mut Drain,
-) -> Option<Endpoint> {
+async fn open_again(port: &Port, config: &ServerConfig, drain: &mut Drain) -> Option<Endpoint> {
     let mut failures = LogRateLimit::default();
     loop {
         tokio::select! {
@@ -139,14 +176,14 @@ async fn open_again(
             () = drain.wait() => return None,
             () = sleep(PAUSE) => {}
         }
-        match bind(address, config.clone()) {
+        match port.open(config.clone()) {
             Ok(endpoint) => return Some(endpoint),
             Err(error) => {
                 if let Some(hidden) = failures.tell(Instant::now()) {
                     tracing::error!(
                         "cannot open UDP port {} of {} again for WebTransport: {error}; retrying ({hidden} more failures since the last log line)",
-                        address.port(),
-                        address.ip()
+                        port.address.port(),
+                        port.address.ip()
                     );
                 }
             }
@@ -209,9 +246,10 @@ pub async fn serve<A, F>(
 {
     let Quic {
         mut endpoint,
-        address: own,
+        port,
         config,
     } = quic;
+    let own = port.address;
     let mut door = Door {
         limiter: limiter.clone(),
         handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
@@ -232,7 +270,7 @@ pub async fn serve<A, F>(
                 own.ip()
             );
             drop(endpoint);
-            let Some(opened) = open_again(own, &config, &mut drain).await else {
+            let Some(opened) = open_again(&port, &config, &mut drain).await else {
                 limiter.empty().await;
                 return;
             };
@@ -375,7 +413,7 @@ mod tests {
         pin::Pin,
         task::{Context, Poll},
     };
-    use tokio::{net::UdpSocket, sync::watch};
+    use tokio::{net::UdpSocket as Asking, sync::watch};
 
     /// A socket that the system has taken away.
     #[derive(Debug)]
@@ -412,7 +450,7 @@ mod tests {
 
     /// Asks until the port answers to a version of QUIC that it does not have (RFC 9000 section 6.1).
     async fn answers(port: SocketAddr) {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let socket = Asking::bind("127.0.0.1:0").await.unwrap();
         let mut asking = tokio::time::interval(Duration::from_millis(20));
         let packet = [&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8][..], &[7; 1194]].concat();
         let mut answer = [0; 100];
@@ -428,13 +466,9 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_fails_is_opened_again_and_tcp_goes_on() {
         let certificates = Arc::new(Certificates::new(None).unwrap());
-        let quic = Quic::open(
-            ([127, 0, 0, 1], 0).into(),
-            certificates,
-            Congestion::default(),
-        )
-        .unwrap();
-        let (address, endpoint) = (quic.address, quic.endpoint.clone());
+        let port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let quic = Quic::open(port.into(), certificates, Congestion::default()).unwrap();
+        let (address, endpoint) = (quic.address(), quic.endpoint.clone());
         let limiter = ConnectionLimiter::new(&Server::default(), 1);
         let draining = watch::Sender::new(false);
         let page = Page {

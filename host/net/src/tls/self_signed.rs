@@ -42,10 +42,12 @@ impl SelfSigned {
     pub(super) fn new(server: &Server) -> SelfSigned {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
         names.extend(server.names.iter().map(|name| name.as_str().to_owned()));
-        let listen = server.listen.ip().to_canonical();
-        names.extend(machine::addresses(listen).iter().map(IpAddr::to_string));
-        if listen.is_loopback() {
-            names.push(listen.to_string());
+        for address in server.tcp_addresses() {
+            let listen = address.ip().to_canonical();
+            names.extend(machine::addresses(listen).iter().map(IpAddr::to_string));
+            if listen.is_loopback() {
+                names.push(listen.to_string());
+            }
         }
         names.sort();
         names.dedup();
@@ -222,11 +224,12 @@ mod tests {
     fn beyond_loopback_it_is_for_the_addresses_at_which_others_reach_it() {
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.7:0"] {
             let server = Server {
-                listen: listen.parse().unwrap(),
+                listen: vec![listen.parse().unwrap()],
                 ..Server::default()
             };
             let names = SelfSigned::new(&server).names;
-            let told = machine::addresses(server.listen.ip());
+            let own = server.tcp_addresses().next().unwrap();
+            let told = machine::addresses(own.ip());
             assert!(
                 told.iter()
                     .all(|address| names.contains(&address.to_string()))
