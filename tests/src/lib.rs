@@ -4,6 +4,7 @@
 //! Every wait has a condition and a deadline; no test sleeps as synchronisation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod accounts;
 pub mod android;
 pub mod awake;
 pub mod bits;

@@ -33,6 +33,11 @@ impl Access {
     pub async fn of(gateway: &Gateway, stream: &str) -> Access {
         let (status, chosen) = choose(gateway, stream, "", &[]).await;
         assert_eq!(status, 200, "{chosen}");
+        Access::in_choice(gateway, &chosen)
+    }
+
+    /// As this answer of `GET /live/{stream}` tells it.
+    pub fn in_choice(gateway: &Gateway, chosen: &serde_json::Value) -> Access {
         let told = &chosen["webtransport"];
         let hashes = told["hashes"].as_array().unwrap().iter();
         let hash = |text: &serde_json::Value| {

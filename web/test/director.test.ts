@@ -91,7 +91,7 @@ class World {
     this.choice =
       transport instanceof Error
         ? transport
-        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true, webTransport: null };
+        : { transport, rendition: "", base: BASE, session: new URL("/api/sessions/1", BASE), reason: "soonest", pattern: true, webTransport: null, ticket: null };
     this.director.select({ base: BASE, transport: wanted, rendition: null });
     await settled();
   }

@@ -49,7 +49,7 @@ const endpoint = (base: string) => webTransportEndpoint(new URL(base), new Abort
 
 /** The gateway of `base` answers like this. */
 function offered(base: string, answer: object): void {
-  noteOffer(new URL(base), parseChoice(answer, new URL(base))?.webTransport ?? null);
+  noteOffer(new URL(base), parseChoice(answer, new URL(base)) ?? { webTransport: null, ticket: null });
 }
 
 test("an offer becomes an address", async (t) => {
@@ -58,13 +58,24 @@ test("an offer becomes an address", async (t) => {
   offered(base, ANSWER);
   assert.deepEqual(await endpoint(base), { url: "https://gateway:4433/live/demo/webcodecs?session=7", hashes: ["AAAA"] });
   assert.equal(await endpoint("http://other/live/demo"), null);
+  assert.equal(await endpoint("http://gateway:8080/live/other"), null);
   // On the port of the pages.
   for (const [page, url] of [["http://own:8080", "https://own:8080/live/demo/webcodecs"], ["http://own", "https://own:80/live/demo/webcodecs"], ["https://own", "https://own/live/demo/webcodecs"]] as const) {
-    offered(page, { ...ANSWER, webtransport: { hashes: [] } });
+    offered(`${page}/live/demo`, { ...ANSWER, webtransport: { hashes: [] } });
     assert.equal((await endpoint(`${page}/live/demo`))?.url, url);
   }
-  offered("http://third", { ...ANSWER, webtransport: null });
+  offered("http://third/live/demo", { ...ANSWER, webtransport: null });
   assert.equal(await endpoint("http://third/live/demo"), null);
+});
+
+test("a ticket goes into the path, for all renditions of its stream", async (t) => {
+  browser(t);
+  const page = "https://ticketed";
+  offered(`${page}/live/a%40b`, { ...ANSWER, ticket: "abc.def", webtransport: { hashes: [] } });
+  const url = async (path: string) => (await endpoint(page + path))?.url;
+  assert.equal(await url("/live/a"), "https://ticketed/live/~abc.def/a/webcodecs");
+  assert.equal(await url("/live/a@c?session=7"), "https://ticketed/live/~abc.def/a@c/webcodecs?session=7");
+  assert.equal(await url("/live/b"), undefined);
 });
 
 test("WebKit is offered nothing", async (t) => {
@@ -105,7 +116,7 @@ test("the gateway is asked again when a connection has ended, and after a while"
   assert.deepEqual((await endpoint(base))?.hashes, ["AAAB"]);
   assert.deepEqual(asked, ["http://again/live/demo@small?can=webcodecs"]);
   hashes = ["AAAC"];
-  clock.advance(60_000);
+  clock.advance(45_000);
   assert.deepEqual((await endpoint(base))?.hashes, ["AAAB"]);
   clock.advance(1);
   assert.deepEqual((await endpoint(base))?.hashes, ["AAAC"]);

@@ -266,7 +266,7 @@ impl Captures {
         if let Err(error) = self.store.append_journal(&line) {
             tracing::warn!("cannot write the capture journal: {error}");
         }
-        self.events.publish("capture", &line);
+        self.events.publish("capture", Some(serial), &line);
         self.saved_since_sweep
             .fetch_add(data.len() as u64, Ordering::Relaxed);
         result.path = Some(path);

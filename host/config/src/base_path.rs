@@ -18,8 +18,8 @@ pub struct BasePath(String);
 impl BasePath {
     /// First segments of the gateway's own paths.
     pub const RESERVED: &[&str] = &[
-        "api", "assets", "docs", "halves", "healthz", "live", "metrics", "modules", "readyz",
-        "watch",
+        "account", "api", "assets", "docs", "halves", "healthz", "live", "login", "logout",
+        "metrics", "modules", "readyz", "s", "watch",
     ];
 
     /// The path: empty, or begins with a slash and ends without one.

@@ -112,7 +112,7 @@ impl Invalid {
             true => 0,
             false => column.saturating_sub(20),
         };
-        let excerpt: String = mask(full)
+        let excerpt: String = mask(&hide_secrets(full))
             .chars()
             .skip(first)
             .take(EXCERPT)
@@ -143,6 +143,24 @@ impl fmt::Display for Invalid {
         writeln!(f, "{number} | {}", self.excerpt)?;
         let indent = " ".repeat(self.mark.start);
         write!(f, "{gutter} | {indent}{}", "^".repeat(self.mark.len()))
+    }
+}
+
+/// Replaces what is written behind the name of a key for a secret, or one that looks like it, by stars.
+fn hide_secrets(line: &str) -> String {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let assigned = line.match_indices('=').find(|(at, _)| {
+        let before = line[..*at].trim_end_matches(|c: char| c.is_whitespace() || "'\"".contains(c));
+        let key = before.rsplit(|c| !name(c)).next().unwrap_or_default();
+        nearest(key, &["password", "proxy-secret"]).is_some()
+    });
+    match assigned {
+        Some((at, _)) => {
+            let (shown, hidden) = line.split_at(at + 1);
+            let stars = |c: char| if c.is_whitespace() { c } else { '*' };
+            shown.chars().chain(hidden.chars().map(stars)).collect()
+        }
+        None => line.to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! made by the modules that use them. The gateway's `main` calls this crate; it does no I/O but reading the config file
 //! and looking at the scrcpy-server that the file names.
 
+mod access;
 mod android;
 mod base_path;
 mod capture;
@@ -19,6 +20,7 @@ mod listen;
 pub mod machine;
 mod net;
 pub mod private;
+mod secret;
 mod source;
 mod text;
 mod tls;
@@ -36,6 +38,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use access::{
+    Access, Grants, HeaderName, Jwks, Jwt, PasswordHash, Pattern, Role, User, check_user_name,
+};
 pub use android::{Android, AndroidDevice, MAX_SCRCPY_SERVER_BYTES, Mirror, ScrcpyVersion};
 pub use base_path::BasePath;
 pub use capture::Capture;
@@ -48,6 +53,7 @@ pub use error::{Error, Invalid, Mistakes};
 pub use fetch::Fetch;
 pub use listen::{Listen, ListenAddress, MAX_ADDRESSES};
 pub use net::{HostName, Network, Origin, TrustedProxy};
+pub use secret::Secret;
 pub use source::Source;
 pub use source::{host_and_port, is_scheme};
 pub use tls::Tls;
@@ -91,6 +97,18 @@ pub struct Config {
     /// `[capture]`: still images on request. Default: as [`Capture::default`].
     #[serde(default)]
     pub capture: Capture,
+    /// `[users.NAME]`, by name. Default: none; the state file may have more.
+    #[serde(default)]
+    pub users: BTreeMap<String, User>,
+    /// `[groups.NAME]`: rights of the users who are in it, by name. Default: none.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Grants>,
+    /// `[access]`: how long sign-ins last, and whom else the gateway believes. Default: as [`Access::default`].
+    #[serde(default)]
+    pub access: Access,
+    /// The config file, if there is one.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Directory of the config file. The paths of plugins, captures, certificates and the scrcpy-server are already
     /// resolved against it; those of sources are not.
     #[serde(skip)]
@@ -145,8 +163,8 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Invalid`] with all mistakes, at most 50: invalid TOML, an unknown or repeated key, a value of the wrong
-    /// type, without a unit or out of range, a name that cannot be a URL path segment, a `listen` that needs `open =
-    /// true`, or a key that this version does not support yet.
+    /// type, without a unit or out of range, a name that cannot be a URL path segment, or a key that this version does
+    /// not support yet.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Error> {
         let mut document = Document::parse(text, file).map_err(invalid)?;
         let mut found = Vec::new();
@@ -190,6 +208,7 @@ impl Config {
             Some(dir) if dir != Path::new("") => dir.to_owned(),
             _ => PathBuf::from("."),
         };
+        config.file = Some(file.to_owned());
         for transport in config.transports.values_mut() {
             transport.plugin = transport.plugin.take().map(|path| config.dir.join(path));
         }
@@ -199,6 +218,10 @@ impl Config {
         config.capture.resolve(&config.dir);
         if let Some(android) = &mut config.android {
             android.resolve(&config.dir);
+        }
+        config.access.resolve(&config.dir);
+        if let Some(state) = &mut config.server.state {
+            *state = config.dir.join(&state);
         }
         if let Some(tls) = &mut config.server.tls {
             tls.resolve(&config.dir);
@@ -225,10 +248,23 @@ impl Config {
         }
     }
 
+    /// The state file: `state` under `[server]`; else `state.json` in the directory that systemd provides
+    /// (`StateDirectory=`); else beside the config file, `NAME.state.json`; else `sluicegate/state.json` in
+    /// `$XDG_STATE_HOME` or `~/.local/state`. `None` if there is none of these.
+    pub fn state_file(&self) -> Option<PathBuf> {
+        let configured = || self.server.state.clone();
+        let systemd = || {
+            // Several directories are separated by colons; the first one is ours (systemd.exec, `StateDirectory=`).
+            let list = std::env::var_os("STATE_DIRECTORY")?;
+            let first = std::env::split_paths(&list).next()?;
+            first.is_absolute().then(|| first.join("state.json"))
+        };
+        let beside = || Some(self.file.as_ref()?.with_extension("state.json"));
+        let home = || private::folder("XDG_STATE_HOME", ".local/state", "state.json");
+        configured().or_else(systemd).or_else(beside).or_else(home)
+    }
+
     fn check(&self, document: &Document<'_>) -> Result<(), Problem> {
-        self.server
-            .check_listen()
-            .map_err(|what| Problem::value(vec!["server".into(), "listen".into()], what))?;
         self.server
             .base_path
             .check()
@@ -255,6 +291,14 @@ impl Config {
             transport.check(&path)?;
             transport::check_name(name).map_err(|what| Problem::key(path, what))?;
         }
+        for (name, user) in &self.users {
+            user.check(name, &["users".into(), name.into()], &self.groups)?;
+        }
+        for name in self.groups.keys() {
+            let path = vec!["groups".into(), name.into()];
+            access::check_group_name(name).map_err(|what| Problem::key(path, what))?;
+        }
+        self.access.check(&["access".into()], &self.groups)?;
         if let Some(policy) = &self.policy {
             policy.check(&["policy".into()])?;
         }
@@ -292,6 +336,10 @@ impl Default for Config {
             clients: Vec::new(),
             android: None,
             capture: Capture::default(),
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            access: Access::default(),
+            file: None,
             dir: PathBuf::from("."),
         }
     }
@@ -316,8 +364,7 @@ pub struct Server {
     pub names: Vec<HostName>,
     /// List of origins, as browsers send them in `Origin`, whose pages may embed streams (CORS). Default: none.
     pub origins: Vec<Origin>,
-    /// Boolean: permits a `listen` address beyond loopback, so that everybody who reaches it can watch. Default
-    /// `false`.
+    /// Boolean: everybody who can connect may watch and take captures without signing in. Default `false`.
     pub open: bool,
     /// Where the TLS certificate comes from. Default: none, plain HTTP.
     pub tls: Option<Tls>,
@@ -329,6 +376,9 @@ pub struct Server {
     /// List of proxies that are believed what they tell of the client: its address, scheme, and the path below which it
     /// sees the gateway. Default: none.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Path of the file for users that the command line adds, sign-ins, tokens and links, relative to the config file.
+    /// Default: see [`Config::state_file`].
+    pub state: Option<PathBuf>,
     /// Largest number of simultaneous connections, 1 to 1,000,000; lower if the process may open fewer files. Default
     /// 16,384.
     pub connections: u32,
@@ -365,10 +415,7 @@ impl Server {
     /// Applies `--listen` and `--open` of the command line: its addresses replace those of the config. What one of them
     /// leaves out is taken from the config's first TCP address. With `--open` and no address given, a loopback address
     /// becomes the unspecified one, `0.0.0.0`.
-    ///
-    /// # Errors
-    /// As [`Server::check_listen`].
-    pub fn listen_at(&mut self, listen: &[Listen], open: bool) -> Result<(), String> {
+    pub fn listen_at(&mut self, listen: &[Listen], open: bool) {
         self.open |= open;
         let own = self.tcp_addresses().next();
         let own = own.unwrap_or(Self::LISTEN);
@@ -402,24 +449,6 @@ impl Server {
                 is_new
             });
         }
-        self.check_listen()
-    }
-
-    /// Checks that `listen` is permitted: there are no accounts yet, so an address that other machines can reach needs
-    /// a deliberate `open = true`.
-    ///
-    /// # Errors
-    /// The message for the user: why the address is refused and what to write.
-    pub fn check_listen(&self) -> Result<(), String> {
-        let mut reachable = self.tcp_addresses().filter(|at| is_beyond_loopback(*at));
-        let Some(listen) = reachable.next().filter(|_| !self.open) else {
-            return Ok(());
-        };
-        let port = listen.port();
-        Err(format!(
-            "{listen} can be reached from other machines and there are no accounts yet, so anybody there could \
-             watch; allow that with open = true or --open, or keep to this machine with listen = \"127.0.0.1:{port}\""
-        ))
     }
 
     /// Where the gateway listens by default.
@@ -442,6 +471,7 @@ impl Default for Server {
             webtransport: WebTransport::default(),
             congestion: Congestion::default(),
             trusted_proxies: Vec::new(),
+            state: None,
             connections: 16_384,
             connections_per_address: 256,
         }

@@ -72,6 +72,22 @@ pub fn read(path: &Path) -> Option<Vec<u8>> {
 /// # Errors
 /// The system's error.
 pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    replace(path, parts, false)
+}
+
+/// As [`write`], and returns when it would survive a loss of power.
+///
+/// # Errors
+/// The system's error.
+pub fn write_durably(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    replace(path, parts, true)?;
+    match path.parent() {
+        Some(dir) if dir != Path::new("") => fs::File::open(dir)?.sync_all(),
+        _ => fs::File::open(".")?.sync_all(),
+    }
+}
+
+fn replace(path: &Path, parts: &[&[u8]], durably: bool) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -84,6 +100,10 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let written = parts
         .iter()
         .try_for_each(|part| file.write_all(part))
+        .and_then(|()| match durably {
+            true => file.sync_all(),
+            false => Ok(()),
+        })
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -91,7 +111,8 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     written
 }
 
-fn is_own(found: &fs::Metadata) -> bool {
+/// Whether a file or directory belongs to this user and is closed to others.
+pub fn is_own(found: &fs::Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
 }
 
@@ -120,7 +141,7 @@ mod tests {
         fs::create_dir(dir.join("taken")).unwrap();
         assert!(write(&dir.join("taken"), &[b"text"]).is_err());
         assert_eq!(names(&dir), ["taken"]);
-        write(&dir.join("good"), &[b"te", b"xt"]).unwrap();
+        write_durably(&dir.join("good"), &[b"te", b"xt"]).unwrap();
         assert_eq!(read(&dir.join("good")).unwrap(), b"text");
         // A process that still runs has locked what it writes.
         fs::write(dir.join("left.1.tmp"), "te").unwrap();

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 
+mod access;
 mod mistakes;
 
 fn parse(text: &str) -> Result<Config, Error> {
@@ -186,7 +187,7 @@ fn a_transport_needs_no_plugin_and_has_limits_and_empty_options_by_default() {
 }
 
 #[test]
-fn an_address_others_can_reach_needs_open() {
+fn an_address_is_one_that_others_can_reach_or_not() {
     for listen in [
         "0.0.0.0:80",
         "192.168.0.2:80",
@@ -194,12 +195,7 @@ fn an_address_others_can_reach_needs_open() {
         "[::ffff:10.0.0.1]:80",
     ] {
         let text = format!("[server]\nlisten = '{listen}'\n");
-        refused(
-            &text,
-            "sluice.toml:2:10: `listen` in [server]: ",
-            &["open = true", "127.0.0.1:80"],
-        );
-        assert!(parse(&format!("{text}open = true")).is_ok());
+        assert!(parse(&text).unwrap().server.is_reachable());
     }
     for listen in [
         "127.0.0.1:0",
@@ -207,10 +203,8 @@ fn an_address_others_can_reach_needs_open() {
         "[::1]:80",
         "[::ffff:127.0.0.1]:80",
     ] {
-        assert!(
-            parse(&format!("[server]\nlisten = '{listen}'")).is_ok(),
-            "{listen}"
-        );
+        let text = format!("[server]\nlisten = '{listen}'\n");
+        assert!(!parse(&text).unwrap().server.is_reachable());
     }
     for listen in [
         "localhost:80",
@@ -239,7 +233,7 @@ fn an_address_others_can_reach_needs_open() {
         ],
         ..Server::default()
     };
-    assert!(server.check_listen().is_err());
+    assert!(server.is_reachable());
 }
 
 #[test]

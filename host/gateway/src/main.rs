@@ -3,6 +3,7 @@
 //! Two hidden commands run in child processes of the gateway itself, `probe-encoder` and `compile-component`, because
 //! drivers may crash and compiling needs limits. Everything else is in the library crates.
 
+mod account_commands;
 mod plugin_commands;
 mod running;
 
@@ -114,6 +115,9 @@ enum Command {
     /// Inspect components, and exchange those of a running gateway.
     #[command(subcommand)]
     Plugin(plugin_commands::PluginCommand),
+    /// Add, list and remove users, and change their passwords.
+    #[command(subcommand)]
+    User(account_commands::UserCommand),
     /// Ask the running gateway whether it answers; the exit code is 0 if it does.
     Health(running::RunningGateway),
     /// Print the completions for a shell.
@@ -181,8 +185,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             if !listen.is_empty() || open {
                 let server = &mut settings.server;
-                let listening = server.listen_at(&listen, open);
-                listening.map_err(anyhow::Error::msg)?;
+                server.listen_at(&listen, open);
             }
             gateway::add_sources(&mut settings, &sources)?;
             source::set_devices_program(program.with_file_name("sluicegate-devices"));
@@ -210,6 +213,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Plugin(command) => command.run(),
+        Command::User(command) => command.run(),
         Command::Health(gateway) => running::health(&gateway.url),
         Command::Completions { shell } => {
             let mut completions = Vec::new();

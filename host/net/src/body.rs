@@ -1,9 +1,10 @@
 //! Bodies of responses: [`WholeBody`] is complete from the start, [`ViewerBody`] streams a viewer's chunks as long as
-//! the client reads.
+//! the client reads; [`GuardedBody`] ends any of them when the permission is taken away.
 //!
 //! `ViewerBody` is the `http` carrier. hyper polls for the next part when the socket has room, so a slow client takes
 //! fewer chunks from the outlet and jumps within its lag bound.
 
+use crate::Guard;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sluicegate_media::buffer::Buffer;
@@ -74,6 +75,45 @@ impl Body for WholeBody {
             return SizeHint::default();
         }
         SizeHint::with_exact(self.parts.iter().map(|bytes| bytes.len() as u64).sum())
+    }
+}
+
+/// A body that ends when its [`Guard`] says so.
+#[derive(Debug)]
+pub struct GuardedBody<B> {
+    body: B,
+    guard: Option<Guard>,
+}
+
+impl<B> GuardedBody<B> {
+    /// The body, with a guard unless it is complete from the start.
+    pub fn new(body: B, guard: Option<Guard>) -> GuardedBody<B> {
+        GuardedBody { body, guard }
+    }
+}
+
+impl<B: Body + Unpin> Body for GuardedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        if let Some(guard) = &mut self.guard
+            && guard.poll(context).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -14,6 +14,10 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// Timeout of a connection's end: for the data that waits, our close, and the client's.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same where the permission was taken away: the client shall have its end within a second.
+pub(crate) const REVOKED_TIMEOUT: Duration = Duration::from_millis(500);
+/// Status code of a close after the permission was taken away, of those for applications (RFC 6455 section 7.4.2).
+const REVOKED: u16 = 4401;
 /// Messages to one viewer alone that may wait for its connection, in bytes, with this much more for each. Beyond that
 /// they wait in the muxer's queue, which drops a viewer that lets it overflow.
 const MAX_MESSAGE_BACKLOG: usize = 256 << 10;
@@ -41,6 +45,22 @@ impl Close {
     /// The gateway shuts down.
     pub(crate) fn shutting_down() -> Close {
         Close::new(1001, "the gateway is shutting down")
+    }
+
+    /// The permission was taken away.
+    pub(crate) fn revoked() -> Close {
+        Close::new(
+            REVOKED,
+            "you were signed out, or your permission was taken away",
+        )
+    }
+
+    /// How long the end may take, for the data that waits and both sides' closes.
+    pub(crate) fn timeout(&self) -> Duration {
+        match self.code {
+            REVOKED => REVOKED_TIMEOUT,
+            _ => CLOSE_TIMEOUT,
+        }
     }
 
     /// A message of a client has more than [`MAX_MESSAGE_BYTES`].

@@ -293,8 +293,8 @@ impl Status {
                 inner.notes.record(KEY, text.into());
                 inner.cut_groups += 1;
                 let (serial, reason) = (self.stream.as_str(), text);
-                self.events
-                    .publish("group-cut", &GroupCutEvent { serial, reason });
+                let cut = GroupCutEvent { serial, reason };
+                self.events.publish("group-cut", Some(serial), &cut);
             } else {
                 inner.notes.remove(KEY);
             }
@@ -410,7 +410,7 @@ impl Status {
             reason,
             since: unix_ms(since),
         };
-        self.events.publish("stream", &changed);
+        self.events.publish("stream", Some(&self.stream), &changed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -450,7 +450,7 @@ mod tests {
         fn now(&mut self) -> Vec<String> {
             let mut all = Vec::new();
             let mut context = Context::from_waker(Waker::noop());
-            while let Poll::Ready(text) = self.reader.poll(&mut context) {
+            while let Poll::Ready(text) = self.reader.poll(&mut context, |_| true) {
                 let text = std::str::from_utf8(&text).unwrap().to_owned();
                 for event in text.split("\n\n").filter(|event| event.contains("serial")) {
                     let (_, data) = event.split_once("data: ").unwrap();

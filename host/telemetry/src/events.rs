@@ -1,7 +1,8 @@
 //! The event ring behind `/api/events`: recent events, formatted once as server-sent events, for any number of readers.
 //!
-//! A writer never waits for a reader. The ring is bounded in events and bytes; a reader that falls behind it gets a
-//! `missed` event with the number of events it lost. All parts of the gateway publish; the HTTP handler in
+//! Each event is about one stream or about the gateway, so that a reader can leave out streams that its client may not
+//! view. A writer never waits for a reader. The ring is bounded in events and bytes; a reader that falls behind it gets
+//! a `missed` event with the number of events it lost. All parts of the gateway publish; the HTTP handler in
 //! `host/gateway/src/api/events.rs` polls one [`Reader`] per connection.
 
 use crate::{Sequence, Size};
@@ -38,14 +39,23 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Ring {
-    /// The events as sent on the wire, at their numbers.
-    events: Sequence<Bytes>,
+    /// The events at their numbers.
+    events: Sequence<Event>,
     waiting: BTreeMap<u64, Waker>,
 }
 
-impl Size for Bytes {
+/// An event in the ring.
+#[derive(Debug)]
+struct Event {
+    /// Name of the stream that it is about; `None` if it is about the gateway.
+    stream: Option<Box<str>>,
+    /// As sent on the wire.
+    text: Bytes,
+}
+
+impl Size for Event {
     fn size(&self) -> usize {
-        self.len()
+        self.text.len() + self.stream.as_ref().map_or(0, |stream| stream.len())
     }
 }
 
@@ -76,16 +86,17 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Publishes an event to all readers. `data` must be a struct without a field `at`.
-    pub fn publish(&self, name: &'static str, data: &impl Serialize) {
+    /// Publishes an event about this stream, or about the gateway. `data` must be a struct without a field `at`.
+    pub fn publish(&self, name: &'static str, stream: Option<&str>, data: &impl Serialize) {
         let at = super::unix_ms(SystemTime::now());
         // Published data are plain structs, which always have a JSON form.
         let Ok(data) = serde_json::to_string(&TimedEvent { at, data }) else {
             return;
         };
         let mut ring = self.lock();
-        let event = self.wire(name, ring.events.end(), &data);
-        ring.events.push(event);
+        let text = self.wire(name, ring.events.end(), &data);
+        let stream = stream.map(Box::from);
+        ring.events.push(Event { stream, text });
         while ring.events.len() > MAX_EVENTS || ring.events.bytes() > MAX_BYTES {
             ring.events.pop();
         }
@@ -166,17 +177,17 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Returns new events in wire format, about 16 KiB at most. Without new events, the task is woken when there are
-    /// some.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+    /// Returns new events in wire format, about 16 KiB at most; only those about streams, or the gateway, that `shows`
+    /// admits. Without new events, the task is woken when there are some.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut shows: impl FnMut(Option<&str>) -> bool,
+    ) -> Poll<Bytes> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(first);
         }
         let mut ring = self.events.lock();
-        if self.position + 1 >= ring.events.end() {
-            ring.waiting.insert(self.id, context.waker().clone());
-            return Poll::Pending;
-        }
         let missed = ring.events.first().saturating_sub(self.position + 1);
         self.position += missed;
         let mut text = Vec::new();
@@ -184,11 +195,17 @@ impl Reader {
             text.extend_from_slice(&self.events.missed(self.position, Some(missed)));
         }
         for event in ring.events.since(self.position + 1) {
-            if !text.is_empty() && text.len() + event.len() > BATCH {
-                break;
+            if shows(event.stream.as_deref()) {
+                if !text.is_empty() && text.len() + event.text.len() > BATCH {
+                    break;
+                }
+                text.extend_from_slice(&event.text);
             }
-            text.extend_from_slice(event);
             self.position += 1;
+        }
+        if text.is_empty() {
+            ring.waiting.insert(self.id, context.waker().clone());
+            return Poll::Pending;
         }
         Poll::Ready(text.into())
     }
@@ -224,14 +241,14 @@ mod tests {
     }
 
     fn say(events: &Events, text: &str) {
-        events.publish("said", &TestEvent { text: text.into() });
+        events.publish("said", None, &TestEvent { text: text.into() });
     }
 
     /// Names and ids of the available events, and their complete text.
     fn read(reader: &mut Reader) -> (Vec<(String, String)>, String) {
         let mut context = Context::from_waker(Waker::noop());
         let mut all = String::new();
-        while let Poll::Ready(text) = reader.poll(&mut context) {
+        while let Poll::Ready(text) = reader.poll(&mut context, |_| true) {
             all.push_str(std::str::from_utf8(&text).unwrap());
         }
         let field = |event: &str, name: &str| {
@@ -281,6 +298,32 @@ mod tests {
                 ("said".into(), format!("{run}-5"))
             ]
         );
+    }
+
+    #[test]
+    fn a_reader_gets_the_events_about_streams_that_it_may_see_only() {
+        let events = Arc::<Events>::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut reader = events.reader(None);
+        let mut next =
+            |reader: &mut Reader| reader.poll(&mut context, |about| about == Some("porch"));
+        assert!(next(&mut reader).is_ready());
+        let about = |stream| {
+            let text = format!("{stream:?}");
+            events.publish("said", stream, &TestEvent { text });
+        };
+        about(Some("garden"));
+        about(None);
+        assert!(next(&mut reader).is_pending());
+        about(Some("porch"));
+        about(Some("garden"));
+        let Poll::Ready(text) = next(&mut reader) else {
+            panic!("no event");
+        };
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!(text.matches("event: ").count(), 1, "{text}");
+        assert!(text.contains("porch") && text.contains("-3\n"), "{text}");
+        assert!(next(&mut reader).is_pending());
     }
 
     #[test]
@@ -339,8 +382,8 @@ mod tests {
         let mut context = Context::from_waker(&waker);
         let (mut stays, mut goes) = (events.reader(None), events.reader(None));
         for reader in [&mut stays, &mut goes] {
-            assert!(reader.poll(&mut context).is_ready());
-            assert!(reader.poll(&mut context).is_pending());
+            assert!(reader.poll(&mut context, |_| true).is_ready());
+            assert!(reader.poll(&mut context, |_| true).is_pending());
         }
         assert_eq!(events.lock().waiting.len(), 2);
         drop(goes);

@@ -199,6 +199,7 @@ impl Registry {
         drop(inner);
         self.events.publish(
             "viewer-came",
+            Some(&metric_key.stream),
             &ViewerJoined {
                 viewer: id,
                 metric_key: &metric_key,
@@ -346,6 +347,7 @@ impl Drop for Registration {
         drop(inner);
         self.registry.events.publish(
             "viewer-left",
+            Some(&entry.metric_key.stream),
             &ViewerLeft {
                 viewer: self.id,
                 metric_key: &entry.metric_key,

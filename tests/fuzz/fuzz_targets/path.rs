@@ -10,9 +10,11 @@ use libfuzzer_sys::fuzz_target;
 use sluicegate::api::{Found, ROUTES, find};
 use sluicegate_config::{Config, Server};
 use sluicegate_fuzz::Input;
-use sluicegate_net::auth::{Peer, Permission, Role, Scope, Tickets, base_path, caller, check};
+use sluicegate_net::auth::{
+    Peer, Permission, Role, Scope, base_path, caller, check, may_administer, take_path_ticket,
+};
 use sluicegate_net::websocket::Handshake;
-use std::{net::SocketAddr, path::Path, sync::OnceLock, time::Instant};
+use std::{net::SocketAddr, path::Path, sync::OnceLock};
 
 const OTHERS: [&str; 10] = [
     "forwarded",
@@ -83,29 +85,23 @@ fuzz_target!(|input: &[u8]| {
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();
-    for role in [Role::Public, Role::View, Role::Admin] {
-        if let Ok(foreign) = check(
-            server,
-            tickets(),
-            &caller,
-            Permission {
-                role,
-                scope: Scope::Gateway,
-            },
-            (&request).into(),
-            Instant::now(),
-        ) {
+    take_path_ticket(&mut request);
+    assert!(
+        may_administer(server, &caller, (&request).into()).is_err() || caller.local,
+        "a remote administrator"
+    );
+    for role in [None, Some(Role::View), Some(Role::Admin)] {
+        let scope = Scope::Gateway;
+        let needed = Permission { role, scope };
+        if let Ok(site) = check(server, &caller, needed, (&request).into()) {
             // Only origins listed in the config are ever allowed across sites.
             assert!(
-                foreign.is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))
+                site.foreign
+                    .is_none_or(|origin| origin.eq_ignore_ascii_case("https://pets.example"))
             );
             assert!(
                 headers.contains_key(HOST) || uri.authority().is_some(),
                 "for no host"
-            );
-            assert!(
-                role != Role::Admin || caller.local,
-                "a remote administrator"
             );
         }
     }
@@ -114,11 +110,6 @@ fuzz_target!(|input: &[u8]| {
     *handshake.headers_mut() = headers;
     let _ = Handshake::of(&handshake);
 });
-
-fn tickets() -> &'static Tickets {
-    static TICKETS: OnceLock<Tickets> = OnceLock::new();
-    TICKETS.get_or_init(|| Tickets::new(Instant::now()).expect("randomness"))
-}
 
 fn server(open: bool) -> &'static Server {
     static SERVERS: OnceLock<[Server; 2]> = OnceLock::new();

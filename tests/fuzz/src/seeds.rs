@@ -18,6 +18,11 @@ fn main() {
         fs::write(dir.join(name), bytes).unwrap();
     };
 
+    let seeds = sluicegate_accounts::fuzzing::seeds().unwrap();
+    for (seed, kind) in seeds.iter().zip(0..) {
+        write("accounts", &kind.to_string(), &[&[kind][..], seed].concat());
+    }
+
     let streams = [encode((64, 48)), encode((320, 192))];
     for (stream, nth) in streams.iter().zip(0..) {
         let nals = annexb::split(&stream.clone().into());

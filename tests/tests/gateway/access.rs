@@ -1,14 +1,24 @@
 //! The table of routes, checked over the wire: which role may use each route, from which origin, and how.
 
-use sluicegate::api::ROUTES;
+use sluicegate::api::{ROUTES, Route, Subject};
 use sluicegate_net::auth::Role;
 use sluicegate_tests::{Gateway, Raw, client::request, http_get, raw::handshake, within};
 use std::collections::{BTreeMap, BTreeSet};
 
 const FOREIGN: &str = "http://evil.example";
 
-/// A path of each route, with its method and role.
-fn paths() -> Vec<(String, String, Role)> {
+/// Whether the route's answer is the same for everybody.
+fn is_public(route: &Route) -> bool {
+    route.role.is_none() && !is_own(route)
+}
+
+/// Whether the route is for the gateway's own pages only, whoever asks.
+fn is_own(route: &Route) -> bool {
+    matches!(route.subject, Subject::Account | Subject::SignIn)
+}
+
+/// A path of each route, with its method.
+fn paths() -> Vec<(String, String, &'static Route)> {
     let path = |pattern: &str| {
         pattern
             .replace("{stream}", "demo")
@@ -16,11 +26,12 @@ fn paths() -> Vec<(String, String, Role)> {
             .replace("{transport}", "mjpeg")
             .replace("{name}", "no-such-file.js")
             .replace("{id}", "nobody")
+            .replace("{secret}", "nobody")
             .replace("{*rest}", "no/such/thing")
     };
     ROUTES
         .iter()
-        .map(|route| (route.method.to_string(), path(route.pattern), route.role))
+        .map(|route| (route.method.to_string(), path(route.pattern), route))
         .collect()
 }
 
@@ -28,7 +39,7 @@ fn paths() -> Vec<(String, String, Role)> {
 async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
     let gateway = Gateway::serve(&[]).await;
     let address = gateway.address;
-    for (method, path, role) in paths() {
+    for (method, path, route) in paths() {
         let beyond = format!("{address}/x");
         for (host, expected) in [
             ("evil.example", 421),
@@ -59,7 +70,7 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
             let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site")];
             // Browsers send the second header only to trustworthy addresses. Public files are refused only with both,
             // because without CORS another site cannot read them anyway.
-            let said = if role == Role::Public { 2 } else { 1 };
+            let said = if is_public(route) { 2 } else { 1 };
             // Frames with an opaque origin load modules, whose names are known only to those who know their content.
             if path.starts_with("/modules/") && origin == "null" {
                 let asked = within(&path, request(address, &method, &path, &headers)).await;
@@ -74,11 +85,11 @@ async fn every_route_refuses_other_host_names_and_pages_of_other_sites() {
                 body.contains("add it to `origins` under [server]"),
                 "{path}: {body}"
             );
-            let (_, head, _) = match role {
-                Role::Public => within(&path, request(address, &method, &path, &headers[..1]))
+            let (_, head, _) = match is_public(route) {
+                true => within(&path, request(address, &method, &path, &headers[..1]))
                     .await
                     .unwrap(),
-                _ => (status, head, Vec::new()),
+                false => (status, head, Vec::new()),
             };
             assert!(
                 !head.to_ascii_lowercase().contains("access-control"),
@@ -238,6 +249,8 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
             | "/halves/demo/mjpeg"
             | "/docs/no/such/thing"
             | "/live/demo/mjpeg/no/such/thing"
+            // A link that does not exist.
+            | "/s/nobody"
             | "/api/sessions/nobody" => status == 404,
             // Redirects to what the client can play.
             "/live/demo" => status == 307,
@@ -284,7 +297,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         "[server]\norigins = [\"https://pets.example\"]\nnames = [\"cam.home.example\"]\n[streams.demo]\nsource = \"test-pattern\"\n",
     )
     .await;
-    for (method, path, role) in paths()
+    for (method, path, route) in paths()
         .into_iter()
         // These responses never end.
         .filter(|(_, path, _)| !path.contains("mjpeg") && path != "/api/events")
@@ -295,7 +308,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         ];
         let asked = request(gateway.address, &method, &path, &headers);
         let (status, head, _) = within(&path, asked).await.unwrap();
-        if role == Role::Admin {
+        if route.role == Some(Role::Admin) || is_own(route) {
             assert_eq!(status, 403, "only by a loopback name: {path}");
             // Not by a loopback name either: such a page may watch, but not administer.
             for method in [method.as_str(), "OPTIONS"] {
@@ -335,7 +348,7 @@ async fn a_site_that_is_listed_may_embed_and_is_named_exactly() {
         for part in [
             methods,
             "access-control-allow-origin: https://pets.example\r\n",
-            "access-control-allow-headers: content-type, last-event-id\r\n",
+            "access-control-allow-headers: authorization, content-type, last-event-id\r\n",
         ] {
             assert!(allowed.contains(part), "{path}: {part:?} in {allowed}");
         }

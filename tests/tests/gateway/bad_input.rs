@@ -4,7 +4,7 @@ use serde_json::Value;
 use sluicegate_tests::{
     Camera, Feeder, Gateway, Nal,
     camera::{self, GROUP},
-    command::{check, config_file, sluicegate},
+    command::{check, sluicegate},
     media::encode_pattern,
     scratch, within,
 };
@@ -30,11 +30,6 @@ async fn a_mistake_in_the_config_is_reported_with_its_file_and_line() {
             "[streams.demo]\nsource = \"test-pattern\"\nencode = { bitrate = \"1MB\" }\n",
             3,
             &["not a bit rate"],
-        ),
-        (
-            "[server]\nlisten = \"0.0.0.0:8080\"\n",
-            2,
-            &["can be reached from other machines", "open = true"],
         ),
         (
             "[server]\ntls = \"selfsigned\"\n",
@@ -115,12 +110,6 @@ async fn a_mistake_outside_the_config_is_reported_with_the_name_of_its_part() {
     check("")
         .await
         .refused(&["sluice.toml has no streams; add one, e.g. [streams.porch]"]);
-    let file = config_file(DEMO);
-    let file = file.to_str().unwrap();
-    let beyond = ["serve", "--config", file, "--listen", "0.0.0.0:0"];
-    sluicegate(&beyond)
-        .await
-        .refused(&["can be reached from other machines", "open = true"]);
     sluicegate(&["serve", "no-such-clip.mp4"])
         .await
         .refused(&["there is no file `no-such-clip.mp4`"]);

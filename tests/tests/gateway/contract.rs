@@ -4,9 +4,16 @@
 use serde_json::{Value, json};
 use sluicegate::api::ROUTES;
 use sluicegate_tests::{
-    CaptureClient, Control, Gateway, Metrics, Nal, client::request_with, scratch, within,
+    CaptureClient, Control, Gateway, Metrics, Nal,
+    accounts::{PASSWORD, user},
+    client::request_with,
+    scratch, within,
 };
-use std::{collections::BTreeSet, process::Stdio};
+use std::{
+    collections::BTreeSet,
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 /// A gateway that has everything in use, its description, and what has been exercised so far.
@@ -24,7 +31,8 @@ impl Contract {
         let config = format!(
             "[capture]\ndir = {dir:?}\ntimeout = \"20s\"\n[streams.demo]\nsource = \"test-pattern\"\n\
              encode = {{ width = 320, height = 192 }}\nrenditions.small = {{ width = 160 }}\n\
-             [streams.\"two words\"]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n"
+             [streams.\"two words\"]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n{}",
+            user("eva", "view = [\"*\"]"),
         );
         let gateway = Gateway::with_config(&config).await;
         let document = gateway.api("/api/openapi.json").await;
@@ -128,6 +136,12 @@ impl Contract {
         assert!(judged.status.success());
         String::from_utf8(judged.stdout).unwrap()
     }
+}
+
+/// Unix milliseconds.
+fn in_an_hour() -> u64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from((passed + Duration::from_secs(3600)).as_millis()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,6 +430,61 @@ async fn every_operation_answers_as_it_is_described() {
         let mut viewer = within(path, Nal::open(address, path)).await.unwrap();
         within(path, viewer.next_unit()).await.unwrap();
         contract.done.insert(("GET".into(), pattern.into()));
+    }
+    // Accounts: what is made and revoked on the gateway's own machine.
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let signs_in = format!("name=eva&password={}", PASSWORD.replace(' ', "+"));
+    for (method, path, body, expected) in [
+        ("GET", "/login", "", 200),
+        ("POST", "/login", &*signs_in, 303),
+        ("POST", "/login", "name=eva&password=wrong", 401),
+        ("POST", "/logout", "", 303),
+        ("GET", "/account", "", 200),
+        ("GET", "/api/account", "", 200),
+        ("POST", "/account", "action=none", 400),
+        ("POST", "/api/account/tokens", "{}", 400),
+        (
+            "POST",
+            "/api/account/links",
+            "{\"stream\":\"none\",\"until\":0}",
+            404,
+        ),
+    ] {
+        let status = contract.ask(method, path, path, &form, body).await;
+        assert_eq!(status, expected, "{method} {path} {body}");
+    }
+    let account = "action=create-link&stream=demo&hours=1";
+    assert_eq!(
+        contract
+            .ask("POST", "/account", "/account", &form, account)
+            .await,
+        200
+    );
+    let link = json!({ "stream": "demo", "until": in_an_hour() }).to_string();
+    let token = json!({ "name": "t", "grants": { "view": ["*"] } }).to_string();
+    for (kind, body) in [("tokens", token), ("links", link)] {
+        let pattern = format!("/api/account/{kind}");
+        assert_eq!(
+            contract.ask("POST", &pattern, &pattern, &[], &body).await,
+            200
+        );
+    }
+    let address = contract.gateway.address;
+    let body = json!({ "stream": "demo", "until": in_an_hour() }).to_string();
+    let made = request_with(address, "POST", "/api/account/links", &[], body.as_bytes());
+    let (_, _, made) = within("a link", made).await.unwrap();
+    let made: Value = serde_json::from_slice(&made).unwrap();
+    let path = made["path"].as_str().unwrap();
+    assert_eq!(contract.ask("GET", "/s/{secret}", path, &[], "").await, 303);
+    assert_eq!(contract.get("/s/{secret}", "/s/nothing").await, 404);
+    let listed = contract.gateway.api("/api/account").await;
+    // The end of a link ends what was opened with it.
+    for kind in ["sessions", "tokens", "links"] {
+        let pattern = format!("/api/account/{kind}/{{id}}");
+        let id = listed[kind][0]["id"].as_str().unwrap();
+        let path = format!("/api/account/{kind}/{id}");
+        assert_eq!(contract.ask("DELETE", &pattern, &path, &[], "").await, 200);
+        assert_eq!(contract.ask("DELETE", &pattern, &path, &[], "").await, 404);
     }
     // A recording of what is being watched, and the half in the browser of a component.
     let mut viewer = within("connect", Nal::connect(address, "demo"))

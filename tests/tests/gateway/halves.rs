@@ -139,39 +139,26 @@ async fn a_ticket_opens_one_transport_of_one_stream_to_an_opaque_origin() {
     assert_eq!(body, "whoami?a=1&b\n");
     let cut = &ticket[..ticket.len() - 1];
     let forged = ticket.replacen("=", "=f", 1);
-    for (path, advice) in [
-        (
-            format!("/live/other/canvas/whoami?{ticket}"),
-            "is not for this stream",
-        ),
-        (
-            format!("/live/demo@small/canvas/whoami?{ticket}"),
-            "is not for this stream",
-        ),
-        (
-            format!("/live/demo/trusted/whoami?{ticket}"),
-            "is not for this stream",
-        ),
-        (
-            format!("/live/demo/canvas/whoami?{cut}"),
-            "is not for this stream",
-        ),
-        (
-            format!("/live/demo/canvas/whoami?{forged}"),
-            "is not for this stream",
-        ),
-        ("/live/demo/canvas/whoami".into(), "add it to `origins`"),
-        (format!("/live/demo?{ticket}"), "add it to `origins`"),
-        (
-            format!("/live/demo/frame.jpg?{ticket}"),
-            "add it to `origins`",
-        ),
-        (format!("/api/halves/demo?{ticket}"), "add it to `origins`"),
-        (format!("/api/devices?{ticket}"), "add it to `origins`"),
-        (format!("/api/plugins?{ticket}"), "add it to `origins`"),
+    let (other, invalid, foreign) = (
+        (403, "is not for this stream"),
+        (401, "is not valid for this"),
+        (403, "add it to `origins`"),
+    );
+    for (path, (expected, advice)) in [
+        (format!("/live/other/canvas/whoami?{ticket}"), other),
+        (format!("/live/demo@small/canvas/whoami?{ticket}"), other),
+        (format!("/live/demo/trusted/whoami?{ticket}"), other),
+        (format!("/live/demo/canvas/whoami?{cut}"), invalid),
+        (format!("/live/demo/canvas/whoami?{forged}"), invalid),
+        ("/live/demo/canvas/whoami".into(), foreign),
+        (format!("/live/demo?{ticket}"), foreign),
+        (format!("/live/demo/frame.jpg?{ticket}"), foreign),
+        (format!("/api/halves/demo?{ticket}"), foreign),
+        (format!("/api/devices?{ticket}"), foreign),
+        (format!("/api/plugins?{ticket}"), foreign),
     ] {
         let (status, head, body) = get(&gateway, &path, &OPAQUE).await;
-        assert_eq!(status, 403, "{path}: {body}");
+        assert_eq!(status, expected, "{path}: {body}");
         assert!(body.contains(advice), "{path}: {body}");
         assert!(!head.contains("access-control"), "{path}: {head}");
     }
@@ -191,10 +178,10 @@ async fn a_ticket_opens_one_transport_of_one_stream_to_an_opaque_origin() {
             .await;
         assert_eq!(raw.head().await.unwrap().status, status, "{path}");
     }
-    // Those of an earlier run are invalid.
+    // Those of another gateway are invalid.
     let later = self::gateway().await;
     let (status, _, body) = get(&later, &good, &OPAQUE).await;
-    assert_eq!(status, 403, "{body}");
+    assert_eq!(status, 401, "{body}");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
 
 mod abandoned;
 mod access;
+mod accounts;
+mod accounts_matrix;
 mod airing;
 mod android;
 mod android_discovered;
@@ -69,6 +71,7 @@ mod swaps;
 mod swaps_requests;
 mod third_party;
 mod tls;
+mod user_commands;
 mod webtransport;
 mod webtransport_limits;
 mod webtransport_links;

@@ -119,12 +119,12 @@ export async function fetchViewers(signal: AbortSignal): Promise<Viewer[]> {
   return parseViewers(await getJson("api/sessions", signal));
 }
 
-/** Fetches all muxers; null if this page may not see them, as only the gateway's own machine may. */
+/** Fetches all muxers; null if this page may not see them, as only administrators may. */
 export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> {
   try {
     return parseMuxers(await getJson("api/plugins", signal));
   } catch (error) {
-    if (error instanceof ApiError && error.status === 403) return null;
+    if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return null;
     throw error;
   }
 }

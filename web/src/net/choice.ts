@@ -31,6 +31,8 @@ export interface Choice extends PlaybackTarget {
   readonly pattern: boolean;
   /** Null if the gateway has no WebTransport. */
   readonly webTransport: WebTransportOffer | null;
+  /** Ticket for what cannot send cookies, in paths: `/live/~TICKET/NAME`. Null if everybody may view the stream. */
+  readonly ticket: string | null;
 }
 
 /** Capabilities of this client, and the viewer's selection. */
@@ -81,6 +83,7 @@ export function parseChoice(json: unknown, gateway: URL): Choice | null {
     reason: text(fields["reason"]),
     pattern: flag(fields["pattern"]) ?? false,
     webTransport: parseOffer(object(fields["webtransport"])),
+    ticket: text(fields["ticket"]) || null,
   };
 }
 

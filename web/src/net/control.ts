@@ -66,8 +66,11 @@ export interface ControlEvents {
 const MAX_FAILED = 16;
 /** Number of round-trip times to remember, to find the shortest, which is without queueing. */
 const MAX_ROUND_TRIPS = 30;
-/** Close codes that are final: another player took over the session, or this one sent an invalid message. */
-const FINAL_CLOSE_CODES = new Set([1000, 1003, 1007, 1008]);
+/**
+ * Close codes that are final: another player took over the session, this one sent an invalid message, or the viewer was
+ * signed out.
+ */
+const FINAL_CLOSE_CODES = new Set([1000, 1003, 1007, 1008, 4401]);
 const DEFAULT_TIMEOUT_MS = 5000;
 /** Timeout (ms) for a pong: after it, the peer is assumed to be gone without notice. */
 const PONG_TIMEOUT_MS = 30_000;

@@ -300,7 +300,7 @@ export class SluicegatePlayer extends HTMLElement {
   async #choose(base: URL, request: ChoiceRequest, signal: AbortSignal): Promise<Choice> {
     const ask = async (request: ChoiceRequest): Promise<Choice> => {
       const choice = await fetchChoice(base, request, signal);
-      noteOffer(base, choice.webTransport);
+      noteOffer(base, choice);
       return choice;
     };
     const choice = ask(request);

@@ -1,8 +1,8 @@
-// Remembers where gateways accept WebTransport, and where it did not get through: for this page, and for later ones in
-// the same tab.
+// Remembers where gateways accept WebTransport, with tickets for streams, since a browser sends no cookies there, and
+// where it did not get through: for this page, and for later ones in the same tab.
 
 import { ApiError } from "../net/api";
-import { fetchChoice, type WebTransportOffer } from "../net/choice";
+import { type Choice, fetchChoice, type WebTransportOffer } from "../net/choice";
 import { withTimeout } from "../net/timeout";
 import { transportUrl } from "./transport";
 import { type Endpoint, hasReliableWebTransport } from "./webtransport";
@@ -11,31 +11,40 @@ import { type Endpoint, hasReliableWebTransport } from "./webtransport";
 const BLOCKED = "sluicegate-webtransport-blocked/";
 /** How long (ms) it is not tried where it did not get through. The tab may come into another network. */
 const BLOCKED_MS = 10 * 60_000;
-/** After this time (ms), the gateway is asked again: it may have another certificate. */
-const OFFER_MS = 60_000;
+/** After this time (ms), the gateway is asked again: it may have another certificate, and tickets last a minute. */
+const OFFER_MS = 45_000;
 /** Time (ms) for its answer. */
 const ANSWER_MS = 3000;
 
 interface Known {
   readonly offer: WebTransportOffer;
+  readonly ticket: string | null;
   /** In ms of `performance.now()`. */
   readonly until: number;
 }
 
-/** By the origin of the gateway. */
+/** By the stream's URL. */
 const offers = new Map<string, Known>();
+/** By the origin of the gateway. */
 const blocked = new Map<string, number>();
 
-/** The gateway's newest offer; null if it has no WebTransport. */
-export function noteOffer({ origin }: URL, offer: WebTransportOffer | null): void {
-  if (offer === null) offers.delete(origin);
-  else offers.set(origin, { offer, until: performance.now() + OFFER_MS });
+/** The stream's URL without its rendition and query. */
+function streamUrl(base: URL): string {
+  return base.origin + base.pathname.replace(/(@|%40)[^/]*$/, "");
 }
 
-/** A connection to this gateway ended: after a restart it has another certificate. */
-export function doubtOffer({ origin }: URL): void {
-  const known = offers.get(origin);
-  if (known !== undefined) offers.set(origin, { ...known, until: -Infinity });
+/** The gateway's newest offer for the stream at `base`; it may have no WebTransport. */
+export function noteOffer(base: URL, { webTransport: offer, ticket }: Pick<Choice, "webTransport" | "ticket">): void {
+  const key = streamUrl(base);
+  if (offer === null) offers.delete(key);
+  else offers.set(key, { offer, ticket, until: performance.now() + OFFER_MS });
+}
+
+/** A connection to this gateway ended: after a restart it has another certificate, and takes no older ticket. */
+export function doubtOffer(base: URL): void {
+  const key = streamUrl(base);
+  const known = offers.get(key);
+  if (known !== undefined) offers.set(key, { ...known, until: -Infinity });
 }
 
 /**
@@ -43,12 +52,15 @@ export function doubtOffer({ origin }: URL): void {
  * gateway if what is known may not hold any more, and rejects if it does not answer.
  */
 export async function webTransportEndpoint(base: URL, signal: AbortSignal): Promise<Endpoint | null> {
-  const known = offers.get(base.origin);
+  const key = streamUrl(base);
+  const known = offers.get(key);
   if (known === undefined || typeof WebTransport !== "function" || !hasReliableWebTransport(navigator.userAgent) || isBlocked(base)) return null;
   if (known.until < performance.now()) await askAgain(base, signal);
-  const offer = offers.get(base.origin)?.offer;
-  if (offer === undefined) return null;
+  const current = offers.get(key);
+  if (current === undefined) return null;
+  const { offer, ticket } = current;
   const url = transportUrl(base, "webcodecs");
+  if (ticket !== null) url.pathname = url.pathname.replace(/\/live\//, `/live/~${ticket}/`);
   const ownPort = base.port || (base.protocol === "https:" ? "443" : "80");
   url.protocol = "https:";
   url.port = String(offer.port ?? ownPort);
@@ -60,8 +72,8 @@ async function askAgain(base: URL, signal: AbortSignal): Promise<void> {
   stream.search = "";
   const request = { can: ["webcodecs"], transport: null, rendition: null, network: null, listening: false };
   try {
-    const { webTransport } = await withTimeout(ANSWER_MS, signal, (signal) => fetchChoice(stream, request, signal));
-    noteOffer(base, webTransport);
+    const choice = await withTimeout(ANSWER_MS, signal, (signal) => fetchChoice(stream, request, signal));
+    noteOffer(base, choice);
   } catch (error) {
     // Why it refuses shows when the stream is opened.
     if (!(error instanceof ApiError)) throw error;

@@ -35,6 +35,7 @@ const RENDITION = `sluicegate-rendition/${stream}`;
 
 document.title = `${stream} · Sluicegate`;
 setText(byId("name"), stream);
+(byId("share") as HTMLAnchorElement).href = `../account?stream=${encodeURIComponent(stream.replace(/@.*$/, ""))}`;
 showAddresses([]);
 followChoices();
 persistMuted(player);

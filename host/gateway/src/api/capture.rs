@@ -5,7 +5,7 @@
 //! the image; only reading the request and writing the answer differ. A client exists as long as its connection or
 //! request, and keeps the stream's decoder running. Capturing itself is `sluicegate_capture`.
 
-use super::{Body, boxed, endless, full, json, live, media_query, read_body, set};
+use super::{Body, Visitor, boxed, endless, full, json, live, media_query, read_body, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use hyper::{
@@ -14,7 +14,6 @@ use hyper::{
     header::{self, HeaderName},
 };
 use sluicegate_capture::{Captured, Client, Code, Failure, RawRequest};
-use sluicegate_config as config;
 use sluicegate_media::budget::Budget;
 use sluicegate_net::websocket::{self, MessageHandler, RateLimit};
 use sluicegate_stream::Stream;
@@ -39,10 +38,11 @@ const MAX_HELD_BYTES: usize = 8 << 20;
 /// if there is one.
 pub async fn socket(
     gateway: &Arc<Gateway>,
+    visitor: &Visitor,
     serial: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let stream = match stream(gateway, serial) {
+    let stream = match stream(gateway, visitor, serial) {
         Ok(stream) => stream,
         Err(failure) => return json_failure(&failure),
     };
@@ -57,6 +57,7 @@ pub async fn socket(
         }
         Err(refused) => return *refused,
     };
+    let guard = visitor.guard(gateway);
     let (gateway, drain) = (gateway.clone(), gateway.drain());
     let response = handshake.upgrade(&mut request, |socket, first| async move {
         let mut channel = Channel {
@@ -66,7 +67,7 @@ pub async fn socket(
             image_budget: Budget::new(MAX_HELD_BYTES),
             image: None,
         };
-        websocket::serve_messages(socket, first, &mut channel, drain).await;
+        websocket::serve_messages(socket, first, &mut channel, drain, guard).await;
     });
     response.map(boxed)
 }
@@ -74,12 +75,13 @@ pub async fn socket(
 /// Takes one capture: answers with JSON about it, or with the image itself if `Accept` names an image type.
 pub async fn post(
     gateway: &Arc<Gateway>,
+    visitor: &Visitor,
     serial: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let image = accepted_image_format(request.headers());
     let capture = async {
-        let stream = stream(gateway, serial)?;
+        let stream = stream(gateway, visitor, serial)?;
         let bad = |text: String| gateway.captures.failure(Code::BadRequest, text);
         let body = read_body(request, MAX_BODY_BYTES).await.map_err(bad)?;
         let mut raw = read(&body).map_err(bad)?;
@@ -98,11 +100,12 @@ pub async fn post(
 /// Answers with the newest frame of a stream as JPEG, at a rendition's width if one is named.
 pub async fn frame(
     gateway: &Arc<Gateway>,
+    visitor: &Visitor,
     name: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (name, rendition) = media_query::split(name);
-    let stream = match live::stream(gateway, name, rendition) {
+    let stream = match live::stream(gateway, visitor, name, rendition) {
         Ok(stream) => stream,
         Err(text) => return text_failure(&gateway.captures.failure(Code::UnknownDevice, text)),
     };
@@ -142,11 +145,9 @@ async fn take_capture(
     client.capture(request).await
 }
 
-fn stream(gateway: &Gateway, serial: &str) -> Result<Arc<Stream>, Failure> {
-    gateway.streams.get(serial).ok_or_else(|| {
-        let text = config::unknown("stream", serial, gateway.streams.names().iter());
-        gateway.captures.failure(Code::UnknownDevice, text)
-    })
+fn stream(gateway: &Gateway, visitor: &Visitor, serial: &str) -> Result<Arc<Stream>, Failure> {
+    live::stream(gateway, visitor, serial, None)
+        .map_err(|text| gateway.captures.failure(Code::UnknownDevice, text))
 }
 
 /// Parses a request; an empty text means the defaults.

@@ -4,7 +4,7 @@
 //! transport that it can play by its headers (`session/redirect_target.rs`). Rules of the config apply to both. A
 //! redirect is relative to this path, and paths in JSON carry the base path, so that both hold behind a reverse proxy.
 
-use super::{Body, error, json, live, media_query, set, webtransport::Access};
+use super::{Body, Visitor, error, json, live, media_query, set, webtransport::Access};
 use crate::gateway::Gateway;
 use crate::session::{
     Allowed, ClientRequest, Pin, PlaybackTarget, RedirectTarget, SessionError, SessionRequest,
@@ -14,8 +14,9 @@ use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_config::{self as config, BasePath};
+use sluicegate_net::auth::Role;
 use sluicegate_plugin::policy::Client;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 /// Largest number of names in `?can=`; further ones are ignored.
 const MAX_NAMES: usize = 32;
@@ -38,6 +39,10 @@ pub struct PlaybackChoice<'a> {
     session: String,
     /// How to open WebTransport sessions; null if the gateway has none.
     webtransport: Option<Access>,
+    /// Ticket for the stream in all renditions: below "/live/~TICKET/NAME/", what sends neither cookies nor headers may
+    /// view it, such as WebTransport, native players and images. Valid for a minute, and for a minute after each use.
+    /// Null if everybody may view the stream.
+    ticket: Option<String>,
     /// Whether the stream is the gateway's test pattern, whose frames contain their number and time as a block code.
     pattern: bool,
 }
@@ -45,7 +50,7 @@ pub struct PlaybackChoice<'a> {
 /// Answers a request for a stream that names no transport in its path.
 pub async fn choose(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     base_path: &BasePath,
     name: &str,
     query: &str,
@@ -53,12 +58,12 @@ pub async fn choose(
 ) -> Response<Body> {
     let (stream, rendition) = media_query::split(name);
     let request = ClientRequest {
-        address: peer.ip(),
+        address: visitor.address.ip(),
         headers,
         query,
         stream,
     };
-    let mut response = answer(gateway, base_path, &request, rendition).await;
+    let mut response = answer(gateway, visitor, base_path, &request, rendition).await;
     set(
         &mut response,
         header::VARY,
@@ -69,13 +74,14 @@ pub async fn choose(
 
 async fn answer(
     gateway: &Arc<Gateway>,
+    visitor: &Visitor,
     base_path: &BasePath,
     request: &ClientRequest<'_>,
     rendition: Option<&str>,
 ) -> Response<Body> {
     let name = request.stream;
     let as_json = wants_json(request);
-    let stream = match live::stream(gateway, name, rendition) {
+    let stream = match live::stream(gateway, visitor, name, rendition) {
         Ok(stream) => stream,
         Err(text) => return error(as_json, StatusCode::NOT_FOUND, &text),
     };
@@ -163,9 +169,20 @@ async fn answer(
             reason: &decision.reason,
             session: format!("{base_path}/api/sessions/{}", session.id),
             webtransport: Access::of(gateway, request.address, request.headers),
+            ticket: ticket(gateway, visitor, name, session.number),
             pattern: session.stream.source.is_test_pattern(),
         },
     )
+}
+
+/// A ticket for the connections of a session; `None` if everybody may view the stream.
+fn ticket(gateway: &Gateway, visitor: &Visitor, stream: &str, session: u64) -> Option<String> {
+    let accounts = &gateway.accounts;
+    if accounts.anonymous().permits(Role::View, Some(stream)) {
+        return None;
+    }
+    let (identity, now) = (&visitor.identity, SystemTime::now());
+    Some(accounts.issue_ticket(identity, stream, Role::View, None, session, now))
 }
 
 /// Path of a transport's entry below the stream.

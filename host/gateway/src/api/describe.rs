@@ -6,13 +6,12 @@
 
 mod operations;
 
-use super::{ROUTES, Route, Target};
+use super::{ROUTES, Route, Subject, Target};
 use hyper::Method;
 use operations::{Kind, Operation, describe};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use sluicegate_config::BasePath;
-use sluicegate_net::auth::Role;
 use std::{borrow::Cow, sync::LazyLock};
 
 /// Generated once, since it does not change while the gateway runs.
@@ -23,7 +22,13 @@ const ABOUT: &str = "Live video in the form that suits each viewer. Unless a fie
 milliseconds, rates bits per second, and sizes bytes or pixels.\n\n\
 Requests must name the gateway by one of its host names (421 for others, 400 for none or several). Web pages may call it \
 if they are its own or from one of the configured `origins` (403 for others); pages of `origins` may watch and take \
-captures, and get CORS preflights answered. A malformed path is a 400, an unknown one a 404, another method a 405. Errors \
+captures, and get CORS preflights answered.\n\n\
+`x-role` is what a caller needs: a role over the stream that the path names, over any stream, or, for what is about the \
+gateway, over all. Who has not proved to be somebody with that role gets 401, or is sent to `/login` if it is a browser \
+that asks for a page; somebody without it gets 403. A stream that the caller may not view does not exist for it: 404, \
+and no list or event has it. A caller proves who it is by the cookie of `/login` or of a share link, by \
+`Authorization: Basic` or `Bearer` (an API token, or a JSON Web Token), by a trusted proxy, or by a ticket in the path \
+(`/live/~TICKET/NAME/…`). Too many wrong passwords are a 429 with `Retry-After`. A malformed path is a 400, an unknown one a 404, another method a 405. Errors \
 below `/api/` are JSON, elsewhere plain text; each says what to do.\n\n\
 A stream is named by its `serial`: the name in the config, or an Android device's serial number. In a path it is \
 percent-encoded (RFC 3986). `NAME@RENDITION` names a rendition.";
@@ -90,6 +95,18 @@ fn method(route: &Route) -> &'static str {
     }
 }
 
+/// Value of `x-role` where no role is needed.
+const PUBLIC: &str = "public";
+
+/// What the caller needs, in a word.
+fn role_name(route: &Route) -> &'static str {
+    match (route.role, route.subject) {
+        (Some(role), _) => role.name(),
+        (None, Subject::Account) => "account",
+        (None, _) => PUBLIC,
+    }
+}
+
 fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let Operation {
         tag,
@@ -124,7 +141,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "summary": summary,
         "description": about,
         "parameters": parameters,
-        "x-role": route.role.name(),
+        "x-role": role_name(route),
     });
     let content = |kinds: &[(&str, Value)]| -> Value {
         let kinds = kinds
@@ -174,6 +191,8 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     }
     // Transports refuse in plain text, also below `/api/`.
     let json_errors = route.pattern.starts_with("/api/") && route.target != Target::NalStream;
+    // What a form is answered with is a page.
+    let is_form = matches!(route.target, Target::Login | Target::ChangeAccount);
     for (status, description, schema) in failures {
         let content = match schema {
             Some(schema) => content(&[("application/json", schema)]),
@@ -181,6 +200,10 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
                 "application/json",
                 schemas.of::<super::ErrorBody<'_>>().to_value(),
             )]),
+            None if is_form => content(&[
+                ("text/html", json!({ "type": "string" })),
+                ("text/plain", json!({ "type": "string" })),
+            ]),
             None => content(&[("text/plain", json!({ "type": "string" }))]),
         };
         let mut response = json!({ "description": description });
@@ -190,11 +213,17 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         }
         responses.insert(status.to_string(), response);
     }
-    if route.role == Role::Admin {
-        responses.insert(
-            "403".into(),
-            json!({ "description": "The client is not on the gateway's own machine." }),
-        );
+    if role_name(route) != PUBLIC {
+        for (status, description) in [
+            (
+                "401",
+                "The caller has to prove who it is, or what it presents is not valid.",
+            ),
+            ("403", "The caller is somebody who may not."),
+        ] {
+            let response = || json!({ "description": description });
+            responses.entry(status).or_insert_with(response);
+        }
     }
     operation["responses"] = Value::Object(responses);
     operation
@@ -208,7 +237,10 @@ fn path_parameter(name: &str) -> &'static str {
         "rest" => {
             "Rest of the path: a page of the documentation, or a file of the transport such as a playlist or segment."
         }
-        "id" => "Secret id of the session, from the answer of `/live/{stream}`.",
+        "id" => {
+            "Id of the session (secret, from the answer of `/live/{stream}`), or of what `/api/account` lists."
+        }
+        "secret" => "Secret of the share link.",
         "name" => "Name of the file or component.",
         _ => "",
     }

@@ -8,7 +8,8 @@
 //! (`docs/decisions/0041-the-half-in-the-browser.md`).
 
 use super::{
-    Body, component_response, error, full, json, live, media_query, pages, set, webtransport,
+    Body, Visitor, component_response, error, full, json, live, media_query, pages, set,
+    webtransport,
 };
 use crate::gateway::Gateway;
 use crate::session;
@@ -17,12 +18,13 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use sluicegate_accounts::{Ticket, TicketError, ticket_in};
 use sluicegate_config::{self as config, BasePath};
-use sluicegate_net::auth::{self, Grant, Media, Tickets, ticket_in};
+use sluicegate_net::auth::{self, Media, Role};
 use sluicegate_plugin::{BrowserModule, transports::Transport};
 use std::{
     sync::{Arc, LazyLock},
-    time::Instant,
+    time::SystemTime,
 };
 
 /// The script of the frame, which `web/build.mjs` makes of `web/src/half/frame.ts`.
@@ -52,19 +54,20 @@ pub struct Half {
 /// may name the session that connections with these tickets belong to.
 pub fn list(
     gateway: &Gateway,
+    visitor: &Visitor,
     base_path: &BasePath,
     name: &str,
     query: Option<&str>,
 ) -> Response<Body> {
     let (stream, rendition) = media_query::split(name);
-    if let Err(text) = live::stream(gateway, stream, rendition) {
+    if let Err(text) = live::stream(gateway, visitor, stream, rendition) {
         return error(true, StatusCode::NOT_FOUND, &text);
     }
     let session = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .find(|(name, _)| name == "session")
         .and_then(|(_, id)| gateway.sessions.get(&id));
     let session = session.map_or(0, |session| session.number);
-    let now = Instant::now();
+    let now = SystemTime::now();
     let rendition = rendition.unwrap_or_default();
     let half = |transport: &Arc<Transport>| {
         let module = transport.browser.as_ref()?;
@@ -73,7 +76,8 @@ pub fn list(
             rendition,
             transport: &transport.name,
         };
-        let ticket = gateway.tickets.issue(media, Grant { session }, now);
+        let (accounts, identity) = (&gateway.accounts, &visitor.identity);
+        let ticket = accounts.issue_ticket(identity, stream, Role::View, Some(media), session, now);
         let path = path(media);
         Some(Half {
             transport: transport.name.clone(),
@@ -85,7 +89,7 @@ pub fn list(
                 .map(|carrier| carrier.name())
                 .collect(),
             url: format!("{base_path}/live/{path}?ticket={ticket}"),
-            ticket_seconds: Tickets::LIFETIME.as_secs(),
+            ticket_seconds: Ticket::MEDIA_LIFETIME.as_secs(),
             module: module_path(base_path, module),
             frame: (!transport.trusted)
                 .then(|| format!("{base_path}/halves/{path}?ticket={ticket}")),
@@ -121,8 +125,13 @@ pub fn frame(
         rendition: rendition.unwrap_or_default(),
         transport: &transport.name,
     };
-    let ticket = ticket_in(request.uri()).unwrap_or_default();
-    if let Err(refused) = gateway.tickets.check(ticket, media, Instant::now()) {
+    let ticket = ticket_in(request.uri().query()).unwrap_or_default();
+    let identity = gateway.accounts.use_ticket(ticket, SystemTime::now());
+    let admitted = identity.and_then(|identity| match identity.permits_media(media) {
+        true => Ok(()),
+        false => Err(TicketError::Invalid),
+    });
+    if let Err(refused) = admitted {
         return error(false, StatusCode::FORBIDDEN, &refused.to_string());
     }
     let host = auth::requested_host(request.into());

@@ -7,7 +7,7 @@
 //! browsers by a Content Security Policy (`docs/decisions/0030-component-answers-are-sandboxed.md`).
 
 use super::{
-    Body, boxed, component_response, endless, error,
+    Body, Visitor, boxed, component_response, endless, error,
     media_query::{self, MediaQuery},
     set, unbuffered,
 };
@@ -16,7 +16,7 @@ use crate::session::{Measured, Session};
 use http_body_util::Either;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use sluicegate_config as config;
-use sluicegate_net::auth::{self, Media};
+use sluicegate_net::auth::{self, Media, Role};
 use sluicegate_net::{
     ViewerBody,
     websocket::{self, Handshake, HandshakeError},
@@ -29,22 +29,23 @@ use sluicegate_plugin::{
 use sluicegate_stream::Stream;
 use sluicegate_telemetry::SocketPair;
 use sluicegate_viewer::{Carrier, Registration};
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
-/// What a viewer may do, by the names in `wit/gateway.wit`: there are no accounts yet, so all may do the same.
-const ROLES: [&str; 2] = ["view", "capture"];
 /// Policy for documents from a component: they are displayed only. They get an opaque origin, so that they can neither
 /// read nor call what the gateway's pages can, and load nothing (Content Security Policy 3, section 6.3.1 `sandbox`).
 const SANDBOX_POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'self'";
-/// Policy for documents from a component that the config trusts: they act as the gateway's own pages. Hazard: once
-/// there are accounts that this origin has access to, `allow-same-origin` must go.
+/// Policy for documents from a component that the config trusts: they act as the gateway's own pages, so they may do
+/// what their viewer may.
 const TRUSTED_POLICY: &str = "sandbox allow-scripts allow-same-origin; default-src 'self' 'unsafe-inline' blob: data:; frame-ancestors 'self'";
 
 /// Serves a GET or a WebSocket handshake below a transport's path. Every response, also an error, has the Content
 /// Security Policy.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     stream: &str,
     transport: &str,
     rest: &str,
@@ -57,14 +58,14 @@ pub async fn serve(
     } else {
         SANDBOX_POLICY
     };
-    let mut response = answer(gateway, peer, stream, transport, rest, request).await;
+    let mut response = answer(gateway, visitor, stream, transport, rest, request).await;
     set(&mut response, header::CONTENT_SECURITY_POLICY, policy);
     response
 }
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     stream: &str,
     transport: &str,
     rest: &str,
@@ -72,7 +73,7 @@ async fn answer(
 ) -> Response<Body> {
     let started = Instant::now();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let visit = match Visit::find(gateway, stream, transport, rest, &query) {
+    let visit = match Visit::find(gateway, visitor, stream, transport, rest, &query) {
         Ok(visit) => visit,
         Err(refused) => return refused.into(),
     };
@@ -88,7 +89,7 @@ async fn answer(
     let ends = ends.filter(|_| !auth::is_proxied(request.headers()));
     let measured = ends.map(Measured::ByKernel);
     if let Some(mut handshake) = handshake {
-        let registration = visit.register(&user, peer);
+        let registration = visit.register(&user);
         visit.add_to_session(&registration, measured);
         // During an exchange the muxer may still use another component than the table has.
         let protocol = handshake.agree(&user.muxer().profile().protocols);
@@ -98,8 +99,9 @@ async fn answer(
             Err(refusal) => return visit.refused(refusal).into(),
         };
         let (meter, drain) = (registration.meter(started), gateway.drain());
+        let guard = visitor.guard(gateway);
         let response = handshake.upgrade(&mut request, |socket, first| async move {
-            websocket::serve_viewer(socket, first, viewing, meter, drain).await;
+            websocket::serve_viewer(socket, first, viewing, meter, drain, guard).await;
             drop(registration);
         });
         return response.map(boxed);
@@ -108,14 +110,14 @@ async fn answer(
         Err(refusal) => return Refused::from(refusal).into(),
         Ok(Reply::Done(response)) => {
             let (mut answer, bytes) = component_response::respond(&response, request.headers());
-            if visit.has_ticket {
+            if visit.is_private() {
                 component_response::make_private(&mut answer);
             }
             // Requests count as a viewer only where the transport has no lanes; elsewhere viewers join the muxer.
             let counts_as_viewer =
                 visit.transport.profile.lanes.is_empty() && answer.status().is_success();
             let request_client = counts_as_viewer
-                .then(|| component_response::request_client(peer, request.headers()));
+                .then(|| component_response::request_client(visitor.address, request.headers()));
             let key = user.muxer().metric_key.clone();
             gateway
                 .viewers
@@ -127,7 +129,7 @@ async fn answer(
     if request.method() == hyper::Method::HEAD {
         return endless(StatusCode::OK, &content_type);
     }
-    let registration = visit.register(&user, peer);
+    let registration = visit.register(&user);
     visit.add_to_session(&registration, measured);
     let joining = visit.join_request(Carrier::Http, None);
     match user.join(registration.id, joining).await {
@@ -145,6 +147,7 @@ async fn answer(
 /// A client at a transport of a stream, on whatever carrier.
 pub(super) struct Visit<'a> {
     gateway: &'a Arc<Gateway>,
+    visitor: &'a Visitor,
     stream: Arc<Stream>,
     pub(super) transport: Arc<Transport>,
     /// The form of the stream that it requests.
@@ -154,7 +157,6 @@ pub(super) struct Visit<'a> {
     /// Query without the gateway's own parameters.
     query: String,
     session: Option<Arc<Session>>,
-    has_ticket: bool,
 }
 
 impl<'a> Visit<'a> {
@@ -164,6 +166,7 @@ impl<'a> Visit<'a> {
     /// There is no such stream or transport, or the query is invalid.
     pub(super) fn find(
         gateway: &'a Arc<Gateway>,
+        visitor: &'a Visitor,
         stream: &str,
         transport: &str,
         path: &'a str,
@@ -172,7 +175,7 @@ impl<'a> Visit<'a> {
         let (query, own) = OwnParameters::split(query);
         let (name, rendition) = media_query::split(stream);
         let not_found = |text| Refused::new(StatusCode::NOT_FOUND, text);
-        let stream = self::stream(gateway, name, rendition).map_err(not_found)?;
+        let stream = self::stream(gateway, visitor, name, rendition).map_err(not_found)?;
         let Some(transport) = gateway.transports.get(transport) else {
             let all = gateway.transports.all();
             return Err(not_found(config::unknown(
@@ -190,9 +193,9 @@ impl<'a> Visit<'a> {
             transport: &transport.name,
         };
         Ok(Visit {
-            session: own.session(gateway, played),
-            has_ticket: own.ticket.is_some(),
+            session: own.session(gateway, visitor, played),
             gateway,
+            visitor,
             stream,
             transport,
             media,
@@ -216,9 +219,15 @@ impl<'a> Visit<'a> {
     }
 
     /// Registers the client as a viewer.
-    pub(super) fn register(&self, user: &MuxerUser, peer: SocketAddr) -> Registration {
+    pub(super) fn register(&self, user: &MuxerUser) -> Registration {
         let key = user.muxer().metric_key.clone();
-        self.gateway.viewers.enter(key, peer)
+        self.gateway.viewers.enter(key, self.visitor.address)
+    }
+
+    /// Whether the answer is not for everybody, so that no shared cache may serve it to others.
+    fn is_private(&self) -> bool {
+        let anybody = self.gateway.accounts.anonymous();
+        !anybody.permits(Role::View, Some(&self.stream.name))
     }
 
     /// Adds the viewer's connection to its session, if it has one.
@@ -246,7 +255,7 @@ impl<'a> Visit<'a> {
             path: self.path.to_owned(),
             query: self.query.clone(),
             protocol,
-            roles: ROLES.map(str::to_owned).into(),
+            roles: self.visitor.roles(&self.stream.name),
         }
     }
 }
@@ -296,19 +305,22 @@ impl From<Refused> for Response<Body> {
     }
 }
 
-/// The stream `name`, which must have the rendition if one is given.
+/// The stream `name`, which must have the rendition if one is given. One that the visitor may not view does not exist.
 ///
 /// # Errors
 /// The message for the user: which name is unknown, and which are known.
 pub(super) fn stream(
     gateway: &Gateway,
+    visitor: &Visitor,
     name: &str,
     rendition: Option<&str>,
 ) -> Result<Arc<Stream>, String> {
-    let stream = gateway
-        .streams
-        .get(name)
-        .ok_or_else(|| config::unknown("stream", name, gateway.streams.names().iter()))?;
+    let stream = gateway.streams.get(name);
+    let stream = stream.filter(|_| visitor.sees(name)).ok_or_else(|| {
+        let mut names = gateway.streams.names();
+        names.retain(|name| visitor.sees(name));
+        config::unknown("stream", name, names.iter())
+    })?;
     if let Some(rendition) = rendition
         && !stream.renditions().any(|known| known == rendition)
     {
@@ -352,7 +364,7 @@ impl OwnParameters {
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("session", id)) => own.session = Some(id.to_owned()),
-                // The first one, which admitted the request (`auth::ticket_in`).
+                // The first one, which admitted the request (`ticket_in`).
                 Some(("ticket", ticket)) => {
                     own.ticket.get_or_insert_with(|| ticket.to_owned());
                 }
@@ -363,12 +375,20 @@ impl OwnParameters {
     }
 
     /// The session that the connection belongs to, by its secret id, or by the ticket that was made for it.
-    fn session(&self, gateway: &Gateway, media: Media<'_>) -> Option<Arc<Session>> {
+    fn session(
+        &self,
+        gateway: &Gateway,
+        visitor: &Visitor,
+        media: Media<'_>,
+    ) -> Option<Arc<Session>> {
         if let Some(id) = &self.session {
             return gateway.sessions.get(id);
         }
-        let ticket = self.ticket.as_deref()?;
-        let grant = gateway.tickets.check(ticket, media, Instant::now());
-        gateway.sessions.numbered(grant.ok()?.session)
+        let ticket = self.ticket.as_deref().or(visitor.ticket())?;
+        let identity = gateway.accounts.use_ticket(ticket, SystemTime::now());
+        let identity = identity
+            .ok()
+            .filter(|identity| identity.permits_media(media))?;
+        gateway.sessions.numbered(identity.ticket()?.session)
     }
 }

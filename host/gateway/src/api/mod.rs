@@ -6,6 +6,7 @@
 //! also yields the OpenAPI document (`describe`), so a route without a description does not compile
 //! (`docs/decisions/0035-openapi-from-routes.md`).
 
+mod account;
 mod capture;
 mod choice;
 mod component_response;
@@ -13,6 +14,7 @@ mod describe;
 mod events;
 mod halves;
 mod live;
+mod login;
 mod media_query;
 mod metrics;
 mod pages;
@@ -22,13 +24,15 @@ pub mod recording;
 mod routes;
 mod session;
 mod state;
+mod visitor;
 mod webtransport;
 
 pub use describe::openapi;
-pub use routes::{Found, Parameters, ROUTES, Route, Target, find};
+pub use routes::{Found, Parameters, ROUTES, Route, Subject, Target, find};
 pub use webtransport::connect;
 
 use crate::gateway::Gateway;
+use crate::session::Session;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{
@@ -36,16 +40,12 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{self, HeaderName, HeaderValue},
 };
-use sluicegate_net::auth::{self, Caller, Denied, Peer, Permission, Role, Scope};
-use sluicegate_net::{ViewerBody, WholeBody};
+use sluicegate_net::auth::{self, Peer, Permission, Scope};
+use sluicegate_net::{GuardedBody, ViewerBody, WholeBody};
 use sluicegate_plugin::{Embed, muxer::Viewing};
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::timeout;
+use visitor::Visitor;
 
 /// How long reading the body of a request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,20 +84,35 @@ where
 const EXPOSED_HEADERS: &str =
     "retry-after, x-age-ms, x-capture-id, x-captured-at, x-height, x-path, x-width";
 /// Request headers that pages of `origins` may send beyond the safelisted ones.
-const ALLOWED_HEADERS: &str = "content-type, last-event-id";
+const ALLOWED_HEADERS: &str = "authorization, content-type, last-event-id";
 /// Seconds for which browsers may cache the answer to a preflight.
 const PREFLIGHT_MAX_AGE: &str = "600";
 
-/// Answers one request: finds its route, checks the caller, calls the handler, and adds the headers of every response.
+/// Answers one request. A body without an end ends when the client may no longer have it.
 pub async fn respond(
     gateway: Arc<Gateway>,
     peer: Peer,
     request: Request<Incoming>,
-) -> Response<Body> {
-    let request = match prefix::enter(&gateway.config.server, peer, request) {
+) -> Response<GuardedBody<Body>> {
+    let (response, visitor) = answer(&gateway, peer, request).await;
+    let is_endless = response.body().size_hint().exact().is_none();
+    let visitor = visitor.filter(|_| is_endless);
+    let guard = visitor.map(|visitor| visitor.guard(&gateway));
+    response.map(|body| GuardedBody::new(body, guard))
+}
+
+/// Answers one request: finds its route, checks the caller, calls the handler, and adds the headers of every response.
+/// Returns also the caller, if it was let in.
+async fn answer(
+    gateway: &Arc<Gateway>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> (Response<Body>, Option<Visitor>) {
+    let mut request = match prefix::enter(&gateway.config.server, peer, request) {
         Ok(request) => request,
-        Err(redirect) => return finish(*redirect, None),
+        Err(redirect) => return (finish(*redirect, None), None),
     };
+    auth::take_path_ticket(&mut request);
     let path = request.uri().path();
     let json = path.starts_with("/api/");
     let head = request.method() == Method::HEAD;
@@ -107,21 +122,19 @@ pub async fn respond(
         false => routes::find(request.method(), path),
     };
     let caller = auth::caller(&gateway.config.server, peer, request.headers());
-    let needed = match &found {
-        Found::Route(route, parameters) => route.permission(parameters),
-        _ => Permission {
-            role: Role::Public,
-            scope: Scope::Gateway,
-        },
-    };
-    let cors_origin = match check_access(&gateway, &caller, needed, &request) {
-        // Pages of other origins may read responses of routes only.
-        Ok(cors_origin) => cors_origin.filter(|_| matches!(found, Found::Route(..))),
-        Err(denied) => {
-            let text = denied.to_string();
-            return finish(to_head(head, error(json, status(&denied), &text)), None);
+    let session = session_in(gateway, &found);
+    let needed = needed(&found, session.as_deref());
+    let visitor = match visitor::admit(gateway, &caller, needed, (&request).into()).await {
+        Ok(visitor) => visitor,
+        Err(refusal) => {
+            let base_path = prefix::of(request.extensions());
+            let response = refusal.response(json, &base_path, (&request).into());
+            return (finish(to_head(head, response), None), None);
         }
     };
+    // Pages of other origins may read responses of routes only.
+    let cors_origin = visitor.cors_origin.clone();
+    let cors_origin = cors_origin.filter(|_| matches!(found, Found::Route(..)));
     let response = match found {
         Found::Route(route, _) if options => allowed(&route.allowed(), cors_origin.is_some()),
         Found::OtherMethod(methods) if options => allowed(&methods, false),
@@ -131,7 +144,7 @@ pub async fn respond(
             error(json, StatusCode::FORBIDDEN, text)
         }
         Found::Route(route, parameters) => {
-            route_to(&gateway, caller.address, route.target, &parameters, request).await
+            route_to(gateway, &visitor, route.target, &parameters, request).await
         }
         Found::OtherMethod(allowed) => {
             let text = format!("this path only supports {allowed}");
@@ -145,43 +158,29 @@ pub async fn respond(
             error(json, StatusCode::NOT_FOUND, text)
         }
     };
-    finish(to_head(head, response), cors_origin)
+    let response = finish(to_head(head, response), cors_origin);
+    (response, Some(visitor))
 }
 
-/// Checks whether the caller may make this request, and logs the first refusal of each kind. Returns the foreign origin
-/// for the CORS headers, if the request has an allowed one.
-fn check_access<B>(
-    gateway: &Gateway,
-    caller: &Caller,
-    needed: Permission<'_>,
-    request: &Request<B>,
-) -> Result<Option<String>, Denied> {
-    let server = &gateway.config.server;
-    let now = Instant::now();
-    let checked = auth::check(
-        server,
-        &gateway.tickets,
-        caller,
-        needed,
-        request.into(),
-        now,
-    );
-    checked.inspect_err(|denied| {
-        let client = caller.address.ip();
-        // Keyed by the kind of refusal, not by text that the client controls, so the set stays small.
-        let kind = std::mem::discriminant(denied);
-        let key = format!("{kind:?} {}", client.is_loopback());
-        if gateway.refusals.is_new(&key) {
-            tracing::warn!(%client, %needed, "refused a request; further ones of this kind are not logged: {denied}");
-        }
-    })
+/// The session that a path names.
+fn session_in(gateway: &Gateway, found: &Found) -> Option<Arc<Session>> {
+    let Found::Route(route, parameters) = found else {
+        return None;
+    };
+    gateway.sessions.get(route.session(parameters)?)
 }
 
-fn status(denied: &Denied) -> StatusCode {
-    match denied {
-        Denied::BadHost(_) => StatusCode::BAD_REQUEST,
-        Denied::Host(_) => StatusCode::MISDIRECTED_REQUEST,
-        _ => StatusCode::FORBIDDEN,
+/// What a request requires of its caller, if its path names this session or none.
+fn needed<'a>(found: &'a Found, session: Option<&'a Session>) -> Permission<'a> {
+    match found {
+        Found::Route(route, parameters) => route.permission(
+            parameters,
+            session.map(|session| session.stream.name.as_str()),
+        ),
+        _ => Permission {
+            role: None,
+            scope: Scope::Gateway,
+        },
     }
 }
 
@@ -232,12 +231,13 @@ fn to_head(head: bool, mut response: Response<Body>) -> Response<Body> {
 
 async fn route_to(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
+    visitor: &Visitor,
     target: Target,
     parameters: &Parameters,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let name = || parameters.stream().unwrap_or_default();
+    let id = || parameters.get("id").unwrap_or_default();
     let base_path = prefix::of(request.extensions());
     match target {
         Target::Dashboard => pages::player("index.html", gateway, &request),
@@ -256,10 +256,12 @@ async fn route_to(
         Target::Health => state::health(),
         Target::Ready => state::ready(gateway),
         Target::Metrics => metrics::metrics(gateway),
-        Target::Events => events::follow(gateway, request.uri().query(), request.headers()),
-        Target::Devices => state::devices(gateway, &base_path, request.headers()),
-        Target::Device => state::device(gateway, &base_path, name()),
-        Target::Sessions => state::sessions(gateway),
+        Target::Events => {
+            events::follow(gateway, visitor, request.uri().query(), request.headers())
+        }
+        Target::Devices => state::devices(gateway, visitor, &base_path, request.headers()),
+        Target::Device => state::device(gateway, visitor, &base_path, name()),
+        Target::Sessions => state::sessions(gateway, visitor),
         Target::Plugins => state::plugins(gateway),
         Target::AddPlugin => plugins::add(gateway, request).await,
         Target::RemovePlugin => {
@@ -267,26 +269,38 @@ async fn route_to(
         }
         Target::Recording => {
             let name = parameters.get("name").unwrap_or_default();
-            recording::follow(gateway, name, request.method(), request.uri().query()).await
+            recording::follow(
+                gateway,
+                visitor,
+                name,
+                request.method(),
+                request.uri().query(),
+            )
+            .await
         }
         Target::Reload => {
             let name = parameters.get("name").unwrap_or_default();
             plugins::reload(gateway, name, request.uri().query()).await
         }
-        Target::Session => {
-            let id = parameters.get("id").unwrap_or_default();
-            session::serve(gateway, &base_path, id, request).await
-        }
+        Target::Session => session::serve(gateway, visitor, &base_path, id(), request).await,
         Target::Choice => {
             let query = request.uri().query().unwrap_or_default();
-            choice::choose(gateway, peer, &base_path, name(), query, request.headers()).await
+            choice::choose(
+                gateway,
+                visitor,
+                &base_path,
+                name(),
+                query,
+                request.headers(),
+            )
+            .await
         }
         Target::Live => {
             let transport = parameters.get("transport").unwrap_or_default();
             let rest = parameters.get("rest").unwrap_or_default();
-            live::serve(gateway, peer, name(), transport, rest, request).await
+            live::serve(gateway, visitor, name(), transport, rest, request).await
         }
-        Target::Halves => halves::list(gateway, &base_path, name(), request.uri().query()),
+        Target::Halves => halves::list(gateway, visitor, &base_path, name(), request.uri().query()),
         Target::HalfFrame => {
             let transport = parameters.get("transport").unwrap_or_default();
             halves::frame(gateway, &base_path, name(), transport, &request)
@@ -295,19 +309,36 @@ async fn route_to(
             let file = parameters.get("name").unwrap_or_default();
             halves::module(gateway, file, request.headers())
         }
-        Target::Frame => capture::frame(gateway, name(), request).await,
-        Target::Capture => capture::post(gateway, name(), request).await,
-        Target::CaptureSocket => capture::socket(gateway, name(), request).await,
+        Target::Frame => capture::frame(gateway, visitor, name(), request).await,
+        Target::Capture => capture::post(gateway, visitor, name(), request).await,
+        Target::CaptureSocket => capture::socket(gateway, visitor, name(), request).await,
         Target::NalStream => {
             let names = gateway.transports.names_that_embed(Embed::AccessUnits);
             match names.first() {
-                Some(transport) => live::serve(gateway, peer, name(), transport, "", request).await,
+                Some(transport) => {
+                    live::serve(gateway, visitor, name(), transport, "", request).await
+                }
                 None => {
                     let text = "no transport of this gateway sends access units over WebSocket; check [transports]";
                     error(true, StatusCode::NOT_FOUND, text)
                 }
             }
         }
+        Target::LoginPage => login::page(request.uri().query()),
+        Target::Login => login::sign_in(gateway, visitor, &base_path, request).await,
+        Target::Logout => login::sign_out(gateway, visitor, &base_path).await,
+        Target::OpenLink => {
+            let secret = parameters.get("secret").unwrap_or_default();
+            login::open_link(gateway, visitor, &base_path, secret, request.headers()).await
+        }
+        Target::AccountPage => account::page(gateway, visitor, request.uri().query()),
+        Target::ChangeAccount => account::change(gateway, visitor, &base_path, request).await,
+        Target::Account => account::describe(gateway, visitor),
+        Target::EndSession => account::end_session(gateway, visitor, id()).await,
+        Target::CreateToken => account::create_token(gateway, visitor, request).await,
+        Target::RevokeToken => account::revoke_token(gateway, visitor, id()).await,
+        Target::CreateLink => account::create_link(gateway, visitor, &base_path, request).await,
+        Target::RevokeLink => account::revoke_link(gateway, visitor, id()).await,
     }
 }
 

@@ -34,6 +34,41 @@ static RESPONSES: LazyLock<BTreeMap<&str, (&str, plugin::Response)>> = LazyLock:
 /// also from data URLs.
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
+/// The same of pages with forms and without scripts.
+const FORM_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Answers with a page made from a file, in which each `{{name}}` is replaced by its value, which is HTML.
+pub fn filled(name: &str, status: StatusCode, values: &[(&str, &str)]) -> Response<Body> {
+    let mut rest = text(name);
+    let mut page = String::with_capacity(rest.len());
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let (name, behind) = behind.split_once("}}").unwrap_or((behind, ""));
+        let value = values.iter().find(|(known, _)| *known == name);
+        page.push_str(before);
+        page.push_str(value.map_or("", |(_, value)| value));
+        rest = behind;
+    }
+    page.push_str(rest);
+    let mut response = full(status, "text/html; charset=utf-8", page);
+    set(&mut response, header::CONTENT_SECURITY_POLICY, FORM_POLICY);
+    response
+}
+
+/// A text as it is written in HTML, also as the value of an attribute in quotes.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Answers with a file of the player, which opens WebTransport sessions, or 304 if the client's copy is current.
 pub fn player<B>(name: &str, gateway: &Gateway, request: &Request<B>) -> Response<Body> {
     let mut response = page(name, request.headers());
@@ -167,6 +202,14 @@ mod tests {
         ] {
             assert_eq!(content_type(name), "text/plain; charset=utf-8", "{name}");
         }
+    }
+
+    #[test]
+    fn a_text_cannot_leave_its_place_in_a_page() {
+        let text = "\"><script>alert('&')</script>";
+        let written = escaped(text);
+        assert!(!written.contains(['<', '>', '"']), "{written}");
+        assert_eq!(escaped("porch"), "porch");
     }
 
     #[test]

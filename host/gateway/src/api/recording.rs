@@ -4,7 +4,7 @@
 //! The lines are queued by the muxer's thread and become text here (`sluicegate_plugin::recording`). A recording ends
 //! after the time or size that was asked for, or when the muxer or the gateway ends, with a line that says why.
 
-use super::{Body, boxed, endless, error, live, media_query, set};
+use super::{Body, Visitor, boxed, endless, error, live, media_query, set};
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode, body::Frame, header};
@@ -69,6 +69,7 @@ impl Wanted {
 /// Records the muxer of the transport `name` on the stream that the query names, or on the only one that it runs on.
 pub async fn follow(
     gateway: &Gateway,
+    visitor: &Visitor,
     name: &str,
     method: &Method,
     query: Option<&str>,
@@ -89,7 +90,7 @@ pub async fn follow(
             let wrong = wanted.stream.as_deref().and_then(|stream| {
                 let (stream, _) = stream.split_once('?').unwrap_or((stream, ""));
                 let (stream, rendition) = media_query::split(stream);
-                live::stream(gateway, stream, rendition).err()
+                live::stream(gateway, visitor, stream, rendition).err()
             });
             return error(true, StatusCode::NOT_FOUND, &wrong.unwrap_or(text));
         }

@@ -43,24 +43,45 @@ pub enum Target {
     Docs,
     DocsPage,
     OpenApi,
+    LoginPage,
+    Login,
+    Logout,
+    OpenLink,
+    AccountPage,
+    ChangeAccount,
+    Account,
+    EndSession,
+    CreateToken,
+    RevokeToken,
+    CreateLink,
+    RevokeLink,
 }
 
 /// What a route is about. Every route has to say it, so that none is forgotten where access depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    /// The gateway itself.
+pub enum Subject {
+    /// The gateway as a whole.
     Gateway,
-    /// Every stream.
-    AllStreams,
+    /// Whichever streams the caller has the role for.
+    AnyStream,
     /// The stream that the path names as `{stream}` or `{serial}`.
     Stream,
     /// The transport that the path names as `{transport}`, of its `{stream}`.
     Media,
     /// What the path names by a hash of its content.
     Content,
-    /// The session that the path names as `{id}`.
+    /// The session that the path names as `{id}`, and so the stream that it plays.
     Session,
+    /// The caller's own account.
+    Account,
+    /// Signing in and out.
+    SignIn,
 }
+
+const PUBLIC: Option<Role> = None;
+const VIEW: Option<Role> = Some(Role::View);
+const CAPTURE: Option<Role> = Some(Role::Capture);
+const ADMIN: Option<Role> = Some(Role::Admin);
 
 /// An entry of the table.
 #[derive(Debug)]
@@ -69,26 +90,31 @@ pub struct Route {
     pub method: Method,
     /// Path pattern: `{name}` matches one segment that is not empty, `{*rest}` everything that follows.
     pub pattern: &'static str,
-    /// Role that the caller needs.
-    pub role: Role,
+    /// Role that the caller needs; `None` if the route is for everybody, or if its subject says more.
+    pub role: Option<Role>,
     /// What the route is about.
-    subject: Subject,
+    pub subject: Subject,
     /// Handler of the route.
     pub target: Target,
 }
 
-const fn get(pattern: &'static str, role: Role, subject: Subject, target: Target) -> Route {
+const fn get(pattern: &'static str, role: Option<Role>, subject: Subject, target: Target) -> Route {
     route(Method::GET, pattern, role, subject, target)
 }
 
-const fn post(pattern: &'static str, role: Role, subject: Subject, target: Target) -> Route {
+const fn post(
+    pattern: &'static str,
+    role: Option<Role>,
+    subject: Subject,
+    target: Target,
+) -> Route {
     route(Method::POST, pattern, role, subject, target)
 }
 
 const fn route(
     method: Method,
     pattern: &'static str,
-    role: Role,
+    role: Option<Role>,
     subject: Subject,
     target: Target,
 ) -> Route {
@@ -103,155 +129,150 @@ const fn route(
 
 /// All routes; the first match wins.
 pub const ROUTES: &[Route] = &[
-    get("/", Role::View, Subject::Gateway, Target::Dashboard),
-    get(
-        "/watch/{stream}",
-        Role::View,
-        Subject::Stream,
-        Target::Watch,
-    ),
-    get("/docs", Role::View, Subject::Gateway, Target::Docs),
-    get(
-        "/docs/{*rest}",
-        Role::View,
-        Subject::Gateway,
-        Target::DocsPage,
-    ),
-    get(
-        "/assets/{name}",
-        Role::Public,
-        Subject::Gateway,
-        Target::Asset,
-    ),
-    get("/healthz", Role::Public, Subject::Gateway, Target::Health),
-    get("/readyz", Role::Public, Subject::Gateway, Target::Ready),
-    get("/metrics", Role::Admin, Subject::Gateway, Target::Metrics),
+    get("/", VIEW, Subject::AnyStream, Target::Dashboard),
+    get("/watch/{stream}", VIEW, Subject::Stream, Target::Watch),
+    get("/docs", VIEW, Subject::AnyStream, Target::Docs),
+    get("/docs/{*rest}", VIEW, Subject::AnyStream, Target::DocsPage),
+    get("/assets/{name}", PUBLIC, Subject::Gateway, Target::Asset),
+    get("/healthz", PUBLIC, Subject::Gateway, Target::Health),
+    get("/readyz", PUBLIC, Subject::Gateway, Target::Ready),
+    get("/metrics", ADMIN, Subject::Gateway, Target::Metrics),
     get(
         "/api/openapi.json",
-        Role::View,
-        Subject::Gateway,
+        VIEW,
+        Subject::AnyStream,
         Target::OpenApi,
     ),
-    get(
-        "/api/events",
-        Role::View,
-        Subject::AllStreams,
-        Target::Events,
-    ),
-    get(
-        "/api/devices",
-        Role::View,
-        Subject::AllStreams,
-        Target::Devices,
-    ),
+    get("/api/events", VIEW, Subject::AnyStream, Target::Events),
+    get("/api/devices", VIEW, Subject::AnyStream, Target::Devices),
     get(
         "/api/devices/{serial}",
-        Role::View,
+        VIEW,
         Subject::Stream,
         Target::Device,
     ),
-    get(
-        "/api/sessions",
-        Role::View,
-        Subject::AllStreams,
-        Target::Sessions,
-    ),
+    get("/api/sessions", VIEW, Subject::AnyStream, Target::Sessions),
     get(
         "/api/sessions/{id}",
-        Role::View,
+        VIEW,
         Subject::Session,
         Target::Session,
     ),
-    get(
-        "/api/plugins",
-        Role::Admin,
-        Subject::Gateway,
-        Target::Plugins,
-    ),
-    post(
-        "/api/plugins",
-        Role::Admin,
-        Subject::Gateway,
-        Target::AddPlugin,
-    ),
+    get("/api/plugins", ADMIN, Subject::Gateway, Target::Plugins),
+    post("/api/plugins", ADMIN, Subject::Gateway, Target::AddPlugin),
     route(
         Method::DELETE,
         "/api/plugins/{name}",
-        Role::Admin,
+        ADMIN,
         Subject::Gateway,
         Target::RemovePlugin,
     ),
     post(
         "/api/plugins/{name}/reload",
-        Role::Admin,
+        ADMIN,
         Subject::Gateway,
         Target::Reload,
     ),
     get(
         "/api/plugins/{name}/recording",
-        Role::Admin,
+        ADMIN,
         Subject::Gateway,
         Target::Recording,
     ),
     get(
         "/api/ws/stream/{serial}",
-        Role::View,
+        VIEW,
         Subject::Stream,
         Target::NalStream,
     ),
     get(
         "/api/ws/capture/{serial}",
-        Role::Capture,
+        CAPTURE,
         Subject::Stream,
         Target::CaptureSocket,
     ),
     post(
         "/api/devices/{serial}/capture",
-        Role::Capture,
+        CAPTURE,
         Subject::Stream,
         Target::Capture,
     ),
     get(
         "/live/{stream}/frame.jpg",
-        Role::View,
+        VIEW,
         Subject::Stream,
         Target::Frame,
     ),
-    get(
-        "/live/{stream}",
-        Role::View,
-        Subject::Stream,
-        Target::Choice,
-    ),
+    get("/live/{stream}", VIEW, Subject::Stream, Target::Choice),
     get(
         "/live/{stream}/{transport}",
-        Role::View,
+        VIEW,
         Subject::Media,
         Target::Live,
     ),
     get(
         "/live/{stream}/{transport}/{*rest}",
-        Role::View,
+        VIEW,
         Subject::Media,
         Target::Live,
     ),
     get(
         "/api/halves/{stream}",
-        Role::View,
+        VIEW,
         Subject::Stream,
         Target::Halves,
     ),
     get(
         "/halves/{stream}/{transport}",
-        Role::View,
+        VIEW,
         Subject::Media,
         Target::HalfFrame,
     ),
     get(
         "/modules/{name}",
-        Role::Public,
+        PUBLIC,
         Subject::Content,
         Target::HalfModule,
+    ),
+    get("/login", PUBLIC, Subject::SignIn, Target::LoginPage),
+    post("/login", PUBLIC, Subject::SignIn, Target::Login),
+    post("/logout", PUBLIC, Subject::SignIn, Target::Logout),
+    get("/s/{secret}", PUBLIC, Subject::SignIn, Target::OpenLink),
+    get("/account", PUBLIC, Subject::Account, Target::AccountPage),
+    post("/account", PUBLIC, Subject::Account, Target::ChangeAccount),
+    get("/api/account", PUBLIC, Subject::Account, Target::Account),
+    route(
+        Method::DELETE,
+        "/api/account/sessions/{id}",
+        PUBLIC,
+        Subject::Account,
+        Target::EndSession,
+    ),
+    post(
+        "/api/account/tokens",
+        PUBLIC,
+        Subject::Account,
+        Target::CreateToken,
+    ),
+    route(
+        Method::DELETE,
+        "/api/account/tokens/{id}",
+        PUBLIC,
+        Subject::Account,
+        Target::RevokeToken,
+    ),
+    post(
+        "/api/account/links",
+        PUBLIC,
+        Subject::Account,
+        Target::CreateLink,
+    ),
+    route(
+        Method::DELETE,
+        "/api/account/links/{id}",
+        PUBLIC,
+        Subject::Account,
+        Target::RevokeLink,
     ),
 ];
 
@@ -275,11 +296,15 @@ impl Parameters {
 }
 
 impl Route {
-    /// What a request with these parameters requires of its caller.
-    pub fn permission<'a>(&self, parameters: &'a Parameters) -> Permission<'a> {
+    /// What a request with these parameters requires of its caller. `plays` is the stream of the session that they name.
+    pub fn permission<'a>(
+        &self,
+        parameters: &'a Parameters,
+        plays: Option<&'a str>,
+    ) -> Permission<'a> {
         let scope = match self.subject {
             Subject::Gateway => Scope::Gateway,
-            Subject::AllStreams => Scope::AllStreams,
+            Subject::AnyStream => Scope::AnyStream,
             Subject::Stream => {
                 let name = parameters.stream().unwrap_or_default();
                 Scope::Stream(media_query::split(name).0)
@@ -294,10 +319,17 @@ impl Route {
                 })
             }
             Subject::Content => Scope::Content,
-            Subject::Session => Scope::Session(parameters.get("id").unwrap_or_default()),
+            Subject::Session => plays.map_or(Scope::AnyStream, Scope::Stream),
+            Subject::Account => Scope::Account,
+            Subject::SignIn => Scope::SignIn,
         };
         let role = self.role;
         Permission { role, scope }
+    }
+
+    /// Id of the session that it is about, if it is about one.
+    pub fn session<'a>(&self, parameters: &'a Parameters) -> Option<&'a str> {
+        (self.subject == Subject::Session).then(|| parameters.get("id"))?
     }
 
     /// Methods of all routes with this pattern, as the header `Allow` lists them (RFC 9110 section 10.2.1).
@@ -466,13 +498,22 @@ mod tests {
             let expected = match () {
                 () if names("{transport}") => [Subject::Media].as_slice(),
                 () if names("{stream}") || names("{serial}") => &[Subject::Stream],
+                () if names("/account") => &[Subject::Account],
                 () if names("{id}") => &[Subject::Session],
-                () => &[Subject::Gateway, Subject::AllStreams, Subject::Content],
+                () => &[
+                    Subject::Gateway,
+                    Subject::AnyStream,
+                    Subject::Content,
+                    Subject::SignIn,
+                ],
             };
             assert!(expected.contains(&route.subject), "{route:?}");
         }
         let scope = |path: &str| match find(&Method::GET, path) {
-            Found::Route(route, parameters) => route.permission(&parameters).to_string(),
+            Found::Route(route, parameters) => {
+                let plays = route.session(&parameters).map(|_| "garden");
+                route.permission(&parameters, plays).to_string()
+            }
             other => panic!("{other:?}"),
         };
         assert_eq!(
@@ -483,8 +524,8 @@ mod tests {
             scope("/api/devices/back%20yard"),
             "view of the stream back yard"
         );
-        assert_eq!(scope("/api/sessions/ab12"), "view of the session ab12");
-        assert_eq!(scope("/api/events"), "view of all streams");
+        assert_eq!(scope("/api/sessions/ab12"), "view of the stream garden");
+        assert_eq!(scope("/api/events"), "view of any stream");
         assert_eq!(scope("/metrics"), "admin");
     }
 

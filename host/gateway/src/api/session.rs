@@ -6,7 +6,7 @@
 //! `choices`, `refused` ([`ServerMessage`]) and `{"type":"pong","id","now"}`. Messages are parsed and checked here and
 //! passed to [`Sessions`](crate::session::Sessions). One control channel at a time: a new one ends the earlier.
 
-use super::{Body, boxed, error, json, live};
+use super::{Body, Visitor, boxed, error, json, live};
 use crate::gateway::Gateway;
 use crate::session::{LoggedCall, Pin, PlaybackTarget, ServerMessage, Session, SessionView};
 use hyper::{Request, Response, StatusCode, body::Incoming};
@@ -149,11 +149,13 @@ pub struct SessionLog {
 /// Opens a session's control channel, or answers an ordinary GET with its log.
 pub async fn serve(
     gateway: &Arc<Gateway>,
+    visitor: &Visitor,
     base_path: &BasePath,
     id: &str,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(session) = gateway.sessions.get(id) else {
+    let session = gateway.sessions.get(id);
+    let Some(session) = session.filter(|session| visitor.sees(&session.stream.name)) else {
         let text = "unknown or expired session; start one by GET /live/{stream} with Accept: application/json";
         return error(true, StatusCode::NOT_FOUND, text);
     };
@@ -171,6 +173,7 @@ pub async fn serve(
         }
         Err(refused) => return *refused,
     };
+    let guard = visitor.guard(gateway);
     let (gateway, drain) = (gateway.clone(), gateway.drain());
     let base_path = base_path.clone();
     let response = handshake.upgrade(&mut request, |socket, first| async move {
@@ -184,7 +187,7 @@ pub async fn serve(
             answered,
             messages,
         };
-        websocket::serve_messages(socket, first, &mut channel, drain).await;
+        websocket::serve_messages(socket, first, &mut channel, drain, guard).await;
         let Channel { messages, .. } = channel;
         gateway.sessions.close_channel(&session, &messages);
     });

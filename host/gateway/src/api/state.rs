@@ -4,10 +4,9 @@
 //! except the list of devices, which many dashboards poll. The types derive `JsonSchema`, so their doc comments are the
 //! descriptions in `/api/openapi.json`. All rates are bits per second. Called by `route_to` in [`super`].
 
-use super::{Body, error, full, json, live, media_query};
-use crate::gateway::Gateway;
+use super::{Body, Visitor, error, full, json, live, media_query};
+use crate::gateway::{Gateway, JsonList};
 use crate::session::SessionView;
-use bytes::Bytes;
 use hyper::{HeaderMap, Response, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -306,15 +305,23 @@ pub fn ready(gateway: &Gateway) -> Response<Body> {
     json(code, &Readiness { status })
 }
 
-/// Lists all streams. A client that accepts an answer of one second's age (`Cache-Control: max-age=1`, RFC 9111 section
-/// 5.2.1.1) may share one with other clients: dashboards poll every second.
-pub fn devices(gateway: &Gateway, base_path: &BasePath, headers: &HeaderMap) -> Response<Body> {
+/// Lists all streams that the visitor may view. A client that accepts an answer of one second's age (`Cache-Control:
+/// max-age=1`, RFC 9111 section 5.2.1.1) may share one with other clients: dashboards poll every second.
+pub fn devices(
+    gateway: &Gateway,
+    visitor: &Visitor,
+    base_path: &BasePath,
+    headers: &HeaderMap,
+) -> Response<Body> {
     let (now, shared) = (Instant::now(), accepts_shared(headers));
     let answer = gateway.devices.get(now, shared, base_path, || {
-        serde_json::to_vec(&all_devices(gateway, base_path)).map(Bytes::from)
+        JsonList::new(all_devices(gateway, base_path).into_iter())
     });
     match answer {
-        Ok(answer) => full(StatusCode::OK, "application/json", answer),
+        Ok(list) => {
+            let visible = list.visible(|stream| visitor.sees(stream));
+            full(StatusCode::OK, "application/json", visible)
+        }
         Err(failed) => error(true, StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
     }
 }
@@ -331,20 +338,26 @@ fn accepts_shared(headers: &HeaderMap) -> bool {
     })
 }
 
-fn all_devices(gateway: &Gateway, base_path: &BasePath) -> Vec<Device> {
+fn all_devices(gateway: &Gateway, base_path: &BasePath) -> Vec<(String, Device)> {
     let mut watched = watched(gateway);
     let streams = gateway.streams.list();
     let all = streams.iter().map(|stream| {
         let watching = watched.remove(&stream.name).unwrap_or_default();
-        describe(gateway, base_path, stream, watching)
+        let device = describe(gateway, base_path, stream, watching);
+        (stream.name.clone(), device)
     });
     all.collect()
 }
 
 /// Describes one stream; 404 if no stream has the name `serial`.
-pub fn device(gateway: &Gateway, base_path: &BasePath, serial: &str) -> Response<Body> {
+pub fn device(
+    gateway: &Gateway,
+    visitor: &Visitor,
+    base_path: &BasePath,
+    serial: &str,
+) -> Response<Body> {
     let (name, rendition) = media_query::split(serial);
-    match live::stream(gateway, name, rendition) {
+    match live::stream(gateway, visitor, name, rendition) {
         Ok(stream) => {
             let watching = watched(gateway).remove(&stream.name).unwrap_or_default();
             let described = describe(gateway, base_path, &stream, watching);
@@ -354,13 +367,15 @@ pub fn device(gateway: &Gateway, base_path: &BasePath, serial: &str) -> Response
     }
 }
 
-/// Lists all streams with their load, then sessions, then viewers that belong to no session.
-pub fn sessions(gateway: &Gateway) -> Response<Body> {
+/// Lists the streams that the visitor may view with their load, then their sessions, then their viewers that belong to
+/// no session.
+pub fn sessions(gateway: &Gateway, visitor: &Visitor) -> Response<Body> {
     let watched = watched(gateway);
     let streams: Vec<StreamUse> = gateway
         .streams
         .list()
         .iter()
+        .filter(|stream| visitor.sees(&stream.name))
         .map(|stream| StreamUse {
             serial: stream.name.clone(),
             viewers: watched
@@ -371,7 +386,8 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
             decoder: decoder(stream),
         })
         .collect();
-    let attended = gateway.sessions.list();
+    let mut attended = gateway.sessions.list();
+    attended.retain(|session| visitor.sees(&session.stream.name));
     let mut viewers = gateway.viewers.list();
     // Keeps the counters alive while their addresses are compared, so that no new counter reuses one of the addresses.
     let open_counters: Vec<Arc<Counter>> = attended
@@ -379,7 +395,10 @@ pub fn sessions(gateway: &Gateway) -> Response<Body> {
         .flat_map(|one| one.open_counters())
         .collect();
     let open_counters: HashSet<*const Counter> = open_counters.iter().map(Arc::as_ptr).collect();
-    viewers.retain(|viewer| !open_counters.contains(&Arc::as_ptr(&viewer.counter)));
+    viewers.retain(|viewer| {
+        visitor.sees(&viewer.metric_key.stream)
+            && !open_counters.contains(&Arc::as_ptr(&viewer.counter))
+    });
     let viewers = viewers.into_iter().map(|viewer| {
         Watcher::Viewer(Viewer {
             id: viewer.id,

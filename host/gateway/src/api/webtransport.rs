@@ -1,15 +1,15 @@
 //! WebTransport sessions at `/live/{stream}/{transport}/…`, and what a page needs to know to open one.
 //!
-//! A request for a session passes the same checks as an HTTP request to the same path (`check_access` in [`super`]) and
+//! A request for a session passes the same gate as an HTTP request to the same path (`visitor`) and
 //! reaches the muxer in the same way (`live`). What differs is the answer: it has only a status, of which `wtransport`
 //! knows three, so the reason is in the log at debug level.
 
 use super::{
-    check_access,
+    Visitor,
     live::{Refused, Visit},
-    prefix,
+    needed, prefix,
     routes::{self, Found, Parameters, Target},
-    status,
+    session_in, visitor,
 };
 use crate::gateway::Gateway;
 use crate::session::Measured;
@@ -20,11 +20,7 @@ use serde::Serialize;
 use sluicegate_net::auth::{self, Peer};
 use sluicegate_net::webtransport::{self, Refusal, SessionRequest};
 use sluicegate_viewer::Carrier;
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 /// How a page opens WebTransport sessions: at the path of a transport, with `https`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -65,16 +61,24 @@ pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest)
     let started = Instant::now();
     // A session has no redirect; the base path alone is not found.
     let head = request.head().clone();
-    let head = prefix::enter(&gateway.config.server, peer, head.clone()).unwrap_or(head);
-    let admitted = match admit(&gateway, peer, &head) {
+    let mut head = prefix::enter(&gateway.config.server, peer, head.clone()).unwrap_or(head);
+    auth::take_path_ticket(&mut head);
+    let admitted = match admit(&gateway, peer, &head).await {
         Ok(admitted) => admitted,
         Err(refused) => return refuse(request, peer, &refused).await,
     };
-    let (address, parameters) = admitted;
+    let (visitor, parameters) = admitted;
     let parameter = |name| parameters.get(name).unwrap_or_default();
     let query = head.uri().query().unwrap_or_default();
     let (stream, transport) = (parameter("stream"), parameter("transport"));
-    let visit = match Visit::find(&gateway, stream, transport, parameter("rest"), query) {
+    let visit = match Visit::find(
+        &gateway,
+        &visitor,
+        stream,
+        transport,
+        parameter("rest"),
+        query,
+    ) {
         Ok(visit) => visit,
         Err(refused) => return refuse(request, peer, &refused).await,
     };
@@ -82,7 +86,7 @@ pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest)
         Ok(user) => user,
         Err(refused) => return refuse(request, peer, &refused).await,
     };
-    let registration = visit.register(&user, address);
+    let registration = visit.register(&user);
     let joining = visit.join_request(Carrier::WebTransport, None);
     let viewing = match user.join(registration.id, joining).await {
         Ok(viewing) => viewing,
@@ -96,27 +100,31 @@ pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest)
     visit.add_to_session(&registration, measured);
     let in_pieces = visit.transport.profile.partial_streams;
     let (meter, drain) = (registration.meter(started), gateway.drain());
-    webtransport::serve_viewer(session, viewing, meter, in_pieces, drain).await;
+    let guard = visitor.guard(&gateway);
+    webtransport::serve_viewer(session, viewing, meter, in_pieces, drain, guard).await;
 }
 
-/// Checks the caller; returns its address, and the parameters of the path to a transport.
-fn admit(
+/// Checks the caller; returns it, and the parameters of the path to a transport.
+async fn admit(
     gateway: &Gateway,
     peer: Peer,
     head: &Request<()>,
-) -> Result<(SocketAddr, Parameters), Refused> {
+) -> Result<(Visitor, Parameters), Refused> {
     let no_transport = || {
         let text = "WebTransport sessions are below /live/STREAM/TRANSPORT only";
         Refused::new(StatusCode::NOT_FOUND, text)
     };
-    let Found::Route(route, parameters) = routes::find(&Method::GET, head.uri().path()) else {
-        return Err(no_transport());
-    };
+    let found = routes::find(&Method::GET, head.uri().path());
+    let session = session_in(gateway, &found);
     let caller = auth::caller(&gateway.config.server, peer, head.headers());
-    check_access(gateway, &caller, route.permission(&parameters), head)
-        .map_err(|denied| Refused::new(status(&denied), denied.to_string()))?;
-    match route.target {
-        Target::Live => Ok((caller.address, parameters)),
+    let needed = needed(&found, session.as_deref());
+    let visitor = visitor::admit(gateway, &caller, needed, head.into())
+        .await
+        .map_err(|refusal| Refused::new(refusal.status(), refusal.text()))?;
+    match found {
+        Found::Route(route, parameters) if route.target == Target::Live => {
+            Ok((visitor, parameters))
+        }
         _ => Err(no_transport()),
     }
 }

@@ -5,7 +5,7 @@
 //! [`super`], after the sockets listen.
 
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
-use sluicegate_config::{BasePath, ListenAddress, Server, machine};
+use sluicegate_config::{BasePath, ListenAddress, Secret, Server, machine};
 use std::{
     io::{IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -34,6 +34,17 @@ pub(super) fn announce(scheme: &str, server: &Server) {
     );
     // Standard output may be closed.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints name and password of the first administrator. They go nowhere else.
+pub(super) fn admit_admin(password: &Secret) {
+    let text = format!(
+        "sluicegate: nobody could sign in yet, so there is a user now, who may do everything:\n  name: admin\n  \
+         password: {}\n  This is shown once. Change it with: sluicegate user passwd admin\n",
+        password.expose()
+    );
+    // Standard error may be closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The text to print; for a terminal with the QR code of the first address in `network`. URLs come before Unix sockets.

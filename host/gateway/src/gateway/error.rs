@@ -5,6 +5,7 @@
 //! argument, and what to do. `main` prints them together with those of the config itself, and leaves out those that may
 //! only follow from a mistake there.
 
+use sluicegate_accounts::{ChangeError, StateError};
 use sluicegate_config::ListenAddress;
 use sluicegate_net::TlsError;
 use sluicegate_plugin::{LoadError, policy::PolicyError, transports::TransportError};
@@ -44,6 +45,12 @@ pub enum StartError {
     /// The certificate cannot be read or made.
     #[error("`tls` under [server]: {0}")]
     Tls(#[from] TlsError),
+    /// The state file, or a file that `[access]` names, cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The first administrator cannot be created.
+    #[error("cannot create the first administrator: {0}")]
+    Admin(#[from] ChangeError),
     /// A source on the command line has the name of another stream.
     #[error(
         "there are two streams `{0}`: give the source on the command line another name, as in porch=SOURCE"
@@ -90,9 +97,6 @@ pub enum StartError {
         /// The system's error.
         reason: io::Error,
     },
-    /// A socket that was passed to this process is not permitted.
-    #[error("of the sockets that were passed to this process (LISTEN_FDS): {0}")]
-    Passed(String),
     /// The system refuses something that the gateway needs.
     #[error("cannot {what}: {reason}")]
     System {

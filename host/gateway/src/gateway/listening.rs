@@ -24,7 +24,7 @@ pub(super) struct Sockets {
 /// Takes the listeners that were passed to this process, if there are any: they replace `listen`.
 ///
 /// # Errors
-/// They cannot be used, or are not permitted.
+/// They cannot be used.
 pub(super) fn take_passed(
     server: &mut Server,
     passed: &mut Passed,
@@ -37,7 +37,6 @@ pub(super) fn take_passed(
     if !listeners.is_empty() {
         let addresses = listeners.iter().map(Listener::address);
         server.listen = addresses.collect::<io::Result<_>>().map_err(refused)?;
-        server.check_listen().map_err(StartError::Passed)?;
     }
     Ok(listeners)
 }

@@ -14,11 +14,12 @@ mod changes;
 mod component_files;
 mod devices;
 mod error;
+pub mod jwks;
 mod listening;
 mod shared;
 mod threads;
 
-pub use shared::SharedResponse;
+pub use shared::{JsonList, SharedList};
 
 pub use arguments::add_sources;
 pub use changes::{ChangeError, Changing};
@@ -31,14 +32,15 @@ use hyper::{
     body::{Body, Incoming},
 };
 use parking_lot::Mutex;
+use sluicegate_accounts::Accounts;
 use sluicegate_capture::Captures;
 use sluicegate_config as config;
-use sluicegate_config::Config;
+use sluicegate_config::{Config, Secret};
 use sluicegate_net as net;
-use sluicegate_net::auth::{Peer, Tickets};
+use sluicegate_net::auth::Peer;
 use sluicegate_net::quic::{self, Certificates};
 use sluicegate_net::webtransport::SessionRequest;
-use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Passed, Tls};
+use sluicegate_net::{BoxError, ConnectionLimiter, Drain, Guards, Passed, Tls};
 use sluicegate_plugin::{
     Engine,
     muxer::Muxers,
@@ -95,12 +97,14 @@ pub struct Gateway {
     pub captures: Arc<Captures>,
     /// Ring of events behind `/api/events`.
     pub events: Arc<Events>,
-    /// Shared response of `/api/devices`.
-    pub devices: SharedResponse,
+    /// Shared list of `/api/devices`.
+    pub devices: SharedList,
     /// Kinds of refused requests that were logged already.
     pub refusals: LogOnce,
-    /// Tickets for the halves of transports that run in browsers.
-    pub tickets: Tickets,
+    /// Users, sign-ins, tokens, links and tickets.
+    pub accounts: Accounts,
+    /// Ends what runs for clients that may no longer have it.
+    pub guards: Guards,
     /// The turn of changes of components.
     pub changing: Changing,
     /// WebTransport; `None` if the config turns it off, or there is no TCP port.
@@ -168,6 +172,8 @@ impl Gateway {
             // names, so they open no way for DNS rebinding.
             config.server.names.extend(config::machine::names());
         }
+        let accounts = Accounts::open(&config, config.state_file());
+        let accounts = accounts.map_err(|error| mistakes.push(error.into())).ok();
         let tls = config.server.tls.as_ref();
         let tls = tls.map(|tls| Tls::open(tls, &config.server).map(Arc::new));
         let tls = tls.transpose().unwrap_or_else(|error| {
@@ -202,16 +208,13 @@ impl Gateway {
         let clients = check_clients(&config, &transports.all(), &policy);
         mistakes.extend(clients.err().into_iter().flat_map(StartError::into_errors));
         StartError::any(mistakes)?;
+        let accounts = accounts.ok_or_else(|| StartError::Multiple(Vec::new()))?;
         let transports = Arc::new(transports);
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let move_timeout = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
         let policy_actor = PolicyHandle::start(policy).map_err(|reason| StartError::System {
             what: "start the policy's thread",
             reason,
-        })?;
-        let tickets = Tickets::new(Instant::now()).map_err(|_| StartError::System {
-            what: "make a key for tickets",
-            reason: io::Error::other("the system has no randomness"),
         })?;
         Ok(Gateway {
             engine,
@@ -224,9 +227,10 @@ impl Gateway {
             captures: Captures::new(&config.capture, &events),
             config,
             events,
-            devices: SharedResponse::default(),
+            devices: SharedList::default(),
             refusals: LogOnce::default(),
-            tickets,
+            guards: Guards::new(accounts.clone()),
+            accounts,
             changing: Changing::default(),
             webtransport,
             tls,
@@ -393,6 +397,16 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
     StartError::any(mistakes)
 }
 
+/// The password of the user `admin`, who is created if other machines can connect, not everybody may watch, and nobody
+/// could sign in.
+fn first_password(gateway: &Gateway) -> Result<Option<Secret>, StartError> {
+    let server = &gateway.config.server;
+    match server.open || !server.is_reachable() {
+        true => Ok(None),
+        false => Ok(gateway.accounts.create_first_admin()?),
+    }
+}
+
 /// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in a
 /// terminal; a second SIGTERM or SIGINT ends the process at once. `passed` are the sockets that another process passed.
 ///
@@ -424,6 +438,7 @@ where
         listeners,
         &mut passed,
     )?;
+    let first_password = first_password(&gateway)?;
     let system = |what| move |reason| StartError::System { what, reason };
     let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
@@ -452,7 +467,16 @@ where
     for transport in gateway.transports.all().values() {
         warn_of_notes(transport);
     }
+    let _accounts = gateway
+        .accounts
+        .watch()
+        .map_err(system("start the thread for accounts"))?;
+    tokio::spawn(gateway.guards.clone().watch());
+    tokio::spawn(jwks::follow(gateway.accounts.clone()));
     announce::announce(scheme, &gateway.config.server);
+    if let Some(password) = first_password {
+        announce::admit_admin(&password);
+    }
     tokio::spawn(component_files::watch(gateway.clone()));
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {

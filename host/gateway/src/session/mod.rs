@@ -381,6 +381,7 @@ impl Sessions {
             };
             self.events.publish(
                 "session",
+                Some(&session.stream.name),
                 &MovedEvent {
                     session: session.number,
                     stream: &session.stream.name,

@@ -48,6 +48,8 @@ pub struct Caller {
     /// Whether it connects from this machine without any trace of a proxy. Behind a proxy or tunnel on this machine
     /// every client would seem to be local.
     pub local: bool,
+    /// Whether the peer of the connection is one of `trusted-proxies`.
+    pub by_trusted_proxy: bool,
 }
 
 /// Headers that proxies add. A loopback connection with one of them comes from a proxy.
@@ -95,8 +97,9 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
         address: SocketAddr::new(own, peer.address.port()),
         secure: peer.tls,
         local: own.is_loopback() && !proxied,
+        by_trusted_proxy: peer.is_trusted(server),
     };
-    if !peer.is_trusted(server) {
+    if !direct.by_trusted_proxy {
         return direct;
     }
     let trusted = |address| server.trusts(address);
@@ -121,6 +124,7 @@ pub fn caller(server: &Server, peer: Peer, headers: &HeaderMap) -> Caller {
         address: SocketAddr::new(found.address, 0),
         secure: found.secure,
         local: false,
+        by_trusted_proxy: true,
     }
 }
 

@@ -1,92 +1,30 @@
-//! Access rules without accounts: which client may request which route, by role, `Host`, `Origin` and Fetch Metadata.
-//! Pure.
+//! Which client may request which route: by `Host`, `Origin` and Fetch Metadata, then by who it is. Pure, except that
+//! checking a password takes a while.
 //!
-//! Two attackers matter: a web page of another site in a viewer's browser, and a remote client that looks local because
-//! a proxy or tunnel connects from this machine. So the host name must be ours (DNS rebinding), pages of other sites
-//! must be listed in `origins`, and an administrator must connect from loopback without any trace of a proxy.
-//! `authority` parses hosts, `forwarded` finds the client's address behind proxies, `site` classifies the requesting
-//! page, `ticket` admits a sandboxed frame, which has no origin. [`check`] is called by the gateway for each request
-//! before its route. Reasons are in decisions 0029 and 0041.
+//! Two attackers matter besides those who guess passwords: a web page of another site in a viewer's browser, and a
+//! remote client that looks local because a proxy or tunnel connects from this machine. So the host name must be ours
+//! (DNS rebinding), pages of other sites must be listed in `origins`, and who signs in nowhere is an administrator only
+//! on loopback without any trace of a proxy. `authority` parses hosts, `forwarded` finds the client's address behind
+//! proxies, `site` classifies the requesting page, `credentials` finds what the client presents, and `permission` is
+//! what it needs. For each request, the gateway calls [`check`], then [`identify`], and asks whether its [`Permission`]
+//! is granted to that identity. Reasons are in decisions 0029, 0041 and 0044.
 
 mod authority;
+mod credentials;
 mod forwarded;
+mod permission;
 mod site;
-mod ticket;
 
 pub use authority::Authority;
+pub use credentials::{PathTicket, cookie_name, identify, take_path_ticket};
 pub use forwarded::{Caller, Peer, base_path, caller, is_proxied};
-pub use ticket::{Grant, Media, TicketError, Tickets, ticket_in};
+pub use permission::{OwnedPermission, Permission, Scope};
+pub use sluicegate_accounts::{Identity, Media, Role};
 
 use hyper::{HeaderMap, Method, Request, Uri, Version, header};
+use sluicegate_accounts::ticket_in;
 use sluicegate_config::Server;
-use std::time::Instant;
 use thiserror::Error;
-
-/// Role that a route requires of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// None: the answer is the same for every client, and starts nothing.
-    Public,
-    /// May watch streams.
-    View,
-    /// May capture and save images; every client that may watch, until there are accounts.
-    Capture,
-    /// May change things; only from loopback, until there are accounts.
-    Admin,
-}
-
-impl Role {
-    /// Its name, in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Public => "public",
-            Role::View => "view",
-            Role::Capture => "capture",
-            Role::Admin => "admin",
-        }
-    }
-}
-
-/// What a request requires of its caller: a role, and what it is to have that role for. All callers have their role for
-/// everything, until there are accounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permission<'a> {
-    /// The role.
-    pub role: Role,
-    /// What the request is about.
-    pub scope: Scope<'a>,
-}
-
-/// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope<'a> {
-    /// The gateway itself: its pages, metrics, components.
-    Gateway,
-    /// Every stream: the answer lists them.
-    AllStreams,
-    /// The stream of this name, which need not exist.
-    Stream(&'a str),
-    /// A transport of a stream. A ticket admits to it.
-    Media(Media<'a>),
-    /// What the path names by a hash of its content, so that whoever can ask for it knows what it is.
-    Content,
-    /// The session with this id, and so the stream that it plays.
-    Session(&'a str),
-}
-
-impl std::fmt::Display for Permission<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let role = self.role.name();
-        match self.scope {
-            Scope::Gateway | Scope::Content => f.write_str(role),
-            Scope::AllStreams => write!(f, "{role} of all streams"),
-            Scope::Stream(name) | Scope::Media(Media { stream: name, .. }) => {
-                write!(f, "{role} of the stream {}", shortened(name))
-            }
-            Scope::Session(id) => write!(f, "{role} of the session {}", shortened(id)),
-        }
-    }
-}
 
 /// The parts of a request that identify its caller.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +33,8 @@ pub struct RequestHead<'a> {
     version: Version,
     uri: &'a Uri,
     headers: &'a HeaderMap,
+    /// The ticket that was in the path, see [`take_path_ticket`].
+    ticket: Option<&'a str>,
 }
 
 impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
@@ -104,7 +44,44 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
             version: request.version(),
             uri: request.uri(),
             headers: request.headers(),
+            ticket: {
+                let ticket = request.extensions().get::<PathTicket>();
+                ticket.map(|ticket| ticket.0.as_str())
+            },
         }
+    }
+}
+
+impl<'a> RequestHead<'a> {
+    /// Its method.
+    pub fn method(&self) -> &'a Method {
+        self.method
+    }
+
+    /// The ticket that it has, in its path or else in its query.
+    pub fn ticket(&self) -> Option<&'a str> {
+        self.ticket.or(ticket_in(self.uri.query()))
+    }
+
+    /// Whether a ticket alone proves who makes it, whatever else it has.
+    pub fn is_by_ticket(&self, site: &Site) -> bool {
+        self.ticket.is_some() || site.is_opaque
+    }
+
+    /// Whether a browser asks for a document to show, and so can be sent to another page.
+    pub fn is_visit(&self) -> bool {
+        site::is_visit(self.method, self.headers)
+    }
+
+    /// Whether this comes from a browser, which would ask its user for a password in a window of its own.
+    pub fn is_browser(&self) -> bool {
+        site::is_browser(self.headers)
+    }
+
+    /// Path and query.
+    pub fn path_and_query(&self) -> &'a str {
+        let whole = self.uri.path_and_query();
+        whole.map_or("/", |whole| whole.as_str())
     }
 }
 
@@ -125,12 +102,9 @@ pub enum Denied {
         "a page of another site may not use this gateway; add that site to `origins` under [server], and let its page send CORS requests, as <img crossorigin> does"
     )]
     CrossSite,
-    /// A sandboxed frame, by its ticket.
-    #[error(transparent)]
-    Ticket(#[from] TicketError),
-    /// A page of an allowed origin requests an administrator's route.
-    #[error("pages of {0} may watch and capture; administrators use the gateway's own pages")]
-    AdminOrigin(String),
+    /// A page of an allowed origin requests more than it may.
+    #[error("pages of {0} may watch and capture; everything else is for the gateway's own pages")]
+    OwnPages(String),
     /// An administrator's route, but not from loopback.
     #[error("this is for administrators, who connect from the gateway's own machine")]
     Admin,
@@ -146,26 +120,37 @@ pub enum Denied {
     AdminProxy,
 }
 
-/// Checks `Host`, `Origin`, Fetch Metadata, tickets and permission. Returns the foreign origin for the CORS headers, if
-/// the request has an allowed one; "null" for a frame that is admitted by its ticket. `server.listen` must have the
-/// actual ports.
+/// Which site's page makes a request that is not refused for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// The foreign origin for the CORS headers, if the request has an allowed one; "null" for a frame that has to prove
+    /// by its ticket that it is allowed.
+    pub foreign: Option<String>,
+    /// Whether it is such a frame, or loads its document: a ticket is all that counts.
+    pub is_opaque: bool,
+}
+
+/// Checks `Host`, `Origin` and Fetch Metadata. `server.listen` must have the actual ports.
 ///
 /// # Errors
 /// What is not allowed, and what to change to allow it.
 pub fn check(
     server: &Server,
-    tickets: &Tickets,
     caller: &Caller,
     needed: Permission<'_>,
     asked: RequestHead<'_>,
-    now: Instant,
-) -> Result<Option<String>, Denied> {
-    let role = needed.role;
+) -> Result<Site, Denied> {
     let host = host(asked)?;
     if !is_ours(server, &host) {
         return Err(Denied::Host(shortened(host.host)));
     }
-    let admitted = is_admitted(tickets, needed.scope, asked, now)?;
+    let is_public = needed.role.is_none() && !needed.is_for_own_pages();
+    let is_opaque = is_opaque(asked);
+    let admitted = match needed.scope {
+        Scope::Content => is_opaque && asked.headers.contains_key(header::ORIGIN),
+        Scope::Media(_) => is_opaque && asked.ticket().is_some(),
+        _ => false,
+    };
     let foreign = match asked.headers.get(header::ORIGIN) {
         None => None,
         Some(origin) => {
@@ -177,7 +162,7 @@ pub fn check(
             } else if site::is_own(server, caller, &host, origin)
                 // No other page can read the answer without CORS, and pages behind a proxy that hides its own name
                 // still work.
-                || role == Role::Public
+                || is_public
             {
                 None
             } else {
@@ -191,37 +176,21 @@ pub fn check(
             None => Denied::CrossSite,
         });
     }
-    if role == Role::Admin {
-        if let Some(origin) = foreign {
-            return Err(Denied::AdminOrigin(shortened(&origin)));
-        }
-        may_administer(server, caller, &host, asked)?;
+    match foreign {
+        Some(origin) if needed.is_for_own_pages() => Err(Denied::OwnPages(shortened(&origin))),
+        foreign => Ok(Site {
+            foreign,
+            is_opaque: admitted,
+        }),
     }
-    Ok(foreign)
 }
 
-/// Whether a request that would be refused as another site's is admitted: it comes from an opaque origin, as sandboxed
-/// frames have, or loads a frame's document into another site's page, which has no `Origin`.
-///
-/// # Errors
-/// The request has a ticket that is not valid for it.
-fn is_admitted(
-    tickets: &Tickets,
-    scope: Scope<'_>,
-    asked: RequestHead<'_>,
-    now: Instant,
-) -> Result<bool, Denied> {
-    let opaque = match asked.headers.get(header::ORIGIN) {
+/// Whether a request comes from an opaque origin, as sandboxed frames have, or loads a frame's document, perhaps into
+/// another site's page, which has no `Origin`.
+fn is_opaque(asked: RequestHead<'_>) -> bool {
+    match asked.headers.get(header::ORIGIN) {
         Some(origin) => origin == "null",
         None => site::is_frame(asked.headers),
-    };
-    match (scope, ticket_in(asked.uri)) {
-        (Scope::Content, _) => Ok(opaque && asked.headers.contains_key(header::ORIGIN)),
-        (Scope::Media(media), Some(ticket)) if opaque => {
-            tickets.check(ticket, media, now)?;
-            Ok(true)
-        }
-        _ => Ok(false),
     }
 }
 
@@ -234,14 +203,17 @@ pub fn requested_host(asked: RequestHead<'_>) -> Option<String> {
     host.bytes().all(nameable).then(|| format!("{host}{port}"))
 }
 
-/// Checks that the caller may be at this machine. What a proxy forwards comes from this machine, too, so any sign of a
-/// proxy refuses the request.
-fn may_administer(
+/// Checks that the caller may be at this machine, so that it is an administrator without signing in. What a proxy
+/// forwards comes from this machine, too, so any sign of a proxy refuses the request.
+///
+/// # Errors
+/// Why it may not.
+pub fn may_administer(
     server: &Server,
     caller: &Caller,
-    host: &Authority<'_>,
     asked: RequestHead<'_>,
 ) -> Result<(), Denied> {
+    let host = host(asked)?;
     if !(caller.local && host.is_loopback()) {
         return Err(Denied::Admin);
     }
@@ -249,7 +221,7 @@ fn may_administer(
     let asked_port = host.port.unwrap_or(default_port);
     let mut ports = server.tcp_addresses().map(|address| address.port());
     let is_own = ports.any(|port| port == asked_port);
-    if !is_own || !site::refers_to(host, default_port, asked.headers) {
+    if !is_own || !site::refers_to(&host, default_port, asked.headers) {
         let first = server.tcp_addresses().next();
         let port = first.map_or(asked_port, |address| address.port());
         return Err(Denied::AdminPort(port));
@@ -284,8 +256,9 @@ fn host(asked: RequestHead<'_>) -> Result<Authority<'_>, Denied> {
 }
 
 fn is_ours(server: &Server, host: &Authority<'_>) -> bool {
-    // DNS rebinding needs a name, so an open gateway accepts any address.
-    host.is_loopback() || (server.open && host.address().is_some()) || is_named(server, host)
+    // DNS rebinding needs a name, so a gateway that other machines can connect to accepts any address.
+    let by_address = (server.open || server.is_reachable()) && host.address().is_some();
+    host.is_loopback() || by_address || is_named(server, host)
 }
 
 /// Whether the host is listed in `names`.

@@ -21,6 +21,28 @@ pub fn is_own(server: &Server, caller: &Caller, host: &Authority<'_>, origin: &s
     Authority::parse(authority).is_some_and(|own| own.is(host, default_port))
 }
 
+/// Whether a browser asks for a document to show, and so can be sent to another page. Browsers send no Fetch Metadata
+/// over plain HTTP, except to loopback; then what they accept tells.
+pub fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|header| header == value);
+    let accepts_pages = headers.get(header::ACCEPT);
+    let accepts_pages = accepts_pages
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    (method == Method::GET || method == Method::HEAD)
+        && match headers.contains_key("sec-fetch-mode") {
+            true => is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document"),
+            false => accepts_pages && is_browser(headers),
+        }
+}
+
+/// Whether this comes from a browser, which would ask its user for a password in a window of its own.
+pub fn is_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT);
+    headers.contains_key("sec-fetch-site")
+        || agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
+}
+
 /// Whether the browser reports that a page of another site makes this request, other than by navigating to it.
 pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     let header_value = |name: &str| {

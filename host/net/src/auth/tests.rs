@@ -5,6 +5,9 @@ use super::*;
 use sluicegate_config::Config;
 use std::path::Path;
 
+const VIEW: Option<Role> = Some(Role::View);
+const ADMIN: Option<Role> = Some(Role::Admin);
+
 fn server(text: &str) -> Server {
     Config::parse(
         &format!("[server]\n{text}\n[streams.a]\nsource = \"test-pattern\""),
@@ -26,15 +29,18 @@ fn request(host: &str, headers: &[(&str, &str)]) -> Request<()> {
 fn judge(
     server: &Server,
     peer: Peer,
-    role: Role,
+    role: Option<Role>,
     request: &Request<()>,
 ) -> Result<Option<String>, Denied> {
     let caller = caller(server, peer, request.headers());
     let scope = Scope::Gateway;
-    let now = Instant::now();
-    let tickets = Tickets::new(now).unwrap();
     let needed = Permission { role, scope };
-    check(server, &tickets, &caller, needed, request.into(), now)
+    let site = check(server, &caller, needed, request.into())?;
+    // As the gateway does if nobody can sign in.
+    if role == ADMIN {
+        may_administer(server, &caller, request.into())?;
+    }
+    Ok(site.foreign)
 }
 
 fn plain(address: &str) -> Peer {
@@ -47,7 +53,7 @@ fn plain(address: &str) -> Peer {
 fn ask(
     server: &Server,
     peer: &str,
-    role: Role,
+    role: Option<Role>,
     host: &str,
     origin: Option<&str>,
 ) -> Result<Option<String>, Denied> {
@@ -86,7 +92,7 @@ fn a_page_is_our_own_only_by_our_scheme_host_and_port() {
             ..plain("127.0.0.1:5")
         };
         let asked = request(host, &[("origin", origin)]);
-        let judged = judge(&server, peer, Role::View, &asked);
+        let judged = judge(&server, peer, VIEW, &asked);
         assert_eq!(judged.is_ok(), own, "{tls} {host} {origin}: {judged:?}");
     }
 }
@@ -102,7 +108,7 @@ fn the_authority_counts_before_the_host_header() {
     ] {
         let mut asked = request(host, &[]);
         *asked.uri_mut() = uri.parse().unwrap();
-        let judged = judge(&server, plain("127.0.0.1:5"), Role::Admin, &asked);
+        let judged = judge(&server, plain("127.0.0.1:5"), ADMIN, &asked);
         assert_eq!(judged.is_ok(), good, "{uri} {host}: {judged:?}");
     }
 }
@@ -110,7 +116,7 @@ fn the_authority_counts_before_the_host_header() {
 #[test]
 fn a_request_names_one_host() {
     let server = server("");
-    let judge = |asked: &Request<()>| judge(&server, plain("127.0.0.1:5"), Role::View, asked);
+    let judge = |asked: &Request<()>| judge(&server, plain("127.0.0.1:5"), VIEW, asked);
     for host in [
         "",
         "a, evil",
@@ -175,7 +181,7 @@ fn requests_of_other_sites_are_refused() {
         ),
         (vec![], true),
     ] {
-        for role in [Role::Public, Role::View, Role::Capture] {
+        for role in [None, VIEW, Some(Role::Capture)] {
             let asked = request("localhost:8080", &headers);
             let judged = judge(&server, plain("127.0.0.1:5"), role, &asked);
             assert_eq!(judged.is_ok(), good, "{headers:?}: {judged:?}");
@@ -186,7 +192,7 @@ fn requests_of_other_sites_are_refused() {
         &said("cross-site", "navigate", "document"),
     );
     *form.method_mut() = Method::POST;
-    assert!(judge(&server, plain("127.0.0.1:5"), Role::View, &form).is_err());
+    assert!(judge(&server, plain("127.0.0.1:5"), VIEW, &form).is_err());
 }
 
 #[test]
@@ -199,10 +205,10 @@ fn what_is_the_same_for_everybody_needs_no_origin_of_ours() {
     };
     let own = [("sec-fetch-site", "same-origin")];
     let other = [("sec-fetch-site", "cross-site")];
-    assert_eq!(ask(Role::Public, &[]), Ok(None));
-    assert_eq!(ask(Role::Public, &own), Ok(None));
-    assert!(matches!(ask(Role::Public, &other), Err(Denied::Origin(_))));
-    assert!(matches!(ask(Role::View, &own), Err(Denied::Origin(_))));
+    assert_eq!(ask(None, &[]), Ok(None));
+    assert_eq!(ask(None, &own), Ok(None));
+    assert!(matches!(ask(None, &other), Err(Denied::Origin(_))));
+    assert!(matches!(ask(VIEW, &own), Err(Denied::Origin(_))));
 }
 
 #[test]
@@ -216,7 +222,7 @@ fn only_own_names_are_answered_to() {
         "cam.home.example:8080",
     ] {
         assert_eq!(
-            ask(&closed, "127.0.0.1:5", Role::View, host, None),
+            ask(&closed, "127.0.0.1:5", VIEW, host, None),
             Ok(None),
             "{host}"
         );
@@ -229,7 +235,7 @@ fn only_own_names_are_answered_to() {
     ] {
         assert!(
             matches!(
-                ask(&closed, "127.0.0.1:5", Role::View, host, None),
+                ask(&closed, "127.0.0.1:5", VIEW, host, None),
                 Err(Denied::Host(_))
             ),
             "{host}"
@@ -237,24 +243,16 @@ fn only_own_names_are_answered_to() {
     }
     let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
     assert_eq!(
-        ask(&open, "192.168.1.9:5", Role::View, "192.168.1.2:8080", None),
+        ask(&open, "192.168.1.9:5", VIEW, "192.168.1.2:8080", None),
         Ok(None)
     );
-    assert!(ask(&open, "192.168.1.9:5", Role::View, "evil.example", None).is_err());
+    assert!(ask(&open, "192.168.1.9:5", VIEW, "evil.example", None).is_err());
 }
 
 #[test]
 fn foreign_pages_need_to_be_listed_and_are_named_exactly() {
     let server = server("origins = [\"https://pets.example\"]");
-    let ask = |origin| {
-        ask(
-            &server,
-            "127.0.0.1:5",
-            Role::View,
-            "localhost:8080",
-            Some(origin),
-        )
-    };
+    let ask = |origin| ask(&server, "127.0.0.1:5", VIEW, "localhost:8080", Some(origin));
     assert_eq!(ask("http://localhost:8080"), Ok(None));
     assert_eq!(
         ask("https://pets.example"),
@@ -273,7 +271,7 @@ fn foreign_pages_need_to_be_listed_and_are_named_exactly() {
 #[test]
 fn administrators_come_from_loopback() {
     let open = server("listen = \"0.0.0.0:8080\"\nopen = true");
-    let ask = |peer, host| ask(&open, peer, Role::Admin, host, None);
+    let ask = |peer, host| ask(&open, peer, ADMIN, host, None);
     for host in ["localhost:8080", "127.0.0.1:8080", "[::1]:8080"] {
         assert_eq!(ask("127.0.0.1:5", host), Ok(None), "{host}");
     }
@@ -291,7 +289,7 @@ fn whatever_shows_a_proxy_or_another_site_makes_nobody_an_administrator() {
     let server = server("origins = [\"https://pets.example\"]");
     let ask = |headers: &[_]| {
         let asked = request("localhost:8080", headers);
-        judge(&server, plain("127.0.0.1:5"), Role::Admin, &asked)
+        judge(&server, plain("127.0.0.1:5"), ADMIN, &asked)
     };
     assert_eq!(ask(&[("referer", "http://localhost:8080/docs")]), Ok(None));
     for referer in ["https://cam.example/", "http://localhost/", "?"] {
@@ -300,50 +298,53 @@ fn whatever_shows_a_proxy_or_another_site_makes_nobody_an_administrator() {
     }
     assert_eq!(
         ask(&[("origin", "https://pets.example")]),
-        Err(Denied::AdminOrigin("https://pets.example".into()))
+        Err(Denied::OwnPages("https://pets.example".into()))
     );
     let mut old = request("localhost:8080", &[]);
     *old.version_mut() = Version::HTTP_10;
-    let refused = judge(&server, plain("127.0.0.1:5"), Role::Admin, &old);
+    let refused = judge(&server, plain("127.0.0.1:5"), ADMIN, &old);
     assert_eq!(refused, Err(Denied::AdminProxy));
 }
 
 #[test]
-fn a_frame_without_origin_is_admitted_by_its_ticket_only() {
+fn a_frame_without_origin_is_admitted_if_it_has_a_ticket_to_show() {
     let server = server("");
-    let now = Instant::now();
-    let tickets = Tickets::new(now).unwrap();
-    let media = |stream| Media {
-        stream,
+    let media = Scope::Media(Media {
+        stream: "porch",
         rendition: "",
         transport: "canvas",
-    };
-    let ticket = tickets.issue(media("porch"), Grant { session: 0 }, now);
+    });
     let ask = |scope, headers: &[(&str, &str)], query: &str| {
         let mut asked = request("localhost:8080", headers);
         *asked.uri_mut() = format!("/x?{query}").parse().unwrap();
         let caller = caller(&server, plain("127.0.0.1:5"), asked.headers());
-        let role = Role::View;
-        let needed = Permission { role, scope };
-        check(&server, &tickets, &caller, needed, (&asked).into(), now)
+        let needed = Permission { role: VIEW, scope };
+        check(&server, &caller, needed, (&asked).into())
     };
-    let with_ticket = format!("a=b&ticket={ticket}");
-    let porch = Scope::Media(media("porch"));
+    let admitted = |foreign: Option<&str>| {
+        Ok(Site {
+            foreign: foreign.map(str::to_owned),
+            is_opaque: true,
+        })
+    };
+    let with_ticket = "a=b&ticket=x";
     let opaque = [("origin", "null"), ("sec-fetch-site", "cross-site")];
-    let null = Ok(Some("null".to_owned()));
-    assert_eq!(ask(porch, &opaque, &with_ticket), null);
-    assert!(matches!(ask(porch, &opaque, ""), Err(Denied::Origin(_))));
-    let refused = Err(Denied::Ticket(TicketError::Invalid));
-    let garden = Scope::Media(media("garden"));
-    assert_eq!(ask(garden, &opaque, &with_ticket), refused);
+    assert_eq!(ask(media, &opaque, with_ticket), admitted(Some("null")));
+    assert!(matches!(ask(media, &opaque, ""), Err(Denied::Origin(_))));
     // A ticket is for media only.
-    for scope in [Scope::Gateway, Scope::AllStreams, Scope::Stream("porch")] {
-        let judged = ask(scope, &opaque, &with_ticket);
+    for scope in [
+        Scope::Gateway,
+        Scope::AnyStream,
+        Scope::Stream("porch"),
+        Scope::Account,
+        Scope::SignIn,
+    ] {
+        let judged = ask(scope, &opaque, with_ticket);
         assert!(matches!(judged, Err(Denied::Origin(_))), "{scope:?}");
     }
     // It makes no other site's page an allowed one.
     let evil = [("origin", "https://evil.example")];
-    let judged = ask(porch, &evil, &with_ticket);
+    let judged = ask(media, &evil, with_ticket);
     assert!(matches!(judged, Err(Denied::Origin(_))), "{judged:?}");
     // The document of a frame in a page of `origins`.
     let frame = |dest| {
@@ -353,13 +354,65 @@ fn a_frame_without_origin_is_admitted_by_its_ticket_only() {
             ("sec-fetch-dest", dest),
         ]
     };
-    assert_eq!(ask(porch, &frame("iframe"), &with_ticket), Ok(None));
-    assert_eq!(ask(porch, &frame("iframe"), ""), Err(Denied::CrossSite));
-    let judged = ask(porch, &frame("object"), &with_ticket);
+    assert_eq!(ask(media, &frame("iframe"), with_ticket), admitted(None));
+    assert_eq!(ask(media, &frame("iframe"), ""), Err(Denied::CrossSite));
+    let judged = ask(media, &frame("object"), with_ticket);
     assert_eq!(judged, Err(Denied::CrossSite));
     // What is named by its content.
-    assert_eq!(ask(Scope::Content, &opaque, ""), null);
+    let judged = ask(Scope::Content, &opaque, "");
+    assert_eq!(judged, admitted(Some("null")));
     assert!(ask(Scope::Content, &evil, "").is_err());
+}
+
+#[test]
+fn signing_in_and_ones_account_are_for_own_pages() {
+    let server = server("origins = [\"https://pets.example\"]");
+    for scope in [Scope::SignIn, Scope::Account] {
+        for (origin, expected) in [
+            ("http://localhost:8080", Ok(Site::default())),
+            (
+                "https://pets.example",
+                Err(Denied::OwnPages("https://pets.example".into())),
+            ),
+            (
+                "http://proxy.example",
+                Err(Denied::Origin("http://proxy.example".into())),
+            ),
+        ] {
+            let asked = request("localhost:8080", &[("origin", origin)]);
+            let caller = caller(&server, plain("127.0.0.1:5"), asked.headers());
+            let needed = Permission { role: None, scope };
+            let judged = check(&server, &caller, needed, (&asked).into());
+            assert_eq!(judged, expected, "{scope:?} {origin}");
+        }
+    }
+}
+
+#[test]
+fn a_visit_is_told_by_what_the_browser_says_or_accepts() {
+    let page = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for (headers, visits) in [
+        (&[][..], false),
+        (&[("accept", page)], false),
+        (&[("user-agent", "Mozilla/5.0")], false),
+        (&[("user-agent", "Mozilla/5.0"), ("accept", page)], true),
+        (&[("user-agent", "VLC/3.0"), ("accept", page)], false),
+        (
+            &[
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document"),
+            ],
+            true,
+        ),
+        (
+            &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+            false,
+        ),
+        (&[("sec-fetch-mode", "cors"), ("accept", page)], false),
+    ] {
+        let asked = request("localhost:8080", headers);
+        assert_eq!(RequestHead::from(&asked).is_visit(), visits, "{headers:?}");
+    }
 }
 
 #[test]

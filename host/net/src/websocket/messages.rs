@@ -5,7 +5,7 @@
 //! either. Timeouts end connections that are silent or stalled.
 
 use super::{
-    super::{Drain, stall::WRITE_TIMEOUT, token_bucket::TokenBucket},
+    super::{Drain, Guard, stall::WRITE_TIMEOUT, token_bucket::TokenBucket},
     Close, Event, MessageEncoding, Reader, close_after, close_frame, ping_frame, pong_frame,
 };
 use bytes::{Buf, Bytes};
@@ -70,14 +70,20 @@ enum Next {
     Received(usize),
     Send(Option<Content>),
     Drained,
+    Revoked,
     TimedOut,
     Wrote(io::Result<()>),
 }
 
-/// Serves the conversation until the client leaves or is silent for too long, the handler ends it, or the gateway shuts
-/// down. `first` is what was already read of the connection.
-pub async fn serve_messages<S, T>(socket: S, first: Bytes, handler: &mut T, mut drain: Drain)
-where
+/// Serves the conversation until the client leaves or is silent for too long, the handler ends it, its permission is
+/// taken away, or the gateway shuts down. `first` is what was already read of the connection.
+pub async fn serve_messages<S, T>(
+    socket: S,
+    first: Bytes,
+    handler: &mut T,
+    mut drain: Drain,
+    mut guard: Guard,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     T: MessageHandler,
 {
@@ -90,6 +96,9 @@ where
         let open = peer.is_listening() && handler.is_ready();
         let mut passed = pin!(tokio::time::sleep_until(peer.next_timeout(open)));
         let next = poll_fn(|context| {
+            if guard.poll(context).is_ready() {
+                return Poll::Ready(Next::Revoked);
+            }
             if let Poll::Ready(wrote) = peer.poll_write(context) {
                 return Poll::Ready(Next::Wrote(wrote));
             }
@@ -119,6 +128,7 @@ where
                 break Close::new(1000, "another player has taken over this session");
             }
             Next::Drained => break Close::new(1001, "the gateway is shutting down"),
+            Next::Revoked => break Close::revoked(),
             Next::TimedOut => match peer.check_timeouts() {
                 Ok(()) => {}
                 Err(Some(close)) => break close,
@@ -283,7 +293,7 @@ where
 
     async fn send_close(mut self, close: &Close) {
         self.waiting.push_back(close_frame(close));
-        close_after(self.write_rest()).await;
+        close_after(self.write_rest(), close.timeout()).await;
     }
 
     /// Writes the send queue; returns the socket.

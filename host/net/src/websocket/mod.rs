@@ -16,8 +16,7 @@ pub use handshake::{Handshake, HandshakeError};
 pub use messages::{MessageHandler, RateLimit, serve_messages};
 pub use session::serve_viewer;
 
-use crate::serving::CLOSE_TIMEOUT;
-use std::io;
+use std::{io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout_at},
@@ -26,14 +25,14 @@ use tokio::{
 /// Bytes of ignored input that are read at a time.
 const DISCARD_BUFFER: usize = 8 << 10;
 
-/// Ends a connection in order (RFC 6455 7.1.1), within [`CLOSE_TIMEOUT`]. `rest` writes what still waits, the close
+/// Ends a connection in order (RFC 6455 7.1.1), within `timeout`. `rest` writes what still waits, the close
 /// frame last, and returns the socket. Then our side is shut down, and the client has the rest of the time to close its
 /// own.
-async fn close_after<'a, S>(rest: impl Future<Output = io::Result<&'a mut S>>)
+async fn close_after<'a, S>(rest: impl Future<Output = io::Result<&'a mut S>>, timeout: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'a,
 {
-    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    let deadline = Instant::now() + timeout;
     let shut_down = timeout_at(deadline, async {
         let socket = rest.await?;
         socket.shutdown().await?;

@@ -5,7 +5,7 @@
 
 use super::{
     super::{
-        Drain,
+        Drain, Guard,
         serving::{MessageBacklog, WriteTimer, pass_on},
     },
     Close, Event, MessageEncoding, Reader, close_after, close_frame, pong_frame,
@@ -38,14 +38,15 @@ enum End {
     Gone,
 }
 
-/// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `first` is what was already read of the
-/// connection.
+/// Serves the viewer until it leaves, the muxer ends, its permission is taken away or the gateway shuts down. `first` is
+/// what was already read of the connection.
 pub async fn serve_viewer<S>(
     socket: S,
     first: Bytes,
     mut viewer: impl Delivery,
     meter: Meter,
     mut drain: Drain,
+    mut guard: Guard,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -61,7 +62,7 @@ pub async fn serve_viewer<S>(
         meter,
     };
     wire.reader.buffer().extend_from_slice(&first);
-    let end = handle_connection(&mut wire, &mut viewer, &mut drain).await;
+    let end = handle_connection(&mut wire, &mut viewer, &mut drain, &mut guard).await;
     // The viewer leaves the muxer before the closing handshake.
     drop(viewer);
     wire.send_close(end).await;
@@ -72,12 +73,16 @@ async fn handle_connection<S>(
     wire: &mut Wire<S>,
     viewer: &mut impl Delivery,
     drain: &mut Drain,
+    guard: &mut Guard,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut unread = true;
     poll_fn(|context| {
+        if guard.poll(context).is_ready() {
+            return Poll::Ready(End::Close(Close::revoked()));
+        }
         loop {
             while unread {
                 match wire.reader.next_event() {
@@ -253,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             End::Gone => return,
         };
         self.queue.push_back(close_frame(&close));
-        close_after(self.write_rest()).await;
+        close_after(self.write_rest(), close.timeout()).await;
     }
 
     /// Writes and flushes the queue; returns the socket.
@@ -348,7 +353,8 @@ mod tests {
         let meter = registration.meter(Instant::now());
         let draining = watch::Sender::new(false);
         client.write_all(sent).await.unwrap();
-        let session = serve_viewer(ours, Bytes::new(), viewer, meter, Drain::new(&draining));
+        let drain = Drain::new(&draining);
+        let session = serve_viewer(ours, Bytes::new(), viewer, meter, drain, Guard::never());
         // The client closes its side when it has read all, which ends the session before its timeout.
         let client = async move {
             let mut received = Vec::new();

@@ -13,7 +13,7 @@ use super::{
     streams::{Kind, Stream, StreamEncoding, Streams},
 };
 use crate::{
-    Drain,
+    Drain, Guard,
     limiter::Permit,
     quic::{DATAGRAM_SEND_BUFFER, Path, SEND_WINDOW},
     serving::{CLOSE_TIMEOUT, Close, WriteTimer, pass_on},
@@ -54,17 +54,18 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(100);
 /// Code of a stream that is given up (draft-ietf-webtrans-http3 section 4.4): 0 of the application's codes.
 const GIVEN_UP: u64 = 0x52e4_a40f_a8db;
 
-/// Serves the viewer until it leaves, the muxer ends or the gateway shuts down. `in_pieces` says that the transport
-/// takes data of client streams as it arrives.
+/// Serves the viewer until it leaves, the muxer ends, its permission is taken away or the gateway shuts down. `in_pieces`
+/// says that the transport takes data of client streams as it arrives.
 pub async fn serve_viewer(
     session: Session,
     mut viewer: impl Delivery,
     meter: Meter,
     in_pieces: bool,
     mut drain: Drain,
+    mut guard: Guard,
 ) {
     let mut wire = Wire::new(session, meter, in_pieces);
-    let end = handle_session(&mut wire, &mut viewer, &mut drain).await;
+    let end = handle_session(&mut wire, &mut viewer, &mut drain, &mut guard).await;
     // The viewer leaves the muxer before the rest is acknowledged.
     drop(viewer);
     wire.close(end).await;
@@ -74,14 +75,22 @@ pub async fn serve_viewer(
 enum End {
     /// The client gets what is left, then this close.
     Close(Close),
-    /// The client reads nothing.
+    /// The client reads nothing, or shall get nothing more.
     CloseNow(Close),
     /// The connection is lost, or was closed by the client.
     Gone,
 }
 
-async fn handle_session(wire: &mut Wire, viewer: &mut impl Delivery, drain: &mut Drain) -> End {
+async fn handle_session(
+    wire: &mut Wire,
+    viewer: &mut impl Delivery,
+    drain: &mut Drain,
+    guard: &mut Guard,
+) -> End {
     poll_fn(|context| {
+        if guard.poll(context).is_ready() {
+            return Poll::Ready(End::CloseNow(Close::revoked()));
+        }
         while let Poll::Ready(event) = wire.input.poll_event(context) {
             let close = match event {
                 Event::Sent(sent) => {

@@ -336,7 +336,8 @@ impl Actor {
             state,
             reason,
         };
-        self.muxers.events.publish("plugin", &changed);
+        let stream = Some(self.muxer.metric_key.stream.as_str());
+        self.muxers.events.publish("plugin", stream, &changed);
     }
 
     /// Ends the muxer after the guest's last chunks and answers.

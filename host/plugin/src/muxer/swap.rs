@@ -311,7 +311,7 @@ impl Muxers {
                 transport: name,
                 state: &state,
             };
-            self.events.publish("swap", &changed);
+            self.events.publish("swap", None, &changed);
         }
     }
 }

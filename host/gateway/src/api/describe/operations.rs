@@ -5,7 +5,7 @@
 
 use super::Schemas;
 use crate::api::{
-    Target,
+    Target, account,
     choice::PlaybackChoice,
     halves::Half,
     recording::{DEFAULT_BYTES, DEFAULT_SECONDS, MAX_BYTES, MAX_SECONDS},
@@ -36,11 +36,21 @@ pub const TAGS: &[(&str, &str)] = &[
     ),
     (
         "components",
-        "The WebAssembly components. For administrators, from the gateway's own machine only.",
+        "The WebAssembly components. For administrators of the gateway.",
+    ),
+    (
+        "account",
+        "Signing in, and one's own sign-ins, API tokens and share links.",
     ),
     ("gateway", "State of the gateway itself."),
     ("pages", "Web pages."),
 ];
+
+/// Close code after the permission was taken away.
+const REVOKED: (u16, &str) = (
+    4401,
+    "The caller was signed out, or its permission was taken away.",
+);
 
 /// Answer to a change of components while the gateway shuts down.
 const ENDING: (u16, &str, Option<Value>) = (
@@ -102,6 +112,18 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         failures: vec![],
     };
     match target {
+        Target::LoginPage
+        | Target::Login
+        | Target::Logout
+        | Target::OpenLink
+        | Target::AccountPage
+        | Target::ChangeAccount
+        | Target::Account
+        | Target::EndSession
+        | Target::CreateToken
+        | Target::RevokeToken
+        | Target::CreateLink
+        | Target::RevokeLink => of_account(target, schemas),
         Target::Dashboard => page(
             "Dashboard",
             "A page with all streams, their viewers and rates.",
@@ -229,6 +251,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                         (1000, "Another control channel took over the session."),
                         (1007, "The message is none of those above."),
                         (1008, "More than 20 messages a second, or none for 90 s."),
+                        REVOKED,
                     ]),
                 }),
             ),
@@ -418,6 +441,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     ]),
                     "closes": closes(&[
                         (1001, "The gateway shuts down."),
+                        REVOKED,
                         (1003, "The client sent a binary message."),
                         (1008, "No answer to a ping for 90 s."),
                     ]),
@@ -577,6 +601,213 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
     }
 }
 
+/// Describes the routes of accounts.
+fn of_account(target: Target, schemas: &mut Schemas) -> Operation {
+    let see = |text| (303, text, None);
+    let account = |schemas: &mut Schemas| schemas.of::<account::Account>().to_value();
+    let operation = |summary, about, kind, failures| Operation {
+        tag: "account",
+        summary,
+        about,
+        query: vec![],
+        kind,
+        failures,
+    };
+    let html = || Kind::Body(vec![("text/html", json!({ "type": "string" }))]);
+    let text = || Kind::Body(vec![("text/plain", json!({ "type": "string" }))]);
+    let kept = |schema: Value| Kind::Body(vec![("application/json", schema)]);
+    let made = |body: Value, schema: Value| Kind::Request(body, vec![("application/json", schema)]);
+    let not_stored = [
+        (500, "The change cannot be stored; the log says why.", None),
+        (
+            503,
+            "Too many changes wait to be stored; `Retry-After` says when to retry.",
+            None,
+        ),
+    ];
+    let refused = || {
+        let refused = [
+            (400, "The body is not valid.", None),
+            (409, "There are too many of them.", None),
+        ];
+        refused
+            .into_iter()
+            .chain(not_stored.clone())
+            .collect::<Vec<_>>()
+    };
+    let gone = || {
+        let gone = [(
+            404,
+            "There is none with this id, or it is somebody else's.",
+            None,
+        )];
+        gone.into_iter()
+            .chain(not_stored.clone())
+            .collect::<Vec<_>>()
+    };
+    match target {
+        Target::LoginPage => Operation {
+            query: vec![(
+                "next",
+                "Path that is shown after signing in. Default: `/`.",
+                json!({ "type": "string" }),
+            )],
+            ..operation(
+                "Page for signing in",
+                "A form that works without script. It posts `name`, `password` and `next`.",
+                html(),
+                vec![],
+            )
+        },
+        Target::Login => operation(
+            "Sign in",
+            "Takes the form's fields `name`, `password` and `next` (`application/x-www-form-urlencoded`), sets the cookie of \
+             a sign-in, and leads to `next`.",
+            html(),
+            vec![
+                see("The caller has signed in."),
+                (400, "The body cannot be read.", None),
+                (
+                    401,
+                    "There is no such name, or the password is wrong.",
+                    None,
+                ),
+                (
+                    429,
+                    "Too many wrong passwords; `Retry-After` says when to retry.",
+                    None,
+                ),
+                (500, "The sign-in cannot be stored; the log says why.", None),
+                (
+                    503,
+                    "Too many passwords wait to be checked; `Retry-After` says when to retry.",
+                    None,
+                ),
+            ],
+        ),
+        Target::Logout => operation(
+            "Sign out",
+            "Ends the sign-in, removes the cookie, and leads to the page for signing in.",
+            text(),
+            vec![see("The caller has signed out.")],
+        ),
+        Target::OpenLink => operation(
+            "Open a share link",
+            "Sets a cookie that permits what the link does, and leads to the stream's page.",
+            text(),
+            vec![
+                see("The link is valid."),
+                (404, "The link is not valid, or not any more.", None),
+                (
+                    429,
+                    "Too many wrong links; `Retry-After` says when to retry.",
+                    None,
+                ),
+                (500, "The session cannot be stored; the log says why.", None),
+                (
+                    503,
+                    "Too many changes wait to be stored; `Retry-After` says when to retry.",
+                    None,
+                ),
+            ],
+        ),
+        Target::AccountPage => Operation {
+            query: vec![(
+                "stream",
+                "Stream that the form for a share link begins with.",
+                json!({ "type": "string" }),
+            )],
+            ..operation(
+                "Page of the account",
+                "Sign-ins, API tokens and share links, with forms that work without script.",
+                html(),
+                vec![],
+            )
+        },
+        Target::ChangeAccount => operation(
+            "Change the account",
+            "What the forms of the page post: `action` and its fields (`application/x-www-form-urlencoded`). Programs use \
+             `/api/account`.",
+            html(),
+            vec![
+                see("It is done; the page shows what there is now."),
+                (400, "A field is missing or not valid.", None),
+                (
+                    404,
+                    "There is none with this id, or no stream of that name.",
+                    None,
+                ),
+                (409, "There are too many of them.", None),
+                (500, "The change cannot be stored; the log says why.", None),
+                (
+                    503,
+                    "Too many changes wait to be stored; `Retry-After` says when to retry.",
+                    None,
+                ),
+            ],
+        ),
+        Target::Account => {
+            let schema = account(schemas);
+            operation(
+                "Account",
+                "Who the caller is, with its sign-ins, API tokens and share links; an administrator of the gateway gets \
+                 those of all users. No secret is in it.",
+                kept(schema),
+                vec![],
+            )
+        }
+        Target::EndSession => {
+            let schema = account(schemas);
+            operation(
+                "End a sign-in",
+                "Whatever was opened with it ends within a second. Answers with what there is then.",
+                kept(schema),
+                gone(),
+            )
+        }
+        Target::CreateToken => {
+            let body = schemas.of::<account::NewToken>().to_value();
+            let schema = schemas.of::<account::MadeToken>().to_value();
+            operation(
+                "Create an API token",
+                "A token acts for its user, within its own rights. Its secret is in this answer only.",
+                made(body, schema),
+                refused(),
+            )
+        }
+        Target::RevokeToken => {
+            let schema = account(schemas);
+            operation(
+                "Revoke an API token",
+                "Whatever was opened with it ends within a second. Answers with what there is then.",
+                kept(schema),
+                gone(),
+            )
+        }
+        Target::CreateLink => {
+            let body = schemas.of::<account::NewLink>().to_value();
+            let schema = schemas.of::<account::MadeLink>().to_value();
+            let mut failures = refused();
+            failures.push(NO_STREAM);
+            operation(
+                "Create a share link",
+                "Whoever has the link may watch the stream, until a time. Its path is in this answer only.",
+                made(body, schema),
+                failures,
+            )
+        }
+        _ => {
+            let schema = account(schemas);
+            operation(
+                "Revoke a share link",
+                "Whoever opened it is signed out within a second. Answers with what there is then.",
+                kept(schema),
+                gone(),
+            )
+        }
+    }
+}
+
 /// Describes the paths of transports, which differ in their summary only.
 fn live(summary: &'static str) -> Operation {
     let number =
@@ -657,6 +888,7 @@ fn live_closes() -> Value {
     closes(&[
         (1000, "The transport was stopped."),
         (1001, "The gateway shuts down."),
+        REVOKED,
         (1009, "The client sent a message of more than 64 KiB."),
         (1013, "The client sent too many messages; try again later."),
     ])

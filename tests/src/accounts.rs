@@ -1,0 +1,96 @@
+//! Users for the config of a gateway, and what clients send that are one of them. Clients name the gateway
+//! [`HOST`], so that none is on the gateway's own machine by its address.
+
+use crate::{
+    Gateway,
+    client::{request, request_with},
+    within,
+};
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use serde_json::Value;
+
+/// The host name that clients use; it has to be in `names`.
+pub const HOST: (&str, &str) = ("Host", "cam.example");
+/// Password of every user.
+pub const PASSWORD: &str = "a horse, a battery";
+
+/// A user for a config; `rights` are lines of TOML.
+pub fn user(name: &str, rights: &str) -> String {
+    format!("[users.{name}]\npassword = '{}'\n{rights}\n", hash())
+}
+
+/// Hash of [`PASSWORD`], which is cheap to verify.
+fn hash() -> String {
+    let (memory, passes, lanes) = (64, 1, 1);
+    let params = Params::new(memory, passes, lanes, Some(32)).unwrap();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let (salt, mut hash) = (b"salt of the tests", [0; 32]);
+    argon2
+        .hash_password_into(PASSWORD.as_bytes(), salt, &mut hash)
+        .unwrap();
+    format!(
+        "$argon2id$v=19$m={memory},t={passes},p={lanes}${}${}",
+        STANDARD_NO_PAD.encode(salt),
+        STANDARD_NO_PAD.encode(hash)
+    )
+}
+
+/// Value of `Authorization` with this name and password.
+pub fn basic(name: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+}
+
+/// Signs in with the form; returns the value of the header `Cookie`.
+pub async fn sign_in(gateway: &Gateway, name: &str) -> String {
+    let form = format!("name={name}&password={}&next=/", PASSWORD.replace(' ', "+"));
+    let asked = request_with(gateway.address, "POST", "/login", &[HOST], form.as_bytes());
+    let (status, head, _) = within("signing in", asked).await.unwrap();
+    assert_eq!(status, 303, "{head}");
+    cookie_in(&head)
+}
+
+/// The cookie that the head of a response sets, as a client sends it.
+pub fn cookie_in(head: &str) -> String {
+    let lines = head.lines();
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then_some(value)
+    });
+    let cookie = values.next().unwrap_or_else(|| panic!("no cookie: {head}"));
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+/// Calls the JSON API as somebody who sends this header; returns status and answer.
+pub async fn call(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    header: (&str, &str),
+    body: &Value,
+) -> (u16, Value) {
+    let body = match body {
+        Value::Null => String::new(),
+        body => body.to_string(),
+    };
+    let headers = [HOST, header];
+    let asked = request_with(gateway.address, method, path, &headers, body.as_bytes());
+    let (status, _, body) = within(path, asked).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// Status, head and body of a request with these headers.
+pub async fn ask(
+    gateway: &Gateway,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String, String) {
+    let headers: Vec<_> = [HOST].iter().chain(headers).copied().collect();
+    let asked = request(gateway.address, method, path, &headers);
+    let (status, head, body) = within(path, asked).await.unwrap();
+    (status, head, String::from_utf8_lossy(&body).into_owned())
+}
