@@ -471,7 +471,7 @@ pub struct Access {
     pub proxy_user_header: HeaderName,
     /// Name of the header with the user's groups, separated by commas. Default `Remote-Groups`.
     pub proxy_groups_header: HeaderName,
-    /// Table from the name of a group at a proxy or in a JWT to one of [groups]. Groups that are not in it give
+    /// Table from the name of a group at a proxy or in a JWT to one of `[groups]`. Groups that are not in it give
     /// nothing. Default: empty.
     pub group_map: BTreeMap<String, String>,
     /// JSON Web Tokens (RFC 7519) that are accepted as `Authorization: Bearer`. Default: none.

@@ -75,7 +75,7 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace(path, parts, false)
 }
 
-/// As [`write`], and returns when it would survive a loss of power.
+/// As [`write()`], and returns when it would survive a loss of power.
 ///
 /// # Errors
 /// The system's error.

@@ -93,9 +93,9 @@ impl Cursor {
         }
     }
 
-    /// A cursor of a viewer that arrived when the outlet ended at `arrived_at` ([`Outlet::end`]). If there was no start
-    /// point then, it starts at the first one that followed, within the lag bound, so that it gets all of the first
-    /// burst.
+    /// A cursor of a viewer that arrived when the outlet ended at `arrived_at` ([`end`](super::Outlet::end)). If there was
+    /// no start point then, it starts at the first one that followed, within the lag bound, so that it gets all of the
+    /// first burst.
     pub fn since(arrived_at: u64) -> Cursor {
         Cursor {
             arrived_at: Some(arrived_at),
