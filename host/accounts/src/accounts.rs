@@ -41,7 +41,7 @@ const TOUCH: u64 = 20;
 /// What a client presents to prove who it is, as the values of headers or parts of the path.
 #[derive(Clone, Copy)]
 pub enum Presented<'a> {
-    /// Nothing.
+    /// No credentials: the client is an anonymous user.
     Nothing,
     /// A connection from this machine without any trace of a proxy, to the gateway's own loopback name and port.
     Local,
@@ -49,11 +49,11 @@ pub enum Presented<'a> {
     Cookie(&'a str),
     /// `Authorization: Bearer`: an API token or a JSON Web Token.
     Bearer(&'a str),
-    /// `Authorization: Basic`, decoded.
+    /// User name and password from `Authorization: Basic`, decoded (RFC 7617).
     Basic {
-        /// Before the colon.
+        /// Name of the user, before the first colon.
         name: &'a str,
-        /// Behind it.
+        /// The password, behind the first colon.
         password: &'a str,
     },
     /// A ticket, from the path or the query.
@@ -587,7 +587,7 @@ impl From<StateError> for Refused {
 
 /// A user whose password was right.
 pub(crate) struct VerifiedUser {
-    /// Of the hash.
+    /// Fingerprint of the hash that the password was compared with, so that a later change of it is noticed.
     pub fingerprint: u64,
     /// The place, if the user has not signed in from there before.
     pub new_place: Option<u64>,

@@ -30,7 +30,7 @@ pub struct Session {
     pub user: String,
     /// Id of the link that was opened; `None` if somebody signed in with a password.
     pub link: Option<String>,
-    /// When it began.
+    /// When the user signed in, or the link was opened.
     pub created: SystemTime,
     /// When it was used last, to a minute.
     pub seen: SystemTime,
@@ -38,11 +38,11 @@ pub struct Session {
     pub until: SystemTime,
     /// Address of the client at the beginning.
     pub from: IpAddr,
-    /// Its `User-Agent`, shortened.
+    /// The client's `User-Agent` at the beginning, shortened.
     pub agent: String,
 }
 
-/// An API token.
+/// An API token as its user sees it in the list; the secret itself is shown once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Public id, for [`Accounts::revoke_token`].
@@ -59,7 +59,7 @@ pub struct Token {
     pub until: Option<SystemTime>,
 }
 
-/// A share link.
+/// A share link as its user sees it in the list; its secret is shown once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Public id, for [`Accounts::revoke_link`].
@@ -72,7 +72,7 @@ pub struct Link {
     pub role: Role,
     /// When it was made.
     pub created: SystemTime,
-    /// When it ends.
+    /// When nobody can open or use it any more.
     pub until: SystemTime,
 }
 
@@ -205,7 +205,7 @@ impl Accounts {
     /// `User-Agent`, for the list of sessions.
     ///
     /// # Errors
-    /// Why not.
+    /// The password is wrong, or there were too many attempts, or the sign-in cannot be stored.
     pub async fn sign_in(
         &self,
         name: &str,

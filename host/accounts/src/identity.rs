@@ -73,9 +73,9 @@ pub(crate) struct Rights {
 /// What a credential lets its owner do.
 #[derive(Clone, Debug)]
 pub(crate) enum Limit {
-    /// Everything.
+    /// Nothing: all rights of the user.
     Nothing,
-    /// This.
+    /// To these grants, as far as the user has them.
     Grants(Arc<Grants>),
     /// One role over the stream of this name.
     Stream(String, Role),

@@ -42,7 +42,7 @@ pub(crate) enum Invalid {
     Expired,
 }
 
-/// A public key.
+/// A public key from the JWKS, with its id and algorithm.
 #[derive(Debug)]
 pub(crate) struct Key {
     id: Option<String>,

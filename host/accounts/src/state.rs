@@ -28,9 +28,9 @@ pub(crate) const MAX_USERS: usize = 10_000;
 pub(crate) const MAX_SESSIONS_OF_ONE: usize = 100;
 /// Most sign-ins and openings in all.
 pub(crate) const MAX_SESSIONS: usize = 20_000;
-/// Most tokens.
+/// Largest number of API tokens of all users together.
 pub(crate) const MAX_TOKENS: usize = 1_000;
-/// Most links.
+/// Largest number of share links of all users together.
 pub(crate) const MAX_LINKS: usize = 1_000;
 /// Most places of a user that are remembered.
 pub(crate) const MAX_PLACES: usize = 16;
@@ -44,7 +44,7 @@ pub enum StateError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the operating system.
         reason: io::Error,
     },
     /// Others may read or write it.
@@ -74,7 +74,7 @@ pub enum StateError {
     Write {
         /// Path of the file.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the operating system.
         reason: io::Error,
     },
     /// The file with a proxy's secret has none.
@@ -93,7 +93,7 @@ pub enum StateError {
     /// The system has no random numbers.
     #[error("the system gives no random numbers, without which there are no secrets")]
     NoRandomness,
-    /// A bug.
+    /// A mistake in the gateway itself.
     #[error("internal error; the gateway's log tells more")]
     Internal,
 }
@@ -180,7 +180,7 @@ impl Owner {
 pub(crate) enum Begun {
     /// The password whose hash had this fingerprint.
     Password(u64),
-    /// This link.
+    /// The share link with this id.
     Link(Id),
 }
 
@@ -316,7 +316,7 @@ impl State {
         Ok(())
     }
 
-    /// As JSON.
+    /// The content of the file, as JSON.
     pub(crate) fn write(&self) -> Vec<u8> {
         // Writing to memory cannot fail, and all keys are strings.
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
@@ -350,7 +350,7 @@ pub(crate) fn place(key: &ring::hmac::Key, user: &str, place: Place) -> u64 {
     super::ticket::short_tag(key, &[b"place", user.as_bytes(), &place.bytes()])
 }
 
-/// The file.
+/// The state file, by its path.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
@@ -365,7 +365,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Of the file at `path`; `None` if there is none.
+    /// The stamp of the file at `path`; `None` if there is no such file.
     pub(crate) fn of(path: &Path) -> Option<Stamp> {
         fs::metadata(path).ok().as_ref().map(Stamp::from)
     }

@@ -15,13 +15,13 @@ pub const FIRST_ADMIN: &str = "admin";
 /// A user of config or state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserInfo {
-    /// The name.
+    /// Name with which the user signs in.
     pub name: String,
     /// Whether it is in the config, which then decides about groups and rights.
     pub in_config: bool,
     /// Whether it can sign in.
     pub has_password: bool,
-    /// Its groups.
+    /// Names of the groups that the user is in.
     pub groups: Vec<String>,
     /// What it may do, with what its groups may.
     pub grants: Grants,
@@ -45,7 +45,7 @@ impl Accounts {
     /// Checks that there is a user of this name.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no user of this name.
     pub fn check_user(&self, name: &str) -> Result<(), ChangeError> {
         let view = self.inner.view();
         match view.accounts.contains_key(name) {

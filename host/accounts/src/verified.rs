@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use ring::hmac;
 use std::collections::HashMap;
 
-/// Most entries.
+/// Largest number of verified passwords that are remembered.
 pub(crate) const MAX_ENTRIES: usize = 1_024;
 /// Seconds that an entry is valid.
 const LIFETIME: u64 = 300;

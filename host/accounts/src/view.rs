@@ -108,7 +108,7 @@ pub(crate) struct Account {
     pub grants: Arc<Grants>,
 }
 
-/// Both together.
+/// What requests are checked against: settings of the config and content of the state file at one moment, with indexes.
 pub(crate) struct View {
     pub settings: Arc<Settings>,
     pub state: State,
@@ -267,7 +267,7 @@ impl View {
         })
     }
 
-    /// Who presents nothing.
+    /// The identity of a client that presents no credentials.
     pub(crate) fn anonymous(&self) -> Identity {
         let rights = Rights {
             owner: Arc::clone(&self.anonymous),

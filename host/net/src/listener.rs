@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// reconnect at once after a restart.
 const BACKLOG: u32 = 1024;
 
-/// A listening socket.
+/// A socket that accepts connections: TCP, or a Unix socket with its file.
 #[derive(Debug)]
 pub struct Listener(Kind);
 
@@ -76,7 +76,7 @@ impl Listener {
     /// A TCP socket that listens already.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system refuses, for this reason.
     pub(crate) fn tcp(listener: std::net::TcpListener) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
@@ -86,7 +86,7 @@ impl Listener {
     /// A Unix socket that listens already, whose file belongs to somebody else.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system refuses, for this reason.
     pub(crate) fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
@@ -99,7 +99,7 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The operating system refuses, for this reason.
     pub fn address(&self) -> io::Result<ListenAddress> {
         Ok(match &self.0 {
             Kind::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),

@@ -48,7 +48,7 @@ pub fn of(extensions: &Extensions) -> BasePath {
 enum Below {
     /// The base path itself, without a slash behind it.
     Here,
-    /// This.
+    /// A path below it, without the base path.
     Path(Uri),
 }
 

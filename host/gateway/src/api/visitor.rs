@@ -27,7 +27,7 @@ pub struct Visitor {
     pub address: SocketAddr,
     /// Whether the client uses TLS.
     pub secure: bool,
-    /// Who it is.
+    /// The user it is, how that was proved, and what it may do.
     pub identity: Identity,
     /// The foreign origin for the CORS headers, if the request has an allowed one.
     pub cors_origin: Option<String>,
@@ -179,7 +179,7 @@ pub fn see_other(place: &str) -> Response<Body> {
 /// Lets a caller in who may have what it asks for.
 ///
 /// # Errors
-/// It may not.
+/// The page that it comes from, its credentials, or its rights do not permit what it asks for.
 pub async fn admit(
     gateway: &Gateway,
     caller: &Caller,

@@ -53,7 +53,7 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Its method.
+    /// Method of the request.
     pub fn method(&self) -> &'a Method {
         self.method
     }
@@ -78,7 +78,7 @@ impl<'a> RequestHead<'a> {
         site::is_browser(self.headers)
     }
 
-    /// Path and query.
+    /// Path and query of the request.
     pub fn path_and_query(&self) -> &'a str {
         let whole = self.uri.path_and_query();
         whole.map_or("/", |whole| whole.as_str())
