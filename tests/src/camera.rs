@@ -138,10 +138,15 @@ impl Camera {
 
     /// Like [`Camera::show`], but the frame ends at once: the start of the next one is sent with it.
     pub async fn show_at_once(&mut self, to: &mut Watcher) -> usize {
+        let sent = self.send_at_once().await;
+        self.arrives(sent, to).await
+    }
+
+    /// Like [`Camera::send`], but the frame ends at once: the start of the next one is sent with it.
+    pub async fn send_at_once(&mut self) -> usize {
         // An access unit delimiter (H.264 7.3.2.4) ends the frame, and a start code ends the delimiter.
         let next = [&START_CODE[..], &[nal::AUD, 0xf0], &START_CODE].concat();
-        let sent = self.send_with(&next).await;
-        self.arrives(sent, to).await
+        self.send_with(&next).await
     }
 
     async fn arrives(&self, sent: usize, to: &mut Watcher) -> usize {

@@ -13,6 +13,7 @@ pub mod capture;
 pub mod client;
 pub mod clockless;
 pub mod command;
+pub mod config_file;
 pub mod damage;
 pub mod exact;
 pub mod exchange;

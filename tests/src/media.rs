@@ -3,7 +3,11 @@
 use crate::{Gateway, scratch};
 use bytes::Bytes;
 use sluicegate_codec::Decoder;
-use sluicegate_media::{blocks, h264::nal, pattern::Painter};
+use sluicegate_media::{
+    blocks,
+    h264::{nal, parameter_sets::ParameterSets},
+    pattern::Painter,
+};
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -203,4 +207,15 @@ impl NumberReader {
         });
         numbers
     }
+}
+
+/// Width and height of the pictures that the parameter sets in a message are for.
+pub fn picture_size(message: &[u8]) -> (u32, u32) {
+    let nals = cut(message);
+    let of = |kind: u8| -> Vec<Bytes> {
+        let found = nals.iter().filter(|unit| nal::unit_type(unit) == kind);
+        found.cloned().collect()
+    };
+    let sets = ParameterSets::new(&of(nal::SPS), &of(nal::PPS)).unwrap();
+    (sets.picture.width, sets.picture.height)
 }

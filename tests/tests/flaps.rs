@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_source::{
-    AudioTrack, ConfiguredSource, Expected, Fleet, Keyframes, Sink, Source as _, SourceContext,
-    SourceError, SourceTimes, Spec, Stop,
+    AudioTrack, ConfiguredSource, EncodeSettings, Expected, Fleet, Keyframes, Sink, Source as _,
+    SourceContext, SourceError, SourceTimes, Spec, Stop,
 };
 use sluicegate_tests::{
     Gateway,
@@ -70,13 +70,12 @@ fn run(spec: &Spec) -> (First, Result<(), SourceError>) {
     let mut sink = First::default();
     let stop = sink.stop.clone();
     stop.attach();
-    let encode = config::Encode::default();
     let source = ConfiguredSource::new(spec.clone(), &Fleet::new(&None));
     let ended = source.run(&mut SourceContext {
         sink: &mut sink,
         stop: &stop,
         keyframes: &Keyframes::default(),
-        encode: &encode,
+        encode: &EncodeSettings::default(),
         fetch: &config::Fetch::default(),
     });
     (sink, ended)

@@ -151,6 +151,13 @@ impl std::fmt::Debug for Accounts {
     }
 }
 
+/// What another config says of accounts, with the content of the files that it names.
+pub struct NewSettings {
+    settings: Arc<Settings>,
+    keys: Arc<Vec<jwt::Key>>,
+    keys_stamp: Option<Stamp>,
+}
+
 /// Does nothing but to end [`Accounts::watch`] when it is dropped.
 #[derive(Debug)]
 pub struct Watching {
@@ -276,27 +283,39 @@ impl Accounts {
         Ok(Watching { _stop: stop })
     }
 
-    /// Takes over users, groups and `[access]` of another config. Blocks for reading the files that it names.
+    /// Reads users, groups and `[access]` of another config, and the files that it names, for [`Accounts::take_over`]. Changes
+    /// nothing. Blocks.
     ///
     /// # Errors
-    /// A file that `[access]` names cannot be used; then nothing is changed.
-    pub fn reload(&self, config: &Config) -> Result<(), StateError> {
+    /// A file that `[access]` names cannot be used.
+    pub fn read(&self, config: &Config) -> Result<NewSettings, StateError> {
         let settings = Arc::new(Settings::of(config)?);
+        let (keys, keys_stamp) = read_keys(&settings)?;
+        Ok(NewSettings {
+            settings,
+            keys: Arc::new(keys),
+            keys_stamp,
+        })
+    }
+
+    /// Puts other settings in force.
+    pub fn take_over(&self, new: NewSettings) {
         let mut stored = self.inner.stored.lock();
         let earlier = self.inner.view();
-        let same_url = match (jwks(&settings), jwks(&earlier.settings)) {
+        if earlier.settings == new.settings {
+            return;
+        }
+        let same_url = match (jwks(&new.settings), jwks(&earlier.settings)) {
             (Some(Jwks::Url(url)), Some(Jwks::Url(earlier))) => url == earlier,
             _ => false,
         };
         // Keys from the same URL stay until they are fetched again.
         if !same_url {
-            let (keys, stamp) = read_keys(&settings)?;
-            *self.inner.keys.write() = Arc::new(keys);
-            stored.keys_stamp = stamp;
+            *self.inner.keys.write() = new.keys;
+            stored.keys_stamp = new.keys_stamp;
         }
-        self.inner.publish(settings, earlier.state.clone());
+        self.inner.publish(new.settings, earlier.state.clone());
         self.inner.changed();
-        Ok(())
     }
 
     /// Who presents this, from this address. Only a password may have to wait for its verification: some 30 ms, and

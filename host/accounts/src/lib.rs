@@ -1,5 +1,6 @@
 //! Who may do what: users, groups, roles, passwords, sign-in sessions, API tokens, share links, tickets, JSON Web
-//! Tokens, identities from a trusted proxy, and the state file.
+//! Tokens, identities from a trusted proxy, and the state file, which also keeps the streams that were added while the
+//! gateway runs.
 //!
 //! [`Accounts`] is shared by the whole gateway. [`Accounts::identify`] makes an [`Identity`] of what a client presents,
 //! [`Identity::permits`] says what it may do. Whatever lasts longer than a request waits for [`Accounts::changes`] and
@@ -20,6 +21,7 @@ mod password;
 mod random;
 mod session;
 mod state;
+mod streams;
 mod throttle;
 mod ticket;
 mod used;
@@ -27,7 +29,9 @@ mod users;
 mod verified;
 mod view;
 
-pub use accounts::{Accounts, ChangeError, Presented, ProxyHeaders, Refused, Watching};
+pub use accounts::{
+    Accounts, ChangeError, NewSettings, Presented, ProxyHeaders, Refused, Watching,
+};
 pub use credentials::{Link, Session, Token};
 pub use identity::{Identity, Proof};
 pub use jwt::{JwksError, MAX_JWKS_BYTES};

@@ -1,4 +1,5 @@
-//! The state file: users that the command line adds, sign-ins, tokens, links, and the key of tickets.
+//! The state file: users that the command line adds, sign-ins, tokens, links, the key of tickets, and streams that were
+//! added while the gateway runs.
 //!
 //! One JSON file, closed to everybody else. It is replaced as a whole, by one process at a time: who changes it holds a
 //! lock, and reads it again if another process has changed it. A file that cannot be read is never replaced.
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sluicegate_config::{self as config, Grants, PasswordHash, Role, Secret, private};
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::{self, File},
     io::{self, Read},
     net::IpAddr,
@@ -32,6 +34,8 @@ pub(crate) const MAX_SESSIONS: usize = 20_000;
 pub(crate) const MAX_TOKENS: usize = 1_000;
 /// Largest number of share links of all users together.
 pub(crate) const MAX_LINKS: usize = 1_000;
+/// Most streams in the file.
+pub(crate) const MAX_STREAMS: usize = 2_000;
 /// Most places of a user that are remembered.
 pub(crate) const MAX_PLACES: usize = 16;
 
@@ -118,6 +122,21 @@ pub(crate) struct State {
     /// For each user, keyed hashes of the places of its latest sign-ins, the newest last.
     #[serde(default)]
     pub places: BTreeMap<String, Vec<u64>>,
+    /// Settings of the streams that are not in the config.
+    #[serde(default)]
+    pub streams: BTreeMap<String, StoredStream>,
+}
+
+/// Settings of a stream, as keys of `[streams.NAME]`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct StoredStream(pub serde_json::Value);
+
+/// Its source may contain a password.
+impl fmt::Debug for StoredStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredStream(…)")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -246,6 +265,7 @@ impl State {
             tokens: BTreeMap::new(),
             links: BTreeMap::new(),
             places: BTreeMap::new(),
+            streams: BTreeMap::new(),
         })
     }
 
@@ -295,6 +315,7 @@ impl State {
             ("tokens", self.tokens.len(), MAX_TOKENS),
             ("links", self.links.len(), MAX_LINKS),
             ("places", self.places.len(), 2 * MAX_USERS),
+            ("streams", self.streams.len(), MAX_STREAMS),
         ];
         for (what, found, most) in bounds {
             if found > most {
@@ -520,6 +541,9 @@ mod tests {
             );
         }
         state.add_place("eva", 9);
+        let settings =
+            serde_json::json!({ "source": "rtsp://eva:hunter2@camera/", "always-on": true });
+        state.streams.insert("door".into(), StoredStream(settings));
         state
     }
 
@@ -575,7 +599,9 @@ mod tests {
         let state = full();
         let shown = format!("{state:?}");
         assert!(
-            !shown.contains(state.key.expose()) && !shown.contains("argon2id"),
+            ["argon2id", "hunter2", state.key.expose()]
+                .iter()
+                .all(|secret| !shown.contains(secret)),
             "{shown}"
         );
     }

@@ -82,6 +82,10 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+fn reload(accounts: &Accounts, text: &str) {
+    accounts.take_over(accounts.read(&config(text)).unwrap());
+}
+
 async fn sign_in(accounts: &Accounts, name: &str, seconds: u64) -> (Secret, Identity) {
     let signed = accounts.sign_in(name, PASSWORD, address(HOME), "Firefox", at(seconds));
     signed.await.unwrap()
@@ -652,9 +656,7 @@ async fn groups_of_a_proxy_give_what_the_map_says() {
     assert_eq!(ask("", "staff").await.unwrap_err(), Refused::Unknown);
 
     // Another secret, so another proxy.
-    accounts
-        .reload(&config(&HOUSE.replace("0123", "3210")))
-        .unwrap();
+    reload(&accounts, &HOUSE.replace("0123", "3210"));
     assert!(!accounts.is_current(&kim, Role::Talk, Some("porch"), at(0)));
     let kim = identify(
         &accounts,
@@ -668,7 +670,7 @@ async fn groups_of_a_proxy_give_what_the_map_says() {
     .unwrap();
     assert!(accounts.is_current(&kim, Role::Talk, Some("porch"), at(0)));
     // Without a secret, nobody is believed.
-    accounts.reload(&config("")).unwrap();
+    reload(&accounts, "");
     assert!(!accounts.is_current(&kim, Role::Talk, Some("porch"), at(0)));
     assert!(!accounts.is_proxy_secret("") && accounts.proxy_headers().is_none());
     let kim = identify(
@@ -784,11 +786,9 @@ async fn keys_from_a_url_are_passed_in() {
     assert_eq!(accounts.set_jwks(&issuer.set()), Ok(1));
     identify(&accounts, bearer, 0).await.unwrap();
     assert_eq!(accounts.set_jwks(b"<html>"), Err(JwksError::Form));
-    accounts.reload(&config(text)).unwrap();
+    reload(&accounts, text);
     identify(&accounts, bearer, 0).await.unwrap();
-    accounts
-        .reload(&config(&text.replace("/keys", "/others")))
-        .unwrap();
+    reload(&accounts, &text.replace("/keys", "/others"));
     assert_eq!(
         identify(&accounts, bearer, 0).await.unwrap_err(),
         Refused::Unknown
@@ -857,7 +857,7 @@ async fn users_of_config_and_state_are_one_list() {
     assert_eq!(accounts.users().len(), 2);
 
     // Who is taken out of the config may nothing any more.
-    accounts.reload(&config(HOUSE)).unwrap();
+    reload(&accounts, HOUSE);
     assert!(!accounts.is_current(&eva, Role::View, Some("porch"), at(0)));
 }
 
@@ -1088,7 +1088,7 @@ async fn only_what_takes_something_away_is_told() {
         assert!(changes.has_changed().unwrap(), "{seconds}");
         changes.mark_unchanged();
     }
-    accounts.reload(&config(HOUSE)).unwrap();
+    reload(&accounts, HOUSE);
     assert!(changes.has_changed().unwrap());
 }
 

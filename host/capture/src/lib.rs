@@ -184,10 +184,10 @@ impl Captures {
         self.lock().get(stream).map_or(0, |worker| worker.clients())
     }
 
-    /// Ends the worker of a stream that no longer exists.
-    pub fn forget(&self, stream: &str) {
+    /// Ends the worker of a stream that no longer exists, for this reason.
+    pub fn forget(&self, stream: &str, reason: &'static str) {
         if let Some(worker) = self.lock().remove(stream) {
-            worker.close();
+            worker.close(reason);
         }
     }
 
@@ -221,11 +221,19 @@ impl Captures {
     /// Ends all workers. Waiting requests fail.
     pub fn shut_down(&self) {
         let workers: Vec<_> = self.lock().values().cloned().collect();
-        workers.iter().for_each(|worker| worker.close());
+        workers
+            .iter()
+            .for_each(|worker| worker.close("the gateway is shutting down"));
     }
 
     fn worker(&self, stream: &Arc<Stream>) -> Arc<CaptureWorker> {
         let mut workers = self.lock();
+        if stream.is_removed() {
+            // Nobody else gets it.
+            let worker = CaptureWorker::new(stream.clone());
+            worker.close("the stream was removed");
+            return worker;
+        }
         let worker = workers
             .entry(stream.name.clone())
             .or_insert_with(|| CaptureWorker::new(stream.clone()));
@@ -302,7 +310,7 @@ impl Client {
                 Ok((answer, waits)) => {
                     let taken = answer.await;
                     drop(waits);
-                    taken.unwrap_or_else(|_| Err(worker::closed()))
+                    taken.unwrap_or_else(|_| Err(worker::gone()))
                 }
                 Err(refused) => Err(refused),
             };

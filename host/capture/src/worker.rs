@@ -67,7 +67,8 @@ struct Inner {
     waiting: VecDeque<Job>,
     /// Whether the thread runs.
     open: bool,
-    closed: bool,
+    /// Why the worker has ended.
+    closed: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -77,9 +78,14 @@ struct Job {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// The error of all requests after [`CaptureWorker::close`].
-pub(super) fn closed() -> (Code, String) {
-    (Code::CaptureBusy, "the gateway is shutting down".into())
+/// The error of a request whose worker ended without an answer.
+pub(super) fn gone() -> (Code, String) {
+    closed("the gateway is shutting down")
+}
+
+/// The error of all requests after [`CaptureWorker::close`] with this reason.
+fn closed(reason: &str) -> (Code, String) {
+    (Code::CaptureBusy, reason.into())
 }
 
 impl CaptureWorker {
@@ -93,7 +99,7 @@ impl CaptureWorker {
                 unused_since: Instant::now(),
                 waiting: VecDeque::new(),
                 open: false,
-                closed: false,
+                closed: None,
             }),
             changed: Condvar::new(),
         })
@@ -135,12 +141,12 @@ impl CaptureWorker {
         self.changed.notify_all();
     }
 
-    /// Ends the worker: waiting and later requests fail.
-    pub fn close(&self) {
+    /// Ends the worker: waiting and later requests fail with this reason.
+    pub fn close(&self, reason: &'static str) {
         let mut inner = self.lock();
-        inner.closed = true;
+        inner.closed = Some(reason);
         for job in inner.waiting.drain(..) {
-            let _ = job.answer.send(Err(closed()));
+            let _ = job.answer.send(Err(closed(reason)));
         }
         drop(inner);
         self.changed.notify_all();
@@ -158,8 +164,8 @@ impl CaptureWorker {
         deadline: Instant,
     ) -> Result<Answer, (Code, String)> {
         let mut inner = self.lock();
-        if inner.closed {
-            return Err(closed());
+        if let Some(reason) = inner.closed {
+            return Err(closed(reason));
         }
         // Clients that disconnected do not count.
         inner.waiting.retain(|job| !job.answer.is_closed());
@@ -181,7 +187,7 @@ impl CaptureWorker {
     }
 
     fn open_in(self: &Arc<CaptureWorker>, inner: &mut Inner) -> Result<(), (Code, String)> {
-        if inner.open || inner.closed {
+        if inner.open || inner.closed.is_some() {
             return Ok(());
         }
         let worker = self.clone();
@@ -261,7 +267,7 @@ impl CaptureWorker {
             let unused = inner.unused_since;
             let idle = (inner.clients == 0)
                 .then(|| (unused + self.stream.idle()).saturating_duration_since(Instant::now()));
-            if inner.closed || idle.is_some_and(|left| left.is_zero()) {
+            if inner.closed.is_some() || idle.is_some_and(|left| left.is_zero()) {
                 inner.open = false;
                 // The stream's idle time counts from then, too.
                 user.unused_since(unused);
@@ -313,7 +319,7 @@ impl Capturer {
     fn take(
         &mut self,
         job: &Job,
-        is_closed: impl Fn() -> bool,
+        is_closed: impl Fn() -> Option<&'static str>,
     ) -> Result<EncodedCapture, (Code, String)> {
         let seen = self.wait_for_frame(job, is_closed)?;
         let request = CaptureRequest {
@@ -360,7 +366,7 @@ impl Capturer {
     fn wait_for_frame(
         &self,
         job: &Job,
-        is_closed: impl Fn() -> bool,
+        is_closed: impl Fn() -> Option<&'static str>,
     ) -> Result<Arc<Decoded>, (Code, String)> {
         let began = Instant::now();
         let deadline = job.deadline;
@@ -384,8 +390,8 @@ impl Capturer {
                 return Ok(good);
             }
             let now = Instant::now();
-            if is_closed() {
-                return Err(closed());
+            if let Some(reason) = is_closed() {
+                return Err(closed(reason));
             }
             if now >= deadline {
                 // An older frame is better than none; the result states its age.

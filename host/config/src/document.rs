@@ -129,6 +129,23 @@ impl<'a> Document<'a> {
         Err(found)
     }
 
+    /// Line and column of the key at `path`, or else of the nearest table around it. Items of lists are given by their
+    /// numbers.
+    pub(super) fn place(&self, path: &[&str]) -> Option<(usize, usize)> {
+        let is = |(step, wanted): (&Step, &&str)| match step {
+            Step::Key(key) => key == wanted,
+            Step::Index(index) => wanted.parse() == Ok(*index),
+        };
+        let places = places(&self.root);
+        let fits = |place: &&Place, length: usize| {
+            place.path.len() == length && place.path.iter().zip(path).all(is)
+        };
+        let mut lengths = (1..=path.len()).rev();
+        let place = lengths.find_map(|length| places.iter().find(|place| fits(place, length)))?;
+        let found = Invalid::new(self.file, self.text, place.key.clone(), String::new());
+        Some((found.line, found.column))
+    }
+
     /// Deserializes the working copy.
     pub(super) fn read<T: Deserialize<'a>>(&self) -> Result<T, Box<Mistake>> {
         T::deserialize(toml::Deserializer::from(self.rest.clone()))

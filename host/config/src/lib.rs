@@ -1,4 +1,4 @@
-//! The configuration: one TOML file, read once at start.
+//! The configuration: one TOML file, read at start and at each reload.
 //!
 //! [`Config::load`] reads the file; [`Config::default`] is used without one. Every mistake that can be found from the
 //! text alone is found here, all of them in one pass, and reported as `FILE:LINE:COLUMN: message` with the value and
@@ -22,6 +22,7 @@ mod net;
 pub mod private;
 mod secret;
 mod source;
+mod stream;
 mod text;
 mod tls;
 mod transport;
@@ -30,11 +31,12 @@ mod unsupported;
 mod webtransport;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -56,6 +58,7 @@ pub use net::{HostName, Network, Origin, TrustedProxy};
 pub use secret::Secret;
 pub use source::Source;
 pub use source::{host_and_port, is_scheme};
+pub use stream::{Stream, check_stream_name};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};
 pub use units::{BitRate, ByteSize, Span};
@@ -113,6 +116,27 @@ pub struct Config {
     /// resolved against it; those of sources are not.
     #[serde(skip)]
     pub dir: PathBuf,
+    /// The text of the file.
+    #[serde(skip)]
+    text: Text,
+}
+
+/// The text of the config file, to find the place of a mistake that is noticed later. Two configs are equal if they say the
+/// same, however it is written.
+#[derive(Clone, Default)]
+struct Text(Arc<str>);
+
+impl PartialEq for Text {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// Without the content, which has secrets.
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(…)")
+    }
 }
 
 impl Config {
@@ -183,6 +207,10 @@ impl Config {
             }
         };
         let config = config.map(|config| config.resolve_paths(file));
+        let config = config.map(|config| Self {
+            text: Text(text.into()),
+            ..config
+        });
         match config {
             Some(config) if found.is_empty() => Ok(config),
             rest => {
@@ -230,6 +258,30 @@ impl Config {
             address.resolve(&config.dir);
         }
         self
+    }
+
+    /// The keys of each `[streams.NAME]` as they are written, and no keys for a stream of the command line, as JSON. They
+    /// may have secrets.
+    pub fn stream_keys(&self) -> BTreeMap<String, serde_json::Value> {
+        let written: toml::Table = self.text.0.parse().unwrap_or_default();
+        let written = written.get("streams").and_then(toml::Value::as_table);
+        let keys = |name: &String| {
+            let keys = written.and_then(|written| written.get(name));
+            let keys = keys.and_then(|keys| serde_json::to_value(keys).ok());
+            keys.unwrap_or_else(|| serde_json::json!({}))
+        };
+        let names = self.streams.keys();
+        names.map(|name| (name.clone(), keys(name))).collect()
+    }
+
+    /// The place of a key in the file, or else of the nearest table around it, as `FILE:LINE:COLUMN`. `path` has the keys
+    /// from the top level on, and the number of an item of a list from 0. `None` without a file, and if nothing of the path
+    /// is in it.
+    pub fn place(&self, path: &[&str]) -> Option<String> {
+        let file = self.file.as_ref()?;
+        let document = Document::parse(&self.text.0, file).ok()?;
+        let (line, column) = document.place(path)?;
+        Some(format!("{}:{line}:{column}", file.display()))
     }
 
     /// Checks that there is something to show. Call it after the sources of the command line have been added; `file` is
@@ -341,6 +393,7 @@ impl Default for Config {
             access: Access::default(),
             file: None,
             dir: PathBuf::from("."),
+            text: Text::default(),
         }
     }
 }
@@ -376,6 +429,8 @@ pub struct Server {
     /// List of proxies that are believed what they tell of the client: its address, scheme, and the path below which it
     /// sees the gateway. Default: none.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Boolean: the config file is read again when it changes. Default `false`.
+    pub watch: bool,
     /// Path of the file for users that the command line adds, sign-ins, tokens and links, relative to the config file.
     /// Default: see [`Config::state_file`].
     pub state: Option<PathBuf>,
@@ -471,117 +526,12 @@ impl Default for Server {
             webtransport: WebTransport::default(),
             congestion: Congestion::default(),
             trusted_proxies: Vec::new(),
+            watch: false,
             state: None,
             connections: 16_384,
             connections_per_address: 256,
         }
     }
-}
-
-/// `[streams.NAME]`: a source and how it is run and encoded.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    rename_all = "kebab-case",
-    expecting = "a table such as { source = \"rtsp://camera.local/stream1\" }"
-)]
-pub struct Stream {
-    /// Where the media comes from, as written; the `source` crate interprets it. String, required.
-    pub source: Source,
-    /// Duration: how long the source keeps running after its last user. Default 10 s.
-    #[serde(default = "idle")]
-    pub idle: Span,
-    /// Boolean: whether the source runs from start to shutdown, even without users. Excludes `idle`. Default `false`.
-    #[serde(default)]
-    pub always_on: bool,
-    /// Duration: interval at which a URL that returns a single JPEG is requested again, 20 ms to 1 h. Default 500 ms.
-    #[serde(default = "every")]
-    pub every: Span,
-    /// List of other hosts that the URL may redirect to; its own host needs no entry. Default: none.
-    #[serde(default)]
-    pub redirects: Vec<HostName>,
-    /// Encoder settings for media that has to be encoded; H.264 that arrives as H.264 passes unchanged. Default: as
-    /// [`Encode::default`].
-    #[serde(default)]
-    pub encode: Encode,
-    /// `renditions.NAME`: the stream at other settings, by name. Default: none.
-    #[serde(default)]
-    pub renditions: BTreeMap<String, Rendition>,
-}
-
-/// A stream that shows the test pattern.
-impl Default for Stream {
-    fn default() -> Self {
-        Self {
-            source: "test-pattern".into(),
-            idle: Self::IDLE,
-            always_on: false,
-            every: Fetch::EVERY,
-            redirects: Vec::new(),
-            encode: Encode::default(),
-            renditions: BTreeMap::new(),
-        }
-    }
-}
-
-impl Stream {
-    /// Default of `idle`: 10 s.
-    pub const IDLE: Span = Span::from_duration(Duration::from_secs(10));
-
-    /// How the source's URL is fetched, if the source is a URL.
-    pub fn fetch(&self) -> Fetch {
-        Fetch {
-            every: self.every.duration(),
-            redirects: self.redirects.clone(),
-        }
-    }
-
-    fn check(&self, path: &[Step], document: &Document<'_>) -> Result<(), Problem> {
-        let at = |key: &str| [path, &[key.into()]].concat();
-        let (least, most) = Fetch::RANGE;
-        if !(least..=most).contains(&self.every) {
-            let what = format!(
-                "{} is out of range; write \"{least}\" to \"{most}\"",
-                self.every
-            );
-            return Err(Problem::value(at("every"), what));
-        }
-        if self.source.expose().is_empty() {
-            let what =
-                "is empty; write e.g. source = \"test-pattern\" or \"rtsp://camera.local/stream1\"";
-            return Err(Problem::value(at("source"), what));
-        }
-        if self.always_on && document.has(&at("idle")) {
-            let what = "has no effect with always-on = true; remove one of the two";
-            return Err(Problem::key(at("idle"), what));
-        }
-        self.encode.check(&at("encode"))?;
-        for (name, rendition) in &self.renditions {
-            let path = [path, &["renditions".into(), name.into()]].concat();
-            rendition.check(&path)?;
-            // Checked last: a mistake in a name removes everything below that name.
-            check_rendition_name(name).map_err(|what| Problem::key(path, what))?;
-        }
-        Ok(())
-    }
-}
-
-/// As [`check_stream_name`], for a rendition. The player's attribute `rendition` means the stream itself by `-`.
-fn check_rendition_name(name: &str) -> Result<(), String> {
-    if name == "-" {
-        return Err(
-            "means the stream itself where players choose a rendition; choose another name".into(),
-        );
-    }
-    check_stream_name(name).map_err(|what| what.replace("stream name", "rendition name"))
-}
-
-fn idle() -> Span {
-    Stream::IDLE
-}
-
-fn every() -> Span {
-    Fetch::EVERY
 }
 
 /// The message for an unknown name, such as "there is no stream `poch`; did you mean `porch`?". Names are suggested up
@@ -622,43 +572,6 @@ pub fn path_segment(name: &str) -> String {
             _ => format!("%{byte:02X}"),
         })
         .collect()
-}
-
-/// Checks that `name` can name a stream. It becomes one segment of URL paths: 1 to 128 bytes, no character with a
-/// meaning in URLs (`/ \ ? # % @`), no invisible or bidirectional control character, no space at either end, not `.` or
-/// `..`, no leading `~` (tickets start with it).
-///
-/// # Errors
-/// A phrase to be appended to the name: what is wrong and what to do.
-pub fn check_stream_name(name: &str) -> Result<(), String> {
-    // Bidirectional controls, line separators and the byte order mark. They are not control characters by Unicode's
-    // category, but such a name hides or reorders its text in a log or a page.
-    let hidden = |c: char| matches!(u32::from(c), 0x200e..=0x200f | 0x2028..=0x202e | 0x2066..=0x2069 | 0xfeff);
-    let odd = |c: char| c.is_control() || hidden(c) || "/\\?#%@".contains(c);
-    if name.is_empty() {
-        return Err("is not a valid stream name: it is empty".into());
-    }
-    if name.len() > 128 {
-        return Err("is not a valid stream name: it is longer than 128 bytes".into());
-    }
-    if name == "." || name == ".." {
-        return Err(
-            "is not a valid stream name: in a URL it means a directory; choose another".into(),
-        );
-    }
-    if name.starts_with('~') {
-        return Err("is not a valid stream name: it must not start with `~`".into());
-    }
-    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
-        return Err("is not a valid stream name: it starts or ends with a space; remove it".into());
-    }
-    match name.chars().find(|c| odd(*c)) {
-        Some(c) => Err(format!(
-            "is not a valid stream name: it contains `{}`; use letters, digits, `-`, `_` and `.`",
-            c.escape_debug()
-        )),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::json;
+use std::time::Duration;
 
 use super::*;
 
@@ -589,4 +590,59 @@ fn every_example_is_a_config() {
         }
     }
     assert!(count >= 4);
+}
+
+#[test]
+fn a_stream_is_read_from_json_with_all_checks_of_the_file() {
+    let read = |name: &str, keys: serde_json::Value| Stream::from_json(name, &keys);
+    let keys = json!({ "source": "rtsp://cam/\u{7f}1", "idle": "30s", "renditions": { "a": { "width": 640 } } });
+    let stream = read("front door", keys).unwrap();
+    assert_eq!(stream.source.expose(), "rtsp://cam/\u{7f}1");
+    assert_eq!(stream.renditions["a"].width, Some(640));
+    for (name, keys, what) in [
+        ("a/b", json!({ "source": "x" }), "not a valid stream name"),
+        ("a", json!({}), "`source` is missing in [streams.a]"),
+        (
+            "a",
+            json!({ "source": "x", "soruce": 1 }),
+            "did you mean `source`",
+        ),
+        (
+            "a",
+            json!({ "source": "x", "encode": { "width": null } }),
+            "`encode.width` is null",
+        ),
+        (
+            "a",
+            json!({ "source": "x", "idle": "5" }),
+            "`idle` in [streams.a]",
+        ),
+        (
+            "a",
+            json!({ "source": "x", "encode": { "width": 3 }, "every": "0s" }),
+            "\n",
+        ),
+        ("a", json!(7), "expected a table"),
+    ] {
+        let told = read(name, keys).unwrap_err();
+        assert!(told.contains(what), "{told}");
+    }
+}
+
+#[test]
+fn the_place_of_a_key_is_found_and_a_copy_says_the_same() {
+    let text = "[streams.a]\nsource = 'x'\n\n[[clients]]\nmatch = {}\n[[clients]]\nmatch = { client = 'x' }\n";
+    let config = parse(text).unwrap();
+    for (path, place) in [
+        (&["streams", "a", "source"][..], Some("sluice.toml:2:1")),
+        (&["streams", "a", "idle"], Some("sluice.toml:1:10")),
+        (&["clients", "1", "match"], Some("sluice.toml:7:1")),
+        (&["policy"], None),
+        (&[], None),
+    ] {
+        assert_eq!(config.place(path).as_deref(), place, "{path:?}");
+    }
+    assert_eq!(config, parse(&text.replace("'x'", "\"x\"")).unwrap());
+    assert_eq!(config.stream_keys()["a"], json!({ "source": "x" }));
+    assert!(!format!("{config:?}").contains("[[clients]]"));
 }

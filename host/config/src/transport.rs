@@ -178,7 +178,7 @@ fn check_each<T: DeserializeOwned>(table: &serde_json::Value, path: &[Step]) -> 
 }
 
 /// Where the first null in `value` is, which TOML does not have.
-fn path_of_null(value: &serde_json::Value) -> Option<Vec<Step>> {
+pub(super) fn path_of_null(value: &serde_json::Value) -> Option<Vec<Step>> {
     let within = |step: Step, value| {
         let mut path = path_of_null(value)?;
         path.insert(0, step);

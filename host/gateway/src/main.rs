@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sluicegate::api;
-use sluicegate::gateway::{self, Gateway};
+use sluicegate::gateway::{self, CommandLine, Gateway, Loaded, StartError};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_config::{Config, EncoderName, Listen};
@@ -175,19 +175,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         }) => {
             // First, while there is one thread only.
             let passed = Passed::take()?;
-            let mut settings = match &config {
-                Some(file) => Config::load(file)?,
-                None if sources.is_empty() => Config::default(),
-                None => Config {
-                    streams: Default::default(),
-                    ..Config::default()
-                },
+            let command_line = CommandLine {
+                config,
+                listen,
+                open,
+                sources,
             };
-            if !listen.is_empty() || open {
-                let server = &mut settings.server;
-                server.listen_at(&listen, open);
-            }
-            gateway::add_sources(&mut settings, &sources)?;
             source::set_devices_program(program.with_file_name("sluicegate-devices"));
             codec::set_probe_program(running);
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -197,7 +190,12 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime")?;
-            runtime.block_on(gateway::run(settings, passed, api::respond, api::connect))?;
+            runtime.block_on(gateway::run(
+                command_line,
+                passed,
+                api::respond,
+                api::connect,
+            ))?;
             // Does not wait for connections that missed the shutdown's deadline.
             runtime.shutdown_background();
             Ok(())
@@ -288,7 +286,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
         if file_mistakes == 0 {
             config.require_streams(file)?;
         }
-        match Gateway::prepare(config, |_| ()) {
+        match Gateway::prepare(Loaded::from_file(config), None, |_| ()) {
             Ok(gateway) => good = Some(gateway),
             Err(errors) => {
                 let errors = errors.into_errors();
@@ -297,7 +295,10 @@ fn check(file: &Path) -> anyhow::Result<()> {
                 let errors = errors
                     .iter()
                     .filter(|error| file_mistakes == 0 || error.is_independent());
-                found.extend(errors.map(|error| format!("{}: {}", file.display(), Chain(error))));
+                found.extend(errors.map(|error| match error {
+                    StartError::At { .. } => Chain(error).to_string(),
+                    _ => format!("{}: {}", file.display(), Chain(error)),
+                }));
             }
         }
     }
@@ -307,8 +308,9 @@ fn check(file: &Path) -> anyhow::Result<()> {
             for note in transports.values().flat_map(|known| known.notes()) {
                 print(&format!("{}: note: {note}\n", file.display()))?;
             }
-            for (name, stream) in &gateway.config.streams {
-                let spec = source::Spec::parse(stream.source.expose(), &gateway.config.dir);
+            let config = gateway.config();
+            for (name, stream) in &config.streams {
+                let spec = source::Spec::parse(stream.source.expose(), &config.dir);
                 if let Ok(spec) = spec
                     && let Some(path) = spec.missing()
                 {

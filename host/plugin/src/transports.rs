@@ -242,6 +242,37 @@ impl Transports {
         Ok((!is_same).then(|| Arc::new(loaded)))
     }
 
+    /// Loads the transport `name` with other settings, or with those of the built-in one; the table stays as it is. Blocks;
+    /// compiling may take seconds.
+    ///
+    /// # Errors
+    /// The component cannot be used.
+    pub fn load_with(
+        &self,
+        name: &str,
+        settings: Option<&config::Transport>,
+    ) -> Result<Arc<Transport>, TransportError> {
+        let current = self.get(name);
+        let usage = current.map(|current| current.usage.clone());
+        let loaded = load(
+            &self.engine,
+            self.built_in,
+            name,
+            settings,
+            usage.unwrap_or_default(),
+        )?;
+        Ok(Arc::new(loaded))
+    }
+
+    /// Sets what the config says of the transport `name`, for when its component is read again.
+    pub fn set_config(&self, name: &str, settings: Option<config::Transport>) {
+        let mut config = self.config.write();
+        match settings {
+            Some(settings) => config.insert(name.to_owned(), settings),
+            None => config.remove(name),
+        };
+    }
+
     /// Whether the binary contains a transport of that name.
     pub fn is_built_in(&self, name: &str) -> bool {
         self.built_in.find(name).is_some()
@@ -278,17 +309,15 @@ impl Transports {
         if self.table.read().len() >= MAX_TRANSPORTS {
             return Err(TransportError::TooMany);
         }
-        let loaded = load(
-            &self.engine,
-            self.built_in,
-            name,
-            Some(&settings),
-            Arc::default(),
-        )?;
-        let loaded = Arc::new(loaded);
-        self.config.write().insert(name.to_owned(), settings);
+        let loaded = self.load_with(name, Some(&settings))?;
+        self.set_config(name, Some(settings));
         self.put(loaded.clone(), None);
         Ok(loaded)
+    }
+
+    /// Puts a transport that was loaded, and whose name is new, into the table.
+    pub fn insert(&self, loaded: Arc<Transport>) {
+        self.put(loaded, None);
     }
 
     /// Removes a transport from the table. Its muxers go on.
@@ -394,6 +423,18 @@ pub enum TransportError {
 }
 
 impl TransportError {
+    /// Name of the transport that it is about.
+    pub fn transport(&self) -> Option<&str> {
+        match self {
+            TransportError::Load { name, .. }
+            | TransportError::Taken { name }
+            | TransportError::NotBuiltIn { name, .. }
+            | TransportError::Open { name, .. }
+            | TransportError::Browser { name, .. } => Some(name),
+            TransportError::TooMany => None,
+        }
+    }
+
     /// Whether the cause is a `[transports.NAME]` without `plugin` for a name that is not built in.
     pub fn is_not_built_in(&self) -> bool {
         matches!(self, TransportError::NotBuiltIn { .. })

@@ -44,7 +44,7 @@ pub fn run_camera(path: &Path, context: &mut SourceContext<'_>) -> Result<(), So
         what: what.clone(),
         reason,
     };
-    let (path, choice) = camera::choose_for(path, context.encode).map_err(fail)?;
+    let (path, choice) = camera::choose_for(path, context.encode.get()).map_err(fail)?;
     tracing::info!("{what}: {choice}");
     let mut options = vec![
         format!("input_format={}", choice.format.name()),
@@ -72,7 +72,7 @@ pub fn run_screen(screen: &Screen, context: &mut SourceContext<'_>) -> Result<()
         reason: "DISPLAY is not set; start the gateway in the session of that screen, or name the display, e.g. screen::0".into(),
     })?;
     let mut options = vec![
-        format!("framerate={}", context.encode.frame_rate),
+        format!("framerate={}", context.encode.get().frame_rate),
         format!("grab_x={}", screen.offset.0),
         format!("grab_y={}", screen.offset.1),
     ];

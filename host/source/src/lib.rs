@@ -229,6 +229,13 @@ impl Stop {
         }
     }
 
+    /// Waits until the signal is set.
+    pub fn wait_for_stop(&self) {
+        while !self.is_stopped() {
+            thread::park();
+        }
+    }
+
     /// Waits for `duration`, or until the signal is set.
     pub fn wait(&self, duration: Duration) {
         self.wait_until(std::time::Instant::now() + duration);
@@ -275,6 +282,47 @@ pub trait Source: fmt::Debug + fmt::Display + Send + Sync {
     }
 }
 
+/// Encoder settings for a source, which remember whether they were used: if not, the source goes on when they change.
+#[derive(Debug, Default)]
+pub struct EncodeSettings {
+    settings: config::Encode,
+    used: AtomicBool,
+    outdated: AtomicBool,
+    stop: Stop,
+}
+
+impl EncodeSettings {
+    /// Settings for a source that ends with `stop`.
+    pub fn new(settings: config::Encode, stop: Stop) -> EncodeSettings {
+        EncodeSettings {
+            settings,
+            stop,
+            ..EncodeSettings::default()
+        }
+    }
+
+    /// The settings, for a source that does what they say.
+    pub fn get(&self) -> &config::Encode {
+        self.used.store(true, Ordering::SeqCst);
+        self.stop_if_wrong();
+        &self.settings
+    }
+
+    /// There are other settings now. A source that uses these is stopped; one that does not use them goes on until it
+    /// does.
+    pub fn outdate(&self) {
+        self.outdated.store(true, Ordering::SeqCst);
+        self.stop_if_wrong();
+    }
+
+    /// Each of the two that set a flag looks at both afterwards, so at least one of them sees both.
+    fn stop_if_wrong(&self) {
+        if self.used.load(Ordering::SeqCst) && self.outdated.load(Ordering::SeqCst) {
+            self.stop.stop();
+        }
+    }
+}
+
 /// What a source works with while it runs.
 pub struct SourceContext<'a> {
     /// Receives what the source reads.
@@ -284,7 +332,7 @@ pub struct SourceContext<'a> {
     /// Keyframe requests, for sources that can grant them.
     pub keyframes: &'a Keyframes,
     /// How to encode what is not H.264, JPEG or AAC already.
-    pub encode: &'a config::Encode,
+    pub encode: &'a EncodeSettings,
     /// How to fetch URLs.
     pub fetch: &'a config::Fetch,
 }

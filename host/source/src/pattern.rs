@@ -20,18 +20,19 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
         what: "test-pattern".into(),
         reason: Chain(&error).to_string(),
     };
-    let mut encoder = Settings::of(context.encode)
+    let encode = context.encode.get();
+    let mut encoder = Settings::of(encode)
         .and_then(Encoder::new)
         .map_err(fail)?
         .counted(context.sink.codec_counts());
-    let mut painter = Painter::new(context.encode.width, context.encode.height)
-        .map_err(|error| fail(error.into()))?;
-    context.sink.configured(context.encode.frame_rate as f32);
+    let mut painter =
+        Painter::new(encode.width, encode.height).map_err(|error| fail(error.into()))?;
+    context.sink.configured(encode.frame_rate as f32);
     let (mut backlog, mut work_meter) = (Backlog::default(), WorkMeter::default());
     let start = Instant::now();
     let mut number = 0u64;
     // Keyframes are forced by time, because an encoder counts frames and some may be skipped.
-    let interval = ticks(context.encode.keyframe_interval.duration()).cast_signed();
+    let interval = ticks(encode.keyframe_interval.duration()).cast_signed();
     let mut keyframe_at = 0;
     while !context.stop.is_stopped() {
         let began = Instant::now();
@@ -39,9 +40,8 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let image = painter.paint(number, u64::try_from(unix.as_millis()).unwrap_or(0));
-        let at =
-            i64::try_from(number * u64::from(TIMESCALE) / u64::from(context.encode.frame_rate))
-                .unwrap_or(i64::MAX);
+        let at = i64::try_from(number * u64::from(TIMESCALE) / u64::from(encode.frame_rate))
+            .unwrap_or(i64::MAX);
         backlog.advance(at);
         let is_key = context.keyframes.take() || at >= keyframe_at + interval;
         if is_key {
@@ -53,20 +53,18 @@ pub fn run(context: &mut SourceContext<'_>) -> Result<(), SourceError> {
                 SourceTimes {
                     decode: Some(packet.dts),
                     presentation: Some(packet.pts),
-                    duration: TIMESCALE / context.encode.frame_rate,
+                    duration: TIMESCALE / encode.frame_rate,
                 },
             );
         }
         backlog.add_work(work_meter.count(began.elapsed()));
         number += 1;
-        let due =
-            Duration::from_nanos(number * 1_000_000_000 / u64::from(context.encode.frame_rate));
+        let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(encode.frame_rate));
         // After a suspension or a short overload all frames are made up for: a late frame is better than a gap. An
         // encoder that is too slow skips frame numbers instead of racing.
         let late = start.elapsed().saturating_sub(due);
         if late > MAX_CATCH_UP || (late > SLOW && backlog.is_late()) {
-            number += u64::try_from(late.as_nanos()).unwrap_or(0)
-                * u64::from(context.encode.frame_rate)
+            number += u64::try_from(late.as_nanos()).unwrap_or(0) * u64::from(encode.frame_rate)
                 / 1_000_000_000;
         }
         context.stop.wait_until(start + due);

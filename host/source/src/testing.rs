@@ -1,8 +1,8 @@
 //! A sink that records what a source writes to it, for the tests of this crate.
 
 use super::{
-    AudioTrack, Expected, Keyframes, Presentation, Sink, Source, SourceContext, SourceError,
-    SourceTimes, Stop,
+    AudioTrack, EncodeSettings, Expected, Keyframes, Presentation, Sink, Source, SourceContext,
+    SourceError, SourceTimes, Stop,
 };
 use bytes::Bytes;
 use sluicegate_codec::Counts;
@@ -64,7 +64,7 @@ pub fn run_fetching(
         sink,
         stop: &Stop::default(),
         keyframes: &Keyframes::default(),
-        encode: &config::Encode::default(),
+        encode: &EncodeSettings::default(),
         fetch,
     })
 }

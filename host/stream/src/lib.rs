@@ -3,7 +3,8 @@
 //! A [`Stream`] is a configured source under a name. Its source runs on a thread of its own from the first
 //! [`StreamLease`] until `idle` after the last one is dropped; a source that fails or panics is retried with backoff.
 //! One such stretch is a run: it has one timeline, one feed and one set of transcoders, and group numbers and epochs
-//! continue across retries within it.
+//! continue across retries within it. The settings of a stream can change while it runs ([`Stream::change`]): only what
+//! they concern begins anew, and a new source continues the run like a source that was lost and came back.
 //!
 //! `ingest` turns what the source reads into samples, `ring` and `feed` keep and distribute them, `transcoders` make
 //! every derived form (JPEG, H.264 renditions, AAC) once while it is used, and `status` is what `/api/devices` reports.
@@ -24,6 +25,7 @@ mod peak;
 mod recipe;
 mod registry;
 mod ring;
+mod settings;
 mod status;
 mod supervise;
 #[cfg(test)]
@@ -44,7 +46,8 @@ pub use status::{Report, State, Status, Totals};
 pub use transcoders::{DeriveError, DerivedFeed};
 pub use variant::{Selection, Variant, VariantOptions};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use settings::{Attempt, Settings};
 use sluicegate_codec as codec;
 use sluicegate_config as config;
 use sluicegate_media::{sample::Format, time::Moment};
@@ -68,12 +71,9 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 pub struct Stream {
     /// Name of the stream in the config and in URL paths.
     pub name: String,
-    /// The source as configured.
-    pub source: Arc<dyn Source>,
-    fetch: config::Fetch,
-    idle: Duration,
-    always_on: bool,
-    recipes: variant::Recipes,
+    settings: RwLock<Arc<Settings>>,
+    /// Whether the stream does not exist any more.
+    removed: AtomicBool,
     status: Arc<Status>,
     /// Whether a thread is probing the encoders; see [`Stream::probe_encoders`].
     probing: AtomicBool,
@@ -94,8 +94,30 @@ struct Control {
 struct Run {
     feed: Arc<Feed>,
     stop: Stop,
+    /// The current attempt to run the source.
+    attempt: Mutex<Attempt>,
     keyframes: Keyframes,
     transcoders: Transcoders,
+}
+
+impl Run {
+    /// Begins another attempt to run the source, with the newest settings. It is stopped from the beginning if the run is.
+    fn begin_attempt(&self, settings: &RwLock<Arc<Settings>>) -> Attempt {
+        let mut current = self.attempt.lock();
+        // Read under the lock: a change is either in what is read, or stops this attempt.
+        let attempt = Attempt::new(settings.read().clone());
+        attempt.stop.attach();
+        *current = attempt.clone();
+        if self.stop.is_stopped() {
+            attempt.stop.stop();
+        }
+        attempt
+    }
+
+    fn stop(&self) {
+        self.stop.stop();
+        self.attempt.lock().stop.stop();
+    }
 }
 
 impl Stream {
@@ -108,18 +130,54 @@ impl Stream {
     ) -> Arc<Stream> {
         Arc::new(Stream {
             name: name.to_owned(),
-            source,
-            fetch: config.fetch(),
-            idle: config.idle.duration(),
-            always_on: config.always_on,
-            recipes: variant::Recipes {
-                encode: config.encode,
-                renditions: config.renditions.clone(),
-            },
+            settings: RwLock::new(Arc::new(Settings::new(source, config, 0))),
+            removed: AtomicBool::new(false),
             status: Arc::new(Status::new(name, events.clone())),
             probing: AtomicBool::new(false),
             control: Mutex::default(),
         })
+    }
+
+    /// Takes other settings. What runs goes on, except for what they concern: another source takes the place of the one
+    /// that runs, muxers turn to other forms of the stream, and a source that encodes begins anew with other encoder
+    /// settings. Viewers stay.
+    pub fn change(&self, source: Arc<dyn Source>, config: &config::Stream) {
+        {
+            let mut settings = self.settings.write();
+            let changes = settings.changes + 1;
+            *settings = Arc::new(Settings::new(source, config, changes));
+        }
+        let run = self.lock().run.clone();
+        let Some(run) = run else { return };
+        run.attempt.lock().take_over(&self.settings());
+        // Muxers look for their form of the stream.
+        run.feed.wake();
+    }
+
+    /// Ends the stream, which does not exist any more: its source does not start again. Returns the thread of the source,
+    /// for the caller to join.
+    pub fn remove(&self) -> Option<JoinHandle<()>> {
+        self.removed.store(true, Ordering::Release);
+        self.shut_down()
+    }
+
+    /// Whether the stream does not exist any more.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// The source as configured.
+    pub fn source(&self) -> Arc<dyn Source> {
+        self.settings().source.clone()
+    }
+
+    /// Number of changes of the settings so far.
+    pub fn changes(&self) -> u64 {
+        self.settings.read().changes
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
     }
 
     /// Takes a lease on the stream, starting the source if necessary. The source runs until `idle` after the last lease
@@ -152,7 +210,7 @@ impl Stream {
 
     /// Current state and rates of the stream, for the API.
     pub fn report(&self) -> Report {
-        self.status.report(self.source.may_be_silent())
+        self.status.report(self.source().may_be_silent())
     }
 
     /// Sets the availability of the device behind this stream, for a stream that is one. A running source waits by
@@ -191,19 +249,20 @@ impl Stream {
     }
 
     /// Names of the configured renditions.
-    pub fn renditions(&self) -> impl Iterator<Item = &String> + Clone {
-        self.recipes.renditions.keys()
+    pub fn renditions(&self) -> Vec<String> {
+        let settings = self.settings();
+        settings.recipes.renditions.keys().cloned().collect()
     }
 
     /// Config of the rendition `name`.
-    pub fn rendition(&self, name: &str) -> Option<&config::Rendition> {
-        self.recipes.renditions.get(name)
+    pub fn rendition(&self, name: &str) -> Option<config::Rendition> {
+        self.settings.read().recipes.renditions.get(name).cloned()
     }
 
     /// Resolves `variant` for a transport that takes `formats`, while the source has the tracks `info`. `None` if the
     /// variant does not exist or has no track in any of the formats.
     pub fn choose(&self, variant: &Variant, info: &Info, formats: &[Format]) -> Option<Selection> {
-        self.recipes.choose(variant, info, formats)
+        self.settings().recipes.choose(variant, info, formats)
     }
 
     /// Offers of the stream and its renditions, best first, for a transport that takes `formats`, while the source has
@@ -211,14 +270,14 @@ impl Stream {
     ///
     /// Probes the encoders the first time, which may take a moment: do not call it on a thread that serves sockets.
     pub fn offers(&self, info: &Info, formats: &[Format]) -> Vec<Offer> {
-        offer::offers(&self.recipes, info, formats, self.status.peaks())
+        offer::offers(&self.settings().recipes, info, formats, self.status.peaks())
     }
 
     /// Like [`Stream::offers`] but never blocks: forms that are encoded by the gateway have no codec string, and those
     /// whose encoder was not probed yet are offered as if it worked. The flag says whether all encoders have been
     /// probed, by [`Stream::offers`] or [`Stream::probe_encoders`].
     pub fn offers_without_probing(&self, info: &Info, formats: &[Format]) -> (Vec<Offer>, bool) {
-        offer::offers_without_probing(&self.recipes, info, formats, self.status.peaks())
+        offer::offers_without_probing(&self.settings().recipes, info, formats, self.status.peaks())
     }
 
     /// Probes the encoders on a thread of its own, unless one is doing so already.
@@ -243,7 +302,7 @@ impl Stream {
 
     /// How long the source keeps running after its last user left.
     pub fn idle(&self) -> Duration {
-        self.idle
+        self.settings.read().idle
     }
 
     /// Whether the stream has no users and its source does not run.
@@ -254,7 +313,7 @@ impl Stream {
 
     /// Whether the source runs even without users.
     pub fn always_on(&self) -> bool {
-        self.always_on
+        self.settings.read().always_on
     }
 
     /// Called periodically: stops the source if it was unused for the idle time.
@@ -262,7 +321,7 @@ impl Stream {
         let mut control = self.lock();
         let unused = control
             .unused_since
-            .is_some_and(|since| now - since >= self.idle);
+            .is_some_and(|since| now - since >= self.idle());
         if unused && control.users == 0 {
             self.end(&mut control);
         }
@@ -278,7 +337,7 @@ impl Stream {
     fn end(&self, control: &mut Control) {
         control.unused_since = None;
         if let Some(run) = control.run.take() {
-            run.stop.stop();
+            run.stop();
             self.status.idle();
         }
     }
@@ -289,11 +348,13 @@ impl Stream {
     ) -> (Arc<Run>, Option<JoinHandle<()>>) {
         let began = Instant::now();
         let started_at_us = unix_us();
-        let cell = self.recipes.encode.keyframe_interval.duration();
+        let settings = self.settings();
+        let cell = settings.recipes.encode.keyframe_interval.duration();
         let feed = Feed::new(GroupNumbers::own(started_at_us, cell));
         let keyframes = Keyframes::default();
         let run = Arc::new(Run {
             stop: Stop::default(),
+            attempt: Mutex::new(Attempt::new(settings)),
             transcoders: Transcoders::new(
                 &self.name,
                 feed.clone(),
@@ -317,21 +378,25 @@ impl Stream {
             started_at_us,
             Box::new(clock),
         );
-        let stream = self.clone();
-        let (stop, keyframes) = (run.stop.clone(), run.keyframes.clone());
+        if self.is_removed() {
+            self.status.failed("the stream was removed".into());
+            run.stop();
+            return (run, before);
+        }
+        let (stream, running) = (self.clone(), run.clone());
         self.status.starting();
         let spawned = thread::Builder::new()
             .name(format!("source {}", self.name))
             .spawn(move || {
-                stop.attach();
+                running.stop.attach();
                 // Ports and devices of the previous run are free only when its thread has ended.
                 if let Some(before) = before {
                     let _ = before.join();
                 }
                 stream.status.starting();
-                stream.supervise(&mut ingest, &stop, &keyframes);
+                stream.supervise(&mut ingest, &running);
                 // Set again, since the last sample may have arrived after `end` set it.
-                if stop.is_stopped() {
+                if running.stop.is_stopped() {
                     stream.status.idle();
                 }
             });
@@ -346,36 +411,52 @@ impl Stream {
     }
 
     /// Runs the source repeatedly until it is stopped. A panic counts as a failure, like a read error.
-    fn supervise(&self, ingest: &mut Ingest, stop: &Stop, keyframes: &Keyframes) {
+    fn supervise(&self, ingest: &mut Ingest, run: &Run) {
         let mut backoff = BACKOFF;
         let mut logged_reason = String::new();
         loop {
+            let attempt = run.begin_attempt(&self.settings);
+            let Attempt {
+                settings,
+                stop,
+                encode,
+            } = &attempt;
+            let source = &settings.source;
             let (began, before) = (Instant::now(), self.status.totals().samples);
-            let encode = &self.recipes.encode;
             let ended = contain(|| {
-                self.source.run(&mut SourceContext {
+                source.run(&mut SourceContext {
                     sink: ingest,
                     stop,
-                    keyframes,
+                    keyframes: &run.keyframes,
                     encode,
-                    fetch: &self.fetch,
+                    fetch: &settings.fetch,
                 })
             });
             let (reason, over) = match ended {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) if !stop.is_stopped() => return,
+                Ok(Ok(())) => (String::new(), false),
                 Ok(Err(error)) => {
-                    let over = self.source.is_finite() && matches!(error, SourceError::Ended(_));
-                    (self.source.scrub(&error.to_string()), over)
+                    let over = source.is_finite() && matches!(error, SourceError::Ended(_));
+                    (source.scrub(&error.to_string()), over)
                 }
                 Err(panicked) => (format!("reading the source {panicked}"), false),
             };
-            if stop.is_stopped() {
+            if run.stop.is_stopped() {
                 return;
+            }
+            if stop.is_stopped() {
+                // Another source, or the same one with other settings, begins at once.
+                self.report_loss(ingest, "the settings of the stream were changed");
+                backoff.reset();
+                logged_reason.clear();
+                continue;
             }
             if over {
                 self.report_loss(ingest, &reason);
                 self.status.failed(reason);
-                return;
+                // Only another source can follow.
+                stop.wait_for_stop();
+                continue;
             }
             // A source that delivered for longer than its next delay would be starts again with the shortest one. A
             // reason is logged once, not for every attempt.
@@ -391,9 +472,6 @@ impl Stream {
             }
             self.report_loss(ingest, &reason);
             stop.wait(jittered(backoff.next_delay()));
-            if stop.is_stopped() {
-                return;
-            }
         }
     }
 

@@ -44,13 +44,36 @@ struct Ring {
     waiting: BTreeMap<u64, Waker>,
 }
 
+/// What an event is about, on which it depends who may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// The stream of this name.
+    Stream(&'a str),
+    /// The gateway as a whole.
+    Gateway,
+    /// The configuration of the gateway.
+    Config,
+}
+
 /// An event in the ring.
 #[derive(Debug)]
 struct Event {
     /// Name of the stream that it is about; `None` if it is about the gateway.
     stream: Option<Box<str>>,
+    /// Whether it is about the gateway's configuration.
+    about_config: bool,
     /// As sent on the wire.
     text: Bytes,
+}
+
+impl Event {
+    fn about(&self) -> About<'_> {
+        match &self.stream {
+            Some(stream) => About::Stream(stream),
+            None if self.about_config => About::Config,
+            None => About::Gateway,
+        }
+    }
 }
 
 impl Size for Event {
@@ -88,6 +111,12 @@ impl Default for Events {
 impl Events {
     /// Publishes an event about this stream, or about the gateway. `data` must be a struct without a field `at`.
     pub fn publish(&self, name: &'static str, stream: Option<&str>, data: &impl Serialize) {
+        let about = stream.map_or(About::Gateway, About::Stream);
+        self.publish_about(name, about, data);
+    }
+
+    /// Publishes an event. `data` must be a struct without a field `at`.
+    pub fn publish_about(&self, name: &'static str, about: About<'_>, data: &impl Serialize) {
         let at = super::unix_ms(SystemTime::now());
         // Published data are plain structs, which always have a JSON form.
         let Ok(data) = serde_json::to_string(&TimedEvent { at, data }) else {
@@ -95,8 +124,14 @@ impl Events {
         };
         let mut ring = self.lock();
         let text = self.wire(name, ring.events.end(), &data);
-        let stream = stream.map(Box::from);
-        ring.events.push(Event { stream, text });
+        ring.events.push(Event {
+            stream: match about {
+                About::Stream(stream) => Some(stream.into()),
+                About::Gateway | About::Config => None,
+            },
+            about_config: about == About::Config,
+            text,
+        });
         while ring.events.len() > MAX_EVENTS || ring.events.bytes() > MAX_BYTES {
             ring.events.pop();
         }
@@ -177,12 +212,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Returns new events in wire format, about 16 KiB at most; only those about streams, or the gateway, that `shows`
-    /// admits. Without new events, the task is woken when there are some.
+    /// Returns new events in wire format, about 16 KiB at most; only those that `shows` admits. Without new events, the task is woken when there are some.
     pub fn poll(
         &mut self,
         context: &mut Context<'_>,
-        mut shows: impl FnMut(Option<&str>) -> bool,
+        mut shows: impl FnMut(About<'_>) -> bool,
     ) -> Poll<Bytes> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(first);
@@ -195,7 +229,7 @@ impl Reader {
             text.extend_from_slice(&self.events.missed(self.position, Some(missed)));
         }
         for event in ring.events.since(self.position + 1) {
-            if shows(event.stream.as_deref()) {
+            if shows(event.about()) {
                 if !text.is_empty() && text.len() + event.text.len() > BATCH {
                     break;
                 }
@@ -305,8 +339,9 @@ mod tests {
         let events = Arc::<Events>::default();
         let mut context = Context::from_waker(Waker::noop());
         let mut reader = events.reader(None);
-        let mut next =
-            |reader: &mut Reader| reader.poll(&mut context, |about| about == Some("porch"));
+        let mut next = |reader: &mut Reader| {
+            reader.poll(&mut context, |about| about == About::Stream("porch"))
+        };
         assert!(next(&mut reader).is_ready());
         let about = |stream| {
             let text = format!("{stream:?}");

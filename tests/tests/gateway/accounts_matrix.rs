@@ -39,7 +39,11 @@ fn sample(route: &Route, stream: &str, session: &str) -> (String, &'static str) 
     let body = match route.target {
         // A form without an action.
         Target::Login | Target::Logout | Target::ChangeAccount => "",
-        Target::CreateToken | Target::CreateLink | Target::AddPlugin | Target::Capture => "[]",
+        Target::CreateToken
+        | Target::CreateLink
+        | Target::AddPlugin
+        | Target::PutStream
+        | Target::Capture => "[]",
         Target::Dashboard
         | Target::Watch
         | Target::Asset
@@ -49,6 +53,9 @@ fn sample(route: &Route, stream: &str, session: &str) -> (String, &'static str) 
         | Target::Events
         | Target::Devices
         | Target::Device
+        | Target::Streams
+        | Target::RemoveStream
+        | Target::ReloadConfig
         | Target::Sessions
         | Target::Session
         | Target::Plugins

@@ -2,15 +2,12 @@
 
 use bytes::Bytes;
 use sluicegate_codec::{Encoder, Settings};
-use sluicegate_media::{
-    h264::{annexb, nal, parameter_sets::ParameterSets},
-    pattern::Painter,
-};
+use sluicegate_media::pattern::Painter;
 use sluicegate_tests::{
     Feeder, Gateway, Nal,
     client::{is_header, jpeg_number},
     measure::{mib, slope},
-    media::{NumberReader, cut},
+    media::{NumberReader, cut, picture_size},
     mjpeg, within,
 };
 use tokio::io::AsyncWriteExt;
@@ -42,7 +39,7 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
         // Its own configuration, then a keyframe, then the rest: nothing is missing or repeated.
         let header = within(&what, viewer.next()).await.unwrap();
         assert!(is_header(&cut(&header)), "{what}");
-        assert_eq!(described(&header), size, "{what}");
+        assert_eq!(picture_size(&header), size, "{what}");
         let mut numbers = reader.feed(&header);
         for nth in 0..FRAMES {
             let unit = within(&what, viewer.next_unit()).await.unwrap();
@@ -71,7 +68,7 @@ async fn a_hundred_changes_of_size_reach_every_viewer_and_leave_nothing_behind()
         if change % 10 == 9 {
             let mut late = Nal::connect(gateway.address, "annexb").await.unwrap();
             let header = within(&what, late.next()).await.unwrap();
-            assert_eq!(described(&header), size, "a late viewer, {what}");
+            assert_eq!(picture_size(&header), size, "a late viewer, {what}");
             let mut reader = NumberReader::default();
             reader.feed(&header);
             let unit = within(&what, late.next_unit()).await.unwrap();
@@ -140,15 +137,4 @@ fn encode((width, height): (u32, u32), first: u64) -> Vec<Bytes> {
     }
     assert_eq!(units.len() as u64, FRAMES);
     units
-}
-
-/// Picture size in the parameter sets of a header.
-fn described(header: &Bytes) -> (u32, u32) {
-    let nals = annexb::split(header);
-    let of = |kind: u8| -> Vec<Bytes> {
-        let found = nals.iter().filter(|unit| nal::unit_type(unit) == kind);
-        found.cloned().collect()
-    };
-    let sets = ParameterSets::new(&of(nal::SPS), &of(nal::PPS)).unwrap();
-    (sets.picture.width, sets.picture.height)
 }

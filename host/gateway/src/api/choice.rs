@@ -89,7 +89,8 @@ async fn answer(
         let text = "the gateway is shutting down";
         return error(as_json, StatusCode::SERVICE_UNAVAILABLE, text);
     }
-    let rule = first(&gateway.config.clients, request);
+    let config = gateway.config();
+    let rule = first(&config.clients, request);
     let mut allowed = rule.map(Allowed::from).unwrap_or_default();
     let target = (!as_json).then(|| redirect_target(request));
     if target == Some(RedirectTarget::Page) {
@@ -138,6 +139,7 @@ async fn answer(
             more: Vec::new(),
         },
         can,
+        facts: request.into(),
         allowed,
         pin,
         options: options.to_string(),
@@ -170,7 +172,7 @@ async fn answer(
             session: format!("{base_path}/api/sessions/{}", session.id),
             webtransport: Access::of(gateway, request.address, request.headers),
             ticket: ticket(gateway, visitor, name, session.number),
-            pattern: session.stream.source.is_test_pattern(),
+            pattern: session.stream.source().is_test_pattern(),
         },
     )
 }

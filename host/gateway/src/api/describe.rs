@@ -4,6 +4,7 @@
 //! texts in `operations`, so it cannot disagree with the code. OpenAPI cannot describe WebSockets: such a path is a GET
 //! that answers 101, and the extension `x-websocket` describes its messages.
 
+mod config;
 mod operations;
 
 use super::{ROUTES, Route, Subject, Target};

@@ -11,7 +11,7 @@ use hyper::{HeaderMap, Response, body::Frame, header};
 use sluicegate_accounts::{Accounts, Identity};
 use sluicegate_net::Drain;
 use sluicegate_net::auth::Role;
-use sluicegate_telemetry::events::Reader;
+use sluicegate_telemetry::events::{About, Reader};
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -26,7 +26,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const COMMENT: &[u8] = b": still here\n\n";
 
 /// Streams the events from now on, or those after the one named by `Last-Event-ID` or `?last-event-id=`: those about
-/// streams that the visitor may view, and about the gateway if it may view all.
+/// streams that the visitor may view, about the gateway if it may view all, and about the config if it administers the
+/// gateway.
 pub fn follow(
     gateway: &Gateway,
     visitor: &Visitor,
@@ -57,10 +58,14 @@ struct Shows {
 }
 
 impl Shows {
-    fn admits(&self, stream: Option<&str>) -> bool {
-        let now = SystemTime::now();
+    fn admits(&self, about: About<'_>) -> bool {
+        let (role, stream) = match about {
+            About::Stream(stream) => (Role::View, Some(stream)),
+            About::Gateway => (Role::View, None),
+            About::Config => (Role::Admin, None),
+        };
         self.accounts
-            .is_current(&self.identity, Role::View, stream, now)
+            .is_current(&self.identity, role, stream, SystemTime::now())
     }
 }
 
@@ -95,10 +100,7 @@ impl hyper::body::Body for EventBody {
             return Poll::Ready(None);
         }
         let this = &mut *self;
-        let text = match this
-            .reader
-            .poll(context, |stream| this.shows.admits(stream))
-        {
+        let text = match this.reader.poll(context, |about| this.shows.admits(about)) {
             Poll::Ready(text) => text,
             Poll::Pending if this.keep_alive.as_mut().poll(context).is_ready() => {
                 Bytes::from_static(COMMENT)

@@ -198,7 +198,7 @@ fn policy(
     };
     let hash = &DOCUMENT.1;
     let origins: String = gateway
-        .config
+        .config()
         .server
         .origins
         .iter()

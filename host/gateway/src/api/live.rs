@@ -321,10 +321,11 @@ pub(super) fn stream(
         names.retain(|name| visitor.sees(name));
         config::unknown("stream", name, names.iter())
     })?;
-    if let Some(rendition) = rendition
-        && !stream.renditions().any(|known| known == rendition)
-    {
-        return Err(config::unknown("rendition", rendition, stream.renditions()));
+    if let Some(rendition) = rendition {
+        let known = stream.renditions();
+        if !known.iter().any(|known| known == rendition) {
+            return Err(config::unknown("rendition", rendition, known.iter()));
+        }
     }
     Ok(stream)
 }

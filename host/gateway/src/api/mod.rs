@@ -24,11 +24,13 @@ pub mod recording;
 mod routes;
 mod session;
 mod state;
+mod streams;
 mod visitor;
 mod webtransport;
 
 pub use describe::openapi;
 pub use routes::{Found, Parameters, ROUTES, Route, Subject, Target, find};
+pub use streams::StreamEntry;
 pub use webtransport::connect;
 
 use crate::gateway::Gateway;
@@ -108,7 +110,8 @@ async fn answer(
     peer: Peer,
     request: Request<Incoming>,
 ) -> (Response<Body>, Option<Visitor>) {
-    let mut request = match prefix::enter(&gateway.config.server, peer, request) {
+    let config = gateway.config();
+    let mut request = match prefix::enter(&config.server, peer, request) {
         Ok(request) => request,
         Err(redirect) => return (finish(*redirect, None), None),
     };
@@ -121,7 +124,7 @@ async fn answer(
         true => routes::find(&method_asked_for(request.headers()), path),
         false => routes::find(request.method(), path),
     };
-    let caller = auth::caller(&gateway.config.server, peer, request.headers());
+    let caller = auth::caller(&config.server, peer, request.headers());
     let session = session_in(gateway, &found);
     let needed = needed(&found, session.as_deref());
     let visitor = match visitor::admit(gateway, &caller, needed, (&request).into()).await {
@@ -138,7 +141,7 @@ async fn answer(
     let response = match found {
         Found::Route(route, _) if options => allowed(&route.allowed(), cors_origin.is_some()),
         Found::OtherMethod(methods) if options => allowed(&methods, false),
-        _ if options && path == "*" => allowed("GET, HEAD, POST, DELETE, OPTIONS", false),
+        _ if options && path == "*" => allowed("GET, HEAD, POST, PUT, DELETE, OPTIONS", false),
         Found::Route(route, _) if is_service_worker(route, &request) => {
             let text = "service workers are not allowed below /live/; write the component's page without one";
             error(json, StatusCode::FORBIDDEN, text)
@@ -261,6 +264,10 @@ async fn route_to(
         }
         Target::Devices => state::devices(gateway, visitor, &base_path, request.headers()),
         Target::Device => state::device(gateway, visitor, &base_path, name()),
+        Target::Streams => streams::list(gateway, visitor),
+        Target::PutStream => streams::put(gateway, name(), request).await,
+        Target::RemoveStream => streams::remove(gateway, name()).await,
+        Target::ReloadConfig => streams::reload_config(gateway, visitor).await,
         Target::Sessions => state::sessions(gateway, visitor),
         Target::Plugins => state::plugins(gateway),
         Target::AddPlugin => plugins::add(gateway, request).await,

@@ -88,7 +88,7 @@ pub async fn add(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
         )
         .trim_end());
     };
-    transport.plugin = Some(gateway.config.dir.join(plugin));
+    transport.plugin = Some(gateway.config().dir.join(plugin));
     if gateway.transports.get(&name).is_some() {
         let text = match gateway.transports.is_built_in(&name) {
             true => format!(

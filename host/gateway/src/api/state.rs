@@ -512,6 +512,7 @@ fn describe(
 ) -> Device {
     let report = stream.report();
     let path = config::path_segment(&stream.name);
+    let source = stream.source();
     let video = report.video.as_ref();
     let size = video.map(sluicegate_media::sample::Video::display_size);
     Device {
@@ -521,10 +522,9 @@ fn describe(
         state: report.state,
         reason: report.reason,
         since: report.since,
-        source: stream.source.to_string(),
+        source: source.to_string(),
         always_on: stream.always_on(),
-        model: stream
-            .source
+        model: source
             .android_serial()
             .and_then(|serial| gateway.fleet.model(serial)),
         width: size.map(|(width, _)| width),
@@ -549,7 +549,7 @@ fn describe(
             clients: gateway.captures.clients(&stream.name),
         },
         made: frame_counts(stream.codec()),
-        renditions: stream.renditions().cloned().collect(),
+        renditions: stream.renditions(),
         encoder: codec::encoders(),
         transports: gateway.transports.all().keys().cloned().collect(),
         notes: report.notes,

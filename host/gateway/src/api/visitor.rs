@@ -196,7 +196,8 @@ async fn check(
     needed: Permission<'_>,
     asked: RequestHead<'_>,
 ) -> Result<Visitor, Refusal> {
-    let (server, accounts) = (&gateway.config.server, &gateway.accounts);
+    let config = gateway.config();
+    let (server, accounts) = (&config.server, &gateway.accounts);
     let site = auth::check(server, caller, needed, asked).map_err(Refusal::Denied)?;
     let visitor = |identity, ticket, is_blind| Visitor {
         address: caller.address,

@@ -61,7 +61,7 @@ pub async fn connect(gateway: Arc<Gateway>, peer: Peer, request: SessionRequest)
     let started = Instant::now();
     // A session has no redirect; the base path alone is not found.
     let head = request.head().clone();
-    let mut head = prefix::enter(&gateway.config.server, peer, head.clone()).unwrap_or(head);
+    let mut head = prefix::enter(&gateway.config().server, peer, head.clone()).unwrap_or(head);
     auth::take_path_ticket(&mut head);
     let admitted = match admit(&gateway, peer, &head).await {
         Ok(admitted) => admitted,
@@ -116,7 +116,7 @@ async fn admit(
     };
     let found = routes::find(&Method::GET, head.uri().path());
     let session = session_in(gateway, &found);
-    let caller = auth::caller(&gateway.config.server, peer, head.headers());
+    let caller = auth::caller(&gateway.config().server, peer, head.headers());
     let needed = needed(&found, session.as_deref());
     let visitor = visitor::admit(gateway, &caller, needed, head.into())
         .await

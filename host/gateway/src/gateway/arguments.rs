@@ -1,19 +1,62 @@
-//! Streams from sources on the command line: `SOURCE` or `NAME=SOURCE`.
+//! The command line of `serve`: the config file, and what is said beside it, such as sources, `SOURCE` or `NAME=SOURCE`.
 //!
 //! Sources contain `=` themselves, so an argument is a source as a whole if it can be read as one, and only otherwise
-//! split at its first `=`. Errors hide passwords. `main` calls [`add_sources`] before the gateway is prepared.
+//! split at its first `=`. Errors hide passwords. [`CommandLine::load`] is
+//! called at start and at each reload.
 
 use super::StartError;
 use sluicegate_config as config;
-use sluicegate_config::Config;
+use sluicegate_config::{Config, Listen};
+use sluicegate_plugin::transports::FileSignature;
 use sluicegate_source::{Spec, SpecError};
+use std::path::PathBuf;
+
+/// The arguments of `serve`.
+#[derive(Clone, Debug, Default)]
+pub struct CommandLine {
+    /// The config file.
+    pub config: Option<PathBuf>,
+    /// Addresses that replace those of the config.
+    pub listen: Vec<Listen>,
+    /// Whether other machines may connect, and everybody may watch.
+    pub open: bool,
+    /// Sources, `SOURCE` or `NAME=SOURCE`.
+    pub sources: Vec<String>,
+}
+
+impl CommandLine {
+    /// Reads the config file, and adds what the other arguments say.
+    ///
+    /// # Errors
+    /// The file cannot be read or has mistakes, or a source is not valid.
+    pub fn load(&self) -> Result<Config, StartError> {
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        if self.config.is_none() && !self.sources.is_empty() {
+            // Instead of the demo.
+            config.streams.clear();
+        }
+        if !self.listen.is_empty() || self.open {
+            config.server.listen_at(&self.listen, self.open);
+        }
+        add_sources(&mut config, &self.sources)?;
+        Ok(config)
+    }
+
+    /// What the config file is now.
+    pub(super) fn signature(&self) -> Option<FileSignature> {
+        FileSignature::of(self.config.as_ref()?)
+    }
+}
 
 /// Adds the streams of the command line, `SOURCE` or `NAME=SOURCE`, to those of the config. A stream without a name is
 /// named after its source.
 ///
 /// # Errors
 /// An argument is not a valid source, or its name is invalid or taken.
-pub fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
+fn add_sources(config: &mut Config, sources: &[String]) -> Result<(), StartError> {
     for text in sources {
         let (name, text, spec) = read(text)?;
         let name = match name {
@@ -94,10 +137,8 @@ mod tests {
     use super::*;
 
     fn streams(sources: &[&str]) -> Result<Vec<(String, String)>, String> {
-        let mut config = Config {
-            streams: Default::default(),
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.streams.clear();
         let sources: Vec<String> = sources.iter().map(|text| (*text).to_owned()).collect();
         add_sources(&mut config, &sources).map_err(|error| error.to_string())?;
         let streams = config.streams.into_iter();

@@ -147,16 +147,17 @@ impl Gateway {
     }
 
     fn exchange_policy(&self) -> Result<(), ChangeError> {
-        let names = known_transports(&self.config, &self.transports.all());
+        let config = self.config();
+        let names = known_transports(&config, &self.transports.all());
         let policy = Policy::load(
             &self.engine,
             built_in::POLICIES,
-            self.config.policy.as_ref(),
+            config.policy.as_ref(),
             &names,
         )?;
-        check_clients(&self.config, &self.transports.all(), &policy)
-            .map_err(ChangeError::Clients)?;
-        self.sessions.policy_actor().replace(policy);
+        let mistakes = check_clients(&config, &self.transports.all(), &policy);
+        StartError::any(mistakes, &config).map_err(ChangeError::Clients)?;
+        self.sessions.policy_actor().replace(Arc::new(policy));
         Ok(())
     }
 }

@@ -36,13 +36,14 @@ impl Devices {
     }
 }
 
-/// Starts the thread; `None` if the config allows no devices.
+/// Starts the thread, unless it runs or the config allows no devices.
 ///
 /// # Errors
 /// The system starts no thread.
-pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
-    if !gateway.fleet.must_follow() {
-        return Ok(None);
+pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<()> {
+    let mut following = gateway.following.lock();
+    if following.is_some() || !gateway.fleet.must_follow() || gateway.is_draining() {
+        return Ok(());
     }
     let stop = Stop::default();
     let (followed, until) = (gateway.clone(), stop.clone());
@@ -63,10 +64,11 @@ pub(super) fn follow(gateway: &Arc<Gateway>) -> io::Result<Option<Devices>> {
                 until.wait(RESTART_DELAY);
             }
         })?;
-    Ok(Some(Devices {
+    *following = Some(Devices {
         stop,
         thread: Some(thread),
-    }))
+    });
+    Ok(())
 }
 
 /// Connects devices with their streams.
@@ -119,7 +121,7 @@ fn streams_of(gateway: &Gateway, serial: &str) -> Vec<Arc<Stream>> {
 }
 
 fn shows(stream: &Stream, serial: &str) -> bool {
-    stream.source.android_serial() == Some(serial)
+    stream.source().android_serial() == Some(serial)
 }
 
 impl Drop for Devices {

@@ -6,7 +6,7 @@
 //! only follow from a mistake there.
 
 use sluicegate_accounts::{ChangeError, StateError};
-use sluicegate_config::ListenAddress;
+use sluicegate_config::{Config, ListenAddress};
 use sluicegate_net::TlsError;
 use sluicegate_plugin::{LoadError, policy::PolicyError, transports::TransportError};
 use sluicegate_source::SpecError;
@@ -34,6 +34,16 @@ pub enum StartError {
     /// The policy cannot be loaded or opened.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A component was refused because it does worse than the one in use.
+    #[error("[transports.{name}]: {component} is refused: {reason}")]
+    Refused {
+        /// Name of the transport.
+        name: String,
+        /// Component, as name@version.
+        component: String,
+        /// What a muxer found.
+        reason: String,
+    },
     /// A rule names a stream, transport or rendition that does not exist.
     #[error("item {nth} of [[clients]]: {reason}")]
     Client {
@@ -41,6 +51,14 @@ pub enum StartError {
         nth: usize,
         /// The unknown name, and the known ones.
         reason: String,
+    },
+    /// The policy rejects the options of a rule.
+    #[error("{reason}")]
+    ClientPolicy {
+        /// Number of the rule in the config, from 1.
+        nth: usize,
+        /// Why it rejects them.
+        reason: PolicyError,
     },
     /// The certificate cannot be read or made.
     #[error("`tls` under [server]: {0}")]
@@ -64,14 +82,20 @@ pub enum StartError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// The config cannot be read, or has mistakes.
+    #[error(transparent)]
+    Config(#[from] sluicegate_config::Error),
+    /// Another error, with its place in the config file.
+    #[error("{place}: {error}")]
+    At {
+        /// As `FILE:LINE:COLUMN`.
+        place: String,
+        /// The error.
+        error: Box<StartError>,
+    },
     /// One or more errors.
     #[error("{}", lines(.0))]
     Multiple(Vec<StartError>),
-    /// No stream is configured and discovery of devices is off.
-    #[error(
-        "there is no stream: name a source on the command line, or write [streams.NAME] with source = \"test-pattern\" into the config"
-    )]
-    NoStream,
     /// The gateway cannot listen on the address.
     #[error(
         "cannot listen on {address}: {reason}; {}choose another with --listen {free} or `listen` under [server]",
@@ -114,18 +138,49 @@ fn lines(errors: &[StartError]) -> String {
 }
 
 impl StartError {
-    /// `Err` with all errors if there are any.
-    pub(super) fn any(errors: Vec<StartError>) -> Result<(), StartError> {
+    /// `Err` with all errors, and their places in the config file, if there are any.
+    pub(super) fn any(errors: Vec<StartError>, config: &Config) -> Result<(), StartError> {
+        let errors = errors.into_iter().flat_map(StartError::into_errors);
+        let errors: Vec<_> = errors.map(|error| error.located(config)).collect();
         match errors.is_empty() {
             true => Ok(()),
             false => Err(StartError::Multiple(errors)),
         }
     }
 
+    /// The error with its place in the config file, if it is about something there.
+    fn located(self, config: &Config) -> StartError {
+        let nth;
+        let path: &[&str] = match &self {
+            StartError::Source { stream, .. } => &["streams", stream, "source"],
+            StartError::Transport(error) => match error.transport() {
+                Some(name) => &["transports", name],
+                None => &["transports"],
+            },
+            StartError::Policy(_) => &["policy"],
+            StartError::Client { nth: of, .. } | StartError::ClientPolicy { nth: of, .. } => {
+                nth = of.saturating_sub(1).to_string();
+                &["clients", &nth]
+            }
+            StartError::Tls(_) => &["server", "tls"],
+            _ => &[],
+        };
+        match config.place(path) {
+            Some(place) => StartError::At {
+                place,
+                error: self.into(),
+            },
+            None => self,
+        }
+    }
+
     /// Whether the error stays true whatever else is corrected in the config. An unknown name, for example, may be
     /// defined in a part that could not be read.
     pub fn is_independent(&self) -> bool {
-        let misses = matches!(self, StartError::Client { .. } | StartError::NoStream);
+        if let StartError::At { error, .. } = self {
+            return error.is_independent();
+        }
+        let misses = matches!(self, StartError::Client { .. });
         let no_plugin = TransportError::is_not_built_in;
         !misses && !matches!(self, StartError::Transport(error) if no_plugin(error))
     }

@@ -21,24 +21,22 @@ pub(super) struct Sockets {
     pub udp: Vec<(Quic, u16)>,
 }
 
-/// Takes the listeners that were passed to this process, if there are any: they replace `listen`.
+/// Takes the listeners that were passed to this process, with their addresses if there are any: these replace `listen`.
 ///
 /// # Errors
 /// They cannot be used.
 pub(super) fn take_passed(
-    server: &mut Server,
     passed: &mut Passed,
-) -> Result<Vec<Listener>, StartError> {
+) -> Result<(Vec<Listener>, Option<Vec<ListenAddress>>), StartError> {
     let refused = |reason| StartError::System {
         what: "use a socket that was passed to this process",
         reason,
     };
     let listeners = passed.listeners().map_err(refused)?;
-    if !listeners.is_empty() {
-        let addresses = listeners.iter().map(Listener::address);
-        server.listen = addresses.collect::<io::Result<_>>().map_err(refused)?;
-    }
-    Ok(listeners)
+    let addresses = listeners.iter().map(Listener::address);
+    let addresses = addresses.collect::<io::Result<Vec<_>>>().map_err(refused)?;
+    let addresses = Some(addresses).filter(|addresses| !addresses.is_empty());
+    Ok((listeners, addresses))
 }
 
 /// Opens the sockets, except for the `listeners` that there are, and notes their ports if the system chose them.

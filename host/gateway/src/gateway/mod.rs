@@ -11,31 +11,36 @@ pub mod built_in;
 mod announce;
 mod arguments;
 mod changes;
-mod component_files;
 mod devices;
 mod error;
 pub mod jwks;
 mod listening;
+mod reload;
 mod shared;
+mod streams;
 mod threads;
+mod watched_files;
 
 pub use shared::{JsonList, SharedList};
 
-pub use arguments::add_sources;
+pub use arguments::CommandLine;
 pub use changes::{ChangeError, Changing};
 pub use error::StartError;
+pub use reload::{Changed, Loaded, ReloadError, Reloaded};
+pub use streams::StreamChangeError;
 
 use crate::session::{PolicyHandle, Sessions};
 use bytes::Bytes;
+use devices::Devices;
 use hyper::{
     Request, Response,
     body::{Body, Incoming},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use sluicegate_accounts::Accounts;
 use sluicegate_capture::Captures;
 use sluicegate_config as config;
-use sluicegate_config::{Config, Secret};
+use sluicegate_config::{Config, ListenAddress, Secret};
 use sluicegate_net as net;
 use sluicegate_net::auth::Peer;
 use sluicegate_net::quic::{self, Certificates};
@@ -47,12 +52,12 @@ use sluicegate_plugin::{
     policy::Policy,
     transports::{Table, Transport, Transports},
 };
-use sluicegate_source::{ConfiguredSource, Fleet, Spec};
-use sluicegate_stream::{Stream, Streams};
+use sluicegate_source::Fleet;
+use sluicegate_stream::{Stream, StreamLease, Streams};
 use sluicegate_telemetry::{Events, LogOnce, contain};
 use sluicegate_viewer as viewer;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal},
     path::Path,
     sync::Arc,
@@ -78,13 +83,21 @@ const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// The state that requests are answered from.
 #[derive(Debug)]
 pub struct Gateway {
-    /// The config. After listening, `server.listen` has the ports that the system chose.
-    pub config: Config,
+    /// The config in force; see [`Gateway::config`].
+    config: RwLock<Arc<Config>>,
+    /// The config as it was loaded.
+    loaded: Mutex<Loaded>,
     engine: Arc<Engine>,
     /// Streams by name.
     pub streams: Streams,
+    /// Streams that were removed, and of which something is still counted.
+    removed: Mutex<BTreeSet<String>>,
+    /// Leases that keep the sources of streams with `always-on` running, by the names of the streams.
+    always_on: Mutex<BTreeMap<String, StreamLease>>,
     /// Attached Android devices.
     pub fleet: Arc<Fleet>,
+    /// The thread that follows them.
+    following: Mutex<Option<Devices>>,
     /// Transports by name.
     pub transports: Arc<Transports>,
     /// Running muxers.
@@ -140,40 +153,32 @@ impl Gateway {
     /// # Errors
     /// All mistakes that were found.
     pub fn prepare(
-        mut config: Config,
+        loaded: Loaded,
+        passed: Option<Vec<ListenAddress>>,
         compiling: impl FnOnce(usize),
     ) -> Result<Gateway, StartError> {
         let mut mistakes = Vec::new();
+        let mut config = loaded.newest.clone();
+        if let Some(addresses) = passed {
+            config.server.listen = addresses;
+        }
         let events = Arc::<Events>::default();
-        let fleet = Fleet::new(&config.android);
-        let streams = Streams::default();
-        for (name, settings) in &config.streams {
-            let source = match Spec::parse(settings.source.expose(), &config.dir) {
-                Ok(source) => source,
-                Err(reason) => {
-                    let stream = name.clone();
-                    mistakes.push(StartError::Source { stream, reason });
-                    continue;
-                }
-            };
-            if let Spec::Android(serial) = &source {
-                fleet.expect(serial);
-            }
-            streams.get_or_add(name, || {
-                let source = ConfiguredSource::new(source, &fleet);
-                Stream::new(name, Arc::new(source), settings, &events)
-            });
-        }
-        if config.streams.is_empty() && !fleet.is_discovering() {
-            mistakes.push(StartError::NoStream);
-        }
-        if config.server.is_reachable() {
-            // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these
-            // names, so they open no way for DNS rebinding.
-            config.server.names.extend(config::machine::names());
-        }
         let accounts = Accounts::open(&config, config.state_file());
         let accounts = accounts.map_err(|error| mistakes.push(error.into())).ok();
+        for note in reload::complete(&mut config, accounts.as_ref()) {
+            tracing::warn!("{note}");
+        }
+        let fleet = Fleet::new(&config.android);
+        let streams = Streams::default();
+        match streams::sources(&config, &fleet) {
+            Ok(sources) => {
+                fleet.expect(&sources.serials);
+                for (name, (source, settings)) in sources.all {
+                    streams.get_or_add(name, || Stream::new(name, source, settings, &events));
+                }
+            }
+            Err(wrong) => mistakes.extend(wrong),
+        }
         let tls = config.server.tls.as_ref();
         let tls = tls.map(|tls| Tls::open(tls, &config.server).map(Arc::new));
         let tls = tls.transpose().unwrap_or_else(|error| {
@@ -196,19 +201,18 @@ impl Gateway {
         let mut names = Transports::names(built_in::TRANSPORTS, &config.transports);
         names.sort();
         let policy = Policy::load(&engine, built_in::POLICIES, config.policy.as_ref(), &names);
-        let (transports, policy) = match (transports, policy) {
-            (Ok(transports), Ok(policy)) => (transports, policy),
-            (transports, policy) => {
-                let transports = transports.err().into_iter().flatten();
-                mistakes.extend(transports.map(StartError::from));
-                mistakes.extend(policy.err().map(StartError::from));
-                return Err(StartError::Multiple(mistakes));
-            }
+        if let (Ok(transports), Ok(policy)) = (&transports, &policy) {
+            mistakes.extend(check_clients(&config, &transports.all(), policy));
+        }
+        let transports = transports.map_err(|wrong| {
+            mistakes.extend(wrong.into_iter().map(StartError::from));
+        });
+        let policy = policy.map_err(|wrong| mistakes.push(wrong.into()));
+        StartError::any(mistakes, &config)?;
+        // Without mistakes, all of them are there.
+        let (Some(accounts), Ok(transports), Ok(policy)) = (accounts, transports, policy) else {
+            return Err(StartError::Multiple(Vec::new()));
         };
-        let clients = check_clients(&config, &transports.all(), &policy);
-        mistakes.extend(clients.err().into_iter().flat_map(StartError::into_errors));
-        StartError::any(mistakes)?;
-        let accounts = accounts.ok_or_else(|| StartError::Multiple(Vec::new()))?;
         let transports = Arc::new(transports);
         let timeout = config.policy.as_ref().map(|policy| policy.start_timeout);
         let move_timeout = timeout.unwrap_or(config::Policy::START_TIMEOUT).duration();
@@ -219,13 +223,17 @@ impl Gateway {
         Ok(Gateway {
             engine,
             streams,
+            removed: Mutex::default(),
+            always_on: Mutex::default(),
             fleet,
+            following: Mutex::default(),
             sessions: Sessions::new(policy_actor, move_timeout, &transports, &events),
             muxers: Muxers::new(&transports, &events),
             transports,
             viewers: viewer::Registry::new(&events),
             captures: Captures::new(&config.capture, &events),
-            config,
+            config: RwLock::new(Arc::new(config)),
+            loaded: Mutex::new(loaded),
             events,
             devices: SharedList::default(),
             refusals: LogOnce::default(),
@@ -237,6 +245,22 @@ impl Gateway {
             draining: watch::Sender::new(false),
             rates: Mutex::default(),
         })
+    }
+
+    /// The config in force. After listening, `server.listen` has the ports that the system chose. A reload puts another one in
+    /// its place.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().clone()
+    }
+
+    /// The password of the user `admin`, who is created if other machines can connect, not everybody may watch, and nobody
+    /// could sign in.
+    fn first_password(&self) -> Result<Option<Secret>, StartError> {
+        let server = &self.config().server;
+        match server.open || !server.is_reachable() {
+            true => Ok(None),
+            false => Ok(self.accounts.create_first_admin()?),
+        }
     }
 
     /// A receiver that resolves when the gateway shuts down.
@@ -255,34 +279,20 @@ impl Gateway {
         rates.get(stream).map_or(0, |rate| rate.bits_per_second)
     }
 
-    /// Removes a stream and everything kept for it; false if it is in use.
-    fn forget(&self, stream: &Stream) -> bool {
-        let name = &stream.name;
-        if !stream.is_inactive() || self.captures.clients(name) > 0 {
-            return false;
-        }
-        self.streams.remove(name);
-        self.captures.forget(name);
-        self.viewers.forget(name);
-        for transport in self.transports.all().values() {
-            transport.usage.forget(name);
-        }
-        let mut rates = self.rates.lock();
-        rates.remove(name);
-        tracing::info!("the stream {name} was removed to make room for other Android devices");
-        true
-    }
-
     /// Removes idle sessions, captures and sources, and measures rates. Runs every [`TIDY_INTERVAL`].
     fn tidy(&self) {
         let now = Instant::now();
         self.sessions.tidy(now);
         self.captures.tidy(now);
         self.transports.tidy(now);
-        let mut out: BTreeMap<String, u64> = BTreeMap::new();
+        let (mut out, mut watched) = (BTreeMap::<String, u64>::new(), BTreeSet::new());
         for (key, totals) in self.viewers.totals() {
+            if totals.viewers > 0 {
+                watched.insert(key.stream.clone());
+            }
             *out.entry(key.stream).or_default() += totals.bytes;
         }
+        self.forget_removed(&watched);
         let mut rates = self.rates.lock();
         for stream in self.streams.list() {
             stream.tidy(now);
@@ -349,7 +359,7 @@ fn known_transports(config: &Config, transports: &Table) -> Vec<String> {
 
 /// Checks that the rules name existing streams, transports and renditions, and that the policy accepts their options.
 /// Names of streams are not checked while devices may be discovered.
-fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result<(), StartError> {
+fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Vec<StartError> {
     let is_discovering = config.android.as_ref();
     let is_discovering = is_discovering.is_some_and(|android| android.discover);
     let names = known_transports(config, transports);
@@ -391,20 +401,11 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Result
             let options = policy.options_with(client.policy.as_ref());
             let place = format!("item {nth} of [[clients]]: `policy`");
             let checked = policy.check_options(&place, &options, &names);
-            mistakes.extend(checked.err().map(StartError::from));
+            let refused = |reason| StartError::ClientPolicy { nth, reason };
+            mistakes.extend(checked.err().map(refused));
         }
     }
-    StartError::any(mistakes)
-}
-
-/// The password of the user `admin`, who is created if other machines can connect, not everybody may watch, and nobody
-/// could sign in.
-fn first_password(gateway: &Gateway) -> Result<Option<Secret>, StartError> {
-    let server = &gateway.config.server;
-    match server.open || !server.is_reachable() {
-        true => Ok(None),
-        false => Ok(gateway.accounts.create_first_admin()?),
-    }
+    mistakes
 }
 
 /// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in a
@@ -413,7 +414,7 @@ fn first_password(gateway: &Gateway) -> Result<Option<Secret>, StartError> {
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.
 pub async fn run<A, F, B, C, S>(
-    mut config: Config,
+    command_line: CommandLine,
     mut passed: Passed,
     answer: A,
     connect: C,
@@ -425,20 +426,21 @@ where
     C: Fn(Arc<Gateway>, Peer, SessionRequest) -> S + Clone + Send + Sync + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
-    let listeners = listening::take_passed(&mut config.server, &mut passed)?;
-    let mut gateway = Gateway::prepare(config, |count| match count {
+    let loaded = Loaded::load(command_line)?;
+    let (listeners, addresses) = listening::take_passed(&mut passed)?;
+    let mut gateway = Gateway::prepare(loaded, addresses, |count| match count {
         0 => {}
         1 => tracing::info!("compiling 1 component for this machine, once"),
         count => tracing::info!("compiling {count} components for this machine, once"),
     })?;
-    let server = &mut gateway.config.server;
     let sockets = listening::open(
-        server,
+        &mut Arc::make_mut(gateway.config.get_mut()).server,
         gateway.webtransport.as_ref(),
         listeners,
         &mut passed,
     )?;
-    let first_password = first_password(&gateway)?;
+    let first_password = gateway.first_password()?;
+    let config = gateway.config();
     let system = |what| move |reason| StartError::System { what, reason };
     let gateway = Arc::new(gateway);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("catch SIGTERM"))?;
@@ -447,15 +449,8 @@ where
     // In a terminal, SIGHUP means that it was closed, and can no longer be asked; a service is told to reload by it.
     let is_in_terminal =
         io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
-    let devices = devices::follow(&gateway).map_err(system("start the thread for devices"))?;
-    // Leases that keep the sources of streams with `always-on` running.
-    let always_on: Vec<_> = gateway
-        .streams
-        .list()
-        .iter()
-        .filter(|stream| stream.always_on())
-        .map(Stream::enter)
-        .collect();
+    devices::follow(&gateway).map_err(system("start the thread for devices"))?;
+    gateway.hold_always_on();
     let scheme = match &gateway.tls {
         Some(tls) => {
             tracing::info!("certificate in use: SHA-256 {}", tls.fingerprint());
@@ -473,11 +468,17 @@ where
         .map_err(system("start the thread for accounts"))?;
     tokio::spawn(gateway.guards.clone().watch());
     tokio::spawn(jwks::follow(gateway.accounts.clone()));
-    announce::announce(scheme, &gateway.config.server);
+    announce::announce(scheme, &config.server);
+    if config.streams.is_empty() && !gateway.fleet.is_discovering() {
+        tracing::warn!(
+            "there is no stream yet: add one on the page /streams, name a source on the command line, or write [streams.NAME] \
+             with source = \"test-pattern\" into the config"
+        );
+    }
     if let Some(password) = first_password {
         announce::admit_admin(&password);
     }
-    tokio::spawn(component_files::watch(gateway.clone()));
+    tokio::spawn(watched_files::watch(gateway.clone()));
     let mut server = tokio::spawn({
         let found = if gateway.fleet.is_discovering() {
             RESERVED_DEVICES
@@ -485,7 +486,7 @@ where
             0
         };
         let streams = gateway.streams.names().len() + found;
-        let limiter = ConnectionLimiter::new(&gateway.config.server, streams);
+        let limiter = ConnectionLimiter::new(&config.server, streams);
         // Each has a task of its own.
         let (mut accepting, mut sessions) = (JoinSet::new(), JoinSet::new());
         for (quic, port) in sockets.udp {
@@ -531,7 +532,9 @@ where
                 if is_in_terminal {
                     break;
                 }
-                tracing::warn!("SIGHUP has no effect: the config is read at start only; restart the gateway to apply it");
+                let reloading = gateway.clone();
+                // The result is logged.
+                tokio::spawn(async move { reloading.reload("SIGHUP").await.map(drop) });
             }
             // The server ends only after the shutdown began, so this is a failure.
             _ = &mut server => {
@@ -546,10 +549,10 @@ where
     gateway.draining.send_replace(true);
     gateway.muxers.shut_down("the gateway is shutting down");
     gateway.captures.shut_down();
-    drop(always_on);
+    gateway.always_on.lock().clear();
     // All are asked to end before any is waited for, and connections and threads are waited for at the same time.
     let threads = Threads::default();
-    if let Some(devices) = devices {
+    if let Some(devices) = gateway.following.lock().take() {
         threads.add("Android devices", devices.stop());
     }
     for stream in gateway.streams.list() {

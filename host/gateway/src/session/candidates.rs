@@ -53,7 +53,7 @@ pub enum SessionError {
 }
 
 /// What a rule in `[[clients]]` allows. The default allows everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allowed {
     /// Names of the allowed transports, best first; `None` allows all.
     pub transports: Option<Vec<String>>,
@@ -191,7 +191,7 @@ fn transport_candidates(
             offers
         }
         None => std::iter::once("")
-            .chain(stream.renditions().map(String::as_str))
+            .chain(stream.renditions().iter().map(String::as_str))
             .map(Offer::unknown)
             .map(|offer| Offer {
                 has_audio: formats.iter().any(|format| format.is_audio()),

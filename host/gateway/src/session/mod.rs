@@ -19,7 +19,7 @@ pub use candidates::{Allowed, Pin, SessionError};
 pub use messages::{Moved, ServerMessage, SessionView, TargetChoice, base};
 pub use policy_actor::{Call, Decision, LoggedCall, PlaybackTarget, PolicyHandle, SessionEvent};
 pub use redirect_target::{RedirectTarget, redirect_target, wants_json};
-pub use rules::{ClientRequest, first};
+pub use rules::{ClientRequest, RequestFacts, first};
 pub use watching::{Measured, Session};
 
 use candidates::{candidates, is_similar, wait_for_probes};
@@ -27,8 +27,9 @@ use link::Link;
 use messages::MovedEvent;
 use parking_lot::{Mutex, MutexGuard};
 use policy_actor::SessionStart;
+use sluicegate_config as config;
 use sluicegate_plugin::{
-    policy::{Candidate, Client, Report},
+    policy::{Candidate, Client, Policy, Report},
     transports::Transports,
 };
 use sluicegate_stream::{State, Stream};
@@ -64,6 +65,8 @@ pub struct SessionRequest {
     pub client: Client,
     /// Names of the transports that the client can play, best first.
     pub can: Vec<String>,
+    /// What the rules of the config look at, to apply other rules later.
+    pub facts: RequestFacts,
     /// What the config allows this client.
     pub allowed: Allowed,
     /// What the user has pinned.
@@ -81,7 +84,7 @@ pub struct Sessions {
     /// Reads the kernel's figures of connections; `None` where the kernel cannot be asked.
     probe: Option<Mutex<TcpProbe>>,
     /// Shortest timeout of a move's first frame.
-    move_timeout: Duration,
+    move_timeout: Mutex<Duration>,
     newest: AtomicU64,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
 }
@@ -97,13 +100,18 @@ impl Sessions {
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
             policy_actor,
-            move_timeout,
+            move_timeout: Mutex::new(move_timeout),
             events: events.clone(),
             transports: transports.clone(),
             probe: TcpProbe::open().map(Mutex::new).ok(),
             newest: AtomicU64::new(0),
             all: Mutex::default(),
         })
+    }
+
+    /// Sets the shortest timeout of a move's first frame, for sessions that begin from now on.
+    pub fn set_move_timeout(&self, move_timeout: Duration) {
+        *self.move_timeout.lock() = move_timeout;
     }
 
     /// The handle of the policy's thread.
@@ -123,6 +131,7 @@ impl Sessions {
             stream,
             client,
             can,
+            facts,
             allowed,
             pin,
             options,
@@ -137,9 +146,11 @@ impl Sessions {
             stream,
             address: client.address.clone(),
             can,
-            allowed,
-            move_timeout: self.move_timeout,
+            facts,
+            move_timeout: *self.move_timeout.lock(),
             state: Mutex::new(Inner {
+                allowed,
+                options: options.clone(),
                 candidates: candidates.clone(),
                 sound: false,
                 pin,
@@ -342,9 +353,8 @@ impl Sessions {
             transport,
             rendition,
         } = target;
-        let mut renditions = session.stream.renditions();
         let known = self.transports.get(transport).is_some()
-            && (rendition.is_empty() || renditions.any(|known| known == rendition));
+            && (rendition.is_empty() || session.stream.rendition(rendition).is_some());
         if !known {
             session.lock().notify_player(ServerMessage::Refused {
                 reason: format!(
@@ -416,10 +426,11 @@ impl Sessions {
     /// against a rule that forces, is refused with a message.
     pub fn pin(&self, session: &Session, pin: Pin) {
         let free = pin == Pin::default();
-        let chosen = if session.allowed.force {
+        let allowed = session.lock().allowed.clone();
+        let chosen = if allowed.force {
             Err(SessionError::Forced)
         } else {
-            self.candidates(&session.stream, &session.can, &session.allowed, &pin)
+            self.candidates(&session.stream, &session.can, &allowed, &pin)
         };
         let candidates = match chosen {
             Ok(candidates) => candidates,
@@ -452,9 +463,11 @@ impl Sessions {
 
     /// Computes the candidates again and, if they changed, tells the policy and the player.
     fn refresh(&self, session: &Session) {
-        let pin = session.lock().pin.clone();
-        let Ok(candidates) = self.candidates(&session.stream, &session.can, &session.allowed, &pin)
-        else {
+        let (pin, allowed) = {
+            let inner = session.lock();
+            (inner.pin.clone(), inner.allowed.clone())
+        };
+        let Ok(candidates) = self.candidates(&session.stream, &session.can, &allowed, &pin) else {
             return;
         };
         let mut inner = session.lock();
@@ -475,15 +488,55 @@ impl Sessions {
         }
     }
 
+    /// Applies other rules of the config, or those for another policy, to all sessions. Only those for which they change
+    /// something notice it.
+    pub fn apply_rules(&self, rules: &[config::Client], policy: &Policy) {
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        for session in all {
+            let rule = session.facts.find(rules, &session.stream.name);
+            let allowed = rule.map(Allowed::from).unwrap_or_default();
+            let options = policy.options_with(rule.and_then(|rule| rule.policy.as_ref()));
+            let options = options.to_string();
+            let mut inner = session.lock();
+            let has_other_options = inner.options != options;
+            let is_allowed_otherwise = inner.allowed != allowed;
+            if allowed.force {
+                inner.pin = Pin::default();
+            }
+            inner.allowed = allowed;
+            inner.options.clone_from(&options);
+            drop(inner);
+            if has_other_options {
+                self.policy_actor.set_options(session.number, options);
+            }
+            if is_allowed_otherwise {
+                self.refresh(&session);
+                self.offer(&session);
+            }
+        }
+    }
+
+    /// Ends the sessions of a stream that does not exist any more, with their control channels.
+    pub fn end_of(&self, stream: &Arc<Stream>) {
+        let mut ended = Vec::new();
+        self.lock().retain(|_, session| {
+            let stays = !Arc::ptr_eq(&session.stream, stream);
+            if !stays {
+                ended.push(session.clone());
+            }
+            stays
+        });
+        for session in ended {
+            session.lock().player = None;
+            self.policy_actor.end(session.number);
+        }
+    }
+
     /// Sends the player its choices: everything the client can play, or what the rule allows if it forces.
     fn offer(&self, session: &Session) {
-        let open = self.candidates(
-            &session.stream,
-            &session.can,
-            &session.allowed,
-            &Pin::default(),
-        );
-        let all = match session.allowed.force {
+        let allowed = session.lock().allowed.clone();
+        let open = self.candidates(&session.stream, &session.can, &allowed, &Pin::default());
+        let all = match allowed.force {
             true => open,
             false => self.candidates(
                 &session.stream,
@@ -502,7 +555,7 @@ impl Sessions {
         inner.notify_player(ServerMessage::Choices {
             choices,
             pin: inner.pin.clone(),
-            forced: session.allowed.force,
+            forced: allowed.force,
             sound: inner.sound,
         });
     }

@@ -135,6 +135,7 @@ enum Message {
     Change(u64, Vec<Candidate>, Option<PlaybackTarget>),
     SessionEvent(u64, u64, SessionEvent),
     Log(u64, oneshot::Sender<Vec<LoggedCall>>),
+    Options(u64, String),
     End(u64),
     Replace(Arc<Policy>),
 }
@@ -147,6 +148,7 @@ impl Message {
             | Message::Change(id, ..)
             | Message::SessionEvent(id, ..)
             | Message::Log(id, _)
+            | Message::Options(id, _)
             | Message::End(id) => Some(*id),
             Message::Replace(_) => None,
         }
@@ -177,6 +179,7 @@ impl Message {
                 _,
                 SessionEvent::Playing(target) | SessionEvent::Failed(target),
             ) => target.bytes(),
+            Message::Options(_, options) => options.len(),
             Message::Log(..) | Message::End(_) | Message::Replace(_) => 0,
         };
         size_of::<Message>() + more
@@ -276,24 +279,30 @@ impl PolicyHandle {
         answer.await.unwrap_or_default()
     }
 
+    /// Gives a session other options: it is opened anew with them.
+    pub fn set_options(&self, session: u64, options: String) {
+        self.send(Message::Options(session, options));
+    }
+
     /// Ends a session.
     pub fn end(&self, session: u64) {
         self.send(Message::End(session));
     }
 
     /// Puts another policy in force. Sessions keep playing what they play.
-    pub fn replace(&self, policy: Policy) {
-        let policy = Arc::new(policy);
+    pub fn replace(&self, policy: Arc<Policy>) {
         *self.policy.lock() = policy.clone();
         self.send(Message::Replace(policy));
     }
 
     /// Sends a message. If the inbox is full, most are dropped: the thread is then so far behind that they would be out
-    /// of date when they are read. The end of a session and another policy must arrive.
+    /// of date when they are read. The end of a session, its options and another policy must arrive.
     fn send(&self, message: Message) {
         let bytes = message.bytes();
         let held = match message {
-            Message::End(_) | Message::Replace(_) => Some(self.budget.reserve_over_limit(bytes)),
+            Message::End(_) | Message::Options(..) | Message::Replace(_) => {
+                Some(self.budget.reserve_over_limit(bytes))
+            }
             _ => self.budget.take(bytes),
         };
         match held {

@@ -1,6 +1,9 @@
 //! Finds the rule in `[[clients]]` that applies to a request. Pure; called by `api/choice.rs`.
 
-use hyper::{HeaderMap, header};
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderName, HeaderValue},
+};
 use sluicegate_config::{Client, Match};
 use std::net::IpAddr;
 
@@ -33,6 +36,53 @@ impl ClientRequest<'_> {
     /// `User-Agent`; empty if absent.
     pub fn agent(&self) -> &str {
         self.header(header::USER_AGENT).unwrap_or_default()
+    }
+}
+
+/// The longest value of a header that is kept for later, in bytes.
+const MAX_KEPT_VALUE: usize = 512;
+/// Most headers that are kept for later.
+const MAX_KEPT_HEADERS: usize = 64;
+
+/// What rules look at in a request, to look at it again when there are other rules. Headers with credentials and very long
+/// ones are not kept.
+#[derive(Clone, Debug)]
+pub struct RequestFacts {
+    address: IpAddr,
+    headers: HeaderMap,
+    query: String,
+}
+
+impl From<&ClientRequest<'_>> for RequestFacts {
+    fn from(request: &ClientRequest<'_>) -> RequestFacts {
+        let is_kept = |(name, value): &(&HeaderName, &HeaderValue)| {
+            let is_secret = [header::AUTHORIZATION, header::COOKIE].contains(name);
+            !is_secret && value.len() <= MAX_KEPT_VALUE
+        };
+        let kept = request.headers.iter().filter(is_kept);
+        // A copy, since a value of the request holds the whole buffer that it was read into.
+        let kept = kept.filter_map(|(name, value)| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            Some((name.clone(), value))
+        });
+        RequestFacts {
+            address: request.address,
+            headers: kept.take(MAX_KEPT_HEADERS).collect(),
+            query: request.query.to_owned(),
+        }
+    }
+}
+
+impl RequestFacts {
+    /// The first rule that matches the request, which was for this stream.
+    pub fn find<'a>(&self, rules: &'a [Client], stream: &str) -> Option<&'a Client> {
+        let request = ClientRequest {
+            address: self.address,
+            headers: &self.headers,
+            query: &self.query,
+            stream,
+        };
+        first(rules, &request)
     }
 }
 

@@ -7,7 +7,8 @@
 //! [`Session::add_connection`].
 
 use super::{
-    Allowed, Decision, Moved, Pin, PlaybackTarget, ServerMessage, SessionView, base, link::Link,
+    Allowed, Decision, Moved, Pin, PlaybackTarget, RequestFacts, ServerMessage, SessionView, base,
+    link::Link,
 };
 use parking_lot::{Mutex, MutexGuard};
 use sluicegate_net::quic;
@@ -57,7 +58,7 @@ pub struct Session {
     pub(super) address: String,
     /// Names of the transports that the client can play, best first.
     pub(super) can: Vec<String>,
-    pub(super) allowed: Allowed,
+    pub(super) facts: RequestFacts,
     /// Shortest timeout of a move's first frame.
     pub(super) move_timeout: Duration,
     pub(super) state: Mutex<Inner>,
@@ -65,6 +66,10 @@ pub struct Session {
 
 #[derive(Debug)]
 pub(super) struct Inner {
+    /// What the config allows the client.
+    pub(super) allowed: Allowed,
+    /// Options of the policy for it, JSON.
+    pub(super) options: String,
     pub(super) candidates: Vec<Candidate>,
     /// Whether the stream had audio when the player was last told.
     pub(super) sound: bool,
@@ -111,11 +116,11 @@ impl Session {
             target,
             reason: "the policy did not answer in time, so the first candidate is used".into(),
         });
-        if inner.pin != Pin::default() && !self.allowed.force {
+        if inner.pin != Pin::default() && !inner.allowed.force {
             decision.reason = "it was selected manually".into();
         } else if only {
             decision.reason =
-                match self.allowed.transports.is_some() || self.allowed.renditions.is_some() {
+                match inner.allowed.transports.is_some() || inner.allowed.renditions.is_some() {
                     true => "the gateway's config sets it for this client".into(),
                     false => "the client can play nothing else".into(),
                 };
@@ -130,7 +135,7 @@ impl Session {
         let mut inner = self.lock();
         let fits = |target: &PlaybackTarget| inner.pin.fits(&target.transport, &target.rendition);
         // A move within the pin is the policy's own, and a rule with `force` permits no manual selection.
-        if !self.allowed.force && inner.playing.as_ref().is_some_and(|target| !fits(target)) {
+        if !inner.allowed.force && inner.playing.as_ref().is_some_and(|target| !fits(target)) {
             decision.reason = "it was selected manually".into();
         }
         let group = self

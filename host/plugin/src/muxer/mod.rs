@@ -424,6 +424,13 @@ impl Muxers {
                 "the transport `{transport}` was removed"
             )));
         };
+        // Under the lock, so that none starts after those of a stream that was removed were ended.
+        if stream.is_removed() {
+            return Err(Refusal::Unavailable(format!(
+                "the stream `{}` was removed",
+                stream.name
+            )));
+        }
         if let Some(slot) = running.get_mut(&key) {
             slot.users += 1;
             return Ok(MuxerUser {
@@ -516,6 +523,20 @@ impl Muxers {
         let mut running = self.lock();
         self.transports.remove(transport);
         for slot in take_of(&mut running, transport) {
+            let end = End::Finished(reason.to_owned());
+            let _ = slot.muxer.send(Message::End(end));
+        }
+    }
+
+    /// Ends the muxers of a stream, or of one of its renditions, that does not exist any more. Viewers first get the chunks
+    /// that are in the outlet, then `reason`.
+    pub fn end_of(&self, stream: &str, rendition: Option<&str>, reason: &str) {
+        let mut running = self.lock();
+        let ended = running.extract_if(.., |_, slot| {
+            let key = &slot.muxer.metric_key;
+            key.stream == stream && rendition.is_none_or(|rendition| key.rendition == rendition)
+        });
+        for (_, slot) in ended {
             let end = End::Finished(reason.to_owned());
             let _ = slot.muxer.send(Message::End(end));
         }

@@ -105,13 +105,28 @@ impl Fleet {
         self.is_discovering() || self.lock().devices.values().any(|known| known.named)
     }
 
-    /// Registers a device that a stream names: changes of it are reported even while it is not attached.
-    pub fn expect(&self, serial: &str) {
-        self.lock()
-            .devices
-            .entry(serial.to_owned())
-            .or_default()
-            .named = true;
+    /// Registers the devices that streams name, in the place of those before: changes of them are reported even while they
+    /// are not attached.
+    pub fn expect(&self, serials: &BTreeSet<String>) {
+        let mut inner = self.lock();
+        for serial in serials {
+            inner.devices.entry(serial.clone()).or_default().named = true;
+        }
+        let mut released = Vec::new();
+        for (serial, known) in &mut inner.devices {
+            if known.named && !serials.contains(serial) {
+                known.named = false;
+                // If it may be discovered, the next list reports it like a new one.
+                known.presence = None;
+                released.push(serial.clone());
+            }
+        }
+        inner.is_suspect |= !released.is_empty();
+        for serial in released {
+            if !self.may_discover(&serial) {
+                inner.devices.remove(&serial);
+            }
+        }
     }
 
     /// State of a device; `None` if the list is not followed or has not arrived yet.
@@ -441,6 +456,10 @@ mod tests {
         }
     }
 
+    fn names(serials: &[&str]) -> BTreeSet<String> {
+        serials.iter().map(|serial| (*serial).to_owned()).collect()
+    }
+
     fn update(fleet: &Fleet, list: &str) -> Vec<String> {
         let mut log = Log::default();
         fleet.update(list::parse(list), &mut log);
@@ -450,7 +469,7 @@ mod tests {
     #[test]
     fn each_change_is_notified_once() {
         let fleet = Fleet::new(&settings(""));
-        fleet.expect("named");
+        fleet.expect(&names(&["named"]));
         assert_eq!(update(&fleet, ""), ["named offline"]);
         assert_eq!(
             update(&fleet, "a\tdevice\nb\tunauthorized\n"),
@@ -470,13 +489,26 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_no_stream_names_any_more_is_reported_like_a_new_one() {
+        let list = "a\tdevice\nb\tdevice\n";
+        let fleet = Fleet::new(&settings("allow = ['a']"));
+        fleet.expect(&names(&["a", "b"]));
+        assert_eq!(update(&fleet, list), ["a ready", "b ready"]);
+        fleet.expect(&names(&["b"]));
+        assert_eq!(update(&fleet, list), ["a ready"]);
+        fleet.expect(&names(&[]));
+        assert_eq!(update(&fleet, list), Vec::<String>::new());
+        assert_eq!(fleet.presence("b"), None);
+    }
+
+    #[test]
     fn what_is_not_allowed_is_not_there_unless_a_stream_names_it() {
         let list = "tv-1\tdevice\nphone-1\tdevice\nphone-2\tdevice\nown\tdevice\n";
         let fleet = Fleet::new(&settings("allow = ['phone-*']\ndeny = ['*-2', 'own']"));
-        fleet.expect("own");
+        fleet.expect(&names(&["own"]));
         assert_eq!(update(&fleet, list), ["phone-1 ready", "own ready"]);
         let fleet = Fleet::new(&settings("discover = false"));
-        fleet.expect("own");
+        fleet.expect(&names(&["own"]));
         assert_eq!(update(&fleet, list), ["own ready"]);
         let fleet = Fleet::new(&None);
         assert!(!fleet.must_follow() && update(&fleet, list).is_empty());
@@ -494,7 +526,7 @@ mod tests {
     #[test]
     fn new_devices_replace_the_longest_absent_ones_that_are_not_in_use() {
         let fleet = Fleet::new(&settings("max-devices = 3"));
-        fleet.expect("named");
+        fleet.expect(&names(&["named"]));
         update(&fleet, "a\tdevice\nb\tdevice\nc\tdevice\n");
         update(&fleet, "a\tdevice\nc\tdevice\n");
         update(&fleet, "c\tdevice\n");

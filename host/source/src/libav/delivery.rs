@@ -3,13 +3,13 @@
 
 use super::{Media, Packet, Tracks};
 use crate::{
-    AudioTrack, Expected, Presentation, Sink, SourceContext, SourceError, transcode::Transcoder,
+    AudioTrack, EncodeSettings, Expected, Presentation, Sink, SourceContext, SourceError,
+    transcode::Transcoder,
 };
 use bytes::Bytes;
 use ffmpeg_next::codec::{Id, Parameters};
 use sluicegate_codec as codec;
 use sluicegate_codec::AudioCoding;
-use sluicegate_config as config;
 use sluicegate_media::{
     aac::{self, Adts},
     h264::{annexb, avcc},
@@ -49,7 +49,7 @@ impl Delivery {
     pub fn new(
         what: &str,
         tracks: Tracks,
-        encode: &config::Encode,
+        encode: &EncodeSettings,
         sink: &mut dyn Sink,
     ) -> Result<Delivery, SourceError> {
         let audio_delivery = match tracks.audio {
@@ -75,7 +75,7 @@ impl Delivery {
     fn open_video(
         &mut self,
         media: Media,
-        encode: &config::Encode,
+        encode: &EncodeSettings,
         sink: &mut dyn Sink,
     ) -> Result<(), SourceError> {
         let coding = match media.parameters.id() {
@@ -84,12 +84,12 @@ impl Delivery {
             _ => Coding::Other(Box::new(Transcoder::new(
                 &self.what,
                 &media,
-                encode,
+                encode.get(),
                 sink.codec_counts(),
             )?)),
         };
         let rate = match &coding {
-            Coding::Other(_) => media.rate.min(encode.frame_rate.into()),
+            Coding::Other(_) => media.rate.min(encode.get().frame_rate.into()),
             _ => media.rate,
         };
         sink.presentation(match &coding {

@@ -35,6 +35,10 @@ pub const TAGS: &[(&str, &str)] = &[
         "Players and viewers, and a player's control channel.",
     ),
     (
+        "config",
+        "The streams that there are, and the config. For administrators.",
+    ),
+    (
         "components",
         "The WebAssembly components. For administrators of the gateway.",
     ),
@@ -124,6 +128,9 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         | Target::RevokeToken
         | Target::CreateLink
         | Target::RevokeLink => of_account(target, schemas),
+        Target::Streams | Target::PutStream | Target::RemoveStream | Target::ReloadConfig => {
+            super::config::describe(target, schemas)
+        }
         Target::Dashboard => page(
             "Dashboard",
             "A page with all streams, their viewers and rates.",
@@ -954,6 +961,7 @@ fn events() -> Value {
         ("viewer-left", "A viewer disconnected: as `viewer-came`, and `seconds`, `bytes`, `jumps`."),
         ("session", "A session moved: `session`, `stream`, `from`, `transport`, `rendition`, `reason`."),
         ("swap", "The component of a transport is exchanged: `transport`, `component`, `state`, `reason`."),
+        ("config", "The config was read again, for administrators: `by`, `result`, `error`, and what has changed."),
         ("plugin", "A component failed, its circuit breaker opened, or it works again."),
         ("capture", "A capture was saved: `serial`, `capture_id`, `captured_at`, `width`, `height`, `bytes`, `path`."),
     ]

@@ -121,19 +121,33 @@ impl PolicyActor {
                     .map(|entry| entry.log.iter().cloned());
                 let _ = reply.send(log.into_iter().flatten().collect());
             }
+            Message::Options(id, options) => {
+                let Some(entry) = self.sessions.get_mut(&id) else {
+                    return;
+                };
+                entry.start.options = options;
+                entry.failures = 0;
+                let before = entry.session.take();
+                self.close(before);
+            }
             Message::End(id) => {
                 let ended = self.sessions.remove(&id).and_then(|entry| entry.session);
-                if let (Some(session), Some(instance)) = (ended, &mut self.instance)
-                    && let Err(failure) = instance.close(session)
-                {
-                    self.failed(failure.to_string());
-                }
+                self.close(ended);
             }
             Message::Replace(policy) => {
                 self.policy = policy;
                 self.drop_instance();
                 self.health.recovered();
             }
+        }
+    }
+
+    /// Closes a session in the instance, if it is open there.
+    fn close(&mut self, session: Option<PolicySession>) {
+        if let (Some(session), Some(instance)) = (session, &mut self.instance)
+            && let Err(failure) = instance.close(session)
+        {
+            self.failed(failure.to_string());
         }
     }
 

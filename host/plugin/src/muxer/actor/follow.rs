@@ -67,8 +67,8 @@ pub(super) struct Source {
     pushing: Option<u64>,
     /// The derived feed, if this is not the source's own; it is produced while this is held.
     derived: Option<Arc<DerivedFeed>>,
-    /// Newest epoch of the stream's source when this was chosen.
-    chosen_for: u32,
+    /// Newest epoch of the stream's source when this was chosen; `None` if it has to be chosen again.
+    chosen_for: Option<u32>,
 }
 
 impl Source {
@@ -122,6 +122,8 @@ pub(super) struct Progress {
     time: Option<u64>,
     /// Renditions that it was configured with in that epoch. A new instance gets the same.
     renditions: Vec<Rendition>,
+    /// Number of changes of the stream's settings that were taken over.
+    changes: u64,
 }
 
 /// A pending keyframe request to the source or encoder.
@@ -136,7 +138,7 @@ pub(super) struct KeyframeRequest {
 impl Actor {
     /// Pushes up to [`BATCH`] new entries; returns whether there may be more.
     pub(super) fn follow(&mut self, lease: &StreamLease) -> bool {
-        if self.instance.is_none() || !self.choose_source(lease) {
+        if self.instance.is_none() || !self.take_over_changes(lease) || !self.choose_source(lease) {
             return false;
         }
         for _ in 0..BATCH {
@@ -223,14 +225,33 @@ impl Actor {
         true
     }
 
-    /// Chooses the feed whose format the transport takes, if none is chosen or the source has begun another epoch.
-    /// Returns false while the tracks of the source are unknown or do not fit.
+    /// If the settings of the stream have changed, tells the guest its renditions, and lets the feed be chosen again.
+    /// Returns false if the guest failed.
+    fn take_over_changes(&mut self, lease: &StreamLease) -> bool {
+        let changes = self.stream.changes();
+        if self.progress.changes == changes {
+            return true;
+        }
+        self.progress.changes = changes;
+        let Some(source) = &mut self.source else {
+            return true;
+        };
+        source.chosen_for = None;
+        let Some(info) = source.info.clone() else {
+            return true;
+        };
+        self.progress.renditions = self.renditions(lease);
+        self.announce(lease, &info)
+    }
+
+    /// Chooses the feed whose format the transport takes, if none is chosen, the source has begun another epoch, or the
+    /// settings have changed. Returns false while the tracks of the source are unknown or do not fit.
     fn choose_source(&mut self, lease: &StreamLease) -> bool {
         // The source's own feed reports changes of its tracks itself, as `Configure` entries.
         if self
             .source
             .as_ref()
-            .is_some_and(|source| source.derived.is_none())
+            .is_some_and(|source| source.derived.is_none() && source.chosen_for.is_some())
         {
             return true;
         }
@@ -238,7 +259,7 @@ impl Actor {
             return false;
         };
         if let Some(source) = &mut self.source
-            && source.chosen_for == info.epoch
+            && source.chosen_for == Some(info.epoch)
         {
             return true;
         }
@@ -248,7 +269,7 @@ impl Actor {
         if let (Some(source), Some(choice)) = (&mut self.source, chosen)
             && source.choice.recipe == choice.recipe
         {
-            (source.choice, source.chosen_for) = (choice, info.epoch);
+            (source.choice, source.chosen_for) = (choice, Some(info.epoch));
             return true;
         }
         self.source = None;
@@ -276,7 +297,7 @@ impl Actor {
                 }
             }
         };
-        let chosen_for = info.epoch;
+        let chosen_for = Some(info.epoch);
         let feed = derived
             .as_ref()
             .map_or(lease.feed(), |derived| derived.feed());

@@ -1,4 +1,4 @@
-//! Reloads the components with `watch = true` whose files have changed.
+//! Reloads the config, and the components, with `watch = true` whose files have changed.
 //!
 //! Files are looked at once a second. A change counts once the file has stayed as it is for a second, so that one that
 //! is being written is not read halfway; whether its content has changed at all is found out by the reload. A component
@@ -53,6 +53,7 @@ impl Watched {
 
 /// Watches for as long as the gateway runs.
 pub(super) async fn watch(gateway: Arc<Gateway>) {
+    let mut config = None;
     let mut files: BTreeMap<String, Watched> = BTreeMap::new();
     let mut tick = interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,6 +63,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
             () = drain.wait() => return,
             _ = tick.tick() => {}
         }
+        watch_config(&gateway, &mut config).await;
         let watched = gateway.transports.watched();
         files.retain(|name, _| watched.contains_key(name));
         if watched.is_empty() {
@@ -84,6 +86,32 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 None => {}
             }
         }
+    }
+}
+
+/// Looks at the config file, if it is watched, and reads it again if it has changed.
+async fn watch_config(gateway: &Arc<Gateway>, watched: &mut Option<Watched>) {
+    let path = gateway.config().file.clone();
+    let Some(path) = path.filter(|_| gateway.config().server.watch) else {
+        *watched = None;
+        return;
+    };
+    let shown = path.display().to_string();
+    let Ok(now) = tokio::task::spawn_blocking(move || FileSignature::of(&path)).await else {
+        return;
+    };
+    let read = gateway.config_signature();
+    let file = watched.get_or_insert(Watched {
+        seen: None,
+        used: read,
+    });
+    match file.look(now, read) {
+        // The result is logged.
+        Some(Change::Other) => drop(gateway.reload("the watcher of the config file").await),
+        Some(Change::Gone) => tracing::warn!(
+            "{shown} cannot be found any more; the config in force stays, and the file is read when it is back"
+        ),
+        None => {}
     }
 }
 

@@ -1,0 +1,107 @@
+//! `/api/streams`: the streams that there are, and those that are added, changed and removed while the gateway runs;
+//! `POST /api/config/reload`.
+//!
+//! What is added here is kept in the state file, never written into the config. The checks are in
+//! [`Gateway`](crate::gateway::Gateway).
+
+use super::{Body, Visitor, error, json, read_body, set};
+use crate::gateway::{Gateway, ReloadError, StreamChangeError};
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use sluicegate_net::auth::Role;
+use std::sync::Arc;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// A stream and where it is kept.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StreamEntry")]
+pub struct StreamEntry {
+    /// Name of the stream.
+    pub name: String,
+    /// "config" if the config file or the command line names it, "state" if it was added while the gateway ran, or "device" if
+    /// it is a discovered Android device. Only those in "state" can be changed and removed here.
+    pub kept: &'static str,
+    /// The source, without user names, passwords and other secrets.
+    pub source: String,
+    /// Keys as under `[streams.NAME]`, without `source`.
+    pub settings: Value,
+}
+
+/// Lists the streams that the caller administers.
+pub fn list(gateway: &Gateway, visitor: &Visitor) -> Response<Body> {
+    let mut entries = gateway.stream_entries();
+    entries.retain(|entry| visitor.identity.permits(Role::Admin, Some(&entry.name)));
+    json(StatusCode::OK, &entries)
+}
+
+/// Adds a stream, or gives it other settings.
+pub async fn put(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>) -> Response<Body> {
+    let body = match read_body(request, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(reason) => return error(true, StatusCode::BAD_REQUEST, &reason),
+    };
+    let keys = match serde_json::from_slice::<serde_json::Map<String, Value>>(&body) {
+        Ok(keys) => keys,
+        Err(reason) => {
+            let text = format!(
+                "the body must be a JSON object such as {{\"source\": \"rtsp://camera.local/stream1\"}}: {reason}"
+            );
+            return error(true, StatusCode::BAD_REQUEST, &text);
+        }
+    };
+    match gateway.put_stream(name, keys).await {
+        Ok((entry, true)) => json(StatusCode::CREATED, &entry),
+        Ok((entry, false)) => json(StatusCode::OK, &entry),
+        Err(reason) => refusal(&reason),
+    }
+}
+
+/// Removes a stream.
+pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
+    match gateway.delete_stream(name).await {
+        Ok(entry) => json(StatusCode::OK, &entry),
+        Err(reason) => refusal(&reason),
+    }
+}
+
+/// Reads the config file again.
+pub async fn reload_config(gateway: &Arc<Gateway>, visitor: &Visitor) -> Response<Body> {
+    let by = format!("{} over the API", visitor.identity.user());
+    match gateway.reload(&by).await {
+        Ok(reloaded) => json(StatusCode::OK, &reloaded),
+        Err(reason) => error(true, reload_status(&reason), &reason.to_string()),
+    }
+}
+
+fn reload_status(reason: &ReloadError) -> StatusCode {
+    match reason {
+        ReloadError::Mistakes(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadError::NoFile => StatusCode::CONFLICT,
+        ReloadError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ReloadError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn refusal(reason: &StreamChangeError) -> Response<Body> {
+    use sluicegate_accounts::ChangeError;
+    let status = match reason {
+        StreamChangeError::Invalid(_) => StatusCode::BAD_REQUEST,
+        StreamChangeError::NotPermitted(_) => StatusCode::FORBIDDEN,
+        StreamChangeError::NotFound(_) => StatusCode::NOT_FOUND,
+        StreamChangeError::Elsewhere(_) | StreamChangeError::Store(ChangeError::Full(_)) => {
+            StatusCode::CONFLICT
+        }
+        StreamChangeError::Store(ChangeError::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        StreamChangeError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        StreamChangeError::Reload(reason) => reload_status(reason),
+    };
+    let mut response = error(true, status, &reason.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        set(&mut response, header::RETRY_AFTER, "2");
+    }
+    response
+}

@@ -1,0 +1,182 @@
+//! Streams that are added, changed and removed while the gateway runs.
+
+use serde_json::{Value, json};
+use sluicegate_tests::{
+    Camera, Gateway, Nal, Watcher, camera, config_file::Reloading, scratch, within,
+};
+use std::process::Stdio;
+
+async fn put(served: &Reloading, name: &str, body: Value) -> (u16, Value) {
+    let path = format!("/api/streams/{name}");
+    served.post("PUT", &path, &body.to_string()).await
+}
+
+async fn delete(served: &Reloading, name: &str) -> (u16, Value) {
+    served
+        .post("DELETE", &format!("/api/streams/{name}"), "")
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_kept_beside_the_config() {
+    let state = scratch("streams").join("state.json");
+    let config = format!(
+        "[server]\nstate = '{}'\n[streams.demo]\nsource = 'test-pattern'\n",
+        state.display()
+    );
+    let mut camera = Camera::new(camera::clip()).await;
+    let mut served = Reloading::serve(&config).await;
+    let source = camera.feeder.source();
+    let address = source.rsplit_once("//").unwrap().1;
+    let secret = format!("annexb:tcp://eva:hunter2@{address}");
+    let (status, refused) = put(&served, "door", json!({ "source": secret })).await;
+    assert_eq!(status, 400, "{refused:#}");
+    let (status, added) = put(&served, "door", json!({ "source": source, "idle": "30s" })).await;
+    assert_eq!(status, 201, "{added:#}");
+    assert_eq!(
+        (&added["name"], &added["kept"]),
+        (&json!("door"), &json!("state"))
+    );
+    assert_eq!(added["settings"], json!({ "idle": "30s" }));
+    let mut viewer = Watcher::open(served.gateway.address, "/live/door/nal", camera::clip()).await;
+    camera.show(&mut viewer).await;
+    // Without a source, the one there is stays, and so does the viewer.
+    let renditions = json!({ "renditions": { "small": { "width": 160 } } });
+    let (status, changed) = put(&served, "door", renditions.clone()).await;
+    assert_eq!((status, &changed["settings"]), (200, &renditions));
+    camera.show(&mut viewer).await;
+    let device = served.gateway.api("/api/devices/door").await;
+    assert_eq!(device["renditions"], json!(["small"]));
+    // A reload of the file changes nothing about it.
+    served.reload(&config).await;
+    camera.show(&mut viewer).await;
+    let written = std::fs::read_to_string(&served.file).unwrap();
+    assert_eq!(written, config, "the user's own file");
+
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config"];
+    let arguments = [&arguments[..], &[served.file.to_str().unwrap()]].concat();
+    let (restarted, _) = Gateway::start(&arguments, Stdio::null()).await;
+    served.gateway = restarted;
+    let list = served.gateway.api("/api/streams").await;
+    let kept = |list: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let all = list.as_array().unwrap().iter();
+        all.map(|one| (text(&one["name"]), text(&one["kept"])))
+            .collect()
+    };
+    let pair = |name: &str, kept: &str| (name.to_owned(), kept.to_owned());
+    assert_eq!(kept(&list), [pair("demo", "config"), pair("door", "state")]);
+    camera.hang_up();
+    let address = served.gateway.address;
+    let mut viewer = Nal::open(address, "/live/door/nal").await.unwrap();
+    camera.send().await;
+    within("the header", viewer.next()).await.unwrap();
+    let (status, removed) = delete(&served, "door").await;
+    assert_eq!((status, &removed["name"]), (200, &json!("door")));
+    let closed = within("the end", viewer.closed()).await.unwrap().unwrap();
+    assert_eq!(closed.reason, "the stream was removed");
+    assert_eq!(delete(&served, "door").await.0, 404);
+    let list = served.gateway.api("/api/streams").await;
+    assert_eq!(kept(&list), [pair("demo", "config")]);
+
+    // The config wins over what was added before.
+    put(&served, "door", json!({ "source": "test-pattern" })).await;
+    let both = format!("{config}[streams.door]\nsource = 'test-pattern'\n");
+    let reloaded = served.reload(&both).await;
+    assert!(
+        reloaded["notes"].to_string().contains("`door`"),
+        "{reloaded:#}"
+    );
+    assert_eq!(
+        put(&served, "door", json!({ "source": "test-pattern" }))
+            .await
+            .0,
+        409
+    );
+    served.gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_a_stream_is_told_and_nothing_is_kept() {
+    let state = scratch("streams").join("state.json");
+    let config = format!(
+        "[server]\nstate = '{}'\n[streams.demo]\nsource = 'test-pattern'\n",
+        state.display()
+    );
+    let served = Reloading::serve(&config).await;
+    let long = "x".repeat(129);
+    for (name, body, status, what) in [
+        (
+            "demo",
+            json!({ "source": "test-pattern" }),
+            409,
+            "changed there",
+        ),
+        ("new", json!({}), 400, "`source` is missing"),
+        ("new", json!({ "source": "" }), 400, "is empty"),
+        (
+            "new",
+            json!({ "soruce": "x" }),
+            400,
+            "did you mean `source`",
+        ),
+        (
+            "new",
+            json!({ "source": "rtps://u:hunter2@cam/1" }),
+            400,
+            "did you mean `rtsp`",
+        ),
+        ("new", json!({ "source": null }), 400, "null"),
+        ("new", json!({ "source": 7 }), 400, "expected"),
+        (
+            "new",
+            json!({ "source": "test-pattern", "idle": 5 }),
+            400,
+            "idle",
+        ),
+        (
+            "new",
+            json!({ "source": "file:/etc/passwd" }),
+            403,
+            "config",
+        ),
+        (
+            "new",
+            json!({ "source": "lavfi:movie=/etc/passwd" }),
+            403,
+            "config",
+        ),
+        ("new", json!({ "source": "screen:" }), 403, "config"),
+        ("new", json!({ "source": "annexb:-" }), 403, "config"),
+        (
+            "new",
+            json!({ "source": "annexb:listen:5000" }),
+            403,
+            "config",
+        ),
+        (
+            "~new",
+            json!({ "source": "test-pattern" }),
+            400,
+            "must not start with",
+        ),
+        (
+            &long,
+            json!({ "source": "test-pattern" }),
+            400,
+            "longer than 128",
+        ),
+        ("new", json!([]), 400, "JSON object"),
+    ] {
+        let (found, answer) = put(&served, name, body.clone()).await;
+        assert_eq!(found, status, "{body}: {answer:#}");
+        let text = answer["error"].as_str().unwrap();
+        assert!(text.contains(what), "{body}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    assert_eq!(delete(&served, "demo").await.0, 409);
+    let list = served.gateway.api("/api/streams").await;
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list:#}");
+    assert!(served.gateway.logs("hunter2").is_empty());
+    served.gateway.no_panic();
+}
