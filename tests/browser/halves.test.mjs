@@ -57,7 +57,7 @@ function writeWith(file, was, becomes, from = component) {
 
 const attack = (where, name, argument) => where.evaluate(([name, argument]) => half.attack(name, argument), [name, argument]);
 
-describe("a transport that brings its player", { timeout: 240_000 }, () => {
+describe("a transport that brings its player", { timeout: 480_000 }, () => {
   const site = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url, "http://site");
     const transport = searchParams.get("transport");

@@ -7,9 +7,9 @@ import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** Those that take longest begin first, so that none is left at the end while nothing else runs. */
-const LONGEST = ["swaps", "halves", "wall", "recovery", "h264", "docs", "audio", "accounts"];
+const LONGEST = ["swaps", "halves", "recovery", "h264", "docs", "audio", "accounts"];
 const AT_ONCE = 3;
-const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link"];
+const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link", "wall"];
 /** They wait: for the circuit breaker, for commands, for what a player notices after some time, for a keyframe. */
 const IDLE = ["traps", "docs_commands", "intra", "long_groups"];
 
