@@ -34,7 +34,7 @@ describe("components that are exchanged", { timeout: 480_000 }, () => {
       return `
         [streams.demo]
         source = "test-pattern"
-        encode = { width = 320, height = 192, frame-rate = 60, keyframe-interval = "250ms" }
+        encode = { width = 320, height = 192, frame-rate = 60, keyframe-interval = "500ms" }
         ${transports.join("")}
         part = "200ms"
         segment = "500ms"
