@@ -26,7 +26,8 @@ function withoutLevel(file) {
   return file;
 }
 
-describe("H.264", { timeout: 240_000 }, () => {
+// They wait for frames, most of the time.
+describe("H.264", { timeout: 240_000, concurrency: 4 }, () => {
   const { gateway, openPage } = gatewayAndBrowser({ config: encodedStreams });
 
   /** Encodes the files, and returns the config of streams that play them. */

@@ -10,7 +10,8 @@ import { clip } from "./clips.mjs";
 
 const RATE = 15;
 
-describe("intra refresh", { timeout: 240_000 }, () => {
+// They wait for what the player notices after some time.
+describe("intra refresh", { timeout: 240_000, concurrency: 5 }, () => {
   const { gateway, openPage } = gatewayAndBrowser({
     config: `
       [streams.demo]

@@ -1,27 +1,57 @@
-// Runs the browser tests: those that measure timing one after the other, the others, which mostly wait, two at a
-// time. `npm run test:browser` in web/; run single files with `node --test`.
+// Runs the browser tests: first most of them, three files at a time, then those that measure timing, one after the
+// other, beside those that hardly use the processor. `npm run test:browser` in web/; run single files with `node --test`.
 
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const MEASURING = new Set(["auto", "hls", "jmuxer", "mse", "audio", "webcodecs", "udp", "slow_link"]);
+/** Those that take longest begin first, so that none is left at the end while nothing else runs. */
+const LONGEST = ["swaps", "halves", "recovery", "h264", "docs", "audio", "accounts"];
+const AT_ONCE = 3;
+const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link", "wall"];
+/** They wait: for the circuit breaker, for commands, for what a player notices after some time, for a keyframe. */
+const IDLE = ["traps", "docs_commands", "intra", "long_groups"];
 
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const ending = ".test.mjs";
+/** What `node --test` says of a file as a whole. */
+const SUMMARY = /^ℹ (?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) .*\n/gm;
+
+/** Runs these files, so many at a time, beginning in this order. Returns the names of those that failed. */
+async function run(names, atOnce) {
+  const waiting = [...names];
+  const failed = [];
+  const lane = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      if (!(await passes(name))) failed.push(name);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  return failed;
+}
+
+/** Runs one file, and prints what it says once it has ended. */
+async function passes(name) {
+  const began = performance.now();
+  const options = ["--test", "--test-reporter=spec", `${folder}${name}${ending}`];
+  const child = spawn(process.execPath, options, { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+  const [code] = await once(child, "close");
+  const seconds = Math.round((performance.now() - began) / 1000);
+  console.log(`── ${name}: ${code === 0 ? "passed" : "FAILED"} after ${seconds} s\n${output.replace(SUMMARY, "").trim()}\n`);
+  return code === 0;
+}
+
 const names = readdirSync(folder)
   .filter((file) => file.endsWith(ending))
   .map((file) => file.slice(0, -ending.length));
+const others = names.filter((name) => ![LONGEST, MEASURING, IDLE].some((group) => group.includes(name)));
 
-function run(names, atOnce) {
-  const files = names.map((name) => `${folder}${name}${ending}`);
-  const options = ["--test", `--test-concurrency=${atOnce}`];
-  return spawnSync(process.execPath, [...options, ...files], { stdio: "inherit" }).status;
+const failed = await run([...LONGEST, ...others], AT_ONCE);
+failed.push(...(await Promise.all([run(MEASURING, 1), run(IDLE, 1)])).flat());
+if (failed.length > 0) {
+  console.log(`failed: ${failed.join(", ")}`);
+  process.exitCode = 1;
 }
-
-const together = run(
-  names.filter((name) => !MEASURING.has(name)),
-  2,
-);
-const alone = run([...MEASURING], 1);
-process.exitCode = together === 0 && alone === 0 ? 0 : 1;

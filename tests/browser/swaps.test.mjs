@@ -1,5 +1,5 @@
-// Components are exchanged while pages play them: by WebCodecs in a worker and in the page, Media Source Extensions and hls.js. No page reconnects,
-// freezes or reports an error.
+// Components are exchanged while pages play them: by WebCodecs in a worker and in the page, Media Source Extensions and
+// hls.js. No page reconnects, freezes or reports an error.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -75,8 +75,7 @@ describe("components that are exchanged", { timeout: 480_000 }, () => {
   }
 
   test("pages that play webcodecs, nal, mse and hls notice nothing", async () => {
-    const watching = [];
-    for (const name of TRANSPORTS) watching.push(await watch(name));
+    const watching = await Promise.all(TRANSPORTS.map(watch));
     for (let nth = 1; nth <= SWAPS; nth++) {
       await exchange("hls", nth);
       if (nth % 5 === 0) for (const name of ["webcodecs", "nal", "mse"]) await exchange(name, nth);

@@ -94,7 +94,9 @@ describe("the gateway's own certificate", { timeout: 120_000 }, () => {
   // The gateway starts 11 days and an hour ago, so its certificate was in use until an hour ago.
   const clock = new MovedClock(-(11 * 24 + 1) * 3600);
   after(() => clock.close());
-  const { gateway, openPage } = gatewayAndBrowser({ env: clock.env });
+  // With a source that is running: the player looks into the WebSocket if nothing comes for a second.
+  const config = '[streams.demo]\nsource = "test-pattern"\nalways-on = true\n';
+  const { gateway, openPage } = gatewayAndBrowser({ config, env: clock.env });
   const hashes = async () => {
     const response = await fetch(`${gateway.url}live/demo?can=webcodecs`, { headers: { accept: "application/json" } });
     return (await response.json()).webtransport.hashes;

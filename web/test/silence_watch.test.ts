@@ -69,3 +69,20 @@ test("before the other path is asked, something is sent on this one", () => {
   assert.equal(world.pokes.length, 5);
   world.watch.stop();
 });
+
+test("on a busy device, what has arrived meanwhile comes first", () => {
+  const world = new World();
+  world.timers.stall(5 * SILENT_MS);
+  world.after(0, "heard").after(SILENT_MS - 1);
+  assert.deepEqual(world.log, []);
+  world.after(1, "news");
+  world.timers.stall(2 * LEAD_MS);
+  world.after(0, "heard").after(SILENT_MS);
+  assert.deepEqual(world.log, ["ask", "dismiss"]);
+  // If there is nothing, it only takes a little longer.
+  world.timers.stall(5 * SILENT_MS);
+  world.after(100, "news");
+  world.timers.stall(2 * LEAD_MS);
+  world.after(100);
+  assert.deepEqual([world.log, world.timers.running], [["ask", "dismiss", "ask", "take over"], 0]);
+});

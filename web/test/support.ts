@@ -127,12 +127,17 @@ export class Timers {
     for (;;) {
       const next = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
       if (next === undefined) break;
-      this.#now = next.at;
+      this.#now = Math.max(this.#now, next.at);
       if (next.every === null) this.stop(next);
       else next.at += next.every;
       next.callback();
     }
     this.#now = until;
+  }
+
+  /** Time passes in which no timer is called: the device is busy. */
+  stall(ms: number): void {
+    this.#now += ms;
   }
 }
 
@@ -263,6 +268,15 @@ export class FakeSession {
 
 /** Waits until the callbacks of settled promises have run. */
 export const settled = (): Promise<void> => new Promise(setImmediate);
+
+/** Time passes for what waits for timers and promises by turns. */
+export async function elapse(clock: Timers, ms: number): Promise<void> {
+  const until = clock.now + ms;
+  while (clock.now < until) {
+    clock.advance(Math.min(10, until - clock.now));
+    await settled();
+  }
+}
 
 /** A fetch that completes only when it is aborted. */
 export const unanswered = (_: URL | string, { signal }: { signal: AbortSignal }): Promise<Response> =>

@@ -6,21 +6,23 @@ import { test, type TestContext } from "node:test";
 import { Continuation } from "../src/transport/continuation";
 import { LEAD_MS, SILENT_MS } from "../src/transport/silence_watch";
 import { Carrier } from "../src/transport/webcodecs_carrier";
-import { OPEN_MS } from "../src/transport/webtransport";
+import { GIVE_UP_MS, OPEN_MS } from "../src/transport/udp_silence";
 import type { CodedFrame } from "../src/media/records";
-import { catalogue, Clock, coded, FakeSession, fakeSockets, replace, settled } from "./support";
+import { catalogue, Clock, coded, elapse, FakeSession, fakeSockets, replace, settled, unanswered } from "./support";
 
 const BASE = "http://gateway/live/demo";
 
+const noAnswer = async (_url: URL, _options: { signal: AbortSignal }): Promise<Response> => {
+  throw new TypeError("no answer");
+};
+
 /** A carrier with its events: `1:0` is a frame of group 1 at 0 ticks, `!1:0` one after a gap. */
-function open(t: TestContext, url: string | null = "https://gateway/live/demo/webcodecs") {
+function open(t: TestContext, url: string | null = "https://gateway/live/demo/webcodecs", answer: typeof noAnswer = noAnswer) {
   const clock = new Clock(t);
   const sockets = fakeSockets(t);
   replace(t, "WebTransport", FakeSession);
   replace(t, "location", { origin: "http://gateway" });
-  replace(t, "fetch", async () => {
-    throw new TypeError("no answer");
-  });
+  replace(t, "fetch", answer);
   const log: string[] = [];
   const carrier = new Carrier(
     { base: BASE, endpoint: url === null ? null : { url, hashes: [] } },
@@ -153,15 +155,24 @@ test("a proxy that refuses WebSockets disturbs nothing", async (t) => {
   assert.deepEqual([log, session.closedByPage], [["1:27", "1:36"], false]);
 });
 
-test("what is open at first: WebTransport, else the WebSocket; only silence means that UDP is blocked", async (t) => {
-  const blocked = open(t);
-  blocked.clock.advance(OPEN_MS);
-  await settled();
+test("what is open at first: WebTransport, else the WebSocket; only silence while TCP has answers means that UDP is blocked", async (t) => {
+  const asked: string[] = [];
+  const blocked = open(t, undefined, async (url) => {
+    asked.push(url.href);
+    return Response.json({});
+  });
+  await elapse(blocked.clock, OPEN_MS);
+  assert.ok(asked.length > 1 && asked.every((url) => url === "http://gateway/healthz"), `${asked}`);
   const refused = open(t);
   refused.session.refuse();
   await settled();
+  const unreachable = open(t);
+  await elapse(unreachable.clock, OPEN_MS);
+  const silent = open(t, undefined, unanswered);
+  await elapse(silent.clock, GIVE_UP_MS);
   const alone = open(t, null);
-  for (const [{ sockets, log }, expected] of [[blocked, ["WebSocket", "blocked", "1:0"]], [refused, ["WebSocket", "1:0"]], [alone, ["WebSocket", "1:0"]]] as const) {
+  for (const { sockets, log } of [blocked, refused, unreachable, silent, alone]) {
+    const expected = ["WebSocket", ...(log === blocked.log ? ["blocked"] : []), "1:0"];
     const [socket] = sockets;
     assert.equal(socket?.url, "ws://gateway/live/demo/webcodecs");
     assert.deepEqual(log, []);

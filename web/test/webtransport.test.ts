@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { parseChoice } from "../src/net/choice";
 import { doubtOffer, noteBlocked, noteOffer, webTransportEndpoint } from "../src/transport/endpoints";
-import { hasReliableWebTransport, OPEN_MS, openWebTransport, readGroups, sendRecord } from "../src/transport/webtransport";
-import { catalogue, Clock, coded, FakeSession, record, replace, settled } from "./support";
+import { hasReliableWebTransport, openWebTransport, readGroups, sendRecord } from "../src/transport/webtransport";
+import { GIVE_UP_MS, OPEN_MS, ROUND_MS } from "../src/transport/udp_silence";
+import { catalogue, Clock, coded, elapse, FakeSession, record, replace, settled } from "./support";
 
 /** As recorded in 2026. */
 const AGENTS: readonly (readonly [string, boolean])[] = [
@@ -131,12 +132,21 @@ test("the gateway is asked again when a connection has ended, and after a while"
   assert.equal(await endpoint("http://unknown/live/demo"), null);
 });
 
-function opening(t: TestContext) {
+/** A session on its way to being open; requests over TCP have their answers after `answerMs`, or fail then. */
+function opening(t: TestContext, answerMs: number | null = 0, fails = false) {
   const clock = new Clock(t);
+  const asked: number[] = [];
+  const ask = (signal: AbortSignal): Promise<void> => {
+    asked.push(clock.now);
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+      if (answerMs !== null) clock.start(fails ? reject : resolve, answerMs);
+    });
+  };
   replace(t, "WebTransport", FakeSession);
   const controller = new AbortController();
-  const opened = openWebTransport({ url: "https://gateway:4433/live/demo/webcodecs", hashes: ["AQID"] }, controller.signal);
-  return { clock, controller, opened, session: FakeSession.last };
+  const opened = openWebTransport({ url: "https://gateway:4433/live/demo/webcodecs", hashes: ["AQID"] }, ask, controller.signal);
+  return { clock, asked, controller, opened, session: FakeSession.last };
 }
 
 test("a session opens with the certificates that the gateway named", async (t) => {
@@ -148,10 +158,9 @@ test("a session opens with the certificates that the gateway named", async (t) =
 
 test("a session that does not open is given up after a while, one that is refused at once", async (t) => {
   const silent = opening(t);
-  silent.clock.advance(OPEN_MS - 1);
-  await settled();
+  await elapse(silent.clock, OPEN_MS - 1);
   assert.equal(silent.session.closedByPage, false);
-  silent.clock.advance(1);
+  await elapse(silent.clock, 1);
   assert.deepEqual([await silent.opened, silent.session.closedByPage], ["blocked", true]);
   const refused = opening(t);
   refused.session.refuse();
@@ -160,6 +169,54 @@ test("a session that does not open is given up after a while, one that is refuse
   stopped.controller.abort();
   stopped.session.open();
   assert.deepEqual([await stopped.opened, stopped.session.closedByPage], ["refused", true]);
+  for (const { clock } of [silent, refused, stopped]) {
+    await elapse(clock, 0);
+    clock.advance(0);
+    assert.equal(clock.running, 0);
+  }
+});
+
+test("where requests over TCP have to wait, a session may take longer, too", async (t) => {
+  // One at a time, and no more of them than rounds.
+  const busy = opening(t, 2 * ROUND_MS);
+  await elapse(busy.clock, 3 * OPEN_MS);
+  assert.equal(busy.session.closedByPage, false);
+  assert.deepEqual(busy.asked, [0, 4 * ROUND_MS, 8 * ROUND_MS, 12 * ROUND_MS, 16 * ROUND_MS]);
+  busy.session.open();
+  assert.equal(await busy.opened, busy.session);
+  // On a link with this round trip, that is still blocked UDP.
+  const far = opening(t, 150);
+  await elapse(far.clock, 6 * 300 - 1);
+  assert.equal(far.session.closedByPage, false);
+  await elapse(far.clock, 1);
+  assert.equal(await far.opened, "blocked");
+});
+
+test("the lateness of timers is no silence of UDP", async (t) => {
+  const { clock, session, opened } = opening(t);
+  for (let nth = 0; nth < 4; nth++) {
+    clock.stall(4 * ROUND_MS);
+    await elapse(clock, 1);
+    assert.equal(session.closedByPage, false);
+  }
+  session.open();
+  assert.equal(await opened, session);
+});
+
+test("without answers over TCP nothing is known of UDP", async (t) => {
+  const unanswered = opening(t, null);
+  await elapse(unanswered.clock, GIVE_UP_MS - 1);
+  assert.equal(unanswered.session.closedByPage, false);
+  await elapse(unanswered.clock, 1);
+  assert.deepEqual([await unanswered.opened, unanswered.session.closedByPage, unanswered.asked.length], ["late", true, 1]);
+  const failed = opening(t, 10, true);
+  await elapse(failed.clock, OPEN_MS);
+  assert.deepEqual([await failed.opened, failed.asked.length], ["late", 1]);
+  // Answers that come too slowly.
+  const slow = opening(t, GIVE_UP_MS / 4);
+  await elapse(slow.clock, GIVE_UP_MS);
+  assert.deepEqual([await slow.opened, slow.asked.length], ["late", 2]);
+  for (const { clock } of [unanswered, failed, slow]) assert.equal(clock.running, 0);
 });
 
 test("a record is sent on a stream of its own, unless the session has ended", async (t) => {

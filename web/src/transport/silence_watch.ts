@@ -22,6 +22,8 @@ export const SILENT_MS = 1000;
 const POKES = [0.25, 0.5];
 /** The news of the other path have to be ahead by this time (ms): it may just be a little faster. */
 export const LEAD_MS = 300;
+/** A timer that is late by more than this (ms) tells of a busy device, where data may have arrived that waits, too. */
+const BUSY_MS = 100;
 /** Sources that are still or slow let this path be silent for longer each time, up to this (ms). */
 const MAX_SILENT_MS = 32_000;
 
@@ -59,7 +61,7 @@ export class SilenceWatch {
   news(): void {
     if (!this.#asking || this.#hasNews) return;
     this.#hasNews = true;
-    this.#cancelTimer = this.#env.timer(() => this.#events.takeOver(), LEAD_MS);
+    this.#wait(LEAD_MS, () => this.#events.takeOver());
   }
 
   /** No event follows. */
@@ -79,11 +81,17 @@ export class SilenceWatch {
       this.#poked = true;
       this.#events.poke();
     }
-    this.#wait((pokes.find((ms) => ms > silent) ?? this.#patience) - silent);
+    this.#wait((pokes.find((ms) => ms > silent) ?? this.#patience) - silent, () => this.#check());
   }
 
-  #wait(ms: number): void {
+  /** Calls back after `ms`, or once what arrived meanwhile has been looked at, if the device was busy. */
+  #wait(ms: number, callback: () => void): void {
     this.#cancelTimer();
-    this.#cancelTimer = this.#env.timer(() => this.#check(), ms);
+    const due = this.#env.now() + ms;
+    const timeUp = (): void => {
+      if (this.#env.now() > due + BUSY_MS) this.#cancelTimer = this.#env.timer(callback, BUSY_MS);
+      else callback();
+    };
+    this.#cancelTimer = this.#env.timer(timeUp, ms);
   }
 }

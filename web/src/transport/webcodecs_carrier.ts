@@ -2,6 +2,7 @@
 // carries the same bytes. If UDP is blocked later, the WebSocket goes on where WebTransport ended.
 
 import { Catalogues, type CodedFrame, type MediaTrack, RecordReader } from "../media/records";
+import { clockUrl } from "../player/address";
 import { Continuation } from "./continuation";
 import { GroupOrder, MAX_HELD_BYTES, type OrderEnv } from "./group_order";
 import { SilenceWatch } from "./silence_watch";
@@ -101,7 +102,7 @@ export class Carrier {
 
   async #openWebTransport(endpoint: Endpoint): Promise<void> {
     const { signal } = this.#webTransport;
-    const session = await openWebTransport(endpoint, signal);
+    const session = await openWebTransport(endpoint, (signal) => askOverTcp(this.#base, signal), signal);
     if (signal.aborted) return;
     if (typeof session === "string") {
       this.#openSocket(session === "blocked");
@@ -241,4 +242,10 @@ export class Carrier {
       ended,
     });
   }
+}
+
+/** Requests something small of the gateway, over the kind of connection that a WebSocket has. */
+async function askOverTcp(base: URL, signal: AbortSignal): Promise<void> {
+  const response = await fetch(clockUrl(base), { cache: "no-store", signal });
+  await response.arrayBuffer();
 }

@@ -3,6 +3,7 @@
 
 import { Catalogues, type CodedFrame, type MediaTrack, RecordError, RecordReader } from "../media/records";
 import type { Ending } from "./transport";
+import { silenceOfUdp } from "./udp_silence";
 
 /** Where a gateway accepts WebTransport. Sent to the worker. */
 export interface Endpoint {
@@ -20,8 +21,6 @@ export interface GroupEvents {
   groupEnded(kind: MediaTrack["kind"], group: number, complete: boolean): void;
 }
 
-/** After this time (ms), UDP is taken to be blocked: the WebSocket has to show something within two seconds. */
-export const OPEN_MS = 1500;
 /** Streams that are read at once; the oldest gives way to a new one. */
 const MAX_STREAMS = 64;
 /** First versions with a WebTransport that can be relied on. */
@@ -38,22 +37,32 @@ export function hasReliableWebTransport(userAgent: string): boolean {
 }
 
 /**
- * Opens a session. `blocked`: nothing answered in time. `refused`: it could not be opened for another reason, which
- * browsers do not reveal.
+ * Opens a session. `blocked`: nothing answered in time, though `ask` got answers to requests over TCP. `late`: neither
+ * did. `refused`: it could not be opened for another reason, which browsers do not reveal.
  */
-export async function openWebTransport({ url, hashes }: Endpoint, signal: AbortSignal): Promise<WebTransport | "blocked" | "refused"> {
+export async function openWebTransport(
+  { url, hashes }: Endpoint,
+  ask: (signal: AbortSignal) => Promise<unknown>,
+  signal: AbortSignal,
+): Promise<WebTransport | "blocked" | "late" | "refused"> {
+  const waiting = new AbortController();
+  const stop = (): void => waiting.abort();
   try {
     const serverCertificateHashes = hashes.map((hash) => ({ algorithm: "sha-256", value: Uint8Array.from(atob(hash), (letter) => letter.charCodeAt(0)) }));
     const session = new WebTransport(url, serverCertificateHashes.length === 0 ? {} : { serverCertificateHashes });
     // Its end is looked at later, or not at all.
     session.closed.catch(() => undefined);
     signal.addEventListener("abort", () => close(session));
-    const opened = await within(OPEN_MS, session.ready);
-    if (opened && !signal.aborted) return session;
+    signal.addEventListener("abort", stop);
+    const outcome = await Promise.race([session.ready.then(() => session), silenceOfUdp(ask, waiting.signal)]);
+    if (outcome === session && !signal.aborted) return session;
     close(session);
-    return opened ? "refused" : "blocked";
+    return signal.aborted ? "refused" : outcome;
   } catch {
     return "refused";
+  } finally {
+    stop();
+    signal.removeEventListener("abort", stop);
   }
 }
 
@@ -139,14 +148,6 @@ async function readGroup(bytes: ReadableStreamDefaultReader<Uint8Array>, isOfUse
   } finally {
     if (newest !== null) events.groupEnded(newest.track.kind, newest.group, complete);
   }
-}
-
-/** Whether it happens within `ms`. */
-function within(ms: number, event: Promise<unknown>): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(false), ms);
-    event.then(() => resolve(true), reject).finally(() => clearTimeout(timer));
-  });
 }
 
 function close(session: WebTransport): void {
