@@ -1088,7 +1088,10 @@ async fn only_what_takes_something_away_is_told() {
         assert!(changes.has_changed().unwrap(), "{seconds}");
         changes.mark_unchanged();
     }
+    // The settings that are in force, and then others.
     reload(&accounts, HOUSE);
+    assert!(!changes.has_changed().unwrap());
+    reload(&accounts, "");
     assert!(changes.has_changed().unwrap());
 }
 

@@ -53,28 +53,47 @@ pub async fn put(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>)
             return error(true, StatusCode::BAD_REQUEST, &text);
         }
     };
-    match gateway.put_stream(name, keys).await {
-        Ok((entry, true)) => json(StatusCode::CREATED, &entry),
-        Ok((entry, false)) => json(StatusCode::OK, &entry),
-        Err(reason) => refusal(&reason),
+    let (gateway, name) = (gateway.clone(), name.to_owned());
+    match to_the_end(async move { gateway.put_stream(&name, keys).await }).await {
+        Ok(Ok((entry, true))) => json(StatusCode::CREATED, &entry),
+        Ok(Ok((entry, false))) => json(StatusCode::OK, &entry),
+        Ok(Err(reason)) => refusal(&reason),
+        Err(response) => *response,
     }
 }
 
 /// Removes a stream.
 pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
-    match gateway.delete_stream(name).await {
-        Ok(entry) => json(StatusCode::OK, &entry),
-        Err(reason) => refusal(&reason),
+    let (gateway, name) = (gateway.clone(), name.to_owned());
+    match to_the_end(async move { gateway.delete_stream(&name).await }).await {
+        Ok(Ok(entry)) => json(StatusCode::OK, &entry),
+        Ok(Err(reason)) => refusal(&reason),
+        Err(response) => *response,
     }
 }
 
 /// Reads the config file again.
 pub async fn reload_config(gateway: &Arc<Gateway>, visitor: &Visitor) -> Response<Body> {
     let by = format!("{} over the API", visitor.identity.user());
-    match gateway.reload(&by).await {
-        Ok(reloaded) => json(StatusCode::OK, &reloaded),
-        Err(reason) => error(true, reload_status(&reason), &reason.to_string()),
+    let gateway = gateway.clone();
+    match to_the_end(async move { gateway.reload(&by).await }).await {
+        Ok(Ok(reloaded)) => json(StatusCode::OK, &reloaded),
+        Ok(Err(reason)) => error(true, reload_status(&reason), &reason.to_string()),
+        Err(response) => *response,
     }
+}
+
+/// Makes a change to its end, whatever becomes of the client.
+///
+/// # Errors
+/// The answer if it panicked, which was logged.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Box<Response<Body>>> {
+    tokio::spawn(change).await.map_err(|_| {
+        let text = "the change failed by an internal error; the gateway's log tells more";
+        Box::new(error(true, StatusCode::INTERNAL_SERVER_ERROR, text))
+    })
 }
 
 fn reload_status(reason: &ReloadError) -> StatusCode {
