@@ -4,6 +4,7 @@
 use crate::{
     Gateway,
     client::{request, request_with},
+    raw::handshake,
     within,
 };
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -18,14 +19,23 @@ pub const HOST: (&str, &str) = ("Host", "cam.example");
 /// Password of every user.
 pub const PASSWORD: &str = "a horse, a battery";
 
-/// A user for a config; `rights` are lines of TOML.
+/// A user for a config, whose password is cheap to verify; `rights` are lines of TOML.
 pub fn user(name: &str, rights: &str) -> String {
-    format!("[users.{name}]\npassword = '{}'\n{rights}\n", hash())
+    user_with(name, rights, (64, 1))
 }
 
-/// Hash of [`PASSWORD`], which is cheap to verify.
-fn hash() -> String {
-    let (memory, passes, lanes) = (64, 1, 1);
+/// As [`user`], with a hash that costs as much to verify as those that the gateway makes.
+pub fn user_at_full_cost(name: &str, rights: &str) -> String {
+    user_with(name, rights, (19 << 10, 2))
+}
+
+fn user_with(name: &str, rights: &str, cost: (u32, u32)) -> String {
+    format!("[users.{name}]\npassword = '{}'\n{rights}\n", hash(cost))
+}
+
+/// Hash of [`PASSWORD`], by this memory in KiB and number of passes.
+fn hash((memory, passes): (u32, u32)) -> String {
+    let lanes = 1;
     let params = Params::new(memory, passes, lanes, Some(32)).unwrap();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let (salt, mut hash) = (b"salt of the tests", [0; 32]);
@@ -80,6 +90,25 @@ pub async fn call(
     let asked = request_with(gateway.address, method, path, &headers, body.as_bytes());
     let (status, _, body) = within(path, asked).await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// A ticket for a stream, as a player gets it that presents this header.
+pub async fn ticket(gateway: &Gateway, stream: &str, header: (&str, &str)) -> String {
+    let headers = [header, ("Accept", "application/json")];
+    let (status, _, chosen) = ask(gateway, "GET", &format!("/live/{stream}"), &headers).await;
+    assert_eq!(status, 200, "{chosen}");
+    let chosen: Value = serde_json::from_str(&chosen).unwrap();
+    chosen["ticket"].as_str().unwrap().to_owned()
+}
+
+/// The handshake of a WebSocket with these headers.
+pub fn socket(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> String {
+    let asked = format!("Host: {}", gateway.address);
+    let lines = [HOST].into_iter().chain(headers.iter().copied());
+    let lines: Vec<_> = lines
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    handshake(gateway.address, path).replace(&asked, &lines.join("\r\n"))
 }
 
 /// Status, head and body of a request with these headers.

@@ -154,7 +154,7 @@ impl std::fmt::Debug for Accounts {
 /// What another config says of accounts, with the content of the files that it names.
 pub struct NewSettings {
     settings: Arc<Settings>,
-    keys: Arc<Vec<jwt::Key>>,
+    keys: Vec<jwt::Key>,
     keys_stamp: Option<Stamp>,
 }
 
@@ -168,8 +168,6 @@ pub(crate) struct Inner {
     view: RwLock<Arc<View>>,
     /// Locked by who changes the view.
     stored: Mutex<Stored>,
-    /// Keys for JSON Web Tokens.
-    keys: RwLock<Arc<Vec<jwt::Key>>>,
     throttle: Throttle,
     verified: Verified,
     verifier: Verifier,
@@ -241,15 +239,15 @@ impl Accounts {
             None => (State::new()?, None),
         };
         let (keys, keys_stamp) = read_keys(&settings)?;
+        let keys = Arc::new(jwt::Keys::new(keys));
         let inner = Inner {
-            view: RwLock::new(Arc::new(View::new(settings, state, None))),
+            view: RwLock::new(Arc::new(View::new(settings, state, keys, None))),
             stored: Mutex::new(Stored {
                 file,
                 stamp,
                 reported: None,
                 keys_stamp,
             }),
-            keys: RwLock::new(Arc::new(keys)),
             throttle: Throttle::default(),
             verified: Verified::new(&random::bytes()?),
             verifier: Verifier::new(),
@@ -293,7 +291,7 @@ impl Accounts {
         let (keys, keys_stamp) = read_keys(&settings)?;
         Ok(NewSettings {
             settings,
-            keys: Arc::new(keys),
+            keys,
             keys_stamp,
         })
     }
@@ -311,7 +309,7 @@ impl Accounts {
         };
         // Keys from the same URL stay until they are fetched again.
         if !same_url {
-            *self.inner.keys.write() = new.keys;
+            earlier.keys.replace(new.keys);
             stored.keys_stamp = new.keys_stamp;
         }
         self.inner.publish(new.settings, earlier.state.clone());
@@ -505,7 +503,7 @@ impl Accounts {
     pub fn set_jwks(&self, json: &[u8]) -> Result<usize, JwksError> {
         let keys = jwt::read_keys(json)?;
         let count = keys.len();
-        *self.inner.keys.write() = Arc::new(keys);
+        self.inner.use_keys(keys);
         Ok(count)
     }
 
@@ -629,7 +627,7 @@ impl Inner {
         let trust = view.proxy_trust?;
         let map = &view.settings.access.group_map;
         let owner = Owner::Proxy(external::known(user, external::split(groups), map)?);
-        let external = self.externals.of(&view.key, owner, None, trust, now);
+        let external = self.externals.of(&view.key, owner, None, trust, None, now);
         Some(Credential::External(external))
     }
 
@@ -641,8 +639,8 @@ impl Inner {
             .as_ref()
             .zip(view.jwt_trust)
             .ok_or(Refused::Unknown)?;
-        let keys = Arc::clone(&self.keys.read());
-        let claims = jwt::check(&keys, jwt, token, now).map_err(|invalid| match invalid {
+        let checked = jwt::check(&view.keys.get(), jwt, token, now);
+        let (claims, signed_by) = checked.map_err(|invalid| match invalid {
             jwt::Invalid::Unknown => Refused::Unknown,
             jwt::Invalid::Expired => Refused::Expired,
         })?;
@@ -650,7 +648,10 @@ impl Inner {
         let remote = external::known(&claims.user, groups, &access.group_map);
         let owner = Owner::Jwt(remote.ok_or(Refused::Unknown)?);
         let until = Some(claims.until);
-        let external = self.externals.of(&view.key, owner, until, trust, now);
+        let signed_by = Some(signed_by);
+        let external = self
+            .externals
+            .of(&view.key, owner, until, trust, signed_by, now);
         let mut times = self.times.lock();
         times.next_end = times.next_end.min(claims.until);
         Ok(Credential::External(external))
@@ -704,7 +705,8 @@ impl Inner {
     /// Makes this what requests see.
     fn publish(&self, settings: Arc<Settings>, state: State) {
         let earlier = self.view();
-        let view = Arc::new(View::new(settings, state, Some(&earlier)));
+        let keys = Arc::clone(&earlier.keys);
+        let view = Arc::new(View::new(settings, state, keys, Some(&earlier)));
         *self.view.write() = Arc::clone(&view);
         // Something may end earlier than before.
         self.times.lock().next_end = 0;
@@ -777,8 +779,15 @@ impl Inner {
         }
         stored.keys_stamp = stamp;
         match read_keys(&settings) {
-            Ok((keys, _)) => *self.keys.write() = Arc::new(keys),
+            Ok((keys, _)) => self.use_keys(keys),
             Err(error) => tracing::error!("{error}; until then, the earlier keys are used"),
+        }
+    }
+
+    /// Uses other keys for JSON Web Tokens. What a key that is not among them has signed, ends.
+    fn use_keys(&self, keys: Vec<jwt::Key>) {
+        if self.view().keys.replace(keys) {
+            self.changed();
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct External {
     pub until: Option<u64>,
     /// Fingerprint of what it was believed by: the proxy's secret, or issuer and audience.
     pub trust: u64,
+    /// Print of the key that signed the JSON Web Token.
+    pub signed_by: Option<u64>,
 }
 
 /// Those who were seen last, so that tickets can name them.
@@ -43,13 +45,15 @@ impl Externals {
         owner: Owner,
         until: Option<u64>,
         trust: u64,
+        signed_by: Option<u64>,
         now: u64,
     ) -> Arc<External> {
         let external = External {
-            key: tag(key, &owner, until, trust),
+            key: tag(key, &owner, until, trust, signed_by),
             owner,
             until,
             trust,
+            signed_by,
         };
         let mut known = self.known.lock();
         if let Some((found, seen)) = known.get_mut(&external.key) {
@@ -85,14 +89,21 @@ impl Externals {
     }
 }
 
-fn tag(key: &hmac::Key, owner: &Owner, until: Option<u64>, trust: u64) -> u64 {
+fn tag(
+    key: &hmac::Key,
+    owner: &Owner,
+    until: Option<u64>,
+    trust: u64,
+    signed_by: Option<u64>,
+) -> u64 {
     let (kind, remote): (&[u8], _) = match owner {
         Owner::Jwt(remote) => (b"jwt", Some(remote)),
         _ => (b"proxy", remote(owner)),
     };
     let until = until.unwrap_or_default().to_be_bytes();
     let trust = trust.to_be_bytes();
-    let mut parts: Vec<&[u8]> = vec![b"external", kind, &until, &trust];
+    let signed_by = signed_by.unwrap_or_default().to_be_bytes();
+    let mut parts: Vec<&[u8]> = vec![b"external", kind, &until, &trust, &signed_by];
     parts.push(owner.name().as_bytes());
     let groups = remote.map_or(&[][..], |remote| &remote.groups);
     parts.extend(groups.iter().map(String::as_bytes));
@@ -179,21 +190,22 @@ mod tests {
                 groups: Vec::new(),
             })
         };
-        let kim = externals.of(&key, owner("kim"), None, 1, 1_000);
-        let again = externals.of(&key, owner("kim"), None, 1, 1_000);
+        let kim = externals.of(&key, owner("kim"), None, 1, None, 1_000);
+        let again = externals.of(&key, owner("kim"), None, 1, None, 1_000);
         assert!(Arc::ptr_eq(&kim, &again));
         assert_eq!(externals.get(kim.key, 1_000), Some(Arc::clone(&kim)));
         for other in [
-            externals.of(&key, owner("kim"), None, 2, 1_000),
-            externals.of(&key, owner("kim"), Some(2_000), 1, 1_000),
-            externals.of(&key, owner("eva"), None, 1, 1_000),
+            externals.of(&key, owner("kim"), None, 2, None, 1_000),
+            externals.of(&key, owner("kim"), None, 1, Some(1), 1_000),
+            externals.of(&key, owner("kim"), Some(2_000), 1, None, 1_000),
+            externals.of(&key, owner("eva"), None, 1, None, 1_000),
         ] {
             assert_ne!(other.key, kim.key);
         }
         assert_eq!(externals.next_end(1_000), Some(2_000));
         assert_eq!(externals.next_end(2_000), None);
         for nth in 0..MAX_EXTERNALS {
-            externals.of(&key, owner(&nth.to_string()), None, 1, 2_001);
+            externals.of(&key, owner(&nth.to_string()), None, 1, None, 2_001);
         }
         assert_eq!(externals.known.lock().len(), MAX_EXTERNALS);
         assert_eq!(externals.get(kim.key, 2_001), None);

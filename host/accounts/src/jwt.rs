@@ -1,61 +1,29 @@
 //! JSON Web Tokens (RFC 7519) with public keys (RFC 7517). Pure.
 //!
-//! Signatures are verified by `ring`, which is here already. There are no shared secrets (HMAC) and no `none`: each key
-//! is for one kind of signature, so a token cannot choose a weaker one.
+//! `jsonwebtoken` reads keys and tokens and checks what they say; signatures are verified by `ring` ([`verifier`]). There
+//! are no shared secrets (HMAC) and no `none`: each key is for one kind of signature, so a token cannot choose a weaker
+//! one. Times are checked here, since the crate knows only the system's clock.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
-use serde::Deserialize;
+mod keys;
+mod verifier;
+
+pub use keys::{JwksError, MAX_JWKS_BYTES};
+pub(crate) use keys::{Key, Keys, read_keys};
+
+use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use sluicegate_config::Jwt;
-use thiserror::Error;
 
 /// Longest token, in bytes.
 pub(crate) const MAX_TOKEN: usize = 8 << 10;
-/// Largest set of keys that is read, in bytes.
-pub const MAX_JWKS_BYTES: usize = 256 << 10;
-/// Most keys of a set that are used.
-pub(crate) const MAX_KEYS: usize = 32;
 /// Seconds by which the clocks of issuer and gateway may differ.
 const LEEWAY: u64 = 60;
-
-/// Why a JWK Set cannot be used.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum JwksError {
-    /// It is too long.
-    #[error("this is no set of keys: it is larger than {} KiB", MAX_JWKS_BYTES >> 10)]
-    Size,
-    /// It is not JSON, or not such an object.
-    #[error("this is no set of keys: it has to be a JSON object with the list `keys` (RFC 7517)")]
-    Form,
-    /// None of the keys is usable.
-    #[error(
-        "there is no key that can be used: it has to be public, for signatures, and RSA of 2048 bits or more, EC (P-256, P-384) or Ed25519"
-    )]
-    NoKey,
-}
 
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
     Unknown,
     Expired,
-}
-
-/// A public key from the JWKS, with its id and algorithm.
-#[derive(Debug)]
-pub(crate) struct Key {
-    id: Option<String>,
-    algorithm: Option<String>,
-    public: Public,
-}
-
-#[derive(Debug)]
-enum Public {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Ed25519(Vec<u8>),
 }
 
 /// What a valid token says.
@@ -67,163 +35,47 @@ pub(crate) struct Claims {
     pub until: u64,
 }
 
-/// Reads a JWK Set. Keys that cannot be used are left out.
-pub(crate) fn read_keys(json: &[u8]) -> Result<Vec<Key>, JwksError> {
-    #[derive(Deserialize)]
-    struct Set {
-        keys: Vec<Value>,
-    }
-
-    if json.len() > MAX_JWKS_BYTES {
-        return Err(JwksError::Size);
-    }
-    let Set { keys } = serde_json::from_slice(json).map_err(|_| JwksError::Form)?;
-    let keys: Vec<Key> = keys.iter().filter_map(read_key).take(MAX_KEYS).collect();
-    match keys.is_empty() {
-        true => Err(JwksError::NoKey),
-        false => Ok(keys),
-    }
-}
-
-fn read_key(key: &Value) -> Option<Key> {
-    let text = |name: &str| key.get(name).and_then(Value::as_str);
-    let bytes = |name: &str| {
-        BASE64_URL_SAFE_NO_PAD
-            .decode(text(name)?.trim_end_matches('='))
-            .ok()
-    };
-    if text("use").is_some_and(|purpose| purpose != "sig") {
-        return None;
-    }
-    let point = |size: usize| {
-        let (x, y) = (bytes("x")?, bytes("y")?);
-        (x.len() == size && y.len() == size).then(|| [&[4][..], &x, &y].concat())
-    };
-    let public = match (text("kty")?, text("crv")) {
-        ("RSA", _) => {
-            let (modulus, exponent) = (bytes("n")?, bytes("e")?);
-            // Some libraries write a sign, which ring refuses.
-            let without_zeros = |bytes: Vec<u8>| -> Vec<u8> {
-                bytes.into_iter().skip_while(|byte| *byte == 0).collect()
-            };
-            let (modulus, exponent) = (without_zeros(modulus), without_zeros(exponent));
-            // What ring accepts.
-            if !(256..=1_024).contains(&modulus.len()) || exponent.is_empty() {
-                return None;
-            }
-            Public::Rsa { modulus, exponent }
-        }
-        ("EC", Some("P-256")) => Public::P256(point(32)?),
-        ("EC", Some("P-384")) => Public::P384(point(48)?),
-        ("OKP", Some("Ed25519")) => Public::Ed25519(bytes("x").filter(|x| x.len() == 32)?),
-        _ => return None,
-    };
-    Some(Key {
-        id: text("kid").map(str::to_owned),
-        algorithm: text("alg").map(str::to_owned),
-        public,
-    })
-}
-
-impl Key {
-    /// Whether a signature is right; `None` if the key is not for this algorithm.
-    fn verify(&self, algorithm: &str, signed: &[u8], tag: &[u8]) -> Option<bool> {
-        if self
-            .algorithm
-            .as_deref()
-            .is_some_and(|own| own != algorithm)
-        {
-            return None;
-        }
-        let good = match (&self.public, algorithm) {
-            (Public::Rsa { modulus, exponent }, _) => {
-                let algorithm = match algorithm {
-                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
-                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
-                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
-                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
-                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
-                    _ => return None,
-                };
-                let key = RsaPublicKeyComponents {
-                    n: modulus,
-                    e: exponent,
-                };
-                key.verify(algorithm, signed, tag)
-            }
-            (Public::P256(point), "ES256") => {
-                UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
-                    .verify(signed, tag)
-            }
-            (Public::P384(point), "ES384") => {
-                UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point)
-                    .verify(signed, tag)
-            }
-            (Public::Ed25519(point), "EdDSA" | "Ed25519") => {
-                UnparsedPublicKey::new(&signature::ED25519, point).verify(signed, tag)
-            }
-            _ => return None,
-        };
-        Some(good.is_ok())
-    }
-}
-
 /// Whether a text has the form of a JSON Web Token, so that it is no token of our own.
 pub(crate) fn is_jwt(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// Checks signature, issuer, audience and time of a token, and returns what it says of its bearer.
-pub(crate) fn check(keys: &[Key], jwt: &Jwt, token: &str, now: u64) -> Result<Claims, Invalid> {
-    #[derive(Deserialize)]
-    struct Header {
-        alg: String,
-        kid: Option<String>,
-        /// Extensions that whoever does not know them must not ignore (RFC 7515 section 4.1.11). We know none.
-        crit: Option<Value>,
-    }
-
+/// Checks signature, issuer, audience and time of a token. Returns what it says of its bearer, and the print of its key.
+pub(crate) fn check(
+    keys: &[Key],
+    jwt: &Jwt,
+    token: &str,
+    now: u64,
+) -> Result<(Claims, u64), Invalid> {
     if token.len() > MAX_TOKEN {
         return Err(Invalid::Unknown);
     }
-    let (signed, tag) = token.rsplit_once('.').ok_or(Invalid::Unknown)?;
-    let (header, claims) = signed.split_once('.').ok_or(Invalid::Unknown)?;
-    let decode = |text| {
-        BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| Invalid::Unknown)
-    };
-    let (header, tag) = (decode(header)?, decode(tag)?);
-    let header: Header = serde_json::from_slice(&header).map_err(|_| Invalid::Unknown)?;
+    let header = decode_header(token).map_err(|_| Invalid::Unknown)?;
     let is_meant = |key: &&Key| match (&header.kid, &key.id) {
         (Some(wanted), Some(id)) => wanted == id,
         _ => true,
     };
-    let mut keys = keys.iter().filter(is_meant);
-    let good = keys.any(|key| key.verify(&header.alg, signed.as_bytes(), &tag) == Some(true));
-    if !good || header.crit.is_some() {
-        return Err(Invalid::Unknown);
-    }
-    let claims: Map<String, Value> =
-        serde_json::from_slice(&decode(claims)?).map_err(|_| Invalid::Unknown)?;
-    read_claims(&claims, jwt, now)
+    let mut rules = Validation::default();
+    rules.set_required_spec_claims(&["iss", "aud", "exp"]);
+    rules.set_issuer(&[&jwt.issuer]);
+    rules.set_audience(&[&jwt.audience]);
+    rules.validate_exp = false;
+    let claims = keys.iter().filter(is_meant).find_map(|key| {
+        rules.algorithms.clone_from(&key.algorithms);
+        let decoded = decode::<Map<String, Value>>(token, &key.public, &rules);
+        Some((decoded.ok()?.claims, key.print))
+    });
+    let (claims, signed_by) = claims.ok_or(Invalid::Unknown)?;
+    Ok((read_claims(&claims, jwt, now)?, signed_by))
 }
 
+/// Checks the time of claims that are signed and for us, and reads the rest.
 pub(crate) fn read_claims(
     claims: &Map<String, Value>,
     jwt: &Jwt,
     now: u64,
 ) -> Result<Claims, Invalid> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    let has_audience = match claims.get("aud") {
-        Some(Value::String(audience)) => *audience == jwt.audience,
-        Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(&jwt.audience)),
-        _ => false,
-    };
-    if text("iss") != Some(&jwt.issuer) || !has_audience {
-        return Err(Invalid::Unknown);
-    }
     // NumericDate may have a fraction (RFC 7519 section 2).
     let time = |name: &str| match claims.get(name) {
         None => Ok(None),
@@ -259,9 +111,13 @@ pub(crate) fn read_claims(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::keys::MAX_KEYS;
     use super::*;
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use jsonwebtoken::Algorithm;
     use proptest::prelude::*;
     use ring::{
+        hmac,
         rand::SystemRandom,
         signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
     };
@@ -335,7 +191,10 @@ pub(crate) mod tests {
             groups: vec!["staff".into()],
             until: 2_060,
         };
-        assert_eq!(check(&keys, &settings(), &token, 2_059), Ok(kim));
+        assert_eq!(
+            check(&keys, &settings(), &token, 2_059),
+            Ok((kim, keys[0].print))
+        );
         assert_eq!(
             check(&keys, &settings(), &token, 2_060),
             Err(Invalid::Expired)
@@ -391,6 +250,69 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_public_key_is_no_shared_secret() {
+        let issuer = Issuer::new();
+        let set = issuer.set();
+        let keys = read_keys(&set).unwrap();
+        for secret in [issuer.0.public_key().as_ref(), b"x", &set] {
+            let header = encode(json!({"alg": "HS256", "kid": "one"}).to_string());
+            let signed = format!("{header}.{}", encode(claims().to_string()));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            let tag = encode(hmac::sign(&key, signed.as_bytes()));
+            let token = format!("{signed}.{tag}");
+            assert_eq!(
+                check(&keys, &settings(), &token, 1_000),
+                Err(Invalid::Unknown)
+            );
+        }
+    }
+
+    #[test]
+    fn keys_that_are_of_no_use_are_skipped() {
+        let issuer = Issuer::new();
+        let x = encode(issuer.0.public_key());
+        let good = |more: Value| {
+            let mut key = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+            for (name, value) in more.as_object().unwrap() {
+                key[name] = value.clone();
+            }
+            key
+        };
+        let useless = [
+            json!(7),
+            json!({"kty": "XYZ", "alg": "XY1", "a": [1]}),
+            json!({"kty": "EC", "crv": "P-521", "x": "AQAB", "y": "AQAB"}),
+            json!({"kty": "EC", "crv": "P-256", "x": x, "y": "AQAB"}),
+            good(json!({"use": "enc"})),
+            good(json!({"alg": "HS256"})),
+            good(json!({"alg": "RS256"})),
+            good(json!({"alg": "ES512K"})),
+            good(json!({"crv": "X25519"})),
+            good(json!({"x": format!("{x}AA")})),
+            good(json!({"kid": 7})),
+        ];
+        let token = issuer.token(json!({"alg": "EdDSA", "kid": "a"}), &claims());
+        for (more, is_accepted) in [
+            (json!({}), true),
+            (json!({"x": format!("{x}=")}), true),
+            (
+                json!({"kid": "a", "use": "sig", "alg": "EdDSA", "key_ops": ["verify"], "more": {}}),
+                true,
+            ),
+            (json!({"kid": "b"}), false),
+        ] {
+            let keys = [&useless[..], &[good(more.clone())]].concat();
+            let keys = read_keys(json!({"keys": keys}).to_string().as_bytes()).unwrap();
+            assert_eq!(keys.len(), 1, "{more}");
+            let checked = check(&keys, &settings(), &token, 1_000);
+            assert_eq!(checked.is_ok(), is_accepted, "{more}");
+        }
+        let many = vec![good(json!({})); MAX_KEYS + 9];
+        let keys = read_keys(json!({"keys": many}).to_string().as_bytes()).unwrap();
+        assert_eq!(keys.len(), MAX_KEYS);
+    }
+
+    #[test]
     fn groups_may_be_one_text() {
         let read = |groups| {
             let claims = changed("groups", groups);
@@ -427,10 +349,14 @@ pub(crate) mod tests {
         let keys = read_keys(set.to_string().as_bytes()).unwrap();
         let signed = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
         let tag = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
-        let tag = BASE64_URL_SAFE_NO_PAD.decode(tag).unwrap();
-        assert_eq!(keys[0].verify("RS256", signed.as_bytes(), &tag), Some(true));
-        assert_eq!(keys[0].verify("RS256", b"x", &tag), Some(false));
-        assert_eq!(keys[0].verify("PS256", signed.as_bytes(), &tag), None);
+        let verify = |signed: &str, algorithm| {
+            jsonwebtoken::crypto::verify(tag, signed.as_bytes(), &keys[0].public, algorithm)
+                .unwrap()
+        };
+        assert_eq!(keys[0].algorithms, [Algorithm::RS256]);
+        assert!(verify(signed, Algorithm::RS256));
+        assert!(!verify("x", Algorithm::RS256));
+        assert!(!verify(signed, Algorithm::PS256));
     }
 
     #[test]

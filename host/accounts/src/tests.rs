@@ -756,10 +756,31 @@ async fn a_json_web_token_is_believed_until_it_ends_or_its_keys_change() {
         fs::rename(&new, &file).unwrap();
         accounts.inner.tick(at(1));
     };
-    replace(&jwt::tests::Issuer::new().set());
+    // What runs ends with the key that signed, which is told, and not with others.
+    let kim = identify(&accounts, bearer, 1).await.unwrap();
+    let is_current = || accounts.is_current(&kim, Role::Talk, Some("porch"), at(1));
+    changes.mark_unchanged();
+    let set = |all: &[&jwt::tests::Issuer]| {
+        let keys = all.iter().flat_map(|issuer| {
+            let set: serde_json::Value = serde_json::from_slice(&issuer.set()).unwrap();
+            set["keys"].as_array().unwrap().clone()
+        });
+        let keys: Vec<_> = keys.collect();
+        json!({ "keys": keys }).to_string().into_bytes()
+    };
+    let other = jwt::tests::Issuer::new();
+    replace(&set(&[&other, &issuer]));
+    assert!(is_current() && !changes.has_changed().unwrap());
+    replace(&set(&[&other]));
+    assert!(!is_current() && changes.has_changed().unwrap());
     assert_eq!(
         identify(&accounts, bearer, 1).await.unwrap_err(),
         Refused::Unknown
+    );
+    let ticket = accounts.issue_ticket(&kim, "porch", Role::Talk, None, 0, at(1));
+    assert_eq!(
+        accounts.use_ticket(&ticket, at(1)).unwrap_err(),
+        TicketError::Invalid
     );
     // A file that is none leaves the keys as they are.
     replace(&issuer.set());

@@ -4,6 +4,7 @@
 use super::Refused;
 use super::external::{Externals, remote};
 use super::identity::{Credential, Identity, Limit, Rights};
+use super::jwt::Keys;
 use super::password::{self, Cost};
 use super::random::{Digest, Id};
 use super::session::LiveSession;
@@ -126,11 +127,18 @@ pub(crate) struct View {
     /// Fingerprints of what a proxy and a JSON Web Token are believed by; `None` if they are not.
     pub proxy_trust: Option<u64>,
     pub jwt_trust: Option<u64>,
+    /// Keys for JSON Web Tokens, which all views share: they change by themselves.
+    pub keys: Arc<Keys>,
 }
 
 impl View {
     /// Takes the times of use of sessions over from an earlier view.
-    pub(crate) fn new(settings: Arc<Settings>, state: State, earlier: Option<&View>) -> View {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        state: State,
+        keys: Arc<Keys>,
+        earlier: Option<&View>,
+    ) -> View {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &state.key());
         let accounts = accounts(&settings, &state, &key);
         let anonymous = Arc::new(settings.anonymous(&accounts));
@@ -194,6 +202,7 @@ impl View {
             links,
             proxy_trust,
             jwt_trust,
+            keys,
         }
     }
 
@@ -353,7 +362,9 @@ impl View {
                     Owner::Jwt(_) => self.jwt_trust,
                     _ => self.proxy_trust,
                 };
-                if trust != Some(external.trust) {
+                let signed_by = external.signed_by;
+                if trust != Some(external.trust) || signed_by.is_some_and(|key| !self.keys.has(key))
+                {
                     return Err(Refused::Unknown);
                 }
                 if external.until.is_some_and(|until| until <= now) {

@@ -3,7 +3,7 @@
 
 use super::print;
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use sluicegate_accounts::{Accounts, Grants, Pattern, Role, Secret, UserInfo, hash_password};
 use sluicegate_config::Config;
@@ -49,26 +49,62 @@ pub struct Add {
     /// A group of the config whose rights the user has; may be given several times.
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
-    /// Streams that the user may watch: a name, or a pattern such as 'porch*' or '*'; may be given several times.
-    #[arg(long, value_name = "PATTERN")]
-    view: Vec<Pattern>,
-    /// Streams of which the user may take images.
-    #[arg(long, value_name = "PATTERN")]
-    capture: Vec<Pattern>,
-    /// Streams through whose devices the user may talk.
-    #[arg(long, value_name = "PATTERN")]
-    talk: Vec<Pattern>,
-    /// Streams whose devices the user may control.
-    #[arg(long, value_name = "PATTERN")]
-    control: Vec<Pattern>,
-    /// Streams to which the user may send media.
-    #[arg(long, value_name = "PATTERN")]
-    publish: Vec<Pattern>,
-    /// Streams that the user may administer, which includes all else; '*' for the gateway, too.
-    #[arg(long, value_name = "PATTERN")]
-    admin: Vec<Pattern>,
+    #[command(flatten)]
+    rights: Rights,
     #[command(flatten)]
     place: Place,
+}
+
+/// An option for each role.
+struct Rights(Grants);
+
+impl clap::Args for Rights {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(Role::ALL.map(|role| {
+            Arg::new(role.name())
+                .long(role.name())
+                .value_name("PATTERN")
+                .value_parser(clap::value_parser!(Pattern))
+                .action(ArgAction::Append)
+                .help(help(role))
+        }))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Rights {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut rights = Rights(Grants::default());
+        rights.update_from_arg_matches(matches)?;
+        Ok(rights)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for role in Role::ALL {
+            let patterns = matches.get_many::<Pattern>(role.name());
+            let patterns = patterns.into_iter().flatten().cloned();
+            self.0.patterns_mut(role).extend(patterns);
+        }
+        Ok(())
+    }
+}
+
+fn help(role: Role) -> &'static str {
+    match role {
+        Role::View => {
+            "Streams that the user may watch: a name, or a pattern such as 'porch*' or '*'; may be given several times"
+        }
+        Role::Capture => "Streams of which the user may take images",
+        Role::Talk => "Streams through whose devices the user may talk",
+        Role::Control => "Streams whose devices the user may control",
+        Role::Publish => "Streams to which the user may send media",
+        Role::Admin => {
+            "Streams that the user may administer, which includes all else; '*' for the gateway, too"
+        }
+    }
 }
 
 /// Where the users are.
@@ -128,22 +164,9 @@ impl Add {
         let Add {
             name,
             group,
-            view,
-            capture,
-            talk,
-            control,
-            publish,
-            admin,
+            rights: Rights(grants),
             place,
         } = self;
-        let grants = Grants {
-            view,
-            capture,
-            talk,
-            control,
-            publish,
-            admin,
-        };
         if grants.is_empty() && group.is_empty() {
             bail!(
                 "{name} could do nothing; name at least one role with its streams, such as --view '*', or a --group"

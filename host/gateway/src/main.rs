@@ -119,7 +119,7 @@ enum Command {
     #[command(subcommand)]
     User(account_commands::UserCommand),
     /// Ask the running gateway whether it answers; the exit code is 0 if it does.
-    Health(running::RunningGateway),
+    Health(running::Health),
     /// Print the completions for a shell.
     Completions {
         /// The shell.
@@ -212,7 +212,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Plugin(command) => command.run(),
         Command::User(command) => command.run(),
-        Command::Health(gateway) => running::health(&gateway.url),
+        Command::Health(asked) => running::health(&asked),
         Command::Completions { shell } => {
             let mut completions = Vec::new();
             let mut commands = visible_commands();

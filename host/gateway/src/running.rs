@@ -3,11 +3,13 @@
 use crate::{count, print};
 use anyhow::Context;
 use hyper::{Method, StatusCode};
+use sluicegate_config::Config;
 use sluicegate_net::client::{self, Answer, GatewayUrl};
 use sluicegate_plugin::{Guest, World as _, bindings::PolicyPluginPre};
 use sluicegate_source as source;
 use std::{
     io::{self, Write},
+    path::PathBuf,
     pin::pin,
     time::Duration,
 };
@@ -18,9 +20,18 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub struct RunningGateway {
-    /// Address of the gateway, which must run on this machine.
+    /// Address of the gateway, which must run on this machine: a URL, perhaps with a path, or unix:PATH.
     #[arg(long, default_value_t, value_name = "URL")]
     pub url: GatewayUrl,
+}
+
+#[derive(clap::Args)]
+pub struct Health {
+    #[command(flatten)]
+    gateway: RunningGateway,
+    /// The config of the gateway, which says where it listens, instead of its address.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    config: Option<PathBuf>,
 }
 
 /// Requests a change of the components of a running gateway; prints what it then uses.
@@ -100,12 +111,16 @@ fn refused(url: &GatewayUrl, status: StatusCode, body: &[u8]) -> anyhow::Error {
 ///
 /// # Errors
 /// There is no gateway, or it refuses, for its reason.
-pub fn health(url: &GatewayUrl) -> anyhow::Result<()> {
+pub fn health(asked: &Health) -> anyhow::Result<()> {
+    let url = match &asked.config {
+        Some(file) => GatewayUrl::of(&Config::load(file)?.server),
+        None => asked.gateway.url.clone(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let answered = async { anyhow::Ok(get(url, "/healthz").await?.collect().await?) };
+    let answered = async { anyhow::Ok(get(&url, "/healthz").await?.collect().await?) };
     let body = runtime.block_on(answered)?;
     print(&format!("{}\n", String::from_utf8_lossy(&body)))
 }

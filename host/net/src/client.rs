@@ -13,9 +13,23 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use std::{fmt, io, pin::Pin, str::FromStr, sync::Arc, task::Context, time::Duration};
+use sluicegate_config::{BasePath, ListenAddress, Server};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    pin::Pin,
+    str::FromStr,
+    sync::Arc,
+    task::Context,
+    time::Duration,
+};
 use thiserror::Error;
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::WholeBody;
@@ -27,29 +41,83 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// Largest answer in bytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Address of a gateway on this machine, such as `http://127.0.0.1:8080`.
+/// Address of a gateway on this machine: `http://127.0.0.1:8080`, perhaps with the path below which it is, or
+/// `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayUrl {
-    tls: bool,
-    /// Name or address, with brackets around an IPv6 address.
-    host: String,
-    port: u16,
+    place: Place,
+    base_path: BasePath,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp {
+        tls: bool,
+        /// Name or address, with brackets around an IPv6 address.
+        host: String,
+        port: u16,
+    },
+    Unix(PathBuf),
 }
 
 impl Default for GatewayUrl {
     fn default() -> Self {
         GatewayUrl {
-            tls: false,
-            host: "127.0.0.1".into(),
-            port: 8080,
+            place: Place::Tcp {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port: 8080,
+            },
+            base_path: BasePath::default(),
         }
+    }
+}
+
+impl GatewayUrl {
+    /// Where a gateway with this config is reached from its own machine: over loopback if it listens there, else over a
+    /// Unix socket, else at its first address.
+    pub fn of(server: &Server) -> GatewayUrl {
+        let is_here = |address: &SocketAddr| {
+            let ip = address.ip().to_canonical();
+            ip.is_loopback() || ip.is_unspecified()
+        };
+        let mut sockets = server.listen.iter().filter_map(|listen| match listen {
+            ListenAddress::Unix(path) => Some(Place::Unix(path.clone())),
+            ListenAddress::Tcp(_) => None,
+        });
+        let at = |address: SocketAddr| {
+            let ip: IpAddr = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            let host = match ip {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            let (tls, port) = (server.tls.is_some(), address.port());
+            Place::Tcp { tls, host, port }
+        };
+        let here = server.tcp_addresses().find(is_here).map(at);
+        let place = here
+            .or_else(|| sockets.next())
+            .or_else(|| server.tcp_addresses().next().map(at));
+        place.map_or_else(GatewayUrl::default, |place| GatewayUrl {
+            place,
+            base_path: server.base_path.clone(),
+        })
     }
 }
 
 impl fmt::Display for GatewayUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match &self.place {
+            Place::Tcp { tls, host, port } => {
+                let scheme = if *tls { "https" } else { "http" };
+                write!(f, "{scheme}://{host}:{port}{}", self.base_path)
+            }
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -59,16 +127,26 @@ impl FromStr for GatewayUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is not a gateway's address; write http://127.0.0.1:8080 or https://localhost:8443"
+                "`{text}` is not a gateway's address; write http://127.0.0.1:8080, https://localhost:8443 \
+                 or unix:PATH"
             )
         };
+        if text.starts_with("unix:") {
+            return match text.parse()? {
+                ListenAddress::Unix(path) => Ok(GatewayUrl {
+                    place: Place::Unix(path),
+                    base_path: BasePath::default(),
+                }),
+                ListenAddress::Tcp(_) => Err(wrong()),
+            };
+        }
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let tls = match scheme {
             "http" => false,
             "https" => true,
             _ => return Err(wrong()),
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let usual = if tls { 443 } else { 80 };
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
@@ -77,14 +155,17 @@ impl FromStr for GatewayUrl {
             _ => (authority, usual),
         };
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-[]:".contains(c);
-        match host.is_empty() || !host.chars().all(is_host) {
-            true => Err(wrong()),
-            false => Ok(GatewayUrl {
-                tls,
-                host: host.to_owned(),
-                port,
-            }),
+        if host.is_empty() || !host.chars().all(is_host) {
+            return Err(wrong());
         }
+        let base_path = path
+            .parse()
+            .map_err(|reason| format!("the path of `{text}` cannot be used: {reason}"))?;
+        let host = host.to_owned();
+        Ok(GatewayUrl {
+            place: Place::Tcp { tls, host, port },
+            base_path,
+        })
     }
 }
 
@@ -210,11 +291,15 @@ pub async fn open(
         reason,
     };
     let connected = timeout(CONNECT_TIMEOUT, connect(url)).await;
-    let tcp = connected.map_err(|_| failed("it does not accept the connection".into()))??;
+    let socket = connected.map_err(|_| failed("it does not accept the connection".into()))??;
+    let host = match &url.place {
+        Place::Tcp { host, port, .. } => format!("{host}:{port}"),
+        Place::Unix(_) => "localhost".into(),
+    };
     let mut request = Request::builder()
         .method(method)
-        .uri(path)
-        .header(header::HOST, format!("{}:{}", url.host, url.port))
+        .uri(format!("{}{path}", url.base_path))
+        .header(header::HOST, host)
         .header(header::ACCEPT, "application/json");
     if json.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
@@ -224,12 +309,12 @@ pub async fn open(
         .body(body)
         .map_err(|error| failed(error.to_string()))?;
     let answered = async {
-        match url.tls {
-            false => exchange(tcp, request).await,
-            true => {
+        match socket {
+            Socket::Unix(socket) => exchange(socket, request).await,
+            Socket::Tcp(tcp, None) => exchange(tcp, request).await,
+            Socket::Tcp(tcp, Some(name)) => {
                 let connector = TlsConnector::from(tls);
-                let host = url.host.trim_matches(['[', ']']).to_owned();
-                let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+                let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
                 let tls = connector.connect(name, tcp).await.map_err(|error| {
                     format!(
                         "there is no TLS ({error}); for a gateway without, write http:// (--url)"
@@ -257,21 +342,33 @@ fn late(url: &GatewayUrl) -> ClientError {
     }
 }
 
-/// Connects to the first loopback address of the host.
-async fn connect(url: &GatewayUrl) -> Result<TcpStream, ClientError> {
+enum Socket {
+    Unix(UnixStream),
+    /// With the name to expect over TLS, if there is TLS.
+    Tcp(TcpStream, Option<String>),
+}
+
+/// Connects to the Unix socket, or to the first loopback address of the host.
+async fn connect(url: &GatewayUrl) -> Result<Socket, ClientError> {
     let unreachable = |reason| ClientError::Connect {
         url: url.clone(),
         reason,
     };
-    let host = url.host.trim_matches(['[', ']']);
-    let addresses = tokio::net::lookup_host((host, url.port)).await;
+    let (tls, host, port) = match &url.place {
+        Place::Tcp { tls, host, port } => (*tls, host.trim_matches(['[', ']']), *port),
+        Place::Unix(path) => {
+            let connected = UnixStream::connect(path).await;
+            return connected.map(Socket::Unix).map_err(unreachable);
+        }
+    };
+    let addresses = tokio::net::lookup_host((host, port)).await;
     let mut refused = None;
     for address in addresses.map_err(unreachable)? {
         if !address.ip().to_canonical().is_loopback() {
             continue;
         }
         match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
+            Ok(tcp) => return Ok(Socket::Tcp(tcp, tls.then(|| host.to_owned()))),
             Err(error) => refused = Some(error),
         }
     }
@@ -314,6 +411,8 @@ mod tests {
             ("http://localhost/", "http://localhost:80"),
             ("https://[::1]:8443", "https://[::1]:8443"),
             ("https://[::1]", "https://[::1]:443"),
+            ("http://localhost:8080/cams/", "http://localhost:8080/cams"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
         ] {
             let url: GatewayUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), shown);
@@ -322,10 +421,36 @@ mod tests {
             "localhost:8080",
             "ftp://x",
             "http://",
-            "http://a/b",
+            "http://a/../b",
+            "http://a/b?c",
             "http://a:b",
+            "unix:",
         ] {
             assert!(text.parse::<GatewayUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_config_tells_where_its_gateway_is() {
+        for (listen, shown) in [
+            (&["0.0.0.0:8080"][..], "http://127.0.0.1:8080/cams"),
+            (&["[::]:81", "127.0.0.1:80"], "http://[::1]:81/cams"),
+            (
+                &["192.0.2.1:80", "127.0.0.2:82"],
+                "http://127.0.0.2:82/cams",
+            ),
+            (&["192.0.2.1:80", "unix:/run/x"], "unix:/run/x"),
+            (&["192.0.2.1:80"], "http://192.0.2.1:80/cams"),
+        ] {
+            let server = Server {
+                listen: listen
+                    .iter()
+                    .map(|listen| listen.parse().unwrap())
+                    .collect(),
+                base_path: "/cams".parse().unwrap(),
+                ..Server::default()
+            };
+            assert_eq!(GatewayUrl::of(&server).to_string(), shown);
         }
     }
 

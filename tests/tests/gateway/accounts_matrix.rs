@@ -1,12 +1,15 @@
 //! Every route × method × carrier × way to prove who one is, made from the gateway's table of routes: who may not, gets
 //! nothing. A route that this file does not know does not compile.
 
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
 use serde_json::{Value, json};
 use sluicegate::api::{ROUTES, Route, Subject, Target};
 use sluicegate_net::auth::Role;
 use sluicegate_tests::{
     Gateway, Raw,
-    accounts::{HOST, PASSWORD, ask, basic, call, cookie_in, sign_in, user},
+    accounts::{HOST, PASSWORD, ask, basic, call, cookie_in, sign_in, ticket, user},
     client::request_with,
     raw::handshake,
     webtransport::RawHttp3,
@@ -17,6 +20,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::net::TcpStream;
 
 /// A path and a body of the route, for this stream. The body does nothing, if it can be helped: it is not valid.
 fn sample(route: &Route, stream: &str, session: &str) -> (String, &'static str) {
@@ -162,8 +166,58 @@ impl Caller {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Carrier {
     Http,
+    /// All requests over one connection.
+    Http2,
     WebSocket,
     WebTransport,
+}
+
+/// Where requests go.
+struct Reached<'a> {
+    gateway: &'a Gateway,
+    http2: SendRequest<Bytes>,
+}
+
+impl Reached<'_> {
+    async fn new(gateway: &Gateway) -> Reached<'_> {
+        let socket = TcpStream::connect(gateway.address).await.unwrap();
+        let (http2, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        Reached { gateway, http2 }
+    }
+}
+
+/// Status of a request over HTTP/2.
+async fn http2_status(
+    sender: &SendRequest<Bytes>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> u16 {
+    let host = headers.iter().find(|(name, _)| *name == "Host").unwrap().1;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("http://{host}{path}"));
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "Host") {
+        request = request.header(*name, *value);
+    }
+    let mut sender = sender.clone().ready().await.unwrap();
+    let request = request.body(()).unwrap();
+    let (answer, mut stream) = sender.send_request(request, body.is_empty()).unwrap();
+    if !body.is_empty() {
+        // The answer may come without it.
+        let _ = stream.send_data(Bytes::from_static(body.as_bytes()), true);
+    }
+    let answer = answer.await.unwrap();
+    let status = answer.status().as_u16();
+    // All of it, since a client that often gives up is disconnected.
+    let mut body = answer.into_body();
+    while let Some(data) = body.data().await {
+        let length = data.unwrap().len();
+        body.flow_control().release_capacity(length).unwrap();
+    }
+    status
 }
 
 /// Addresses of clients, each from another network, so that none is slowed down for what another did.
@@ -174,15 +228,19 @@ fn address() -> String {
 
 /// Status of a request.
 async fn status(
-    gateway: &Gateway,
+    Reached { gateway, http2 }: &Reached<'_>,
     carrier: Carrier,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: &str,
+    body: &'static str,
 ) -> u16 {
     let what = format!("{carrier:?} {method} {path}");
     match carrier {
+        Carrier::Http2 => {
+            let asked = http2_status(http2, method, path, headers, body);
+            within(&what, asked).await
+        }
         Carrier::Http => {
             let asked = request_with(gateway.address, method, path, headers, body.as_bytes());
             within(&what, asked).await.unwrap().0
@@ -299,13 +357,8 @@ async fn callers(gateway: &Gateway) -> Vec<Caller> {
             made["link"]["id"].as_str().unwrap().to_owned(),
         )
     };
-    let ticket = async |cookie: &str, stream: &str| {
-        let headers = [("Cookie", cookie), ("Accept", "application/json")];
-        let (status, _, chosen) = ask(gateway, "GET", &format!("/live/{stream}"), &headers).await;
-        assert_eq!(status, 200, "{chosen}");
-        let chosen: Value = serde_json::from_str(&chosen).unwrap();
-        chosen["ticket"].as_str().unwrap().to_owned()
-    };
+    let ticket =
+        async |cookie: &str, stream: &str| ticket(gateway, stream, ("Cookie", cookie)).await;
     let revoke = async |what: &str, id: &str| {
         let path = format!("/api/account/{what}/{id}");
         assert_eq!(
@@ -402,6 +455,7 @@ async fn callers(gateway: &Gateway) -> Vec<Caller> {
 async fn nobody_gets_what_is_not_for_them_by_any_route_method_and_carrier() {
     let gateway = gateway().await;
     let callers = callers(&gateway).await;
+    let reached = Reached::new(&gateway).await;
     // A session of the stream, for routes about one.
     let root = basic("root", PASSWORD);
     let headers = [
@@ -427,6 +481,9 @@ async fn nobody_gets_what_is_not_for_them_by_any_route_method_and_carrier() {
         if route.method == "GET" {
             // In place of GET, whose answer may have no end.
             ways[0].1 = "HEAD".into();
+        }
+        ways.push((Carrier::Http2, ways[0].1.clone()));
+        if route.method == "GET" {
             ways.push((Carrier::WebSocket, "GET".into()));
         }
         if route.pattern == "/live/{stream}/{transport}" {
@@ -457,7 +514,7 @@ async fn nobody_gets_what_is_not_for_them_by_any_route_method_and_carrier() {
                     expected => expected,
                 };
                 let mut check = async |what: &str, headers: Vec<(&str, &str)>, allowed: &[u16]| {
-                    let status = status(&gateway, *carrier, method, &path, &headers, body).await;
+                    let status = status(&reached, *carrier, method, &path, &headers, body).await;
                     *counts.entry(format!("{carrier:?}")).or_default() += 1;
                     let is_refused = matches!(status, 401 | 403 | 421 | 429);
                     let good = match allowed {

@@ -5,7 +5,9 @@ use sluicegate_config::machine;
 use sluicegate_tests::{
     Gateway,
     command::{check, config_file, sluicegate},
-    http_get, scratch, within,
+    http_get,
+    proxy::free_address,
+    scratch, within,
 };
 use std::{net::SocketAddr, process::Stdio};
 use tokio::{
@@ -90,6 +92,59 @@ async fn health_is_that_of_the_running_gateway() {
     drop(gateway);
     let gone = sluicegate(&["health", "--url", &url]).await;
     gone.refused(&["no gateway answers at", "--url"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_found_below_a_path_over_tls_and_at_a_unix_socket() {
+    let socket = scratch("health").join("http.sock");
+    let unix = format!("unix:{}", socket.display());
+    let address = free_address();
+    for (listen, tls, expected) in [
+        (
+            vec![address.to_string(), unix.clone()],
+            "",
+            format!("http://{address}/cams"),
+        ),
+        (
+            vec![address.to_string()],
+            "tls = \"self-signed\"\n",
+            format!("https://{address}/cams"),
+        ),
+    ] {
+        let file = config_file(&format!(
+            "[server]\nlisten = {listen:?}\nbase-path = \"/cams\"\n{tls}[streams.a]\nsource = \"test-pattern\"\n"
+        ));
+        let file = file.to_str().unwrap();
+        let (gateway, _) = Gateway::start(&["serve", "--config", file], Stdio::null()).await;
+        let mut places = vec![["--config", file], ["--url", &expected]];
+        if listen.len() > 1 {
+            places.push(["--url", &unix]);
+        }
+        for place in &places {
+            let well = sluicegate(&[&["health"][..], place].concat()).await;
+            assert_eq!(well.code, Some(0), "{place:?}: {well:?}");
+            assert!(
+                well.out.contains("\"status\":\"ok\""),
+                "{place:?}: {well:?}"
+            );
+        }
+        let elsewhere = expected.replace("/cams", "/other");
+        let elsewhere = sluicegate(&["health", "--url", &elsewhere]).await;
+        elsewhere.refused(&["/other answers 404"]);
+        drop(gateway);
+        for place in &places {
+            let gone = sluicegate(&[&["health"][..], place].concat()).await;
+            gone.refused(&["no gateway answers at", "--url"]);
+        }
+    }
+    let both = [
+        "health",
+        "--config",
+        "x.toml",
+        "--url",
+        "http://127.0.0.1:1",
+    ];
+    sluicegate(&both).await.misused(&["cannot be used with"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -237,7 +237,7 @@ async fn whoever_connects_over_a_unix_socket_is_a_visitor_behind_a_proxy() {
 }
 
 /// Starts a gateway that gets these sockets passed.
-fn activated(sockets: &[&str], config: &str) -> Command {
+pub fn activated(sockets: &[&str], config: &str) -> Command {
     let file = config_file(config);
     let mut command = Command::new("python3");
     command

@@ -7,7 +7,11 @@
 mod abandoned;
 mod access;
 mod accounts;
+mod accounts_attacked;
+mod accounts_jwt;
 mod accounts_matrix;
+mod accounts_places;
+mod accounts_tickets;
 mod airing;
 mod android;
 mod android_discovered;

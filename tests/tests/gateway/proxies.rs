@@ -299,14 +299,15 @@ fn attribute(playlist: &str, start: &str) -> String {
     found.to_owned()
 }
 
-fn location(head: &str) -> String {
+/// Where a redirect leads to.
+pub fn location(head: &str) -> String {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     let found = lines.find(|(name, _)| name.eq_ignore_ascii_case("location"));
     found.map_or_else(String::new, |(_, place)| place.to_owned())
 }
 
 /// The path that a reference on the page at `page` leads to (RFC 3986 section 5.2).
-fn resolve(page: &str, reference: &str) -> String {
+pub fn resolve(page: &str, reference: &str) -> String {
     if reference.starts_with('/') {
         return reference.to_owned();
     }
