@@ -284,6 +284,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "16,384",
     ),
     (
+        "users; sign-ins",
+        "accounts/src/state.rs",
+        "MAX_STREAMS",
+        "2,000",
+    ),
+    (
         "users of proxies",
         "accounts/src/external.rs",
         "MAX_EXTERNALS",
@@ -291,7 +297,7 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "users of proxies",
-        "accounts/src/jwt.rs",
+        "accounts/src/jwt/keys.rs",
         "MAX_JWKS_BYTES",
         "256 KiB",
     ),

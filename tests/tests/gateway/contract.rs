@@ -486,6 +486,25 @@ async fn every_operation_answers_as_it_is_described() {
         assert_eq!(contract.ask("DELETE", &pattern, &path, &[], "").await, 200);
         assert_eq!(contract.ask("DELETE", &pattern, &path, &[], "").await, 404);
     }
+    let stream = "/api/streams/{stream}";
+    let body = json!({ "source": "test-pattern", "idle": "20s" }).to_string();
+    for (method, name, body, expected) in [
+        ("PUT", "added", &body[..], 201),
+        ("PUT", "added", "{}", 200),
+        ("PUT", "added", "[]", 400),
+        ("PUT", "new", "{\"source\":\"file:x\"}", 403),
+        ("PUT", "demo", &body, 409),
+        ("DELETE", "demo", "", 409),
+        ("DELETE", "added", "", 200),
+        ("DELETE", "added", "", 404),
+    ] {
+        let path = format!("/api/streams/{name}");
+        let status = contract.ask(method, stream, &path, &[], body).await;
+        assert_eq!(status, expected, "{method} {name} {body}");
+    }
+    for (method, path) in [("GET", "/api/streams"), ("POST", "/api/config/reload")] {
+        assert_eq!(contract.ask(method, path, path, &[], "").await, 200);
+    }
     // A recording of what is being watched, and the half in the browser of a component.
     let mut viewer = within("connect", Nal::connect(address, "demo"))
         .await

@@ -91,6 +91,7 @@ impl Schemas {
 fn method(route: &Route) -> &'static str {
     match route.method {
         Method::POST => "post",
+        Method::PUT => "put",
         Method::DELETE => "delete",
         _ => "get",
     }

@@ -2,7 +2,7 @@
 
 use hyper::{
     HeaderMap,
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderValue},
 };
 use sluicegate_config::{Client, Match};
 use std::net::IpAddr;
@@ -39,13 +39,11 @@ impl ClientRequest<'_> {
     }
 }
 
-/// The longest value of a header that is kept for later, in bytes.
-const MAX_KEPT_VALUE: usize = 512;
-/// Most headers that are kept for later.
-const MAX_KEPT_HEADERS: usize = 64;
+/// Most that is kept of a request, in bytes.
+const MAX_KEPT_BYTES: usize = 4 << 10;
 
-/// What rules look at in a request, to look at it again when there are other rules. Headers with credentials and very long
-/// ones are not kept.
+/// What rules look at in a request, to look at it again when there are other rules. Headers with credentials are not kept,
+/// nor is what does not fit in 4 KiB, which no browser sends.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
     address: IpAddr,
@@ -55,11 +53,18 @@ pub struct RequestFacts {
 
 impl From<&ClientRequest<'_>> for RequestFacts {
     fn from(request: &ClientRequest<'_>) -> RequestFacts {
-        let is_kept = |(name, value): &(&HeaderName, &HeaderValue)| {
-            let is_secret = [header::AUTHORIZATION, header::COOKIE].contains(name);
-            !is_secret && value.len() <= MAX_KEPT_VALUE
+        let mut left = MAX_KEPT_BYTES;
+        let mut fits = |bytes: usize| {
+            let fits = bytes <= left;
+            left -= if fits { bytes } else { 0 };
+            fits
         };
-        let kept = request.headers.iter().filter(is_kept);
+        let query = Some(request.query).filter(|query| fits(query.len()));
+        let kept = request
+            .headers
+            .iter()
+            .filter(|(name, _)| ![header::AUTHORIZATION, header::COOKIE].contains(name))
+            .filter(|(name, value)| fits(name.as_str().len() + value.len()));
         // A copy, since a value of the request holds the whole buffer that it was read into.
         let kept = kept.filter_map(|(name, value)| {
             let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
@@ -67,8 +72,8 @@ impl From<&ClientRequest<'_>> for RequestFacts {
         });
         RequestFacts {
             address: request.address,
-            headers: kept.take(MAX_KEPT_HEADERS).collect(),
-            query: request.query.to_owned(),
+            headers: kept.collect(),
+            query: query.unwrap_or_default().to_owned(),
         }
     }
 }
@@ -122,6 +127,33 @@ mod tests {
     use super::*;
     use sluicegate_config::Config;
     use std::path::Path;
+
+    #[test]
+    fn other_rules_apply_to_a_request_without_its_credentials() {
+        let text = "[[clients]]\nmatch = { header = { x-room = 'hall' }, query = { a = '1' } }\n\
+                    [[clients]]\nmatch = { header = { cookie = 'x' } }\n";
+        let rules = Config::parse(text, Path::new("x.toml")).unwrap().clients;
+        let long = "x".repeat(MAX_KEPT_BYTES);
+        let lines = [("x-long", &long[..]), ("cookie", "x"), ("x-room", "hall")];
+        let headers = lines.map(|(name, value)| {
+            let name = header::HeaderName::from_static(name);
+            (name, HeaderValue::from_str(value).unwrap())
+        });
+        let request = ClientRequest {
+            address: "10.0.0.1".parse().unwrap(),
+            headers: &headers.into_iter().collect(),
+            query: "a=1",
+            stream: "porch",
+        };
+        let facts = RequestFacts::from(&request);
+        assert_eq!(facts.find(&rules, "porch"), rules.first());
+        assert_eq!(facts.find(&rules[1..], "porch"), None);
+        let request = ClientRequest {
+            query: &long[1..],
+            ..request
+        };
+        assert!(RequestFacts::from(&request).headers.is_empty());
+    }
 
     #[test]
     fn each_kind_of_match_and_the_first_counts() {

@@ -58,9 +58,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     },
                     "additionalProperties": false
                 }),
-                vec![("application/json", entry)],
+                vec![("application/json", entry.clone())],
             ),
             vec![
+                (201, "The stream is new.", Some(entry)),
                 (400, "The name, the body or a key is not valid.", None),
                 (
                     403,
