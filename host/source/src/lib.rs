@@ -31,7 +31,7 @@ pub use camera::{Camera, Capability, CaptureMode, Format, Rates, Sizes, cameras,
 pub use configured::ConfiguredSource;
 pub use device::set_devices_program;
 pub use http::tls_config as unverified_tls;
-pub use spec::{Screen, Spec, SpecError};
+pub use spec::{RemoteError, Screen, Spec, SpecError};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -3,6 +3,10 @@
 //! Nothing is opened here. Mistakes that people make (a device path without its scheme, an address without a URL, a
 //! misspelled scheme) get a message that says what to write. `Display` never shows secrets, see [`Source`].
 
+mod remote;
+
+pub use remote::RemoteError;
+
 use super::{android::stream_name, web};
 use sluicegate_config::{Source, is_scheme, nearest};
 use std::{
