@@ -39,8 +39,13 @@ fn sample(route: &Route, stream: &str, session: &str) -> (String, &'static str) 
     let body = match route.target {
         // A form without an action.
         Target::Login | Target::Logout | Target::ChangeAccount => "",
-        Target::CreateToken | Target::CreateLink | Target::AddPlugin | Target::Capture => "[]",
+        Target::CreateToken
+        | Target::CreateLink
+        | Target::AddPlugin
+        | Target::Capture
+        | Target::TrySource => "[]",
         Target::Dashboard
+        | Target::StreamsPage
         | Target::Watch
         | Target::Asset
         | Target::Health

@@ -24,6 +24,7 @@ pub mod recording;
 mod routes;
 mod session;
 mod state;
+mod try_source;
 mod visitor;
 mod webtransport;
 
@@ -242,6 +243,8 @@ async fn route_to(
     match target {
         Target::Dashboard => pages::player("index.html", gateway, &request),
         Target::Watch => pages::player("watch.html", gateway, &request),
+        Target::StreamsPage => pages::player("streams.html", gateway, &request),
+        Target::TrySource => try_source::serve(gateway, visitor, request).await,
         Target::Docs => pages::documentation("index", request.headers()),
         Target::DocsPage => pages::documentation_below(
             parameters.get("rest").unwrap_or_default(),

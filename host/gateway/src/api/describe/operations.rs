@@ -11,6 +11,7 @@ use crate::api::{
     recording::{DEFAULT_BYTES, DEFAULT_SECONDS, MAX_BYTES, MAX_SECONDS},
     session::{ClientMessage, Pong, SessionLog},
     state,
+    try_source::{TryRequest, TryResult},
 };
 use crate::session::ServerMessage;
 use serde_json::{Value, json};
@@ -128,6 +129,37 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             "Dashboard",
             "A page with all streams, their viewers and rates.",
         ),
+        Target::StreamsPage => page(
+            "Streams page",
+            "A page to add, change and remove streams, and to try a source first.",
+        ),
+        Target::TrySource => Operation {
+            kind: Kind::Request(
+                schemas.of::<TryRequest>().to_value(),
+                vec![("application/json", schemas.of::<TryResult>().to_value())],
+            ),
+            failures: vec![
+                (400, "The body is not valid.", None),
+                (
+                    422,
+                    "The source may not be given over the API, cannot be opened, or delivers nothing; the text says what \
+                     to do.",
+                    None,
+                ),
+                (
+                    503,
+                    "Other sources are being tried, or the gateway is shutting down; see `Retry-After`.",
+                    None,
+                ),
+            ],
+            ..json_response(
+                "devices",
+                "Try a source",
+                "Connects to a source for a few seconds, at most 15, and describes what it delivers, with a frame of it. \
+                 The source is in no list, and ends when the client disconnects.",
+                Value::Null,
+            )
+        },
         Target::Watch => Operation {
             query: vec![
                 (
