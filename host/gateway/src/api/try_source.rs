@@ -2,10 +2,13 @@
 //!
 //! A trial is a stream that is in no list: it has events, captures and a lease of its own, and nobody else can find it.
 //! [`Trial`] holds all of it, so dropping it, as when the client disconnects, ends the source. At most [`MAX_TRIALS`]
-//! run at once, those included whose source has not ended yet. What failed is put into words by [`advice`].
+//! run at once, those included whose source has not ended yet. What failed is put into words by [`failed`].
+
+mod advice;
 
 use super::{Body, Visitor, error, json, read_body, set, state};
 use crate::gateway::{Gateway, MAX_TRIALS};
+use advice::failed;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use schemars::JsonSchema;
@@ -46,8 +49,8 @@ const RETRY_AFTER: &str = "5";
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TryRequest {
-    /// The source: a URL that the gateway connects to, such as `rtsp://HOST/PATH`, `test-pattern`, `annexb:tcp://HOST:PORT`,
-    /// `android:SERIAL` or `v4l2:/dev/video0`. Others may be given only in the config file.
+    /// The source: a URL that the gateway connects to, such as `rtsp://HOST/PATH`, `test-pattern`,
+    /// `annexb:tcp://HOST:PORT`, `android:SERIAL` or `v4l2:/dev/video0`. Others may be given only in the config file.
     source: String,
     /// Interval at which a URL that returns a single JPEG is requested again, such as "1s".
     #[schemars(with = "Option<String>")]
@@ -246,8 +249,8 @@ impl Trial {
         match passed < LONGEST - MEASURED {
             true => Ok(()),
             false => Err(format!(
-                "data arrives, but no frame that can be shown within {} s ({}); let the camera send keyframes more often, \
-                 and check that its codec is H.264, H.265 or MJPEG",
+                "data arrives, but no frame that can be shown within {} s ({}); let the camera send keyframes more \
+                 often, and check that its codec is H.264, H.265 or MJPEG",
                 passed.as_secs(),
                 report.reason
             )),
@@ -451,115 +454,9 @@ fn audio_name(name: &str) -> String {
     }
 }
 
-/// Why the source failed, which is displayed as `what`, and what to do.
-fn failed(reason: &str, what: &str) -> String {
-    // Its host and port could look like words of a failure.
-    match advice(&reason.replace(what, "")) {
-        Some(advice) => format!("{advice} ({reason})"),
-        None => reason.to_owned(),
-    }
-}
-
-/// What to do about a failure, by the words of libav, our HTTP client and the system for it.
-fn advice(reason: &str) -> Option<&'static str> {
-    const ADVICE: &[(&[&str], &str)] = &[
-        (
-            &["unauthorized", "login"],
-            "the source wants a valid user name and password; check both, and write them as rtsp://USER:PASSWORD@HOST/PATH",
-        ),
-        (
-            &["forbidden"],
-            "the source does not permit this; check the rights of the user in its own settings",
-        ),
-        (
-            &["not found"],
-            "the host answers, but has no video under this path; look the URL up in the camera's manual",
-        ),
-        (
-            &[
-                "cannot be resolved",
-                "name or service not known",
-                "failed to lookup",
-                "failed to resolve",
-                "no address",
-                "temporary failure in name resolution",
-            ],
-            "there is no host of this name; check its spelling, or write its IP address",
-        ),
-        (
-            &["refused"],
-            "nothing listens there; check the host and the port, and that the camera is on",
-        ),
-        (
-            &[
-                "no route",
-                "unreachable",
-                "timed out",
-                "no connection within",
-            ],
-            "the host does not answer; check its address, that it is on, and that a firewall lets the gateway through",
-        ),
-        (
-            &["no data for", "no video for"],
-            "connected, but no video arrived; check that the camera is on and sends to this URL",
-        ),
-        (
-            &[
-                "invalid data",
-                "does not contain any stream",
-                "no video or audio",
-            ],
-            "what comes from there is no video that the gateway can read; check the path of the URL",
-        ),
-        (
-            &[
-                "input/output error",
-                "connection reset",
-                "connection was lost",
-            ],
-            "the connection failed; check the host, the port, and that the other side speaks this protocol",
-        ),
-    ];
-    let reason = reason.to_lowercase();
-    let found = |words: &&[&str]| words.iter().any(|word| reason.contains(word));
-    let found = ADVICE.iter().find(|(words, _)| found(words));
-    found.map(|(_, advice)| *advice)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_says_what_to_do() {
-        for (reason, start) in [
-            (
-                "cannot open rtsp://cam/…: Server returned 401 Unauthorized",
-                "the source wants a valid user name and password",
-            ),
-            (
-                "cannot open annexb:tcp://cam:1: Connection refused",
-                "nothing listens there",
-            ),
-            (
-                "cannot open http://cam/…: cam cannot be resolved: x",
-                "there is no host",
-            ),
-            (
-                "cannot open http://cam/…: no data for 10 s",
-                "connected, but no video",
-            ),
-            (
-                "cannot open http://cam/…: the connection was lost: reset",
-                "the connection failed",
-            ),
-            ("cannot open http://login:40151/…: odd", "cannot open"),
-        ] {
-            let what = reason.split_whitespace().nth(2).unwrap_or_default();
-            let text = failed(reason, what.trim_end_matches(':'));
-            assert!(text.starts_with(start) && text.contains(reason), "{text}");
-        }
-    }
 
     #[test]
     fn a_source_without_tracks_is_described_as_such() {
