@@ -1,4 +1,4 @@
-// Builds the web pages into ../target/web: index.html, watch.html and docs/api.html, and under assets/ the files that
+// Builds the web pages into ../target/web: index.html, watch.html, streams.html and docs/api.html, and under assets/ the files that
 // they reference as /assets/NAME. The documentation pages, generated from ../docs, go to docs/. The gateway embeds
 // this directory in its binary. File names have no hash: the gateway serves them with ETag and no-cache.
 
@@ -21,6 +21,7 @@ await build({
     sound_worklet: here("src/transport/sound_worklet.ts"),
     dashboard: here("src/dashboard/main.ts"),
     watch: here("src/watch/main.ts"),
+    streams: here("src/streams/main.ts"),
     docs: here("src/docs/main.ts"),
     reading: here("src/reading/main.ts"),
     style: here("styles/style.css"),

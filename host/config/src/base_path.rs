@@ -19,7 +19,7 @@ impl BasePath {
     /// First segments of the gateway's own paths.
     pub const RESERVED: &[&str] = &[
         "account", "api", "assets", "docs", "halves", "healthz", "live", "login", "logout",
-        "metrics", "modules", "readyz", "s", "watch",
+        "metrics", "modules", "readyz", "s", "streams", "watch",
     ];
 
     /// The path: empty, or begins with a slash and ends without one.

@@ -16,7 +16,7 @@ impl Fetch {
     /// Default of `every`: 500 ms.
     pub const EVERY: Span = Span::from_duration(Duration::from_millis(500));
     /// Shortest and longest value of `every`.
-    pub(super) const RANGE: (Span, Span) = (
+    pub const RANGE: (Span, Span) = (
         Span::from_duration(Duration::from_millis(20)),
         Span::from_duration(Duration::from_secs(3600)),
     );

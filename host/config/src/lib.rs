@@ -57,7 +57,7 @@ pub use listen::{Listen, ListenAddress, MAX_ADDRESSES};
 pub use net::{HostName, Network, Origin, TrustedProxy};
 pub use secret::Secret;
 pub use source::Source;
-pub use source::{host_and_port, is_scheme};
+pub use source::{host_and_port, is_scheme, mask};
 pub use stream::{Stream, check_stream_name};
 pub use tls::Tls;
 pub use transport::{Limits, Transport};

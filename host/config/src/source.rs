@@ -192,7 +192,7 @@ const EXAMPLE: &str = "rtsp://camera.local/stream1";
 
 /// Replaces possible secrets in a line of a config file, or in a message about it, by stars: one for each character, so
 /// that columns stay the same.
-pub(super) fn mask(line: &str) -> String {
+pub fn mask(line: &str) -> String {
     let mut masked = String::with_capacity(line.len());
     let mut in_graph = false;
     for piece in line.split_inclusive(|c: char| c.is_whitespace() || "'\"`".contains(c)) {

@@ -47,8 +47,10 @@ fn sample(route: &Route, stream: &str, session: &str) -> (String, &'static str) 
         | Target::CreateLink
         | Target::AddPlugin
         | Target::PutStream
-        | Target::Capture => "[]",
+        | Target::Capture
+        | Target::TrySource => "[]",
         Target::Dashboard
+        | Target::StreamsPage
         | Target::Watch
         | Target::Asset
         | Target::Health

@@ -77,6 +77,7 @@ mod swaps;
 mod swaps_requests;
 mod third_party;
 mod tls;
+mod try_source;
 mod user_commands;
 mod webtransport;
 mod webtransport_limits;

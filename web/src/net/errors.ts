@@ -1,6 +1,6 @@
 // Extracts the message for the user from an error response of the gateway.
 
-const MAX_LENGTH = 300;
+const MAX_LENGTH = 1000;
 
 /** The message in an error response: JSON `message`, `error` or `reason`, or plain text; otherwise the status. */
 export async function errorText(response: Response): Promise<string> {

@@ -25,12 +25,12 @@ mod routes;
 mod session;
 mod state;
 mod streams;
+mod try_source;
 mod visitor;
 mod webtransport;
 
 pub use describe::openapi;
 pub use routes::{Found, Parameters, ROUTES, Route, Subject, Target, find};
-pub use streams::StreamEntry;
 pub use webtransport::connect;
 
 use crate::gateway::Gateway;
@@ -245,6 +245,8 @@ async fn route_to(
     match target {
         Target::Dashboard => pages::player("index.html", gateway, &request),
         Target::Watch => pages::player("watch.html", gateway, &request),
+        Target::StreamsPage => pages::player("streams.html", gateway, &request),
+        Target::TrySource => try_source::serve(gateway, visitor, request).await,
         Target::Docs => pages::documentation("index", request.headers()),
         Target::DocsPage => pages::documentation_below(
             parameters.get("rest").unwrap_or_default(),

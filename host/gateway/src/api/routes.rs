@@ -16,12 +16,14 @@ const MAX_PATH_LEN: usize = 2048;
 #[allow(missing_docs)]
 pub enum Target {
     Dashboard,
+    StreamsPage,
     Watch,
     Asset,
     Health,
     Ready,
     Metrics,
     Events,
+    TrySource,
     Devices,
     Device,
     Streams,
@@ -134,6 +136,7 @@ const fn route(
 /// All routes; the first match wins.
 pub const ROUTES: &[Route] = &[
     get("/", VIEW, Subject::AnyStream, Target::Dashboard),
+    get("/streams", ADMIN, Subject::AnyStream, Target::StreamsPage),
     get("/watch/{stream}", VIEW, Subject::Stream, Target::Watch),
     get("/docs", VIEW, Subject::AnyStream, Target::Docs),
     get("/docs/{*rest}", VIEW, Subject::AnyStream, Target::DocsPage),
@@ -148,6 +151,7 @@ pub const ROUTES: &[Route] = &[
         Target::OpenApi,
     ),
     get("/api/events", VIEW, Subject::AnyStream, Target::Events),
+    post("/api/try", ADMIN, Subject::AnyStream, Target::TrySource),
     get("/api/devices", VIEW, Subject::AnyStream, Target::Devices),
     get(
         "/api/devices/{serial}",

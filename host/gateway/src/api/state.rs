@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sluicegate_codec as codec;
 use sluicegate_config::{self as config, BasePath};
-use sluicegate_media::sample::Codec;
+use sluicegate_media::sample::{self, Codec};
 use sluicegate_plugin as plugin;
 use sluicegate_plugin::{
     Guest, World,
@@ -514,7 +514,7 @@ fn describe(
     let path = config::path_segment(&stream.name);
     let source = stream.source();
     let video = report.video.as_ref();
-    let size = video.map(sluicegate_media::sample::Video::display_size);
+    let size = video.map(sample::Video::display_size);
     Device {
         serial: stream.name.clone(),
         url: format!("{base_path}/live/{path}"),
@@ -529,16 +529,8 @@ fn describe(
             .and_then(|serial| gateway.fleet.model(serial)),
         width: size.map(|(width, _)| width),
         height: size.map(|(_, height)| height),
-        codec: video.map(|video| match video.codec {
-            Codec::Jpeg => "jpeg".to_owned(),
-            _ => video.codec_string.clone(),
-        }),
-        audio: report.audio.map(|audio| Audio {
-            codec: audio.name,
-            rate: audio.sample_rate,
-            channels: audio.channels,
-            language: audio.language,
-        }),
+        codec: video.map(codec_string),
+        audio: report.audio.map(Audio::from),
         frame_rate: report.frame_rate,
         bits_in: report.bits_per_second,
         bits_out: gateway.bits_out(&stream.name),
@@ -553,6 +545,25 @@ fn describe(
         encoder: codec::encoders(),
         transports: gateway.transports.all().keys().cloned().collect(),
         notes: report.notes,
+    }
+}
+
+/// Codec of a video: "jpeg" or a codec string.
+pub fn codec_string(video: &sample::Video) -> String {
+    match video.codec {
+        Codec::Jpeg => "jpeg".to_owned(),
+        _ => video.codec_string.clone(),
+    }
+}
+
+impl From<sample::Audio> for Audio {
+    fn from(audio: sample::Audio) -> Audio {
+        Audio {
+            codec: audio.name,
+            rate: audio.sample_rate,
+            channels: audio.channels,
+            language: audio.language,
+        }
     }
 }
 

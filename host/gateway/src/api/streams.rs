@@ -7,29 +7,12 @@
 use super::{Body, Visitor, error, json, read_body, set};
 use crate::gateway::{Gateway, ReloadError, StreamChangeError};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::Value;
 use sluicegate_net::auth::Role;
 use std::sync::Arc;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
-
-/// A stream and where it is kept.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "StreamEntry")]
-pub struct StreamEntry {
-    /// Name of the stream.
-    pub name: String,
-    /// "config" if the config file or the command line names it, "state" if it was added while the gateway ran, or "device" if
-    /// it is a discovered Android device. Only those in "state" can be changed and removed here.
-    pub kept: &'static str,
-    /// The source, without user names, passwords and other secrets.
-    pub source: String,
-    /// Keys as under `[streams.NAME]`, without `source`.
-    pub settings: Value,
-}
 
 /// Lists the streams that the caller administers.
 pub fn list(gateway: &Gateway, visitor: &Visitor) -> Response<Body> {

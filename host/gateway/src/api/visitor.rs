@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use form_urlencoded::byte_serialize;
 use hyper::{Method, Response, StatusCode, header};
 use sluicegate_accounts::{Identity, Proof, Refused, Role, TicketError};
-use sluicegate_config::BasePath;
+use sluicegate_config::{self as config, BasePath};
 use sluicegate_net::Guard;
 use sluicegate_net::auth::{self, Caller, Denied, OwnedPermission, Permission, RequestHead, Scope};
 use std::{net::SocketAddr, time::SystemTime};
@@ -85,6 +85,8 @@ pub enum Refusal {
     SignIn,
     /// It is somebody who may not.
     Forbidden(String),
+    /// It is somebody for whom the stream that it wants to change does not exist.
+    NoStream(String),
 }
 
 impl Refusal {
@@ -94,6 +96,7 @@ impl Refusal {
             Refusal::Denied(Denied::BadHost(_)) => StatusCode::BAD_REQUEST,
             Refusal::Denied(Denied::Host(_)) => StatusCode::MISDIRECTED_REQUEST,
             Refusal::Denied(_) | Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refusal::NoStream(_) => StatusCode::NOT_FOUND,
             Refusal::SignIn
             | Refusal::Ticket(_)
             | Refusal::Unproved(Refused::Unknown | Refused::Expired) => StatusCode::UNAUTHORIZED,
@@ -110,7 +113,7 @@ impl Refusal {
             Refusal::Unproved(refused) => refused.to_string(),
             Refusal::Ticket(refused) => refused.to_string(),
             Refusal::SignIn => SIGN_IN.to_owned(),
-            Refusal::Forbidden(text) => text.clone(),
+            Refusal::Forbidden(text) | Refusal::NoStream(text) => text.clone(),
         }
     }
 
@@ -144,6 +147,7 @@ impl Refusal {
             Refusal::Ticket(_) => "ticket".to_owned(),
             Refusal::Unproved(refused) => format!("{:?}", std::mem::discriminant(refused)),
             Refusal::Forbidden(_) => "forbidden".to_owned(),
+            Refusal::NoStream(_) => "no-stream".to_owned(),
         };
         let client = address.ip();
         // Keyed by the kind of refusal, not by text that the client controls, so the set stays small.
@@ -254,7 +258,15 @@ async fn check(
         Scope::Stream(name) | Scope::Media(auth::Media { stream: name, .. })
             if !sees(&identity, name) =>
         {
-            Ok(visitor(identity, ticket, true))
+            // Who only looks is answered by the handler, which finds no stream. Handlers that change something need not find
+            // one.
+            if matches!(needed.role, Some(Role::View | Role::Capture)) {
+                return Ok(visitor(identity, ticket, true));
+            }
+            let mut names = gateway.streams.names();
+            names.retain(|name| sees(&identity, name));
+            let text = config::unknown("stream", name, names.iter());
+            Err(Refusal::NoStream(text))
         }
         _ => {
             let user = identity.user();

@@ -27,7 +27,7 @@ pub use arguments::CommandLine;
 pub use changes::{ChangeError, Changing};
 pub use error::StartError;
 pub use reload::{Changed, Loaded, ReloadError, Reloaded};
-pub use streams::StreamChangeError;
+pub use streams::{StreamChangeError, StreamEntry};
 
 use crate::session::{PolicyHandle, Sessions};
 use bytes::Bytes;
@@ -66,7 +66,7 @@ use std::{
 use threads::Threads;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout_at,
 };
@@ -77,6 +77,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of discovered devices for which file descriptors are reserved while discovery is on.
 const RESERVED_DEVICES: usize = 32;
+/// Largest number of sources that are tried at the same time.
+pub const MAX_TRIALS: usize = 4;
 /// Shortest time over which a rate is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
@@ -120,6 +122,8 @@ pub struct Gateway {
     pub guards: Guards,
     /// The turn of changes of components.
     pub changing: Changing,
+    /// Permits to try a source, one for each that is being tried.
+    pub trials: Arc<Semaphore>,
     /// WebTransport; `None` if the config turns it off, or there is no TCP port.
     pub webtransport: Option<WebTransport>,
     tls: Option<Arc<Tls>>,
@@ -240,6 +244,7 @@ impl Gateway {
             guards: Guards::new(accounts.clone()),
             accounts,
             changing: Changing::default(),
+            trials: Arc::new(Semaphore::new(MAX_TRIALS)),
             webtransport,
             tls,
             draining: watch::Sender::new(false),

@@ -2,7 +2,8 @@
 //! devices. A reload adds, changes and removes them; what it does not concern notices nothing.
 
 use super::{Changed, Gateway, ReloadError, StartError};
-use crate::api::StreamEntry;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use sluicegate_accounts::ChangeError;
 use sluicegate_config::{self as config, Config};
@@ -22,6 +23,21 @@ const REMOVED: &str = "the stream was removed";
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it looks whether they have ended.
 const END_POLL: Duration = Duration::from_millis(5);
+
+/// A stream and where it is kept.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StreamEntry")]
+pub struct StreamEntry {
+    /// Name of the stream.
+    pub name: String,
+    /// "config" if the config file or the command line names it, "state" if it was added while the gateway ran, or "device" if
+    /// it is a discovered Android device. Only those in "state" can be changed and removed here.
+    pub kept: &'static str,
+    /// The source, without user names, passwords and other secrets.
+    pub source: String,
+    /// Keys as under `[streams.NAME]`, without `source`.
+    pub settings: Value,
+}
 
 /// Why a stream is not added, changed or removed by the API. `Display` says what to do.
 #[derive(Debug, Error)]
@@ -262,14 +278,14 @@ impl Gateway {
         source: Arc<dyn Source>,
         settings: &config::Stream,
     ) {
-        let before = stream.renditions();
-        stream.change(source, settings);
-        for rendition in before {
+        // First, so that their muxers end for this reason, and not because they find nothing to follow.
+        for rendition in stream.renditions() {
             if !settings.renditions.contains_key(&rendition) {
                 let reason = "the rendition was removed";
                 self.muxers.end_of(&stream.name, Some(&rendition), reason);
             }
         }
+        stream.change(source, settings);
     }
 
     /// Removes a stream with all that uses it. Returns the thread of its source, which may not have ended yet.

@@ -4,8 +4,11 @@ use super::{
     Schemas,
     operations::{Kind, Operation},
 };
-use crate::api::{Target, streams::StreamEntry};
-use crate::gateway::Reloaded;
+use crate::api::{
+    Target,
+    try_source::{TryRequest, TryResult},
+};
+use crate::gateway::{Reloaded, StreamEntry};
 use serde_json::{Value, json};
 
 /// Answer while a component is being exchanged, which may take seconds.
@@ -90,6 +93,29 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 ),
                 (500, "The change cannot be stored.", None),
                 BUSY,
+            ],
+        ),
+        Target::TrySource => operation(
+            "Try a source",
+            "Connects to a source for a few seconds, at most 15, and describes what it delivers, with a frame of it. The source \
+             is in no list, and ends when the client disconnects.",
+            Kind::Request(
+                schemas.of::<TryRequest>().to_value(),
+                vec![("application/json", schemas.of::<TryResult>().to_value())],
+            ),
+            vec![
+                (400, "The body is not valid.", None),
+                (
+                    422,
+                    "The source may not be given over the API, cannot be opened, or delivers nothing; the text says what to \
+                     do.",
+                    None,
+                ),
+                (
+                    503,
+                    "Other sources are being tried, or the gateway is shutting down; see `Retry-After`.",
+                    None,
+                ),
             ],
         ),
         _ => operation(

@@ -128,12 +128,18 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
         | Target::RevokeToken
         | Target::CreateLink
         | Target::RevokeLink => of_account(target, schemas),
-        Target::Streams | Target::PutStream | Target::RemoveStream | Target::ReloadConfig => {
-            super::config::describe(target, schemas)
-        }
+        Target::Streams
+        | Target::PutStream
+        | Target::RemoveStream
+        | Target::TrySource
+        | Target::ReloadConfig => super::config::describe(target, schemas),
         Target::Dashboard => page(
             "Dashboard",
             "A page with all streams, their viewers and rates.",
+        ),
+        Target::StreamsPage => page(
+            "Streams page",
+            "A page to add, change and remove streams, and to try a source first.",
         ),
         Target::Watch => Operation {
             query: vec![
