@@ -6,8 +6,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { describe, test } from "node:test";
 import { gatewayAndBrowser } from "./setup.mjs";
-import { fakeStreams } from "./fake_streams.mjs";
-import { overflow, screenshot } from "./support.mjs";
+import { frameNumberReaches, overflow, playing, screenshot } from "./support.mjs";
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
@@ -27,7 +26,6 @@ describe("managing streams", { timeout: 240_000 }, () => {
   async function opened(options) {
     const result = await openPage(options);
     const { page } = result;
-    await fakeStreams(page, url("api/streams"), [{ name: "porch", kept: "config", source: "test-pattern", settings: {} }]);
     const elsewhere = [];
     page.on("request", (request) => {
       if (!request.url().startsWith(url("")) && !request.url().startsWith("data:")) elsewhere.push(request.url());
@@ -125,6 +123,25 @@ describe("managing streams", { timeout: 240_000 }, () => {
     await close();
   });
 
+  test("who watches stays when a stream changes, and is told when it is removed", async () => {
+    const { page, close } = await opened();
+    await add(page, "garden", "test-pattern");
+    const watching = await openPage();
+    await watching.page.goto(url("watch/garden?transport=nal"));
+    const first = await playing(watching.page, "nal");
+    const put = { method: "PUT", body: JSON.stringify({ encode: { width: 640, height: 360 } }) };
+    const [address, status] = [url("api/streams/garden"), (init) => fetch(address, init).then((answer) => answer.status)];
+    assert.equal(await status(put), 200);
+    await watching.page.waitForFunction(() => document.querySelector("sluicegate-player")?.stats?.width === 640);
+    const later = await frameNumberReaches(watching.page, first.number + 30);
+    assert.equal(later.stats.transport, "nal");
+    assert.equal(await status({ method: "DELETE" }), 200);
+    await watching.page.getByText("no stream `garden`").waitFor();
+    await screenshot(watching.page, "streams-removed");
+    await watching.close();
+    await close();
+  });
+
   test("what the gateway refuses is told beside the form, which keeps what was typed", async () => {
     const { page, close } = await opened();
     await page.getByLabel("Name", { exact: true }).fill("a/b");
@@ -193,7 +210,8 @@ describe("managing streams", { timeout: 240_000 }, () => {
           assert.equal(await overflow(page), 0, name);
           await screenshot(page, `streams-${name}-${viewport.width}-${colorScheme}`, { fullPage: true });
         };
-        await add(page, "door", "test-pattern");
+        const name = `door-${viewport.width}-${colorScheme}`;
+        await add(page, name, "test-pattern");
         await page.getByLabel("Source").fill("test-pattern");
         await page.getByRole("button", { name: "Try" }).click();
         await page.getByRole("img", { name: "A frame of the source" }).waitFor();
@@ -203,11 +221,11 @@ describe("managing streams", { timeout: 240_000 }, () => {
         await page.getByRole("button", { name: "Try" }).click();
         await page.getByRole("alert").getByText("only in the config file").waitFor();
         await check("problem");
-        await page.getByRole("button", { name: "Change door" }).click();
+        await page.getByRole("button", { name: `Change ${name}` }).click();
         await page.getByRole("dialog").waitFor();
         await check("dialog");
         await page.keyboard.press("Escape");
-        await page.getByRole("button", { name: "Remove door" }).click();
+        await page.getByRole("button", { name: `Remove ${name}` }).click();
         await page.getByRole("dialog").waitFor();
         await check("removal");
         await close();

@@ -36,6 +36,8 @@ pub(crate) const MAX_TOKENS: usize = 1_000;
 pub(crate) const MAX_LINKS: usize = 1_000;
 /// Most streams in the file.
 pub(crate) const MAX_STREAMS: usize = 2_000;
+/// Longest settings of one of them, in bytes of JSON.
+pub(crate) const MAX_STREAM_BYTES: usize = 8 << 10;
 /// Most places of a user that are remembered.
 pub(crate) const MAX_PLACES: usize = 16;
 
@@ -474,8 +476,13 @@ impl StateFile {
 
     /// Replaces the file, or creates it.
     pub(crate) fn write(&self, state: &State, _: &Lock) -> Result<Option<Stamp>, StateError> {
-        private::write_durably(&self.path, &[&state.write()])
-            .map_err(|reason| self.cannot_write(reason))?;
+        let text = state.write();
+        if text.len() as u64 > MAX_FILE {
+            // It could not be read again.
+            let what = format!("it would be larger than {} MiB", MAX_FILE >> 20);
+            return Err(self.cannot_write(io::Error::new(io::ErrorKind::FileTooLarge, what)));
+        }
+        private::write_durably(&self.path, &[&text]).map_err(|reason| self.cannot_write(reason))?;
         Ok(self.stamp())
     }
 

@@ -1,7 +1,7 @@
 //! Streams in the state file: those that were added while the gateway runs. What their settings mean is up to the caller.
 
 use super::accounts::{Accounts, ChangeError, Effect};
-use super::state::{MAX_STREAMS, StoredStream};
+use super::state::{MAX_STREAM_BYTES, MAX_STREAMS, StoredStream};
 use std::collections::BTreeMap;
 
 impl Accounts {
@@ -17,12 +17,18 @@ impl Accounts {
     /// Stores the settings of a stream in the place of those of the same name, if there are any.
     ///
     /// # Errors
-    /// There are too many, or they cannot be stored.
+    /// They are too long, there are too many, or they cannot be stored.
     pub async fn put_stream(
         &self,
         name: String,
         settings: serde_json::Value,
     ) -> Result<(), ChangeError> {
+        if settings.to_string().len() > MAX_STREAM_BYTES {
+            return Err(ChangeError::Invalid(format!(
+                "the settings of a stream have at most {} KiB",
+                MAX_STREAM_BYTES >> 10
+            )));
+        }
         self.change(move |state, _| {
             if !state.streams.contains_key(&name) && state.streams.len() >= MAX_STREAMS {
                 return Err(ChangeError::Full(format!(

@@ -30,15 +30,6 @@ pub enum Error {
     /// The file contains mistakes.
     #[error(transparent)]
     Invalid(Mistakes),
-    /// There is nothing to show: no stream in the file and none on the command line.
-    #[error(
-        "{} has no streams; add one, e.g. [streams.porch] with source = \"rtsp://camera.local/stream1\", or name a \
-         source on the command line", file.display()
-    )]
-    NoStreams {
-        /// Path of the file, as given.
-        file: PathBuf,
-    },
 }
 
 /// All mistakes of a config file. `Display` writes them one after the other.

@@ -81,7 +81,7 @@ pub struct Config {
     /// `[server]`: where the gateway listens and which clients it answers.
     #[serde(default)]
     pub server: Server,
-    /// `[streams.NAME]`, by name. Default: none; see [`Config::require_streams`].
+    /// `[streams.NAME]`, by name. Default: none.
     #[serde(default)]
     pub streams: BTreeMap<String, Stream>,
     /// `[transports.NAME]`, by name. Default: none. Built-in transports need no entry; an entry without `plugin` sets
@@ -284,20 +284,10 @@ impl Config {
         Some(format!("{}:{line}:{column}", file.display()))
     }
 
-    /// Checks that there is something to show. Call it after the sources of the command line have been added; `file` is
-    /// the config file, for the message.
-    ///
-    /// # Errors
-    /// [`Error::NoStreams`] if there is no stream, and `[android]` cannot discover any.
-    pub fn require_streams(&self, file: &Path) -> Result<(), Error> {
+    /// Whether there is nothing to show: no stream, and none that `[android]` may discover.
+    pub fn shows_nothing(&self) -> bool {
         let found = self.android.as_ref();
-        let found = found.is_some_and(|android| android.discover);
-        match self.streams.is_empty() && !found {
-            false => Ok(()),
-            true => Err(Error::NoStreams {
-                file: file.to_owned(),
-            }),
-        }
+        self.streams.is_empty() && !found.is_some_and(|android| android.discover)
     }
 
     /// The state file: `state` under `[server]`; else `state.json` in the directory that systemd provides

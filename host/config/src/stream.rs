@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Most hosts that a source may redirect to.
+const MAX_REDIRECTS: usize = 32;
+/// Most renditions of a stream.
+const MAX_RENDITIONS: usize = 32;
+
 /// `[streams.NAME]`: a source and how it is run and encoded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(
@@ -111,6 +116,14 @@ impl Stream {
         if self.always_on && document.has(&at("idle")) {
             let what = "has no effect with always-on = true; remove one of the two";
             return Err(Problem::key(at("idle"), what));
+        }
+        if self.redirects.len() > MAX_REDIRECTS {
+            let what = format!("there are more than {MAX_REDIRECTS}; remove some");
+            return Err(Problem::value(at("redirects"), what));
+        }
+        if self.renditions.len() > MAX_RENDITIONS {
+            let what = format!("there are more than {MAX_RENDITIONS}; remove some");
+            return Err(Problem::value(at("renditions"), what));
         }
         self.encode.check(&at("encode"))?;
         for (name, rendition) in &self.renditions {

@@ -144,8 +144,9 @@ impl Stream {
     pub fn change(&self, source: Arc<dyn Source>, config: &config::Stream) {
         {
             let mut settings = self.settings.write();
-            let changes = settings.changes + 1;
-            *settings = Arc::new(Settings::new(source, config, changes));
+            let mut new = Settings::new(source, config, settings.changes);
+            new.changes += u64::from(new.recipes != settings.recipes);
+            *settings = Arc::new(new);
         }
         let run = self.lock().run.clone();
         let Some(run) = run else { return };
@@ -171,7 +172,7 @@ impl Stream {
         self.settings().source.clone()
     }
 
-    /// Number of changes of the settings so far.
+    /// Number of changes so far of the forms that the stream has.
     pub fn changes(&self) -> u64 {
         self.settings.read().changes
     }
@@ -416,6 +417,9 @@ impl Stream {
         let mut logged_reason = String::new();
         loop {
             let attempt = run.begin_attempt(&self.settings);
+            if run.stop.is_stopped() {
+                return;
+            }
             let Attempt {
                 settings,
                 stop,
@@ -472,6 +476,10 @@ impl Stream {
             }
             self.report_loss(ingest, &reason);
             stop.wait(jittered(backoff.next_delay()));
+            if stop.is_stopped() {
+                backoff.reset();
+                logged_reason.clear();
+            }
         }
     }
 

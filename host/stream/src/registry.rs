@@ -1,4 +1,4 @@
-//! Registry of all streams by name: those of the config from the start, those of devices as they are discovered. The
+//! Registry of all streams by name: those of config and state file, and those of devices as they are discovered. The
 //! gateway fills it, the API looks streams up.
 
 use super::Stream;
@@ -34,6 +34,12 @@ impl Streams {
     pub fn get_or_add(&self, name: &str, make: impl FnOnce() -> Arc<Stream>) -> Arc<Stream> {
         let mut all = self.all.write();
         all.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// Adds a stream, in the place of one with its name.
+    pub fn put(&self, stream: Arc<Stream>) {
+        let mut all = self.all.write();
+        all.insert(stream.name.clone(), stream);
     }
 
     /// Removes the stream `name`. Whoever holds it keeps it.

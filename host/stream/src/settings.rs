@@ -15,7 +15,7 @@ pub(super) struct Settings {
     pub idle: Duration,
     pub always_on: bool,
     pub recipes: Recipes,
-    /// Number of changes before.
+    /// Number of changes of `recipes` so far.
     pub changes: u64,
 }
 

@@ -290,6 +290,12 @@ const IN_CODE: &[(&str, &str, &str, &str)] = &[
         "2,000",
     ),
     (
+        "users; sign-ins",
+        "accounts/src/state.rs",
+        "MAX_STREAM_BYTES",
+        "8 KiB",
+    ),
+    (
         "users of proxies",
         "accounts/src/external.rs",
         "MAX_EXTERNALS",

@@ -15,7 +15,8 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_capture_request_is_refused_by_name() {
-    let gateway = Gateway::with_config(DEMO).await;
+    let patient = format!("{DEMO}[capture]\ntimeout = '20s'\n");
+    let gateway = Gateway::with_config(&patient).await;
     let mut shots = CaptureClient::of(&gateway, "demo").await;
     for (text, code, what) in [
         (

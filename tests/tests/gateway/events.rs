@@ -321,7 +321,7 @@ async fn the_events_end_when_the_gateway_drains() {
 async fn a_saved_capture_is_an_event() {
     let dir = sluicegate_tests::scratch("captures").join("told");
     let config = format!(
-        "[capture]\ndir = {dir:?}\n[streams.demo]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n"
+        "[capture]\ndir = {dir:?}\ntimeout = \"20s\"\n[streams.demo]\nsource = \"test-pattern\"\nencode = {{ width = 320, height = 192 }}\n"
     );
     let gateway = Gateway::with_config(&config).await;
     let mut curl = Curl::follow(&gateway, "", None);

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 use sluicegate_tests::{
-    Camera, Gateway, Nal, Watcher, camera, config_file::Reloading, scratch, within,
+    Camera, Gateway, Nal, Watcher,
+    accounts::{PASSWORD, basic, call, user},
+    camera,
+    config_file::Reloading,
+    scratch, within,
 };
 use std::process::Stdio;
 
@@ -105,6 +109,9 @@ async fn what_is_wrong_with_a_stream_is_told_and_nothing_is_kept() {
     );
     let served = Reloading::serve(&config).await;
     let long = "x".repeat(129);
+    let many: serde_json::Map<String, Value> = (0..33)
+        .map(|nth| (format!("r{nth}"), json!({ "width": 160 })))
+        .collect();
     for (name, body, status, what) in [
         (
             "demo",
@@ -167,6 +174,24 @@ async fn what_is_wrong_with_a_stream_is_told_and_nothing_is_kept() {
             "longer than 128",
         ),
         ("new", json!([]), 400, "JSON object"),
+        (
+            "new",
+            json!({ "source": "tls://cam:1?cert=/etc/passwd" }),
+            403,
+            "config",
+        ),
+        (
+            "new",
+            json!({ "source": "test-pattern", "renditions": many }),
+            400,
+            "more than 32",
+        ),
+        (
+            "new",
+            json!({ "source": format!("rtsp://cam/{}", "x".repeat(9000)) }),
+            400,
+            "8 KiB",
+        ),
     ] {
         let (found, answer) = put(&served, name, body.clone()).await;
         assert_eq!(found, status, "{body}: {answer:#}");
@@ -179,4 +204,123 @@ async fn what_is_wrong_with_a_stream_is_told_and_nothing_is_kept() {
     assert_eq!(list.as_array().unwrap().len(), 1, "{list:#}");
     assert!(served.gateway.logs("hunter2").is_empty());
     served.gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_the_config_does_not_go_with_is_undone_in_the_file_too() {
+    let state = scratch("streams").join("state.json");
+    let config = format!(
+        "[server]\nstate = '{}'\n[streams.demo]\nsource = 'test-pattern'\n",
+        state.display()
+    );
+    let served = Reloading::serve(&config).await;
+    let small = json!({ "source": "test-pattern", "renditions": { "small": { "width": 160 } } });
+    assert_eq!(put(&served, "door", small.clone()).await.0, 201);
+    let rule = "[[clients]]\nmatch = { stream = 'door' }\nrendition = ['small']\n";
+    served.reload(&format!("{config}{rule}")).await;
+    let kept = || std::fs::read_to_string(&state).unwrap();
+    let before = kept();
+    let (status, refused) = delete(&served, "door").await;
+    assert_eq!(status, 422, "{refused:#}");
+    assert!(refused["error"].to_string().contains("door"), "{refused:#}");
+    let (status, refused) = put(&served, "door", json!({})).await;
+    assert_eq!(status, 422, "{refused:#}");
+    assert_eq!(kept(), before);
+    served.gateway.assert_serves("door@small").await;
+    served.reload(&config).await;
+    assert_eq!(put(&served, "door", json!({})).await.0, 200);
+    assert_eq!(delete(&served, "door").await.0, 200);
+    // The state file cannot be written: what is in force stays what is stored.
+    put(&served, "door", json!({ "source": "test-pattern" })).await;
+    std::fs::remove_file(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    let (status, refused) = put(&served, "gate", json!({ "source": "test-pattern" })).await;
+    assert_eq!(status, 500, "{refused:#}");
+    let devices = served.gateway.api("/api/devices").await;
+    assert!(!devices.to_string().contains("gate"), "{devices:#}");
+    served.gateway.no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_administers_one_stream_gets_at_no_other() {
+    let mut camera = Camera::new(camera::clip()).await;
+    let config = format!(
+        "[server]\nnames = ['cam.example']\n{}{}{}",
+        camera.config(),
+        user("eva", "admin = ['mine*']\nview = ['mine*']\n"),
+        user("root", "admin = ['*']\nview = ['*']\n"),
+    );
+    let served = Reloading::serve(&config).await;
+    let gateway = &served.gateway;
+    let eva = basic("eva", PASSWORD);
+    let ask = async |method: &str, path: &str, body: Value| {
+        call(gateway, method, path, ("Authorization", &eva), &body).await
+    };
+    let own = format!("http://{}/live/cam/mjpeg", gateway.address);
+    for (method, path, body, status) in [
+        (
+            "PUT",
+            "/api/streams/cam",
+            json!({ "source": "test-pattern" }),
+            404,
+        ),
+        ("DELETE", "/api/streams/cam", Value::Null, 404),
+        (
+            "PUT",
+            "/api/streams/other",
+            json!({ "source": "test-pattern" }),
+            404,
+        ),
+        (
+            "PUT",
+            "/api/streams/mine",
+            json!({ "source": "android:x" }),
+            403,
+        ),
+        (
+            "PUT",
+            "/api/streams/mine",
+            json!({ "source": "v4l2:/dev/video0" }),
+            403,
+        ),
+        (
+            "POST",
+            "/api/try",
+            json!({ "source": "v4l2:/dev/video0" }),
+            403,
+        ),
+        ("POST", "/api/try", json!({ "source": own }), 422),
+        ("POST", "/api/config/reload", Value::Null, 403),
+        (
+            "PUT",
+            "/api/streams/mine",
+            json!({ "source": own, "always-on": true }),
+            201,
+        ),
+    ] {
+        let (found, answer) = ask(method, path, body.clone()).await;
+        assert_eq!(found, status, "{method} {path} {body}: {answer:#}");
+    }
+    let (_, list) = ask("GET", "/api/streams", Value::Null).await;
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["mine"]);
+    // The gateway asks itself as a stranger, and not as somebody on its own machine.
+    let refused = within("the refusal", async {
+        loop {
+            let (_, device) = ask("GET", "/api/devices/mine", Value::Null).await;
+            if device["reason"].to_string().contains("401") {
+                return device;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_ne!(refused.await["state"], "live");
+    let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
+    camera.show(&mut viewer).await;
+    gateway.no_panic();
 }

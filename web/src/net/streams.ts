@@ -4,10 +4,11 @@ import { ApiError } from "./api";
 import { errorText } from "./errors";
 import { gatewayUrl } from "./gateway";
 import { list, number, object, text, texts } from "./json";
-import { RESPONSE_TIMEOUT_MS } from "./timeout";
 
 /** How long (ms) a try may take; the gateway ends it after fifteen seconds. */
 const TRY_TIMEOUT_MS = 20_000;
+/** A change waits for its turn, while the gateway may compare components. */
+const CHANGE_TIMEOUT_MS = 60_000;
 
 /** Keys of a stream as under `[streams.NAME]` in the config. */
 export type Settings = Readonly<Record<string, unknown>>;
@@ -97,7 +98,7 @@ async function request(
   method: string,
   path: string,
   body?: Settings,
-  signal: AbortSignal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS),
+  signal: AbortSignal = AbortSignal.timeout(CHANGE_TIMEOUT_MS),
 ): Promise<unknown> {
   const headers: Record<string, string> = { accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";

@@ -161,6 +161,14 @@ async fn answer(
         Ok(begun) => begun,
         Err(refused) => return refusal(as_json, &refused),
     };
+    let newest = gateway.config();
+    if !Arc::ptr_eq(&config, &newest) {
+        // The config was reloaded meanwhile, perhaps before the session was among those that get the new rules.
+        let policy = gateway.sessions.policy_actor().policy();
+        gateway
+            .sessions
+            .apply_rules_to(&session, &newest.clients, &policy);
+    }
     let base = format!("{base_path}{}", base(name, &decision.target.rendition));
     json(
         StatusCode::OK,
@@ -212,6 +220,7 @@ fn can(gateway: &Gateway, request: &ClientRequest<'_>) -> Vec<String> {
 fn refusal(as_json: bool, refused: &SessionError) -> Response<Body> {
     let status = match refused {
         SessionError::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        SessionError::Removed => StatusCode::NOT_FOUND,
         SessionError::TooManyUnclaimed => StatusCode::TOO_MANY_REQUESTS,
         SessionError::Nothing { .. } | SessionError::NoSuch(..) => StatusCode::NOT_ACCEPTABLE,
         SessionError::Forced => StatusCode::FORBIDDEN,

@@ -22,7 +22,12 @@ pub fn list(gateway: &Gateway, visitor: &Visitor) -> Response<Body> {
 }
 
 /// Adds a stream, or gives it other settings.
-pub async fn put(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>) -> Response<Body> {
+pub async fn put(
+    gateway: &Arc<Gateway>,
+    visitor: &Visitor,
+    name: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let body = match read_body(request, MAX_BODY_BYTES).await {
         Ok(body) => body,
         Err(reason) => return error(true, StatusCode::BAD_REQUEST, &reason),
@@ -36,21 +41,23 @@ pub async fn put(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>)
             return error(true, StatusCode::BAD_REQUEST, &text);
         }
     };
-    let (gateway, name) = (gateway.clone(), name.to_owned());
-    match to_the_end(async move { gateway.put_stream(&name, keys).await }).await {
+    let administers = administers(visitor);
+    let (changing, name) = (gateway.clone(), name.to_owned());
+    let put = async move { changing.put_stream(&name, keys, administers).await };
+    match to_the_end(gateway, put).await {
         Ok(Ok((entry, true))) => json(StatusCode::CREATED, &entry),
         Ok(Ok((entry, false))) => json(StatusCode::OK, &entry),
-        Ok(Err(reason)) => refusal(&reason),
+        Ok(Err(reason)) => refusal(&reason, administers),
         Err(response) => *response,
     }
 }
 
 /// Removes a stream.
-pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
-    let (gateway, name) = (gateway.clone(), name.to_owned());
-    match to_the_end(async move { gateway.delete_stream(&name).await }).await {
+pub async fn remove(gateway: &Arc<Gateway>, visitor: &Visitor, name: &str) -> Response<Body> {
+    let (changing, name) = (gateway.clone(), name.to_owned());
+    match to_the_end(gateway, async move { changing.delete_stream(&name).await }).await {
         Ok(Ok(entry)) => json(StatusCode::OK, &entry),
-        Ok(Err(reason)) => refusal(&reason),
+        Ok(Err(reason)) => refusal(&reason, administers(visitor)),
         Err(response) => *response,
     }
 }
@@ -58,21 +65,38 @@ pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
 /// Reads the config file again.
 pub async fn reload_config(gateway: &Arc<Gateway>, visitor: &Visitor) -> Response<Body> {
     let by = format!("{} over the API", visitor.identity.user());
-    let gateway = gateway.clone();
-    match to_the_end(async move { gateway.reload(&by).await }).await {
+    let changing = gateway.clone();
+    match to_the_end(gateway, async move { changing.reload(&by).await }).await {
         Ok(Ok(reloaded)) => json(StatusCode::OK, &reloaded),
         Ok(Err(reason)) => error(true, reload_status(&reason), &reason.to_string()),
         Err(response) => *response,
     }
 }
 
+/// Whether the caller administers the gateway as a whole.
+fn administers(visitor: &Visitor) -> bool {
+    visitor.identity.permits(Role::Admin, None)
+}
+
 /// Makes a change to its end, whatever becomes of the client.
 ///
 /// # Errors
-/// The answer if it panicked, which was logged.
+/// The answer if too many changes wait, or if it panicked, which was logged.
 async fn to_the_end<T: Send + 'static>(
+    gateway: &Gateway,
     change: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Box<Response<Body>>> {
+    let Some(place) = gateway.changing.place() else {
+        let text = "too many changes wait already; try again in a few seconds";
+        let mut response = error(true, StatusCode::SERVICE_UNAVAILABLE, text);
+        set(&mut response, header::RETRY_AFTER, "2");
+        return Err(Box::new(response));
+    };
+    let change = async move {
+        let changed = change.await;
+        drop(place);
+        changed
+    };
     tokio::spawn(change).await.map_err(|_| {
         let text = "the change failed by an internal error; the gateway's log tells more";
         Box::new(error(true, StatusCode::INTERNAL_SERVER_ERROR, text))
@@ -88,7 +112,8 @@ fn reload_status(reason: &ReloadError) -> StatusCode {
     }
 }
 
-fn refusal(reason: &StreamChangeError) -> Response<Body> {
+/// The answer to a change that was not made. What is wrong with the config is for those who administer it.
+fn refusal(reason: &StreamChangeError, administers: bool) -> Response<Body> {
     use sluicegate_accounts::ChangeError;
     let status = match reason {
         StreamChangeError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -98,10 +123,16 @@ fn refusal(reason: &StreamChangeError) -> Response<Body> {
             StatusCode::CONFLICT
         }
         StreamChangeError::Store(ChangeError::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        StreamChangeError::Store(ChangeError::Invalid(_)) => StatusCode::BAD_REQUEST,
         StreamChangeError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         StreamChangeError::Reload(reason) => reload_status(reason),
     };
-    let mut response = error(true, status, &reason.to_string());
+    let mut text = reason.to_string();
+    if let (StreamChangeError::Reload(ReloadError::Mistakes(_)), false) = (reason, administers) {
+        tracing::warn!("a change of a stream was refused: {text}");
+        text = "the config of the gateway does not go with this change; its log tells why".into();
+    }
+    let mut response = error(true, status, &text);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         set(&mut response, header::RETRY_AFTER, "2");
     }

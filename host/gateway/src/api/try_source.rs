@@ -7,7 +7,7 @@
 mod advice;
 
 use super::{Body, Visitor, error, json, read_body, set, state};
-use crate::gateway::{Gateway, MAX_TRIALS};
+use crate::gateway::{Gateway, MAX_TRIALS, ONLY_ADMINISTRATORS};
 use advice::failed;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
@@ -19,7 +19,7 @@ use sluicegate_media::{
     sample::{self, Codec},
     time::TIMESCALE,
 };
-use sluicegate_net::Guard;
+use sluicegate_net::{Guard, auth::Role};
 use sluicegate_source::{ConfiguredSource, Spec};
 use sluicegate_stream::{Entry, Feed, Next, Reader, Report, State, Stream, StreamLease, WakeOn};
 use std::{future::poll_fn, sync::Arc, thread, time::Duration};
@@ -101,7 +101,7 @@ pub async fn serve(
         Ok(body) => body,
         Err(text) => return wrong(StatusCode::BAD_REQUEST, &text),
     };
-    let (spec, settings) = match read(gateway, &body) {
+    let (spec, settings) = match read(gateway, visitor, &body) {
         Ok(read) => read,
         Err((status, text)) => return wrong(status, &text),
     };
@@ -130,7 +130,11 @@ async fn revoked(guard: &mut Guard) {
 }
 
 /// Reads a request. An error has the status of the answer.
-fn read(gateway: &Gateway, body: &[u8]) -> Result<(Spec, config::Stream), (StatusCode, String)> {
+fn read(
+    gateway: &Gateway,
+    visitor: &Visitor,
+    body: &[u8],
+) -> Result<(Spec, config::Stream), (StatusCode, String)> {
     const EXAMPLE: &str = "{\"source\": \"rtsp://camera.local/stream1\"}";
     let invalid = |reason: &str| {
         let reason = config::mask(reason);
@@ -154,8 +158,12 @@ fn read(gateway: &Gateway, body: &[u8]) -> Result<(Spec, config::Stream), (Statu
     let source = asked.source.trim();
     let spec = Spec::parse(source, &gateway.config().dir);
     let spec = spec.map_err(|error| refused(error.to_string()))?;
+    let forbidden = |text: String| (StatusCode::FORBIDDEN, text);
     spec.allowed_remotely()
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| forbidden(error.to_string()))?;
+    if spec.is_device() && !visitor.identity.permits(Role::Admin, None) {
+        return Err(forbidden(ONLY_ADMINISTRATORS.into()));
+    }
     let settings = config::Stream {
         source: source.into(),
         every,
@@ -300,26 +308,15 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         self.captures.shut_down();
-        let source = self.stream.shut_down();
-        let (stream, held) = (self.stream.clone(), self.held.take());
-        // Another trial may begin only when this one's threads have ended, which takes a moment.
+        let (source, held) = (self.stream.remove(), self.held.take());
+        // Another trial may begin only when the source of this one has ended, which takes a moment.
         let _ = thread::Builder::new()
             .name(format!("end {NAME}"))
             .spawn(move || {
-                let permit = held.map(|(_, permit)| permit);
-                let mut ending = source;
-                loop {
-                    if let Some(source) = ending.take() {
-                        let _ = source.join();
-                    }
-                    // The thread that takes the preview may just have entered the stream.
-                    if stream.is_inactive() {
-                        break;
-                    }
-                    thread::sleep(LOOK_INTERVAL);
-                    ending = stream.shut_down();
+                if let Some(source) = source {
+                    let _ = source.join();
                 }
-                drop(permit);
+                drop(held);
             });
     }
 }

@@ -1,8 +1,8 @@
-//! Changes of components while the gateway runs: a transport's component or the policy's is read again, a transport is
-//! added or removed.
+//! Changes while the gateway runs, one at a time ([`Changing`]), and those of components: a transport's component or the
+//! policy's is read again, a transport is added or removed. Those of the config and of streams are in
+//! [`reload`](super::reload) and [`streams`](super::streams).
 //!
-//! The API (`api::plugins`) and [`component_files`](super::component_files) make them, one at a time: see
-//! [`Changing`]. How muxers exchange a component while viewers stay is up to `sluicegate_plugin::muxer`.
+//! The API (`api::plugins`) and [`watched_files`](super::watched_files) make them. How muxers exchange a component while viewers stay is up to `sluicegate_plugin::muxer`.
 
 use super::{Gateway, StartError, built_in, check_clients, known_transports, warn_of_notes};
 use parking_lot::Mutex;
@@ -14,17 +14,37 @@ use sluicegate_plugin::{
 };
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+/// Most requests that wait for the turn of their change.
+const MAX_WAITING: usize = 16;
 
 /// The turn of the changes, which are made one at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Changing {
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Places for requests that wait for it.
+    places: Arc<Semaphore>,
     /// What the newest change is, for people.
     now: Mutex<String>,
 }
 
+impl Default for Changing {
+    fn default() -> Changing {
+        Changing {
+            turn: Arc::default(),
+            places: Arc::new(Semaphore::new(MAX_WAITING)),
+            now: Mutex::default(),
+        }
+    }
+}
+
 impl Changing {
+    /// A place for a request that waits for its turn; `None` if too many wait.
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
     /// Waits for the turn of a change, `what` in words.
     pub(super) async fn wait(&self, what: String) -> OwnedMutexGuard<()> {
         let turn = self.turn.clone().lock_owned().await;

@@ -87,7 +87,7 @@ impl DeviceObserver for Observer<'_> {
         } = device;
         let mut streams = streams_of(gateway, serial);
         let name =
-            stream_name(serial).filter(|_| streams.is_empty() && gateway.fleet.is_discovering());
+            stream_name(serial).filter(|_| streams.is_empty() && may_be_added(gateway, serial));
         if let Some(name) = name {
             let settings = gateway.fleet.settings().stream(serial);
             let source = ConfiguredSource::new(Spec::Android(serial.clone()), &gateway.fleet);
@@ -112,6 +112,11 @@ impl DeviceObserver for Observer<'_> {
         let streams = streams_of(self.gateway, serial);
         streams.iter().all(|stream| self.gateway.forget(stream))
     }
+}
+
+/// Whether the device may become a stream of its own.
+fn may_be_added(gateway: &Gateway, serial: &str) -> bool {
+    gateway.fleet.is_discovering() && !gateway.fleet.is_named(serial)
 }
 
 fn streams_of(gateway: &Gateway, serial: &str) -> Vec<Arc<Stream>> {

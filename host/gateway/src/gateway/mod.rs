@@ -27,7 +27,7 @@ pub use arguments::CommandLine;
 pub use changes::{ChangeError, Changing};
 pub use error::StartError;
 pub use reload::{Changed, Loaded, ReloadError, Reloaded};
-pub use streams::{StreamChangeError, StreamEntry};
+pub use streams::{ONLY_ADMINISTRATORS, StreamChangeError, StreamEntry};
 
 use crate::session::{PolicyHandle, Sessions};
 use bytes::Bytes;
@@ -169,7 +169,8 @@ impl Gateway {
         let events = Arc::<Events>::default();
         let accounts = Accounts::open(&config, config.state_file());
         let accounts = accounts.map_err(|error| mistakes.push(error.into())).ok();
-        for note in reload::complete(&mut config, accounts.as_ref()) {
+        let stored = accounts.as_ref().map(Accounts::streams);
+        for note in reload::complete(&mut config, stored.unwrap_or_default()) {
             tracing::warn!("{note}");
         }
         let fleet = Fleet::new(&config.android);
@@ -474,7 +475,7 @@ where
     tokio::spawn(gateway.guards.clone().watch());
     tokio::spawn(jwks::follow(gateway.accounts.clone()));
     announce::announce(scheme, &config.server);
-    if config.streams.is_empty() && !gateway.fleet.is_discovering() {
+    if config.shows_nothing() {
         tracing::warn!(
             "there is no stream yet: add one on the page /streams, name a source on the command line, or write [streams.NAME] \
              with source = \"test-pattern\" into the config"

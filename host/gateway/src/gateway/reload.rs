@@ -12,16 +12,17 @@ use super::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use sluicegate_accounts::Accounts;
+use serde_json::Value;
 use sluicegate_config::{self as config, Config, machine};
 use sluicegate_plugin::{
     policy::Policy,
     transports::{FileSignature, Table, Transport},
 };
+use sluicegate_source::Spec;
 use sluicegate_telemetry::{Chain, contain, events::About};
 use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
-use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 /// The config as it comes from the file and the command line.
 #[derive(Debug)]
@@ -185,14 +186,13 @@ const MAX_EVENT_TEXT: usize = 4 << 10;
 
 /// Adds what is not written in the config: the names of this machine, and the streams of the state file. Returns what the
 /// administrator should know about it.
-pub(super) fn complete(config: &mut Config, accounts: Option<&Accounts>) -> Vec<String> {
+pub(super) fn complete(config: &mut Config, stored: BTreeMap<String, Value>) -> Vec<String> {
     let mut notes = Vec::new();
     if config.server.is_reachable() {
         // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these names, so
         // they open no way for DNS rebinding.
         config.server.names.extend(machine::names());
     }
-    let stored = accounts.map(Accounts::streams).unwrap_or_default();
     for (name, keys) in stored {
         if config.streams.contains_key(&name) {
             notes.push(format!(
@@ -200,7 +200,11 @@ pub(super) fn complete(config: &mut Config, accounts: Option<&Accounts>) -> Vec<
             ));
             continue;
         }
-        match config::Stream::from_json(&name, &keys) {
+        let stream = config::Stream::from_json(&name, &keys).and_then(|stream| {
+            let spec = Spec::parse(stream.source.expose(), &config.dir);
+            spec.map(|_| stream).map_err(|reason| reason.to_string())
+        });
+        match stream {
             Ok(stream) => {
                 config.streams.insert(name, stream);
             }
@@ -219,18 +223,17 @@ impl Gateway {
     /// # Errors
     /// It cannot be read, or has mistakes; nothing has changed then.
     pub async fn reload(self: &Arc<Gateway>, by: &str) -> Result<Reloaded, ReloadError> {
-        let turn = self.changing.wait(format!("{by} reloads the config")).await;
+        let _turn = self.changing.wait(format!("{by} reloads the config")).await;
         let gateway = self.clone();
-        let reloaded = self.in_turn(turn, move || {
-            let command_line = {
-                let mut loaded = gateway.loaded.lock();
-                loaded.read = loaded.command_line.signature();
-                loaded.command_line.clone()
-            };
+        let reloaded = self.off_thread(move || {
+            let command_line = gateway.loaded.lock().command_line.clone();
+            // Before it is read: if it changes meanwhile, it is read again.
+            let read = command_line.signature();
+            gateway.loaded.lock().read = read;
             if command_line.config.is_none() {
                 return Err(ReloadError::NoFile);
             }
-            gateway.put_in_force(command_line.load()?)
+            gateway.put_in_force(command_line.load()?, gateway.accounts.streams())
         });
         let reloaded = reloaded.await;
         match &reloaded {
@@ -261,37 +264,31 @@ impl Gateway {
         self.loaded.lock().read
     }
 
-    /// Puts the newest config in force again, with the streams that the state file has now.
+    /// Puts the newest config in force again, with these streams of the state file. Whoever calls it has the turn.
     ///
     /// # Errors
-    /// The gateway is shutting down, or the config names something that cannot be used any more.
-    pub(super) async fn apply_state(
+    /// The gateway is shutting down, or the config does not go with these streams; nothing has changed then.
+    pub(super) async fn put_stored_in_force(
         self: &Arc<Gateway>,
-        turn: OwnedMutexGuard<()>,
+        stored: BTreeMap<String, Value>,
     ) -> Result<Reloaded, ReloadError> {
         let gateway = self.clone();
-        let applied = self.in_turn(turn, move || {
+        let changed = self.off_thread(move || {
             let newest = gateway.loaded.lock().newest.clone();
-            gateway.put_in_force(newest)
+            gateway.put_in_force(newest, stored)
         });
-        applied.await
+        changed.await
     }
 
-    /// Makes a change on a blocking thread, which completes it whatever becomes of who asked.
-    async fn in_turn(
+    /// Makes a change on a thread that may block.
+    async fn off_thread(
         &self,
-        turn: OwnedMutexGuard<()>,
         change: impl FnOnce() -> Result<Reloaded, ReloadError> + Send + 'static,
     ) -> Result<Reloaded, ReloadError> {
         if self.is_draining() {
             return Err(ReloadError::Draining);
         }
-        let changed = spawn_blocking(move || {
-            let changed = contain(change);
-            drop(turn);
-            changed
-        });
-        match changed.await {
+        match spawn_blocking(move || contain(change)).await {
             Ok(Ok(changed)) => changed,
             Ok(Err(panicked)) => {
                 tracing::error!("reloading the config {panicked}");
@@ -301,12 +298,17 @@ impl Gateway {
         }
     }
 
-    /// Puts a config in force, as it comes from the file. Blocks; compiling and comparing components may take seconds.
-    fn put_in_force(self: &Arc<Gateway>, loaded: Config) -> Result<Reloaded, ReloadError> {
+    /// Puts a config in force, as it comes from the file, with these streams of the state file. Blocks; compiling and comparing
+    /// components may take seconds.
+    fn put_in_force(
+        self: &Arc<Gateway>,
+        loaded: Config,
+        stored: BTreeMap<String, Value>,
+    ) -> Result<Reloaded, ReloadError> {
         let old = self.config();
         let mut new = loaded.clone();
         let needs_restart = keep(&mut new, &old, &self.loaded.lock().first);
-        let mut notes = complete(&mut new, Some(&self.accounts));
+        let mut notes = complete(&mut new, stored);
         let mut mistakes = Vec::new();
         let transports = self.other_transports(&old, &new, &mut mistakes);
         let table = transports.table(&self.transports.all());
@@ -354,9 +356,10 @@ impl Gateway {
             ..Reloaded::default()
         };
         transports.finish(self);
-        *self.config.write() = Arc::new(new.clone());
         self.accounts.take_over(settings);
         let streams = self.change_streams(&old, &new, sources);
+        // After a panic before this, the next reload finds the same differences again.
+        *self.config.write() = Arc::new(new.clone());
         if let Some(policy) = policy {
             self.sessions.policy_actor().replace(policy);
             let timeout = new.policy.as_ref().map(|policy| policy.start_timeout);
@@ -473,8 +476,10 @@ impl OtherTransports {
                 Ok(_) => exchanged.push(current),
                 Err(reason) => {
                     for previous in exchanged {
-                        // What was in use a moment ago is fit for use.
-                        let _ = gateway.muxers.swap(&previous, true);
+                        // What was in use a moment ago is fit for use; viewers stay if it can be compared once more.
+                        if gateway.muxers.swap(&previous, false).is_err() {
+                            let _ = gateway.muxers.swap(&previous, true);
+                        }
                     }
                     return Err(StartError::Refused {
                         name: candidate.name.clone(),
@@ -546,6 +551,7 @@ fn keep(new: &mut Config, old: &Config, first: &Config) -> Vec<String> {
         state "state",
         connections "connections",
         connections_per_address "connections-per-address",
+        trusted_proxies "trusted-proxies",
     );
     differs("[android]", new.android != first.android);
     new.android.clone_from(&old.android);
@@ -561,10 +567,6 @@ fn other_keys(old: &Config, new: &Config) -> Vec<String> {
         ("names", old.names != new.names),
         ("origins", old.origins != new.origins),
         ("open", old.open != new.open),
-        (
-            "trusted-proxies",
-            old.trusted_proxies != new.trusted_proxies,
-        ),
         ("watch", old.watch != new.watch),
     ];
     let keys = keys.iter().filter(|(_, differs)| *differs);

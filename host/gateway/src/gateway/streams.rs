@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sluicegate_accounts::ChangeError;
 use sluicegate_config::{self as config, Config};
-use sluicegate_source::{ConfiguredSource, Fleet, Source, Spec};
+use sluicegate_source::{ConfiguredSource, Fleet, Presence, Source, Spec};
 use sluicegate_stream::Stream;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -106,12 +106,13 @@ pub(super) fn sources<'a>(
 }
 
 impl Gateway {
-    /// All streams with where they are kept, by name.
+    /// All streams with where they are kept, by name; also those of the state file that are not in force.
     pub fn stream_entries(&self) -> Vec<StreamEntry> {
-        let mut written = self.loaded.lock().newest.stream_keys();
+        let newest = self.loaded.lock().newest.clone();
+        let mut written = newest.stream_keys();
         let mut stored = self.accounts.streams();
         let streams = self.streams.list();
-        let entries = streams.iter().map(|stream| {
+        let in_force = streams.iter().map(|stream| {
             let written = written.remove(&stream.name);
             let stored = stored.remove(&stream.name);
             let (kept, settings) = match (written, stored) {
@@ -119,13 +120,17 @@ impl Gateway {
                 (None, Some(keys)) => ("state", keys),
                 (None, None) => ("device", Value::Object(Map::new())),
             };
-            entry(stream, kept, settings)
+            entry(&stream.name, kept, stream.source().to_string(), settings)
         });
-        entries.collect()
+        let mut entries: Vec<StreamEntry> = in_force.collect();
+        let unused = stored.into_iter();
+        entries.extend(unused.map(|(name, keys)| stored_entry(&name, keys)));
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        entries
     }
 
-    /// Adds a stream to the state file, or gives one there other settings, with keys as under `[streams.NAME]`. Returns it,
-    /// and whether it is new.
+    /// Adds a stream to those of the state file, or gives one of them other settings, with keys as under `[streams.NAME]`.
+    /// Devices are for `administrators` of the gateway. Returns the stream, and whether it is new.
     ///
     /// # Errors
     /// A key is not valid, the stream is not in the state file, or the change cannot be made; nothing has changed then.
@@ -133,15 +138,20 @@ impl Gateway {
         self: &Arc<Gateway>,
         name: &str,
         mut keys: Map<String, Value>,
+        administers: bool,
     ) -> Result<(StreamEntry, bool), StreamChangeError> {
-        let turn = self
-            .changing
-            .wait(format!("a request changes the stream `{name}`"))
-            .await;
-        self.check_kept(name)?;
-        let before = self.accounts.streams().remove(name);
+        let what = format!("a request changes the stream `{name}`");
+        let _turn = self.changing.wait(what).await;
+        let before = self.accounts.streams();
+        let known = before.get(name);
+        if self.loaded.lock().newest.streams.contains_key(name) {
+            return Err(in_config(name));
+        }
+        if self.streams.get(name).is_some() && known.is_none() {
+            return Err(is_device(name));
+        }
         if !keys.contains_key(SOURCE)
-            && let Some(source) = before.as_ref().and_then(|before| before.get(SOURCE))
+            && let Some(source) = known.and_then(|known| known.get(SOURCE))
         {
             keys.insert(SOURCE.into(), source.clone());
         }
@@ -152,64 +162,60 @@ impl Gateway {
         let spec = spec.map_err(|reason| StreamChangeError::Invalid(reason.to_string()))?;
         spec.allowed_remotely()
             .map_err(|reason| StreamChangeError::NotPermitted(reason.to_string()))?;
-        self.accounts.put_stream(name.to_owned(), keys).await?;
-        if let Err(reason) = self.apply_state(turn).await {
-            // What was there before is there again, so that the state file says what is in force.
-            match before {
-                Some(before) => self.accounts.put_stream(name.to_owned(), before).await?,
-                None => self.accounts.remove_stream(name.to_owned()).await?,
-            }
+        if spec.is_device() && !administers {
+            return Err(StreamChangeError::NotPermitted(ONLY_ADMINISTRATORS.into()));
+        }
+        let mut after = before.clone();
+        after.insert(name.to_owned(), keys.clone());
+        self.put_stored_in_force(after).await?;
+        if let Err(reason) = self.accounts.put_stream(name.to_owned(), keys).await {
+            // What is in force is what is stored.
+            self.put_stored_in_force(before).await?;
             return Err(reason.into());
         }
-        let what = if before.is_some() { "changed" } else { "added" };
+        let is_new = known.is_none();
+        let what = if is_new { "added" } else { "changed" };
         tracing::info!(stream = name, "the stream was {what} over the API");
-        let entries = self.stream_entries();
-        let entry = entries.into_iter().find(|entry| entry.name == name);
-        let entry = entry.ok_or(ReloadError::Internal)?;
-        Ok((entry, before.is_none()))
+        Ok((self.entry_of(name)?, is_new))
     }
 
-    /// Removes a stream from the state file. Returns what it was.
+    /// Removes a stream from those of the state file. Returns what it was.
     ///
     /// # Errors
-    /// The stream is not in the state file, or the change cannot be made.
+    /// The stream is not in the state file, or the change cannot be made; nothing has changed then.
     pub async fn delete_stream(
         self: &Arc<Gateway>,
         name: &str,
     ) -> Result<StreamEntry, StreamChangeError> {
-        let turn = self
-            .changing
-            .wait(format!("a request removes the stream `{name}`"))
-            .await;
-        self.check_kept(name)?;
-        let entries = self.stream_entries();
-        let entry = entries
-            .into_iter()
-            .find(|entry| entry.name == name)
-            .ok_or_else(|| {
-                let names = self.accounts.streams();
-                let text = config::unknown("stream", name, names.keys());
-                StreamChangeError::NotFound(text)
-            })?;
-        self.accounts.remove_stream(name.to_owned()).await?;
-        self.apply_state(turn).await?;
+        let what = format!("a request removes the stream `{name}`");
+        let _turn = self.changing.wait(what).await;
+        let before = self.accounts.streams();
+        let Some(keys) = before.get(name) else {
+            return Err(match self.streams.get(name) {
+                Some(_) if self.loaded.lock().newest.streams.contains_key(name) => in_config(name),
+                Some(_) => is_device(name),
+                None => {
+                    let text = config::unknown("stream", name, before.keys());
+                    StreamChangeError::NotFound(text)
+                }
+            });
+        };
+        let removed = stored_entry(name, keys.clone());
+        let mut after = before.clone();
+        after.remove(name);
+        self.put_stored_in_force(after).await?;
+        if let Err(reason) = self.accounts.remove_stream(name.to_owned()).await {
+            self.put_stored_in_force(before).await?;
+            return Err(reason.into());
+        }
         tracing::info!(stream = name, "the stream was removed over the API");
-        Ok(entry)
+        Ok(removed)
     }
 
-    /// Checks that a stream of this name is in the state file, or could be.
-    fn check_kept(&self, name: &str) -> Result<(), StreamChangeError> {
-        if self.loaded.lock().newest.streams.contains_key(name) {
-            return Err(StreamChangeError::Elsewhere(format!(
-                "the stream `{name}` is in the config, so it is changed there; then reload the config"
-            )));
-        }
-        if self.streams.get(name).is_some() && !self.accounts.streams().contains_key(name) {
-            return Err(StreamChangeError::Elsewhere(format!(
-                "`{name}` is a discovered Android device; choose another name"
-            )));
-        }
-        Ok(())
+    fn entry_of(&self, name: &str) -> Result<StreamEntry, ReloadError> {
+        let mut entries = self.stream_entries().into_iter();
+        let entry = entries.find(|entry| entry.name == name);
+        entry.ok_or(ReloadError::Internal)
     }
 
     /// Makes the streams those of `new`, where they differ from those of `old`. Blocks until the sources of removed streams
@@ -222,7 +228,9 @@ impl Gateway {
     ) -> Changed {
         let mut changed = Changed::default();
         let mut ending = Vec::new();
-        self.fleet.expect(&sources.serials);
+        // Those that no stream names any more are released at the end, when they may become streams of their own.
+        self.fleet.expect_also(&sources.serials);
+        let serials = sources.serials.clone();
         for name in old.streams.keys() {
             if !new.streams.contains_key(name)
                 && let Some(stream) = self.streams.get(name)
@@ -261,12 +269,13 @@ impl Gateway {
             let serial = source.android_serial().map(str::to_owned);
             let stream = Stream::new(name, source, settings, &self.events);
             self.removed.lock().remove(name);
-            self.streams.get_or_add(name, || stream.clone());
+            self.streams.put(stream.clone());
             if let Some(presence) = serial.and_then(|serial| self.fleet.presence(&serial)) {
                 stream.present(&presence);
             }
             changed.added.push(name.to_owned());
         }
+        self.fleet.expect(&serials);
         self.hold_always_on();
         changed
     }
@@ -285,7 +294,15 @@ impl Gateway {
                 self.muxers.end_of(&stream.name, Some(&rendition), reason);
             }
         }
+        // What was said of an earlier device is not true of this source.
+        let presence = source
+            .android_serial()
+            .map(|serial| self.fleet.presence(serial));
+        let presence = presence.map_or(Some(Presence::Ready), |presence| presence);
         stream.change(source, settings);
+        if let Some(presence) = presence {
+            stream.present(&presence);
+        }
     }
 
     /// Removes a stream with all that uses it. Returns the thread of its source, which may not have ended yet.
@@ -307,6 +324,7 @@ impl Gateway {
             return false;
         }
         self.remove_stream(stream);
+        self.forget_counts(&stream.name);
         tracing::info!(
             "the stream {} was removed to make room for other Android devices",
             stream.name
@@ -316,16 +334,22 @@ impl Gateway {
 
     /// Forgets what was counted for streams that were removed, once nobody in `watched` is left.
     pub(super) fn forget_removed(&self, watched: &BTreeSet<String>) {
-        let mut removed = self.removed.lock();
+        let removed = self.removed.lock();
         let gone: Vec<String> = removed.difference(watched).cloned().collect();
+        drop(removed);
         for name in gone {
-            removed.remove(&name);
-            self.viewers.forget(&name);
-            for transport in self.transports.all().values() {
-                transport.usage.forget(&name);
-            }
-            self.rates.lock().remove(&name);
+            self.forget_counts(&name);
         }
+    }
+
+    /// Forgets what was counted for a stream that was removed.
+    fn forget_counts(&self, name: &str) {
+        self.removed.lock().remove(name);
+        self.viewers.forget(name);
+        for transport in self.transports.all().values() {
+            transport.usage.forget(name);
+        }
+        self.rates.lock().remove(name);
     }
 
     /// Keeps the sources of streams with `always-on` running, and no others.
@@ -348,16 +372,39 @@ impl Gateway {
 /// The key of a stream's settings that may have secrets.
 const SOURCE: &str = "source";
 
-fn entry(stream: &Stream, kept: &'static str, mut settings: Value) -> StreamEntry {
+/// Why somebody may not use a device.
+pub const ONLY_ADMINISTRATORS: &str = "cameras of the gateway's machine and Android devices are for administrators of the gateway, since other streams may show them, too";
+
+fn in_config(name: &str) -> StreamChangeError {
+    StreamChangeError::Elsewhere(format!(
+        "the stream `{name}` is in the config, so it is changed there; then reload the config"
+    ))
+}
+
+fn is_device(name: &str) -> StreamChangeError {
+    StreamChangeError::Elsewhere(format!(
+        "`{name}` is a discovered Android device; choose another name"
+    ))
+}
+
+fn entry(name: &str, kept: &'static str, source: String, mut settings: Value) -> StreamEntry {
     if let Some(keys) = settings.as_object_mut() {
         keys.remove(SOURCE);
     }
     StreamEntry {
-        name: stream.name.clone(),
+        name: name.to_owned(),
         kept,
-        source: stream.source().to_string(),
+        source,
         settings,
     }
+}
+
+/// A stream as it is in the state file.
+fn stored_entry(name: &str, keys: Value) -> StreamEntry {
+    let source = keys.get(SOURCE).and_then(Value::as_str).unwrap_or_default();
+    // `Display` hides secrets.
+    let source = config::Source::from(source).to_string();
+    entry(name, "state", source, keys)
 }
 
 /// Waits until these threads have ended, at most [`END_TIMEOUT`].

@@ -47,6 +47,9 @@ pub enum SessionError {
          again then"
     )]
     TooManyUnclaimed,
+    /// The stream was removed meanwhile.
+    #[error("the stream was removed")]
+    Removed,
     /// The gateway has too many sessions.
     #[error("the gateway has {MAX_SESSIONS} sessions, which is its limit; try again later")]
     TooMany,

@@ -150,7 +150,6 @@ impl Sessions {
             move_timeout: *self.move_timeout.lock(),
             state: Mutex::new(Inner {
                 allowed,
-                options: options.clone(),
                 candidates: candidates.clone(),
                 sound: false,
                 pin,
@@ -176,6 +175,10 @@ impl Sessions {
         });
         {
             let mut all = self.lock();
+            // Under the lock, so that it is either here when the sessions of the stream end, or not at all.
+            if session.stream.is_removed() {
+                return Err(SessionError::Removed);
+            }
             if all.len() >= MAX_SESSIONS {
                 return Err(SessionError::TooMany);
             }
@@ -493,26 +496,36 @@ impl Sessions {
     pub fn apply_rules(&self, rules: &[config::Client], policy: &Policy) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for session in all {
-            let rule = session.facts.find(rules, &session.stream.name);
-            let allowed = rule.map(Allowed::from).unwrap_or_default();
-            let options = policy.options_with(rule.and_then(|rule| rule.policy.as_ref()));
-            let options = options.to_string();
-            let mut inner = session.lock();
-            let has_other_options = inner.options != options;
-            let is_allowed_otherwise = inner.allowed != allowed;
-            if allowed.force {
-                inner.pin = Pin::default();
-            }
-            inner.allowed = allowed;
-            inner.options.clone_from(&options);
-            drop(inner);
-            if has_other_options {
-                self.policy_actor.set_options(session.number, options);
-            }
-            if is_allowed_otherwise {
-                self.refresh(&session);
-                self.offer(&session);
-            }
+            self.apply_rules_to(&session, rules, policy);
+        }
+    }
+
+    /// Does the same for one session.
+    pub fn apply_rules_to(&self, session: &Session, rules: &[config::Client], policy: &Policy) {
+        let rule = session.facts.find(rules, &session.stream.name);
+        let allowed = rule.map(Allowed::from).unwrap_or_default();
+        let options = policy.options_with(rule.and_then(|rule| rule.policy.as_ref()));
+        let mut inner = session.lock();
+        let is_allowed_otherwise = inner.allowed != allowed;
+        if allowed.force {
+            inner.pin = Pin::default();
+        }
+        inner.allowed.clone_from(&allowed);
+        let pin = inner.pin.clone();
+        drop(inner);
+        // The policy's thread compares them with those that it has.
+        self.policy_actor
+            .set_options(session.number, options.to_string());
+        if !is_allowed_otherwise {
+            return;
+        }
+        self.refresh(session);
+        self.offer(session);
+        if let Err(reason) = self.candidates(&session.stream, &session.can, &allowed, &pin) {
+            let reason = reason.to_string();
+            session
+                .lock()
+                .notify_player(ServerMessage::Refused { reason });
         }
     }
 

@@ -279,7 +279,7 @@ impl PolicyHandle {
         answer.await.unwrap_or_default()
     }
 
-    /// Gives a session other options: it is opened anew with them.
+    /// Gives a session these options. If they are others than before, it is opened anew with them.
     pub fn set_options(&self, session: u64, options: String) {
         self.send(Message::Options(session, options));
     }

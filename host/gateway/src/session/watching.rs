@@ -68,8 +68,6 @@ pub struct Session {
 pub(super) struct Inner {
     /// What the config allows the client.
     pub(super) allowed: Allowed,
-    /// Options of the policy for it, JSON.
-    pub(super) options: String,
     pub(super) candidates: Vec<Candidate>,
     /// Whether the stream had audio when the player was last told.
     pub(super) sound: bool,

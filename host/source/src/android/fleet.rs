@@ -105,13 +105,25 @@ impl Fleet {
         self.is_discovering() || self.lock().devices.values().any(|known| known.named)
     }
 
-    /// Registers the devices that streams name, in the place of those before: changes of them are reported even while they
-    /// are not attached.
-    pub fn expect(&self, serials: &BTreeSet<String>) {
+    /// Registers devices that streams name, besides those before: changes of them are reported even while they are not
+    /// attached.
+    pub fn expect_also(&self, serials: &BTreeSet<String>) {
         let mut inner = self.lock();
         for serial in serials {
             inner.devices.entry(serial.clone()).or_default().named = true;
         }
+    }
+
+    /// Whether a stream names the device, so that it does not become another one.
+    pub fn is_named(&self, serial: &str) -> bool {
+        let inner = self.lock();
+        inner.devices.get(serial).is_some_and(|known| known.named)
+    }
+
+    /// Registers the devices that streams name, as [`Fleet::expect_also`], in the place of those before.
+    pub fn expect(&self, serials: &BTreeSet<String>) {
+        self.expect_also(serials);
+        let mut inner = self.lock();
         let mut released = Vec::new();
         for (serial, known) in &mut inner.devices {
             if known.named && !serials.contains(serial) {

@@ -303,6 +303,9 @@ impl Client {
                 header::USER_AGENT,
                 concat!("sluicegate/", env!("CARGO_PKG_VERSION")),
             )
+            // A gateway that is asked by itself, or by another one, must not take this for its own user on the same
+            // machine (RFC 9110 section 7.6.3).
+            .header(header::VIA, "1.1 sluicegate")
             .header(header::ACCEPT, "*/*");
         if let Some(part) = part {
             request = request.header(header::RANGE, part.range());

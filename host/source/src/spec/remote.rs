@@ -35,6 +35,11 @@ pub enum RemoteError {
         "a source for which the gateway listens on a port may be given only in the config file; write a URL that it connects to, such as rtsp://HOST/PATH or annexb:tcp://HOST:PORT"
     )]
     Listens,
+    /// A protocol of libavformat that is not for cameras and servers, or may read files.
+    #[error(
+        "a source of this protocol may be given only in the config file; over the API write a URL with one of {}", PROTOCOLS.join(", ")
+    )]
+    Protocol,
     /// `v4l2:` with a path that is not a camera's.
     #[error(
         "write v4l2: and a camera's device, which is /dev/videoNUMBER or below /dev/v4l/; others may be given only in the config file"
@@ -42,7 +47,19 @@ pub enum RemoteError {
     Device,
 }
 
+/// Protocols of URLs that may be given over the API. Others have options with which libavformat reads files (`tls`), or open
+/// ports.
+const PROTOCOLS: [&str; 9] = [
+    "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "rist", "tcp",
+];
+
 impl Spec {
+    /// Whether it is a device: a camera of the gateway's machine, or an Android device. Whoever may use one this way may see
+    /// what other streams show of it.
+    pub fn is_device(&self) -> bool {
+        matches!(self, Spec::Camera(_) | Spec::Android(_))
+    }
+
     /// Whether the source may be given over the API: a URL that the gateway connects to, the test pattern, an Android
     /// device, an Annex B server, or a V4L2 camera.
     ///
@@ -52,6 +69,7 @@ impl Spec {
         match self {
             Spec::TestPattern | Spec::Android(_) | Spec::AnnexbConnect(_) => Ok(()),
             Spec::Url(source) if listens(source) => Err(RemoteError::Listens),
+            Spec::Url(source) if !is_for_cameras(source) => Err(RemoteError::Protocol),
             Spec::Url(_) => Ok(()),
             Spec::Camera(path) if is_camera(path) => Ok(()),
             Spec::Camera(_) => Err(RemoteError::Device),
@@ -62,6 +80,12 @@ impl Spec {
             Spec::AnnexbStdin => Err(RemoteError::Stdin),
         }
     }
+}
+
+fn is_for_cameras(source: &Source) -> bool {
+    let url = source.url();
+    let (scheme, _) = url.split_once("://").unwrap_or_default();
+    PROTOCOLS.contains(&scheme.to_ascii_lowercase().as_str())
 }
 
 /// Whether libavformat opens a port for this URL instead of connecting to its host.

@@ -11,10 +11,21 @@ use crate::api::{
 use crate::gateway::{Reloaded, StreamEntry};
 use serde_json::{Value, json};
 
-/// Answer while a component is being exchanged, which may take seconds.
+/// Answer to a change that is not begun.
 const BUSY: (u16, &str, Option<Value>) = (
     503,
-    "The gateway is shutting down; nothing has changed.",
+    "Too many changes wait already, or the gateway is shutting down; nothing has changed. See `Retry-After`.",
+    None,
+);
+/// Answer to a change that rules of the config, or something else in it, does not go with.
+const REFUSED: (u16, &str, Option<Value>) = (
+    422,
+    "The config does not go with this change; nothing has changed.",
+    None,
+);
+const FAILED: (u16, &str, Option<Value>) = (
+    500,
+    "It cannot be stored, or failed by an internal error.",
     None,
 );
 
@@ -76,7 +87,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "The stream is in the config file, or is a discovered device, or there are as many as possible.",
                     None,
                 ),
-                (500, "It cannot be stored.", None),
+                REFUSED,
+                FAILED,
                 BUSY,
             ],
         ),
@@ -91,7 +103,8 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "The stream is in the config file, or is a discovered device.",
                     None,
                 ),
-                (500, "The change cannot be stored.", None),
+                REFUSED,
+                FAILED,
                 BUSY,
             ],
         ),
@@ -105,10 +118,10 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
             ),
             vec![
                 (400, "The body is not valid.", None),
+                (403, "The caller may not give a source of this kind.", None),
                 (
                     422,
-                    "The source may not be given over the API, cannot be opened, or delivers nothing; the text says what to \
-                     do.",
+                    "The source cannot be opened, or delivers nothing; the text says what to do.",
                     None,
                 ),
                 (
@@ -134,6 +147,7 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                     "The file cannot be read or has mistakes: a line each, with their places.",
                     None,
                 ),
+                FAILED,
                 BUSY,
             ],
         ),

@@ -125,6 +125,9 @@ impl PolicyActor {
                 let Some(entry) = self.sessions.get_mut(&id) else {
                     return;
                 };
+                if entry.start.options == options {
+                    return;
+                }
                 entry.start.options = options;
                 entry.failures = 0;
                 let before = entry.session.take();

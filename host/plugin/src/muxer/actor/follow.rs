@@ -122,7 +122,7 @@ pub(super) struct Progress {
     time: Option<u64>,
     /// Renditions that it was configured with in that epoch. A new instance gets the same.
     renditions: Vec<Rendition>,
-    /// Number of changes of the stream's settings that were taken over.
+    /// Number of changes of the stream's forms that were taken over.
     changes: u64,
 }
 
@@ -233,15 +233,22 @@ impl Actor {
             return true;
         }
         self.progress.changes = changes;
-        let Some(source) = &mut self.source else {
-            return true;
+        if let Some(source) = &mut self.source {
+            source.chosen_for = None;
+        }
+        let names = |all: &[Rendition]| -> Vec<String> {
+            let names = all.iter().map(|one| one.offer.rendition.clone());
+            names.collect()
         };
-        source.chosen_for = None;
-        let Some(info) = source.info.clone() else {
-            return true;
-        };
-        self.progress.renditions = self.renditions(lease);
-        self.announce(lease, &info)
+        let renditions = self.renditions(lease);
+        // Others, or with other figures than those of a measurement.
+        let differ = names(&renditions) != names(&self.progress.renditions);
+        self.progress.renditions = renditions;
+        let info = self.source.as_ref().and_then(|source| source.info.clone());
+        match info.filter(|_| differ) {
+            Some(info) => self.announce(lease, &info),
+            None => true,
+        }
     }
 
     /// Chooses the feed whose format the transport takes, if none is chosen, the source has begun another epoch, or the
