@@ -540,6 +540,11 @@ impl Accounts {
         let hash = view.hash_for(name)?;
         // Not kept during the wait, which may be long.
         drop(view);
+        let _turn = inner.verified.turn(tag).await;
+        if let Some(good) = inner.verified.get(&tag, fingerprint, now) {
+            let fingerprint = fingerprint.filter(|_| good);
+            return fingerprint.map(verified).ok_or(Refused::Unknown);
+        }
         inner.throttle.admit(place, key, now).map_err(throttled)?;
         let answer = inner
             .verifier

@@ -284,6 +284,17 @@ impl Config {
         Some(format!("{}:{line}:{column}", file.display()))
     }
 
+    /// Whether the file says nothing at all: it is empty, or has comments only.
+    pub fn is_blank(&self) -> bool {
+        let lines = self
+            .text
+            .0
+            .lines()
+            .map(|line| line.trim_start_matches('\u{feff}').trim());
+        let mut said = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        self.file.is_some() && said.next().is_none()
+    }
+
     /// Whether there is nothing to show: no stream, and none that `[android]` may discover.
     pub fn shows_nothing(&self) -> bool {
         let found = self.android.as_ref();

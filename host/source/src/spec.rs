@@ -107,6 +107,9 @@ pub enum SpecError {
         "`{0}`: write a host between :// and the path, optionally with a port from 1 to 65535, and an IPv6 address in brackets"
     )]
     Host(Source),
+    /// A line break or another control character, which no source has, and which would be part of what is sent to a server.
+    #[error("the source has a line break or another control character; remove it")]
+    Control,
     /// `file:` without a path.
     #[error("file: needs a path, e.g. file:clips/garden.mp4")]
     NoPath,
@@ -124,6 +127,9 @@ const COMMON_SCHEMES: usize = 10;
 impl Spec {
     /// Parses a source string; relative paths are resolved against `dir`.
     pub fn parse(text: &str, dir: &Path) -> Result<Spec, SpecError> {
+        if text.chars().any(char::is_control) {
+            return Err(SpecError::Control);
+        }
         if text == "test-pattern" {
             return Ok(Spec::TestPattern);
         }
@@ -293,13 +299,15 @@ fn suggest(text: &str) -> Option<String> {
     if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
         return Some(format!("v4l2:{text}"));
     }
-    let host = match text.parse() {
+    // What follows the host may have a password.
+    let place = text.split(['/', '?']).next().unwrap_or_default();
+    let host = match place.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         Ok(IpAddr::V4(address)) => address.to_string(),
-        Err(_) => text.parse::<SocketAddr>().ok()?.to_string(),
+        Err(_) => place.parse::<SocketAddr>().ok()?.to_string(),
     };
     Some(format!(
-        "rtsp://{host}/PATH, or whichever URL the camera's manual names"
+        "rtsp://{host}/PATH or http://{host}/PATH, whichever URL the camera's manual names"
     ))
 }
 

@@ -407,7 +407,7 @@ async fn every_operation_answers_as_it_is_described() {
             "/api/try",
             "/api/try",
             "{\"source\":\"file:x\"}",
-            422,
+            403,
         ),
         (
             "POST",

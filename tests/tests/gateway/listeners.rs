@@ -30,7 +30,7 @@ const DEMO: &str = "[streams.demo]\nsource = \"test-pattern\"\nencode = { width 
 /// A config that listens at these addresses.
 fn config(listen: &[&dyn Display], server: &str) -> String {
     let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
-    format!("[server]\nlisten = {listen:?}\n{server}\n{DEMO}")
+    format!("[server]\nlisten = {listen:?}\n{server}\n[capture]\ntimeout = '20s'\n{DEMO}")
 }
 
 /// Sends a request over a Unix socket; returns status, head and body.

@@ -13,7 +13,12 @@ use sluicegate_tests::{
     session::Control,
     within,
 };
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 /// Two streams of a test pattern that encodes quickly.
 fn pattern(name: &str, width: u32) -> String {
@@ -140,6 +145,7 @@ async fn a_config_with_a_mistake_changes_nothing_and_tells_its_place() {
     let gateway = &served.gateway;
     let mut untouched = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
     camera.show(&mut untouched).await;
+    let events = follow_events(gateway.address).await;
     let file = served.file.display().to_string();
     let good = "[streams.new]\nsource = 'test-pattern'\n";
     for (rest, line, what) in [
@@ -171,13 +177,25 @@ async fn a_config_with_a_mistake_changes_nothing_and_tells_its_place() {
         assert!(!text.contains("hunter2"), "{text}");
         camera.show(&mut untouched).await;
     }
+    for (text, what) in [("", "says nothing"), ("\n  # only\n", "says nothing")] {
+        let (status, told) = served.refused(text).await;
+        assert!(status == 422 && told.contains(what), "{status} {told}");
+    }
     std::fs::remove_file(&served.file).unwrap();
+    std::fs::create_dir(&served.file).unwrap();
+    let (status, told) = served.post("POST", "/api/config/reload", "").await;
+    assert!(
+        status == 422 && told.to_string().contains("no regular file"),
+        "{told}"
+    );
+    std::fs::remove_dir(&served.file).unwrap();
     gateway.signal(Signal::HUP);
     gateway.logged("No such file").await;
     let devices = gateway.api("/api/devices").await;
     assert_eq!(devices.as_array().unwrap().len(), 1, "{devices:#}");
     assert!(gateway.logs("hunter2").is_empty());
-    assert_eq!(gateway.logs("nothing was changed").len(), 9);
+    let told = gateway.logs("nothing was changed");
+    assert_eq!(told.len(), 12, "{told:#?}");
     // What takes effect at start only is told, each time.
     for _ in 0..2 {
         let changed = served
@@ -186,7 +204,7 @@ async fn a_config_with_a_mistake_changes_nothing_and_tells_its_place() {
         let kept = json!(["`base-path` in [server]", "`connections` in [server]"]);
         assert_eq!(changed["needs_restart"], kept);
     }
-    let events = within("events", http_get_events(gateway)).await;
+    let events = within("events", events).await.unwrap();
     assert!(events.contains("event: config\n"), "{events}");
     assert!(
         events.contains(&format!("{file}:6:")) && !events.contains("hunter2"),
@@ -196,25 +214,27 @@ async fn a_config_with_a_mistake_changes_nothing_and_tells_its_place() {
     gateway.no_panic();
 }
 
-/// The events so far, up to the newest of the config.
-async fn http_get_events(gateway: &Gateway) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut socket = tokio::net::TcpStream::connect(gateway.address)
-        .await
-        .unwrap();
-    let request = format!(
-        "GET /api/events?last-event-id=0-0 HTTP/1.1\r\nHost: {}\r\n\r\n",
-        gateway.address
-    );
-    socket.write_all(request.as_bytes()).await.unwrap();
+/// The events from now on, up to the second reload that succeeds.
+async fn follow_events(address: SocketAddr) -> JoinHandle<String> {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET /api/events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
     let mut text = String::new();
-    while text.matches("\"result\":\"reloaded\"").count() < 2 {
+    read_until(&mut socket, &mut text, "event: hello", 1).await;
+    tokio::spawn(async move {
+        read_until(&mut socket, &mut text, "\"result\":\"reloaded\"", 2).await;
+        text
+    })
+}
+
+/// Reads until the text has `part` so often.
+async fn read_until(socket: &mut TcpStream, text: &mut String, part: &str, times: usize) {
+    while text.matches(part).count() < times {
         let mut buffer = [0; 4096];
-        let count = socket.read(&mut buffer).await.unwrap();
+        let count = within(part, socket.read(&mut buffer)).await.unwrap();
         assert!(count > 0, "{text}");
-        text += &String::from_utf8_lossy(&buffer[..count]);
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

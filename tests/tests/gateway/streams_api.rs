@@ -5,6 +5,7 @@ use sluicegate_tests::{
     Camera, Gateway, Nal, Watcher,
     accounts::{PASSWORD, basic, call, user},
     camera,
+    client::request_with,
     config_file::Reloading,
     scratch, within,
 };
@@ -49,6 +50,12 @@ async fn streams_are_kept_beside_the_config() {
     let (status, changed) = put(&served, "door", renditions.clone()).await;
     assert_eq!((status, &changed["settings"]), (200, &renditions));
     camera.show(&mut viewer).await;
+    let (path, new) = ("/api/streams/door", [("If-None-Match", "*")]);
+    let address = served.gateway.address;
+    let refused = request_with(address, "PUT", path, &new, b"{}")
+        .await
+        .unwrap();
+    assert_eq!(refused.0, 412);
     let device = served.gateway.api("/api/devices/door").await;
     assert_eq!(device["renditions"], json!(["small"]));
     // A reload of the file changes nothing about it.
@@ -109,6 +116,17 @@ async fn what_is_wrong_with_a_stream_is_told_and_nothing_is_kept() {
     );
     let served = Reloading::serve(&config).await;
     let long = "x".repeat(129);
+    for (source, what) in [
+        ("rtsp://cam/\r\nQUIT", "line break"),
+        ("10.0.0.7:554/hunter2", "rtsp://10.0.0.7:554/PATH"),
+    ] {
+        let (status, answer) = put(&served, "new", json!({ "source": source })).await;
+        let text = answer["error"].as_str().unwrap();
+        assert!(
+            status == 400 && text.contains(what) && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
     let many: serde_json::Map<String, Value> = (0..33)
         .map(|nth| (format!("r{nth}"), json!({ "width": 160 })))
         .collect();
@@ -310,16 +328,9 @@ async fn who_administers_one_stream_gets_at_no_other() {
         .collect();
     assert_eq!(names, ["mine"]);
     // The gateway asks itself as a stranger, and not as somebody on its own machine.
-    let refused = within("the refusal", async {
-        loop {
-            let (_, device) = ask("GET", "/api/devices/mine", Value::Null).await;
-            if device["reason"].to_string().contains("401") {
-                return device;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    assert_ne!(refused.await["state"], "live");
+    let (_, refused) = ask("POST", "/api/try", json!({ "source": own })).await;
+    let text = refused["error"].as_str().unwrap();
+    assert!(text.contains("user name and password"), "{text}");
     let mut viewer = Watcher::open(gateway.address, "/live/cam/nal", camera::clip()).await;
     camera.show(&mut viewer).await;
     gateway.no_panic();

@@ -39,7 +39,12 @@ export async function fetchStreams(): Promise<ConfiguredStream[]> {
   return parseStreams(await request("GET", "api/streams"));
 }
 
-/** Adds or replaces a stream. Without `source`, an existing one keeps its source. */
+/** Adds a stream; rejects if there is one of that name. */
+export async function addStream(name: string, settings: Settings): Promise<void> {
+  await request("PUT", streamPath(name), settings, { "if-none-match": "*" });
+}
+
+/** Gives a stream other settings. Without `source`, it keeps its source. */
 export async function putStream(name: string, settings: Settings): Promise<void> {
   await request("PUT", streamPath(name), settings);
 }
@@ -56,7 +61,7 @@ export async function trySource(source: Settings, signal: AbortSignal): Promise<
   const timer = setTimeout(abort, TRY_TIMEOUT_MS);
   signal.addEventListener("abort", abort);
   try {
-    return parseTryResult(await request("POST", "api/try", source, limited.signal));
+    return parseTryResult(await request("POST", "api/try", source, {}, limited.signal));
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
@@ -65,7 +70,7 @@ export async function trySource(source: Settings, signal: AbortSignal): Promise<
 
 /** Whether the caller may manage streams. */
 export async function mayManage(signal: AbortSignal): Promise<boolean> {
-  const account = object(await request("GET", "api/account", undefined, signal));
+  const account = object(await request("GET", "api/account", undefined, {}, signal));
   return texts(account?.["roles"]).includes("admin");
 }
 
@@ -98,9 +103,10 @@ async function request(
   method: string,
   path: string,
   body?: Settings,
+  more: Record<string, string> = {},
   signal: AbortSignal = AbortSignal.timeout(CHANGE_TIMEOUT_MS),
 ): Promise<unknown> {
-  const headers: Record<string, string> = { accept: "application/json" };
+  const headers: Record<string, string> = { accept: "application/json", ...more };
   if (body !== undefined) headers["content-type"] = "application/json";
   const init: RequestInit = { method, headers, signal, cache: "no-store" };
   if (body !== undefined) init.body = JSON.stringify(body);

@@ -1,6 +1,6 @@
 // Entry point of the page on which streams are added, changed and removed.
 
-import { type ConfiguredStream, deleteStream, fetchStreams, putStream } from "../net/streams";
+import { addStream, type ConfiguredStream, deleteStream, fetchStreams, putStream } from "../net/streams";
 import { byId, element, setText } from "../page/dom";
 import { Keyed } from "../page/keyed";
 import { Modal } from "../page/modal";
@@ -15,7 +15,8 @@ const removing = new Modal("remove-stream");
 const list = new Keyed<ConfiguredStream, StreamItem>(byId("list"), (stream) => new StreamItem(stream, { change, remove }));
 
 const form = new StreamForm(null, async (name, settings) => {
-  await putStream(name, settings);
+  added.hidden = true;
+  await addStream(name, settings);
   added.hidden = false;
   added.replaceChildren(`${name} was added. `, element("a", { href: watchUrl(name) }, `Watch ${name}`));
   await refresh();
@@ -55,6 +56,7 @@ function remove({ name }: ConfiguredStream): void {
   cancel.addEventListener("click", () => removing.close());
   confirm.addEventListener("click", () => {
     void (async () => {
+      added.hidden = true;
       try {
         await deleteStream(name);
       } catch (error) {
@@ -63,6 +65,8 @@ function remove({ name }: ConfiguredStream): void {
         return;
       }
       removing.close();
+      added.replaceChildren(`${name} was removed.`);
+      added.hidden = false;
       await refresh();
       // The button that had the focus is gone.
       byId("list-title").focus();

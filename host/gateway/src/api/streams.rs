@@ -28,6 +28,9 @@ pub async fn put(
     name: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    // RFC 9110 section 13.1.2: nothing of that name may be there.
+    let condition = request.headers().get(header::IF_NONE_MATCH);
+    let must_be_new = condition.is_some_and(|value| value == "*");
     let body = match read_body(request, MAX_BODY_BYTES).await {
         Ok(body) => body,
         Err(reason) => return error(true, StatusCode::BAD_REQUEST, &reason),
@@ -43,7 +46,11 @@ pub async fn put(
     };
     let administers = administers(visitor);
     let (changing, name) = (gateway.clone(), name.to_owned());
-    let put = async move { changing.put_stream(&name, keys, administers).await };
+    let put = async move {
+        changing
+            .put_stream(&name, keys, must_be_new, administers)
+            .await
+    };
     match to_the_end(gateway, put).await {
         Ok(Ok((entry, true))) => json(StatusCode::CREATED, &entry),
         Ok(Ok((entry, false))) => json(StatusCode::OK, &entry),
@@ -105,7 +112,9 @@ async fn to_the_end<T: Send + 'static>(
 
 fn reload_status(reason: &ReloadError) -> StatusCode {
     match reason {
-        ReloadError::Mistakes(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadError::Mistakes(_) | ReloadError::Blank(_) | ReloadError::NotRegular(_) => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         ReloadError::NoFile => StatusCode::CONFLICT,
         ReloadError::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ReloadError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -119,6 +128,7 @@ fn refusal(reason: &StreamChangeError, administers: bool) -> Response<Body> {
         StreamChangeError::Invalid(_) => StatusCode::BAD_REQUEST,
         StreamChangeError::NotPermitted(_) => StatusCode::FORBIDDEN,
         StreamChangeError::NotFound(_) => StatusCode::NOT_FOUND,
+        StreamChangeError::Exists(_) => StatusCode::PRECONDITION_FAILED,
         StreamChangeError::Elsewhere(_) | StreamChangeError::Store(ChangeError::Full(_)) => {
             StatusCode::CONFLICT
         }

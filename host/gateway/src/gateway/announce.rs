@@ -9,6 +9,7 @@ use sluicegate_config::{BasePath, ListenAddress, Secret, Server, machine};
 use std::{
     io::{IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 /// Black on white regardless of the terminal's colours, which cameras read best.
@@ -37,10 +38,11 @@ pub(super) fn announce(scheme: &str, server: &Server) {
 }
 
 /// Prints name and password of the first administrator. They go nowhere else.
-pub(super) fn admit_admin(password: &Secret) {
+pub(super) fn admit_admin(password: &Secret, config: Option<&Path>) {
+    let config = config.map_or_else(String::new, |file| format!(" --config {}", file.display()));
     let text = format!(
         "sluicegate: nobody could sign in yet, so there is a user now, who may do everything:\n  name: admin\n  \
-         password: {}\n  This is shown once. Change it with: sluicegate user passwd admin\n",
+         password: {}\n  This is shown once. Change it with: sluicegate user passwd admin{config}\n",
         password.expose()
     );
     // Standard error may be closed.

@@ -14,6 +14,9 @@ use sluicegate_telemetry::Chain;
 use std::{io, net::SocketAddr};
 use thiserror::Error;
 
+/// Most errors that are told at once.
+const MAX_MISTAKES: usize = 50;
+
 /// Why the gateway does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -141,6 +144,8 @@ impl StartError {
     /// `Err` with all errors, and their places in the config file, if there are any.
     pub(super) fn any(errors: Vec<StartError>, config: &Config) -> Result<(), StartError> {
         let errors = errors.into_iter().flat_map(StartError::into_errors);
+        // As many as of mistakes in the text; the place of each takes a pass over the file.
+        let errors = errors.take(MAX_MISTAKES);
         let errors: Vec<_> = errors.map(|error| error.located(config)).collect();
         match errors.is_empty() {
             true => Ok(()),

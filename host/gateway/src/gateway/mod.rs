@@ -482,7 +482,7 @@ where
         );
     }
     if let Some(password) = first_password {
-        announce::admit_admin(&password);
+        announce::admit_admin(&password, config.file.as_deref());
     }
     tokio::spawn(watched_files::watch(gateway.clone()));
     let mut server = tokio::spawn({

@@ -20,7 +20,7 @@ use sluicegate_plugin::{
 };
 use sluicegate_source::Spec;
 use sluicegate_telemetry::{Chain, contain, events::About};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
@@ -161,6 +161,12 @@ pub enum ReloadError {
     /// The gateway runs without a config file.
     #[error("there is no config file to read again: the gateway was started without --config FILE")]
     NoFile,
+    /// The file is a pipe, a device or a directory.
+    #[error("{} is no regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// The file is empty, as while it is being written.
+    #[error("{} says nothing; to have no streams, write at least [server]", .0.display())]
+    Blank(PathBuf),
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
@@ -230,10 +236,18 @@ impl Gateway {
             // Before it is read: if it changes meanwhile, it is read again.
             let read = command_line.signature();
             gateway.loaded.lock().read = read;
-            if command_line.config.is_none() {
+            let Some(file) = &command_line.config else {
                 return Err(ReloadError::NoFile);
+            };
+            // Opening a pipe waits for somebody who writes to it.
+            if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+                return Err(ReloadError::NotRegular(file.clone()));
             }
-            gateway.put_in_force(command_line.load()?, gateway.accounts.streams())
+            let config = command_line.load()?;
+            if config.is_blank() {
+                return Err(ReloadError::Blank(file.clone()));
+            }
+            gateway.put_in_force(config, gateway.accounts.streams())
         });
         let reloaded = reloaded.await;
         match &reloaded {
@@ -375,7 +389,7 @@ impl Gateway {
         }
         match self.first_password() {
             Ok(None) => {}
-            Ok(Some(password)) => announce::admit_admin(&password),
+            Ok(Some(password)) => announce::admit_admin(&password, new.file.as_deref()),
             Err(error) => notes.push(error.to_string()),
         }
         self.loaded.lock().newest = loaded;
@@ -493,7 +507,7 @@ impl OtherTransports {
         for candidate in differing {
             if gateway.muxers.swap(candidate, true).is_ok() {
                 notes.push(format!(
-                    "viewers of the transport `{}` were disconnected, since it takes other samples now",
+                    "viewers of the transport `{}`, if it had any, were disconnected, since it takes other samples now",
                     candidate.name
                 ));
             }

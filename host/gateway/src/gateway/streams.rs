@@ -51,6 +51,9 @@ pub enum StreamChangeError {
     /// There is no such stream.
     #[error("{0}")]
     NotFound(String),
+    /// There is one already, and it was to be new.
+    #[error("there is a stream `{0}` already; change that one, or choose another name")]
+    Exists(String),
     /// The stream is not one of those that the API adds.
     #[error("{0}")]
     Elsewhere(String),
@@ -138,6 +141,7 @@ impl Gateway {
         self: &Arc<Gateway>,
         name: &str,
         mut keys: Map<String, Value>,
+        must_be_new: bool,
         administers: bool,
     ) -> Result<(StreamEntry, bool), StreamChangeError> {
         let what = format!("a request changes the stream `{name}`");
@@ -149,6 +153,9 @@ impl Gateway {
         }
         if self.streams.get(name).is_some() && known.is_none() {
             return Err(is_device(name));
+        }
+        if must_be_new && known.is_some() {
+            return Err(StreamChangeError::Exists(name.to_owned()));
         }
         if !keys.contains_key(SOURCE)
             && let Some(source) = known.and_then(|known| known.get(SOURCE))

@@ -125,7 +125,10 @@ pub async fn serve_messages<S, T>(
             Next::Wrote(Ok(())) => {}
             Next::Send(Some(content)) => peer.send(content),
             Next::Send(None) => {
-                break Close::new(1000, "another player has taken over this session");
+                break Close::new(
+                    1000,
+                    "another player has taken over this session, or it has ended",
+                );
             }
             Next::Drained => break Close::new(1001, "the gateway is shutting down"),
             Next::Revoked => break Close::revoked(),

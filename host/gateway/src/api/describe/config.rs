@@ -78,6 +78,11 @@ pub fn describe(target: Target, schemas: &mut Schemas) -> Operation {
                 (201, "The stream is new.", Some(entry)),
                 (400, "The name, the body or a key is not valid.", None),
                 (
+                    412,
+                    "There is a stream of that name, and the request has `If-None-Match: *`.",
+                    None,
+                ),
+                (
                     403,
                     "A source of this kind can be in the config only.",
                     None,

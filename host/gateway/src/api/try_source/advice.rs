@@ -14,7 +14,7 @@ fn advice(reason: &str) -> Option<&'static str> {
     const ADVICE: &[(&[&str], &str)] = &[
         (
             &["unauthorized", "login"],
-            "the source wants a valid user name and password; check both, and write them as rtsp://USER:PASSWORD@HOST/PATH",
+            "the source wants a valid user name and password; check both, and write them into the URL before the host, as USER:PASSWORD@HOST",
         ),
         (
             &["forbidden"],
