@@ -281,8 +281,8 @@ impl Accounts {
         Ok(Watching { _stop: stop })
     }
 
-    /// Reads users, groups and `[access]` of another config, and the files that it names, for [`Accounts::take_over`]. Changes
-    /// nothing. Blocks.
+    /// Reads users, groups and `[access]` of another config, and the files that it names, for [`Accounts::take_over`].
+    /// Changes nothing. Blocks.
     ///
     /// # Errors
     /// A file that `[access]` names cannot be used.

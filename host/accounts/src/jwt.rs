@@ -1,8 +1,8 @@
 //! JSON Web Tokens (RFC 7519) with public keys (RFC 7517). Pure.
 //!
-//! `jsonwebtoken` reads keys and tokens and checks what they say; signatures are verified by `ring` ([`verifier`]). There
-//! are no shared secrets (HMAC) and no `none`: each key is for one kind of signature, so a token cannot choose a weaker
-//! one. Times are checked here, since the crate knows only the system's clock.
+//! `jsonwebtoken` reads keys and tokens and checks what they say; signatures are verified by `ring` ([`verifier`]).
+//! There are no shared secrets (HMAC) and no `none`: each key is for one kind of signature, so a token cannot choose a
+//! weaker one. Times are checked here, since the crate knows only the system's clock.
 
 mod keys;
 mod verifier;
@@ -40,7 +40,8 @@ pub(crate) fn is_jwt(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// Checks signature, issuer, audience and time of a token. Returns what it says of its bearer, and the print of its key.
+/// Checks signature, issuer, audience and time of a token. Returns what it says of its bearer, and the print of its
+/// key.
 pub(crate) fn check(
     keys: &[Key],
     jwt: &Jwt,

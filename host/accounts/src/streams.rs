@@ -1,4 +1,5 @@
-//! Streams in the state file: those that were added while the gateway runs. What their settings mean is up to the caller.
+//! Streams in the state file: those that were added while the gateway runs. What their settings mean is up to the
+//! caller.
 
 use super::accounts::{Accounts, ChangeError, Effect};
 use super::state::{MAX_STREAM_BYTES, MAX_STREAMS, StoredStream};

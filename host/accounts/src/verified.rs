@@ -69,8 +69,8 @@ impl Verified {
         }
     }
 
-    /// Waits until nobody else verifies the same name and password: a program that opens thirty cameras at once sends them
-    /// thirty times.
+    /// Waits until nobody else verifies the same name and password: a program that opens thirty cameras at once sends
+    /// them thirty times.
     pub(crate) async fn turn(&self, tag: Tag) -> Turn<'_> {
         let turn = self.running.lock().entry(tag).or_default().clone();
         let held = Some(turn.lock_owned().await);

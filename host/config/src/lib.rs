@@ -121,8 +121,8 @@ pub struct Config {
     text: Text,
 }
 
-/// The text of the config file, to find the place of a mistake that is noticed later. Two configs are equal if they say the
-/// same, however it is written.
+/// The text of the config file, to find the place of a mistake that is noticed later. Two configs are equal if they say
+/// the same, however it is written.
 #[derive(Clone, Default)]
 struct Text(Arc<str>);
 
@@ -260,8 +260,8 @@ impl Config {
         self
     }
 
-    /// The keys of each `[streams.NAME]` as they are written, and no keys for a stream of the command line, as JSON. They
-    /// may have secrets.
+    /// The keys of each `[streams.NAME]` as they are written, and no keys for a stream of the command line, as JSON.
+    /// They may have secrets.
     pub fn stream_keys(&self) -> BTreeMap<String, serde_json::Value> {
         let written: toml::Table = self.text.0.parse().unwrap_or_default();
         let written = written.get("streams").and_then(toml::Value::as_table);
@@ -274,9 +274,9 @@ impl Config {
         names.map(|name| (name.clone(), keys(name))).collect()
     }
 
-    /// The place of a key in the file, or else of the nearest table around it, as `FILE:LINE:COLUMN`. `path` has the keys
-    /// from the top level on, and the number of an item of a list from 0. `None` without a file, and if nothing of the path
-    /// is in it.
+    /// The place of a key in the file, or else of the nearest table around it, as `FILE:LINE:COLUMN`. `path` has the
+    /// keys from the top level on, and the number of an item of a list from 0. `None` without a file, and if nothing of
+    /// the path is in it.
     pub fn place(&self, path: &[&str]) -> Option<String> {
         let file = self.file.as_ref()?;
         let document = Document::parse(&self.text.0, file).ok()?;

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer};
 use super::text;
 
 /// A source as it was written. User name, password, token or key may be anywhere in a URL but in scheme and host, so
-/// `Display` and `Debug` show only these two, and of a file its name. Secrets leave the process only through [`Source::expose`] and
-/// [`Source::url`].
+/// `Display` and `Debug` show only these two, and of a file its name. Secrets leave the process only through
+/// [`Source::expose`] and [`Source::url`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source(String);
 

@@ -161,8 +161,8 @@ fn every() -> Span {
 /// # Errors
 /// A phrase to be appended to the name: what is wrong and what to do.
 pub fn check_stream_name(name: &str) -> Result<(), String> {
-    // Characters without width, bidirectional controls, line separators and the byte order mark. They are not control characters by Unicode's
-    // category, but such a name hides or reorders its text in a log or a page.
+    // Characters without width, bidirectional controls, line separators and the byte order mark. They are not control
+    // characters by Unicode's category, but such a name hides or reorders its text in a log or a page.
     let hidden = |c: char| matches!(u32::from(c), 0x200b..=0x200f | 0x2028..=0x202e | 0x2066..=0x2069 | 0xfeff);
     let odd = |c: char| c.is_control() || hidden(c) || "/\\?#%@".contains(c);
     if name.is_empty() {

@@ -2,7 +2,8 @@
 //! answer.
 //!
 //! Administration is for loopback only (`auth`), so the client connects nowhere else. There any certificate can be
-//! accepted: nobody but this machine can be on the other side, and a certificate for `localhost` is usually self-signed.
+//! accepted: nobody but this machine can be on the other side, and a certificate for `localhost` is usually
+//! self-signed.
 
 use bytes::Bytes;
 use hyper::{
@@ -34,8 +35,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::WholeBody;
 
-/// Time for a connection, and for the answer: a component may have to be compiled, for at most two minutes, and compared,
-/// for at most half a minute.
+/// Time for a connection, and for the answer: a component may have to be compiled, for at most two minutes, and
+/// compared, for at most half a minute.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// Largest answer in bytes.

@@ -104,8 +104,8 @@ impl Transport {
         }
     }
 
-    /// What to tell the user about it: the parts of its profile that this host ignores, unless it comes with the host, and
-    /// an option that may be a misspelled key.
+    /// What to tell the user about it: the parts of its profile that this host ignores, unless it comes with the host,
+    /// and an option that may be a misspelled key.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let name = &self.name;
         let ignored = self.profile.ignored.join(", ");
@@ -242,8 +242,8 @@ impl Transports {
         Ok((!is_same).then(|| Arc::new(loaded)))
     }
 
-    /// Loads the transport `name` with other settings, or with those of the built-in one; the table stays as it is. Blocks;
-    /// compiling may take seconds.
+    /// Loads the transport `name` with other settings, or with those of the built-in one; the table stays as it is.
+    /// Blocks; compiling may take seconds.
     ///
     /// # Errors
     /// The component cannot be used.

@@ -1,9 +1,9 @@
 //! Sources: cameras, files, URLs, screens, raw streams and Android devices.
 //!
-//! [`Spec`] is a parsed source string; made a [`Source`] by [`ConfiguredSource`], it reads, blocking, on a thread of its
-//! own. A source writes what it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no assumptions about timelines or
-//! viewers. Every wait in this crate ends within 200 ms (`POLL_INTERVAL`) once [`Stop`] is set, and every length that a
-//! peer announces is bounded.
+//! [`Spec`] is a parsed source string; made a [`Source`] by [`ConfiguredSource`], it reads, blocking, on a thread of
+//! its own. A source writes what it reads to a [`Sink`], which ingest (`host/stream`) implements, and makes no
+//! assumptions about timelines or viewers. Every wait in this crate ends within 200 ms (`POLL_INTERVAL`) once [`Stop`]
+//! is set, and every length that a peer announces is bounded.
 
 pub mod android;
 mod annexb;

@@ -107,7 +107,8 @@ pub enum SpecError {
         "`{0}`: write a host between :// and the path, optionally with a port from 1 to 65535, and an IPv6 address in brackets"
     )]
     Host(Source),
-    /// A line break or another control character, which no source has, and which would be part of what is sent to a server.
+    /// A line break or another control character, which no source has, and which would be part of what is sent to a
+    /// server.
     #[error("the source has a line break or another control character; remove it")]
     Control,
     /// `file:` without a path.

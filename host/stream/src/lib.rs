@@ -101,7 +101,8 @@ struct Run {
 }
 
 impl Run {
-    /// Begins another attempt to run the source, with the newest settings. It is stopped from the beginning if the run is.
+    /// Begins another attempt to run the source, with the newest settings. It is stopped from the beginning if the run
+    /// is.
     fn begin_attempt(&self, settings: &RwLock<Arc<Settings>>) -> Attempt {
         let mut current = self.attempt.lock();
         // Read under the lock: a change is either in what is read, or stops this attempt.
@@ -155,8 +156,8 @@ impl Stream {
         run.feed.wake();
     }
 
-    /// Ends the stream, which does not exist any more: its source does not start again. Returns the thread of the source,
-    /// for the caller to join.
+    /// Ends the stream, which does not exist any more: its source does not start again. Returns the thread of the
+    /// source, for the caller to join.
     pub fn remove(&self) -> Option<JoinHandle<()>> {
         self.removed.store(true, Ordering::Release);
         self.shut_down()

@@ -212,7 +212,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Returns new events in wire format, about 16 KiB at most; only those that `shows` admits. Without new events, the task is woken when there are some.
+    /// Returns new events in wire format, about 16 KiB at most; only those that `shows` admits. Without new events, the
+    /// task is woken when there are some.
     pub fn poll(
         &mut self,
         context: &mut Context<'_>,

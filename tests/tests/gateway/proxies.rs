@@ -198,8 +198,8 @@ impl Site<'_> {
         }
     }
 
-    /// A playlist is answered as soon as the part that is asked for is there (RFC 8216bis section 6.2.5.2), and all that
-    /// it names can be fetched.
+    /// A playlist is answered as soon as the part that is asked for is there (RFC 8216bis section 6.2.5.2), and all
+    /// that it names can be fetched.
     async fn low_latency_hls_works(&self) {
         let index = self.at("/live/demo/hls/index.m3u8");
         let master = self.text(&index).await;

@@ -2,9 +2,9 @@
 //! `/halves/{stream}/{transport}` is the document of the sandboxed frame that a half runs in, and `/modules/{name}` its
 //! ES module.
 //!
-//! The frame has an opaque origin, by its Content Security Policy and by the player's `sandbox` attribute, so the module
-//! can read nothing of the page or the gateway. What it may use, one transport of one stream, it gets by a ticket
-//! (`sluicegate_net::auth`), and the policy lets it connect nowhere else
+//! The frame has an opaque origin, by its Content Security Policy and by the player's `sandbox` attribute, so the
+//! module can read nothing of the page or the gateway. What it may use, one transport of one stream, it gets by a
+//! ticket (`sluicegate_net::auth`), and the policy lets it connect nowhere else
 //! (`docs/decisions/0041-the-half-in-the-browser.md`).
 
 use super::{
@@ -45,8 +45,8 @@ pub struct Half {
     ticket_seconds: u64,
     /// Path of the ES module. Its content never changes.
     module: String,
-    /// Path of the document of the frame in which the module runs; null if the config trusts the component, whose module
-    /// then runs in the page itself.
+    /// Path of the document of the frame in which the module runs; null if the config trusts the component, whose
+    /// module then runs in the page itself.
     frame: Option<String>,
 }
 
@@ -99,7 +99,8 @@ pub fn list(
     json(StatusCode::OK, &halves)
 }
 
-/// Answers with the document of the frame in which the half of a transport runs. It needs a ticket, whoever requests it.
+/// Answers with the document of the frame in which the half of a transport runs. It needs a ticket, whoever requests
+/// it.
 pub fn frame(
     gateway: &Gateway,
     base_path: &BasePath,

@@ -237,8 +237,8 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// The answer to a client that may not join. A carrier that the transport does not have is a mistake of the author of a
-    /// player: a browser hides the answer to a handshake from it, so it is logged, once.
+    /// The answer to a client that may not join. A carrier that the transport does not have is a mistake of the author
+    /// of a player: a browser hides the answer to a handshake from it, so it is logged, once.
     pub(super) fn refused(&self, refusal: Refusal) -> Refused {
         if let Refusal::Carrier(text) = &refusal
             && self.gateway.refusals.is_new(text)

@@ -1,10 +1,10 @@
 //! The HTTP interface: the table of routes, who may call them, and their handlers.
 //!
-//! [`respond`] is the one entry for every request: it takes the base path off (`prefix`), finds the route, checks the caller against the route's role
-//! (`sluicegate_net::auth`), calls the handler, and adds the headers that every response has. `net::serve` calls it for
-//! each request, and [`connect`] for each WebTransport session; handlers read and change the [`Gateway`]. The table
-//! also yields the OpenAPI document (`describe`), so a route without a description does not compile
-//! (`docs/decisions/0035-openapi-from-routes.md`).
+//! [`respond`] is the one entry for every request: it takes the base path off (`prefix`), finds the route, checks the
+//! caller against the route's role (`sluicegate_net::auth`), calls the handler, and adds the headers that every
+//! response has. `net::serve` calls it for each request, and [`connect`] for each WebTransport session; handlers read
+//! and change the [`Gateway`]. The table also yields the OpenAPI document (`describe`), so a route without a
+//! description does not compile (`docs/decisions/0035-openapi-from-routes.md`).
 
 mod account;
 mod capture;

@@ -1,5 +1,5 @@
-//! Changes of components while the gateway runs: `POST /api/plugins/{name}/reload` reads the component of a transport or
-//! of the policy again, `POST /api/plugins` adds a transport and `DELETE /api/plugins/{name}` removes one.
+//! Changes of components while the gateway runs: `POST /api/plugins/{name}/reload` reads the component of a transport
+//! or of the policy again, `POST /api/plugins` adds a transport and `DELETE /api/plugins/{name}` removes one.
 //!
 //! One change at a time, on a blocking thread, since compiling takes seconds. Viewers of a transport stay while it is
 //! exchanged, and sessions keep what they play when the policy changes. What was added is not written to the config.
@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// Largest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. With `force=true` a transport is
-/// not compared with the one in use. Answers with its entry of `/api/plugins`.
+/// Reloads the component `name`: `policy`, a transport's name, or the policy's own name. With `force=true` a transport
+/// is not compared with the one in use. Answers with its entry of `/api/plugins`.
 pub async fn reload(gateway: &Arc<Gateway>, name: &str, query: Option<&str>) -> Response<Body> {
     let is_forced = match query.unwrap_or_default() {
         "" | "force=false" => false,
@@ -128,7 +128,8 @@ pub async fn remove(gateway: &Arc<Gateway>, name: &str) -> Response<Body> {
     .await
 }
 
-/// Makes a change, `what` in words, if no other one is being made; answers with the entry of `/api/plugins` that it returns.
+/// Makes a change, `what` in words, if no other one is being made; answers with the entry of `/api/plugins` that it
+/// returns.
 async fn change(
     gateway: &Arc<Gateway>,
     what: String,

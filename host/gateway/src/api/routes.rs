@@ -325,7 +325,8 @@ impl Parameters {
 }
 
 impl Route {
-    /// What a request with these parameters requires of its caller. `plays` is the stream of the session that they name.
+    /// What a request with these parameters requires of its caller. `plays` is the stream of the session that they
+    /// name.
     pub fn permission<'a>(
         &self,
         parameters: &'a Parameters,

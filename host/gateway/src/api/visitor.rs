@@ -258,8 +258,8 @@ async fn check(
         Scope::Stream(name) | Scope::Media(auth::Media { stream: name, .. })
             if !sees(&identity, name) =>
         {
-            // Who only looks is answered by the handler, which finds no stream. Handlers that change something need not find
-            // one.
+            // Who only looks is answered by the handler, which finds no stream. Handlers that change something need not
+            // find one.
             if matches!(needed.role, Some(Role::View | Role::Capture)) {
                 return Ok(visitor(identity, ticket, true));
             }

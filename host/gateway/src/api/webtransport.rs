@@ -35,8 +35,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// That of this gateway; `None` if it has no WebTransport, and for requests of this client through a proxy or a Unix
-    /// socket, since its UDP port is not that of the page's host and port.
+    /// That of this gateway; `None` if it has no WebTransport, and for requests of this client through a proxy or a
+    /// Unix socket, since its UDP port is not that of the page's host and port.
     pub fn of(gateway: &Gateway, client: IpAddr, headers: &HeaderMap) -> Option<Access> {
         let own = gateway.webtransport.as_ref();
         let is_direct = !auth::is_proxied(headers) && client != Peer::UNIX.ip();

@@ -1,4 +1,5 @@
-//! The command line of `serve`: the config file, and what is said beside it, such as sources, `SOURCE` or `NAME=SOURCE`.
+//! The command line of `serve`: the config file, and what is said beside it, such as sources, `SOURCE` or
+//! `NAME=SOURCE`.
 //!
 //! Sources contain `=` themselves, so an argument is a source as a whole if it can be read as one, and only otherwise
 //! split at its first `=`. Errors hide passwords. [`CommandLine::load`] is

@@ -1,8 +1,9 @@
-//! Changes while the gateway runs, one at a time ([`Changing`]), and those of components: a transport's component or the
-//! policy's is read again, a transport is added or removed. Those of the config and of streams are in
+//! Changes while the gateway runs, one at a time ([`Changing`]), and those of components: a transport's component or
+//! the policy's is read again, a transport is added or removed. Those of the config and of streams are in
 //! [`reload`](super::reload) and [`streams`](super::streams).
 //!
-//! The API (`api::plugins`) and [`watched_files`](super::watched_files) make them. How muxers exchange a component while viewers stay is up to `sluicegate_plugin::muxer`.
+//! The API (`api::plugins`) and [`watched_files`](super::watched_files) make them. How muxers exchange a component
+//! while viewers stay is up to `sluicegate_plugin::muxer`.
 
 use super::{Gateway, StartError, built_in, check_clients, known_transports, warn_of_notes};
 use parking_lot::Mutex;

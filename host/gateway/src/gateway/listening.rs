@@ -1,5 +1,5 @@
-//! Opens the sockets: TCP and Unix sockets as configured or as passed by another process, and for each TCP address a UDP
-//! port for WebTransport. Called by `run` in [`super`].
+//! Opens the sockets: TCP and Unix sockets as configured or as passed by another process, and for each TCP address a
+//! UDP port for WebTransport. Called by `run` in [`super`].
 
 use super::{StartError, WebTransport};
 use sluicegate_config::{self as config, ListenAddress, Server};

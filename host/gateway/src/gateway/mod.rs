@@ -253,14 +253,14 @@ impl Gateway {
         })
     }
 
-    /// The config in force. After listening, `server.listen` has the ports that the system chose. A reload puts another one in
-    /// its place.
+    /// The config in force. After listening, `server.listen` has the ports that the system chose. A reload puts another
+    /// one in its place.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().clone()
     }
 
-    /// The password of the user `admin`, who is created if other machines can connect, not everybody may watch, and nobody
-    /// could sign in.
+    /// The password of the user `admin`, who is created if other machines can connect, not everybody may watch, and
+    /// nobody could sign in.
     fn first_password(&self) -> Result<Option<Secret>, StartError> {
         let server = &self.config().server;
         match server.open || !server.is_reachable() {
@@ -414,8 +414,9 @@ fn check_clients(config: &Config, transports: &Table, policy: &Policy) -> Vec<St
     mistakes
 }
 
-/// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in a
-/// terminal; a second SIGTERM or SIGINT ends the process at once. `passed` are the sockets that another process passed.
+/// Serves each request with `answer`, and each WebTransport session with `connect`, until SIGTERM, SIGINT, or SIGHUP in
+/// a terminal; a second SIGTERM or SIGINT ends the process at once. `passed` are the sockets that another process
+/// passed.
 ///
 /// # Errors
 /// The gateway cannot be prepared or cannot listen, or accepting connections failed later.

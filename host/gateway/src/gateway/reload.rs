@@ -1,10 +1,10 @@
-//! Puts another config in force while the gateway runs: the same file read again, or the same config with other streams in
-//! the state file.
+//! Puts another config in force while the gateway runs: the same file read again, or the same config with other streams
+//! in the state file.
 //!
-//! A reload first does everything that can fail, and changes nothing until all of it has succeeded. It then changes what
-//! differs: viewers of everything else notice nothing. What takes effect at start only keeps its value and is told. One
-//! reload at a time, in turn with other changes ([`Changing`](super::Changing)), on a blocking thread, since components may
-//! have to be compiled and compared.
+//! A reload first does everything that can fail, and changes nothing until all of it has succeeded. It then changes
+//! what differs: viewers of everything else notice nothing. What takes effect at start only keeps its value and is
+//! told. One reload at a time, in turn with other changes ([`Changing`](super::Changing)), on a blocking thread, since
+//! components may have to be compiled and compared.
 
 use super::{
     CommandLine, Gateway, StartError, announce, built_in, check_clients, devices, streams,
@@ -190,13 +190,13 @@ struct ConfigEvent<'a> {
 /// Longest text of mistakes in an event, in bytes.
 const MAX_EVENT_TEXT: usize = 4 << 10;
 
-/// Adds what is not written in the config: the names of this machine, and the streams of the state file. Returns what the
-/// administrator should know about it.
+/// Adds what is not written in the config: the names of this machine, and the streams of the state file. Returns what
+/// the administrator should know about it.
 pub(super) fn complete(config: &mut Config, stored: BTreeMap<String, Value>) -> Vec<String> {
     let mut notes = Vec::new();
     if config.server.is_reachable() {
-        // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these names, so
-        // they open no way for DNS rebinding.
+        // Clients on the network may use the machine's own names as `Host`. A page on the web cannot have these names,
+        // so they open no way for DNS rebinding.
         config.server.names.extend(machine::names());
     }
     for (name, keys) in stored {
@@ -223,8 +223,8 @@ pub(super) fn complete(config: &mut Config, stored: BTreeMap<String, Value>) -> 
 }
 
 impl Gateway {
-    /// Reads the config file again and puts it in force. `by` says who or what asks for it. The result is also logged and
-    /// published.
+    /// Reads the config file again and puts it in force. `by` says who or what asks for it. The result is also logged
+    /// and published.
     ///
     /// # Errors
     /// It cannot be read, or has mistakes; nothing has changed then.
@@ -312,8 +312,8 @@ impl Gateway {
         }
     }
 
-    /// Puts a config in force, as it comes from the file, with these streams of the state file. Blocks; compiling and comparing
-    /// components may take seconds.
+    /// Puts a config in force, as it comes from the file, with these streams of the state file. Blocks; compiling and
+    /// comparing components may take seconds.
     fn put_in_force(
         self: &Arc<Gateway>,
         loaded: Config,
@@ -470,8 +470,8 @@ impl OtherTransports {
         table
     }
 
-    /// Exchanges the components of those that have changed. Viewers stay where the two can be compared; where the new one
-    /// takes other samples, they are disconnected, and come back to it. Returns of which that is so.
+    /// Exchanges the components of those that have changed. Viewers stay where the two can be compared; where the new
+    /// one takes other samples, they are disconnected, and come back to it. Returns of which that is so.
     ///
     /// # Errors
     /// One does worse than the one in use. All of them are then as before.
@@ -538,8 +538,8 @@ impl OtherTransports {
     }
 }
 
-/// Gives `new` the values that are in force of what takes effect at start only. Returns what of it differs from the config at
-/// start.
+/// Gives `new` the values that are in force of what takes effect at start only. Returns what of it differs from the
+/// config at start.
 fn keep(new: &mut Config, old: &Config, first: &Config) -> Vec<String> {
     let mut needs_restart = Vec::new();
     let mut differs = |place: &str, differs: bool| {

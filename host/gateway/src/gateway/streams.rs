@@ -1,5 +1,5 @@
-//! The streams of the gateway while it runs: those of the config, those that were added by the API, and those of discovered
-//! devices. A reload adds, changes and removes them; what it does not concern notices nothing.
+//! The streams of the gateway while it runs: those of the config, those that were added by the API, and those of
+//! discovered devices. A reload adds, changes and removes them; what it does not concern notices nothing.
 
 use super::{Changed, Gateway, ReloadError, StartError};
 use schemars::JsonSchema;
@@ -30,8 +30,8 @@ const END_POLL: Duration = Duration::from_millis(5);
 pub struct StreamEntry {
     /// Name of the stream.
     pub name: String,
-    /// "config" if the config file or the command line names it, "state" if it was added while the gateway ran, or "device" if
-    /// it is a discovered Android device. Only those in "state" can be changed and removed here.
+    /// "config" if the config file or the command line names it, "state" if it was added while the gateway ran, or
+    /// "device" if it is a discovered Android device. Only those in "state" can be changed and removed here.
     pub kept: &'static str,
     /// The source, without user names, passwords and other secrets.
     pub source: String,
@@ -132,8 +132,8 @@ impl Gateway {
         entries
     }
 
-    /// Adds a stream to those of the state file, or gives one of them other settings, with keys as under `[streams.NAME]`.
-    /// Devices are for `administrators` of the gateway. Returns the stream, and whether it is new.
+    /// Adds a stream to those of the state file, or gives one of them other settings, with keys as under
+    /// `[streams.NAME]`. Devices are for `administrators` of the gateway. Returns the stream, and whether it is new.
     ///
     /// # Errors
     /// A key is not valid, the stream is not in the state file, or the change cannot be made; nothing has changed then.
@@ -225,8 +225,8 @@ impl Gateway {
         entry.ok_or(ReloadError::Internal)
     }
 
-    /// Makes the streams those of `new`, where they differ from those of `old`. Blocks until the sources of removed streams
-    /// have ended, at most 2 s.
+    /// Makes the streams those of `new`, where they differ from those of `old`. Blocks until the sources of removed
+    /// streams have ended, at most 2 s.
     pub(super) fn change_streams(
         &self,
         old: &Config,

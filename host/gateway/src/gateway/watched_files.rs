@@ -31,8 +31,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// Takes the newest signature, and that of what was read last, by whomever; returns what has become of the file, once
-    /// for each change.
+    /// Takes the newest signature, and that of what was read last, by whomever; returns what has become of the file,
+    /// once for each change.
     fn look(&mut self, now: Option<FileSignature>, read: Option<FileSignature>) -> Option<Change> {
         if now == read {
             self.used = now;

@@ -491,8 +491,8 @@ impl Sessions {
         }
     }
 
-    /// Applies other rules of the config, or those for another policy, to all sessions. Only those for which they change
-    /// something notice it.
+    /// Applies other rules of the config, or those for another policy, to all sessions. Only those for which they
+    /// change something notice it.
     pub fn apply_rules(&self, rules: &[config::Client], policy: &Policy) {
         let all: Vec<_> = self.lock().values().cloned().collect();
         for session in all {

@@ -42,8 +42,8 @@ impl ClientRequest<'_> {
 /// Most that is kept of a request, in bytes.
 const MAX_KEPT_BYTES: usize = 4 << 10;
 
-/// What rules look at in a request, to look at it again when there are other rules. Headers with credentials are not kept,
-/// nor is what does not fit in 4 KiB, which no browser sends.
+/// What rules look at in a request, to look at it again when there are other rules. Headers with credentials are not
+/// kept, nor is what does not fit in 4 KiB, which no browser sends.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
     address: IpAddr,

@@ -516,7 +516,8 @@ impl Muxers {
         }
     }
 
-    /// Removes a transport from the table and ends its muxers. Viewers first get the chunks that are in the outlet, then
+    /// Removes a transport from the table and ends its muxers. Viewers first get the chunks that are in the outlet,
+    /// then
     /// `reason`.
     pub fn remove_transport(&self, transport: &str, reason: &str) {
         // Under the lock, so that no predecessor is put back meanwhile.
@@ -528,8 +529,8 @@ impl Muxers {
         }
     }
 
-    /// Ends the muxers of a stream, or of one of its renditions, that does not exist any more. Viewers first get the chunks
-    /// that are in the outlet, then `reason`.
+    /// Ends the muxers of a stream, or of one of its renditions, that does not exist any more. Viewers first get the
+    /// chunks that are in the outlet, then `reason`.
     pub fn end_of(&self, stream: &str, rendition: Option<&str>, reason: &str) {
         let mut running = self.lock();
         let ended = running.extract_if(.., |_, slot| {

@@ -47,15 +47,15 @@ pub enum RemoteError {
     Device,
 }
 
-/// Protocols of URLs that may be given over the API. Others have options with which libavformat reads files (`tls`), or open
-/// ports.
+/// Protocols of URLs that may be given over the API. Others have options with which libavformat reads files (`tls`), or
+/// open ports.
 const PROTOCOLS: [&str; 9] = [
     "rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "rist", "tcp",
 ];
 
 impl Spec {
-    /// Whether it is a device: a camera of the gateway's machine, or an Android device. Whoever may use one this way may see
-    /// what other streams show of it.
+    /// Whether it is a device: a camera of the gateway's machine, or an Android device. Whoever may use one this way
+    /// may see what other streams show of it.
     pub fn is_device(&self) -> bool {
         matches!(self, Spec::Camera(_) | Spec::Android(_))
     }
