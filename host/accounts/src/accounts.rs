@@ -8,6 +8,7 @@ use super::random;
 use super::state::{Owner, Stamp, State, StateError, StateFile};
 use super::throttle::{Place, Throttle};
 use super::ticket::{Claims, Media, Reference, Restriction, Ticket, TicketError, short_tag};
+use super::turns::Turns;
 use super::used::UsedTickets;
 use super::verified::Verified;
 use super::view::{Settings, View};
@@ -170,6 +171,7 @@ pub(crate) struct Inner {
     stored: Mutex<Stored>,
     throttle: Throttle,
     verified: Verified,
+    turns: Turns,
     verifier: Verifier,
     externals: Externals,
     used_tickets: UsedTickets,
@@ -250,6 +252,7 @@ impl Accounts {
             }),
             throttle: Throttle::default(),
             verified: Verified::new(&random::bytes()?),
+            turns: Turns::default(),
             verifier: Verifier::new(),
             externals: Externals::default(),
             used_tickets: UsedTickets::default(),
@@ -540,7 +543,7 @@ impl Accounts {
         let hash = view.hash_for(name)?;
         // Not kept during the wait, which may be long.
         drop(view);
-        let _turn = inner.verified.turn(tag).await;
+        let _turn = inner.turns.turn(tag).await;
         if let Some(good) = inner.verified.get(&tag, fingerprint, now) {
             let fingerprint = fingerprint.filter(|_| good);
             return fingerprint.map(verified).ok_or(Refused::Unknown);

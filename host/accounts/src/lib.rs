@@ -24,6 +24,7 @@ mod state;
 mod streams;
 mod throttle;
 mod ticket;
+mod turns;
 mod used;
 mod users;
 mod verified;

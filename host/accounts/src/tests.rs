@@ -282,6 +282,21 @@ async fn guessing_is_slowed_by_address_and_name_but_no_owner_is_locked_out() {
         .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_password_thirty_times_at_once_is_no_attack() {
+    let accounts = accounts();
+    let mut asked = tokio::task::JoinSet::new();
+    for nth in 0..30 {
+        let accounts = accounts.clone();
+        asked.spawn(async move {
+            let from = address(if nth % 2 == 0 { HOME } else { "10.0.0.2" });
+            let presented = basic("eva", PASSWORD);
+            accounts.identify(presented, from, at(0)).await.is_ok()
+        });
+    }
+    assert!(asked.join_all().await.into_iter().all(|admitted| admitted));
+}
+
 #[tokio::test]
 async fn a_password_with_each_request_is_verified_once_until_it_changes() {
     let accounts = accounts();

@@ -6,8 +6,7 @@
 
 use parking_lot::Mutex;
 use ring::hmac;
-use std::{collections::HashMap, sync::Arc};
-use tokio::sync::OwnedMutexGuard;
+use std::collections::HashMap;
 
 /// Largest number of verified passwords that are remembered.
 pub(crate) const MAX_ENTRIES: usize = 1_024;
@@ -18,29 +17,6 @@ const LIFETIME: u64 = 300;
 pub(crate) struct Verified {
     key: hmac::Key,
     known: Mutex<HashMap<Tag, Entry>>,
-    /// Names and passwords that are being verified.
-    running: Mutex<HashMap<Tag, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// The turn of a verification. Others of the same name and password wait for it, and find its result.
-pub(crate) struct Turn<'a> {
-    verified: &'a Verified,
-    tag: Tag,
-    held: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.held.take();
-        let mut running = self.verified.running.lock();
-        // Nobody else waits for it, or will.
-        if running
-            .get(&self.tag)
-            .is_some_and(|turn| Arc::strong_count(turn) == 1)
-        {
-            running.remove(&self.tag);
-        }
-    }
 }
 
 /// Keyed hash of a name and a password.
@@ -65,20 +41,6 @@ impl Verified {
         Verified {
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
             known: Mutex::default(),
-            running: Mutex::default(),
-        }
-    }
-
-    /// Waits until nobody else verifies the same name and password: a program that opens thirty cameras at once sends
-    /// them thirty times.
-    pub(crate) async fn turn(&self, tag: Tag) -> Turn<'_> {
-        let turn = self.running.lock().entry(tag).or_default().clone();
-        let held = Some(turn.lock_owned().await);
-        let verified = self;
-        Turn {
-            verified,
-            tag,
-            held,
         }
     }
 
@@ -136,31 +98,6 @@ mod tests {
             let other = verified.tag(name, password);
             assert_eq!(verified.get(&other, Some(1), 1_000), None);
         }
-    }
-
-    #[tokio::test]
-    async fn the_same_password_is_verified_once_at_a_time() {
-        let verified = Verified::new(&[7; 32]);
-        let tag = verified.tag("eva", "secret");
-        let first = verified.turn(tag).await;
-        let other = verified.turn(verified.tag("eva", "another")).await;
-        let mut second = std::pin::pin!(verified.turn(tag));
-        assert!(futures_pending(second.as_mut()).await);
-        drop((first, other));
-        drop(second.await);
-        assert!(verified.running.lock().is_empty());
-    }
-
-    /// Whether a future waits.
-    async fn futures_pending(future: std::pin::Pin<&mut impl Future>) -> bool {
-        let mut future = Some(future);
-        std::future::poll_fn(|context| {
-            let polled = future
-                .take()
-                .map(|future| future.poll(context).is_pending());
-            std::task::Poll::Ready(polled.unwrap_or_default())
-        })
-        .await
     }
 
     #[test]
