@@ -1,5 +1,5 @@
-// Runs the browser tests: first most of them, three files at a time, then those that measure timing, one after the
-// other, beside those that hardly use the processor. `npm run test:browser` in web/; run single files with `node --test`.
+// Runs the browser tests: first most of them, two files at a time, then those that measure timing, one after the other.
+// `npm run test:browser` in web/; run single files with `node --test`.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,10 +8,8 @@ import { fileURLToPath } from "node:url";
 
 /** Those that take longest begin first, so that none is left at the end while nothing else runs. */
 const LONGEST = ["swaps", "halves", "recovery", "h264", "docs", "audio", "accounts"];
-const AT_ONCE = 3;
+const AT_ONCE = 2;
 const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link", "wall"];
-/** They wait: for the circuit breaker, for commands, for what a player notices after some time, for a keyframe. */
-const IDLE = ["traps", "docs_commands", "intra", "long_groups"];
 
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const ending = ".test.mjs";
@@ -47,10 +45,10 @@ async function passes(name) {
 const names = readdirSync(folder)
   .filter((file) => file.endsWith(ending))
   .map((file) => file.slice(0, -ending.length));
-const others = names.filter((name) => ![LONGEST, MEASURING, IDLE].some((group) => group.includes(name)));
+const others = names.filter((name) => ![LONGEST, MEASURING].some((group) => group.includes(name)));
 
 const failed = await run([...LONGEST, ...others], AT_ONCE);
-failed.push(...(await Promise.all([run(MEASURING, 1), run(IDLE, 1)])).flat());
+failed.push(...(await run(MEASURING, 1)));
 if (failed.length > 0) {
   console.log(`failed: ${failed.join(", ")}`);
   process.exitCode = 1;

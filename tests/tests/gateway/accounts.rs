@@ -467,6 +467,8 @@ async fn the_page_of_the_account_makes_and_revokes() {
     };
     let (status, _, page) = post("action=create-link&stream=porch&role=view&hours=8").await;
     assert_eq!(status, 200, "{page}");
+    // The next link is for the same stream, unless another one is chosen.
+    assert!(page.contains("<option value=\"porch\" selected>"), "{page}");
     let link = between(&page, "<input readonly value=\"");
     let path = link
         .strip_prefix(origin)

@@ -473,24 +473,27 @@ pub async fn change(
     let origin = request.headers().get(header::ORIGIN);
     let origin = origin.and_then(|origin| origin.to_str().ok());
     let home = format!("{}{base_path}", origin.unwrap_or_default());
-    let changed = async {
-        let body = read_body(request, MAX_BODY_BYTES).await;
-        let body = body.map_err(Failure::bad_request)?;
-        change_as(gateway, visitor, &Form(body), &home).await
+    let form = read_body(request, MAX_BODY_BYTES).await.map(Form);
+    // It stays chosen for the next link.
+    let stream = form.as_ref().map(|form| form.field("stream"));
+    let stream = stream.unwrap_or_default();
+    let changed = match &form {
+        Ok(form) => change_as(gateway, visitor, form, &home).await,
+        Err(reason) => Err(Failure::bad_request(reason.as_str())),
     };
-    match changed.await {
+    match changed {
         Ok(None) => see_other("account"),
         Ok(made) => {
             let problem = String::new();
             let notice = Notice { problem, made };
-            show(gateway, visitor, StatusCode::OK, "", &notice)
+            show(gateway, visitor, StatusCode::OK, &stream, &notice)
         }
         Err(failure) => {
             let notice = Notice {
                 problem: failure.text.clone(),
                 made: None,
             };
-            let response = show(gateway, visitor, failure.status, "", &notice);
+            let response = show(gateway, visitor, failure.status, &stream, &notice);
             failure.with_retry(response)
         }
     }
