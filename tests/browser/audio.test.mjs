@@ -46,29 +46,26 @@ describe("audio", { timeout: 240_000 }, () => {
     await until(`${what} continues`, async () => (await decodedAudioBytes(page)) > before);
   };
 
-  // Side by side, as each waits for twelve seconds.
-  describe("alone", { concurrency: 3 }, () => {
-    for (const transport of ["auto", "mse", "hls"]) {
-      test(`an audio-only stream plays on ${transport} and is labelled`, async () => {
-        const { page, problems, close } = await openPage({ viewport: { width: 900, height: 700 } });
-        await page.goto(`${gateway.url}watch/radio?transport=${transport}`);
-        await plays(page, "mse", "hls");
-        const player = page.locator("sluicegate-player");
-        await player.getByText("Audio only: this stream has no video").waitFor();
-        await player.getByRole("button", { name: "Unmute" }).click();
-        await audioPlays(page, "audio");
-        // Longer than the timeouts for missing video.
-        const { transport: first, reconnects } = await stats(page);
-        const began = await player.evaluate((element) => element.shadowRoot.querySelector("video.first").currentTime);
-        await page.waitForFunction((least) => document.querySelector("sluicegate-player").shadowRoot.querySelector("video.first").currentTime > least, began + 12);
-        const later = await stats(page);
-        assert.deepEqual([later.phase, later.transport, later.reconnects], ["playing", first, reconnects]);
-        await screenshot(page, `audio-only-${transport}`);
-        assert.deepEqual(problems, []);
-        await close();
-      });
-    }
-  });
+  for (const transport of ["auto", "mse", "hls"]) {
+    test(`an audio-only stream plays on ${transport} and is labelled`, async () => {
+      const { page, problems, close } = await openPage({ viewport: { width: 900, height: 700 } });
+      await page.goto(`${gateway.url}watch/radio?transport=${transport}`);
+      await plays(page, "mse", "hls");
+      const player = page.locator("sluicegate-player");
+      await player.getByText("Audio only: this stream has no video").waitFor();
+      await player.getByRole("button", { name: "Unmute" }).click();
+      await audioPlays(page, "audio");
+      // Longer than the timeouts for missing video.
+      const { transport: first, reconnects } = await stats(page);
+      const began = await player.evaluate((element) => element.shadowRoot.querySelector("video.first").currentTime);
+      await page.waitForFunction((least) => document.querySelector("sluicegate-player").shadowRoot.querySelector("video.first").currentTime > least, began + 12);
+      const later = await stats(page);
+      assert.deepEqual([later.phase, later.transport, later.reconnects], ["playing", first, reconnects]);
+      await screenshot(page, `audio-only-${transport}`);
+      assert.deepEqual(problems, []);
+      await close();
+    });
+  }
 
   test("turning audio on moves to a transport with audio and is remembered", async (t) => {
     const { page, problems, close } = await openPage({ viewport: { width: 1280, height: 800 } });

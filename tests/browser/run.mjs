@@ -7,9 +7,9 @@ import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** Those that take longest begin first, so that none is left at the end while nothing else runs. */
-const LONGEST = ["swaps", "halves", "recovery", "h264", "docs", "audio", "accounts"];
+const LONGEST = ["swaps", "halves", "recovery", "h264", "docs", "accounts"];
 const AT_ONCE = 2;
-const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link", "wall"];
+const MEASURING = ["auto", "hls", "jmuxer", "mse", "webcodecs", "udp", "slow_link", "wall", "audio"];
 
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const ending = ".test.mjs";
