@@ -4,8 +4,6 @@
 import { ApiError, type Device, type Encoder, fetchDevices, fetchMuxers, fetchViewers } from "../net/api";
 import { CaptureError, captureImage } from "../net/capture";
 import { followEvents } from "../net/events";
-import { mayManage } from "../net/streams";
-import { RESPONSE_TIMEOUT_MS } from "../net/timeout";
 import { byId, setText } from "../page/dom";
 import { bitRate } from "../page/format";
 import { poll } from "../page/poll";
@@ -39,18 +37,17 @@ const streamDialog = new StreamDialog(capture, (open) => (wall.reserved += open 
 const wall = new Wall(byId("streams"), wantsAll(), capture, (device) => streamDialog.open(device));
 /** Whether this page may list the muxers; requested again after each restart of the gateway. */
 let maySeeMuxers = true;
-/** Whether it is known who looks at this page. */
-let knowsVisitor = false;
 
 const refresh = poll(async (signal) => {
   try {
     const [devices, viewers, muxers] = await Promise.all([
       fetchDevices(signal),
       fetchViewers(signal).catch(emptyIfMissing),
-      maySeeMuxers ? fetchMuxers(signal, showManageIfPermitted).catch(emptyIfMissing) : [],
+      maySeeMuxers ? fetchMuxers(signal).catch(emptyIfMissing) : [],
     ]);
-    if (maySeeMuxers && muxers !== null) showManage(true);
     maySeeMuxers &&= muxers !== null;
+    // Whoever may see them administers the gateway.
+    byId("manage").hidden = !maySeeMuxers;
     const now = Date.now();
     wall.update(devices, muxers ?? [], now);
     showTotals(devices);
@@ -124,22 +121,6 @@ function showEncoder(encoder: Encoder | null): void {
   const used = encoder.name === "" ? "No working H.264 encoder was found." : `Video encoder: ${encoder.name}.`;
   const others = encoder.passedOver.map(({ name, reason }) => `${name}: ${reason}`);
   setText(node, others.length === 0 ? used : `${used} Not used: ${others.join("; ")}.`);
-}
-
-/** Shows the link to the page that manages streams to those who may. */
-function showManage(permitted: boolean): void {
-  knowsVisitor = true;
-  byId("manage").hidden = !permitted;
-}
-
-/** The same for somebody who is not an administrator of the whole gateway, but perhaps of a stream. */
-function showManageIfPermitted(status: number): void {
-  if (knowsVisitor) return;
-  showManage(false);
-  // Otherwise nobody has signed in.
-  if (status !== 403) return;
-  // With an error, the link stays hidden.
-  mayManage(AbortSignal.timeout(RESPONSE_TIMEOUT_MS)).then(showManage, () => {});
 }
 
 /** The setting is kept in the URL, so that it can be bookmarked on a wall display. */

@@ -119,17 +119,13 @@ export async function fetchViewers(signal: AbortSignal): Promise<Viewer[]> {
   return parseViewers(await getJson("api/sessions", signal));
 }
 
-/**
- * Fetches all muxers; null if this page may not see them, as only administrators may. `refused` then gets the status:
- * 401 if nobody has signed in, else 403.
- */
-export async function fetchMuxers(signal: AbortSignal, refused: (status: number) => void = () => {}): Promise<Muxer[] | null> {
+/** Fetches all muxers; null if this page may not see them, as only administrators may. */
+export async function fetchMuxers(signal: AbortSignal): Promise<Muxer[] | null> {
   try {
     return parseMuxers(await getJson("api/plugins", signal));
   } catch (error) {
-    if (!(error instanceof ApiError) || (error.status !== 401 && error.status !== 403)) throw error;
-    refused(error.status);
-    return null;
+    if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return null;
+    throw error;
   }
 }
 

@@ -68,12 +68,6 @@ export async function trySource(source: Settings, signal: AbortSignal): Promise<
   }
 }
 
-/** Whether the caller may manage streams. */
-export async function mayManage(signal: AbortSignal): Promise<boolean> {
-  const account = object(await request("GET", "api/account", undefined, {}, signal));
-  return texts(account?.["roles"]).includes("admin");
-}
-
 /** Parses the response of `GET /api/streams`. */
 export function parseStreams(json: unknown): ConfiguredStream[] {
   return list(json).flatMap((entry) => {
