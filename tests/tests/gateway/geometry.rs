@@ -147,7 +147,7 @@ impl Appearance {
 async fn serve(film: &Path) -> TestGateway {
     let film = film.display();
     let config = format!(
-        "[streams.film]\nsource = \"file:{film}\"\nencode = {{ frame-rate = 30 }}\nrenditions.small = {{ width = 320 }}\n"
+        "[capture]\ntimeout = '20s'\n[streams.film]\nsource = \"file:{film}\"\nencode = {{ frame-rate = 30 }}\nrenditions.small = {{ width = 320 }}\n"
     );
     TestGateway(Gateway::with_config(&config).await)
 }

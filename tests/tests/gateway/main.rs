@@ -7,7 +7,6 @@
 mod abandoned;
 mod access;
 mod accounts;
-mod accounts_attacked;
 mod accounts_jwt;
 mod accounts_matrix;
 mod accounts_places;

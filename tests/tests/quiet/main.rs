@@ -1,6 +1,7 @@
 //! Measurements that are meaningful only on a quiet machine; they run one after the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accounts_attacked;
 mod captures;
 mod devices;
 mod isolation;

@@ -78,6 +78,7 @@ fn median(delays: &[Duration]) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_tried_from_everywhere_cost_viewers_nothing_and_lock_nobody_out() {
+    let _alone = super::alone().await;
     let mut camera = Camera::new(camera::clip()).await;
     let config = format!(
         "[server]\nnames = [\"cam.example\"]\n{}{}{}",
