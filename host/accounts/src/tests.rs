@@ -91,6 +91,16 @@ async fn sign_in(accounts: &Accounts, name: &str, seconds: u64) -> (Secret, Iden
     signed.await.unwrap()
 }
 
+async fn open_link(
+    accounts: &Accounts,
+    secret: &str,
+    seconds: u64,
+) -> Result<(Secret, Identity, String), Refused> {
+    accounts
+        .open_link(secret, address(HOME), "", at(seconds))
+        .await
+}
+
 async fn identify(
     accounts: &Accounts,
     presented: Presented<'_>,
@@ -476,16 +486,11 @@ async fn a_link_shows_its_stream_to_whoever_opens_it() {
     );
 
     let (_, talk) = link(Role::Talk, "porch").await.unwrap();
-    let (_, talker, _) = accounts
-        .open_link(talk.expose(), address(HOME), "", at(10))
-        .await
-        .unwrap();
+    let (_, talker, _) = open_link(&accounts, talk.expose(), 10).await.unwrap();
     assert!(talker.permits(Role::Talk, Some("porch")) && talker.permits(Role::View, Some("porch")));
 
     // It ends in time, and when it is revoked.
-    let late = accounts
-        .open_link(secret.expose(), address(HOME), "", at(1_000))
-        .await;
+    let late = open_link(&accounts, secret.expose(), 1_000).await;
     assert_eq!(late.unwrap_err(), Refused::Expired);
     assert!(!accounts.is_current(&guest, Role::View, Some("porch"), at(1_000)));
     assert!(accounts.is_current(&guest, Role::View, Some("porch"), at(999)));
@@ -495,9 +500,7 @@ async fn a_link_shows_its_stream_to_whoever_opens_it() {
     changes.mark_unchanged();
     assert!(!accounts.is_current(&guest, Role::View, Some("porch"), at(20)));
     assert!(accounts.is_current(&talker, Role::View, Some("porch"), at(20)));
-    let gone = accounts
-        .open_link(secret.expose(), address(HOME), "", at(20))
-        .await;
+    let gone = open_link(&accounts, secret.expose(), 20).await;
     assert_eq!(gone.unwrap_err(), Refused::Unknown);
 }
 
@@ -520,16 +523,11 @@ async fn nobody_shares_what_they_may_not_see() {
         .create_link(&eva, "porch", Role::View, at(100), at(0))
         .await
         .unwrap();
-    let (_, guest, _) = accounts
-        .open_link(secret.expose(), address(HOME), "", at(0))
-        .await
-        .unwrap();
+    let (_, guest, _) = open_link(&accounts, secret.expose(), 0).await.unwrap();
     // Who made it is no longer there.
     accounts.remove_user("eva").unwrap();
     assert!(!accounts.is_current(&guest, Role::View, Some("porch"), at(0)));
-    let gone = accounts
-        .open_link(secret.expose(), address(HOME), "", at(0))
-        .await;
+    let gone = open_link(&accounts, secret.expose(), 0).await;
     assert_eq!(gone.unwrap_err(), Refused::Unknown);
 }
 
@@ -956,10 +954,7 @@ async fn everything_survives_a_restart_and_no_secret_is_in_the_file() {
         let eva = identify(&accounts, presented, 10).await.unwrap();
         assert!(eva.permits(Role::View, Some("porch")));
     }
-    accounts
-        .open_link(link.expose(), address(HOME), "", at(10))
-        .await
-        .unwrap();
+    open_link(&accounts, link.expose(), 10).await.unwrap();
 }
 
 #[tokio::test]
